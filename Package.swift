@@ -1,0 +1,133 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+    .swiftLanguageMode(.v6), .treatAllWarnings(as: .error), .treatWarning("DeprecatedDeclaration", as: .warning),
+    .enableUpcomingFeature("ExistentialAny"), .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"), .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
+    .enableUpcomingFeature("InferIsolatedConformances"),
+]
+
+/// A library target of one ring. Its path says which ring it lives in; `uses` may only name rows above its own.
+func module(
+    _ name: String, in ring: String, uses: [Target.Dependency] = [], resources: [Resource]? = nil,
+    more: [SwiftSetting] = []
+) -> Target {
+    .target(
+        name: name, dependencies: uses, path: "Sources/\(ring)/\(name)", resources: resources,
+        swiftSettings: settings + more)
+}
+
+/// A test target under `Tests/`.
+func tests(_ path: String, named name: String, uses: [Target.Dependency], resources: [Resource]? = nil) -> Target {
+    .testTarget(
+        name: name, dependencies: uses, path: "Tests/\(path)", resources: resources, swiftSettings: settings)
+}
+
+let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
+let configuration: Target.Dependency = .product(name: "Configuration", package: "swift-configuration")
+let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let grdb: Target.Dependency = .product(name: "GRDB", package: "GRDB.swift")
+let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-http-types")
+let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
+let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
+let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let serviceLifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
+let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
+let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
+
+let targets: [Target] = [  // each row leans only on rows above it
+    // Core: values and arithmetic; no I/O, no clock, no logging.
+    module("PlatformCore", in: "Core"),
+    module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore"]),
+    module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
+    // Ports: what the platform asks of the outside world.
+    module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
+    module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
+    // Layers: the lifecycle from top to bottom.
+    module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "Definitions", "StoragePorts", logging]),
+    module(
+        "FeatureStore", in: "Layers/2-Features",
+        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", logging]),
+    module(
+        "ExperimentTracking", in: "Layers/3-Training",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
+    module(
+        "ModelRegistry", in: "Layers/4-Registry",
+        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", logging]),
+    module(
+        "ModelServing", in: "Layers/5-Serving",
+        uses: [
+            "PlatformCore", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
+            "FeatureStore", "ModelRegistry", logging,
+        ]),
+    module(
+        "ModelMonitoring", in: "Layers/6-Monitoring",
+        uses: [
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelRegistry", "ModelServing", logging,
+        ]),
+    // Control: pipelines that cross layers, audit.
+    module(
+        "Workflows", in: "Control",
+        uses: [
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", logging,
+        ]),
+    // Adapters: they see only ports and core.
+    .systemLibrary(
+        name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", system]),
+    module(
+        "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CLMDB"], more: [.strictMemorySafety()]),
+    module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
+    module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts", subprocess, system, logging]),
+    module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    // Edge: the HTTP contract and what speaks it.
+    module("APIContract", in: "Edge", uses: ["PlatformCore"]),
+    module(
+        "Dashboard", in: "Edge", uses: ["PlatformCore", "APIContract"]),
+    module(
+        "Gateway", in: "Edge",
+        uses: [
+            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", "Workflows", "APIContract",
+            "Dashboard", hummingbird, httpTypes, logging, nioCore, nioHTTP1, nioPosix, serviceLifecycle,
+        ]),
+    module("CommandLine", in: "Edge", uses: ["APIContract", argumentParser]),
+    // The one executable and composition root: the only code that names an adapter.
+    .executableTarget(
+        name: "bottega",
+        dependencies: [
+            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", "Workflows", "Gateway",
+            "CommandLine", "SQLiteAdapter", "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "TreeModelAdapter", argumentParser, configuration, hummingbird, logging, serviceLifecycle, yams,
+        ],
+        path: "Sources/Apps/bottega", swiftSettings: settings),
+]
+
+let package = Package(
+    name: "bottega",
+    products: [.executable(name: "bottega", targets: ["bottega"])],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
+        .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
+    ],
+    targets: targets
+)

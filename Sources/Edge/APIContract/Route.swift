@@ -1,0 +1,115 @@
+public import PlatformCore
+
+/// One HTTP request as the handlers see it, free of any server's types.
+public struct APIRequest: Sendable {
+    /// Upper-case method.
+    public let method: String
+    /// Path without the query, percent-decoded.
+    public let path: String
+    /// Values of the route pattern's `{name}` parts, percent-decoded.
+    public let parameters: [String: String]
+    /// Query fields in order; a repeated field repeats its key.
+    public let query: [(key: String, value: String)]
+    /// Header fields, names in lower case.
+    public let headers: [String: String]
+    /// The body, when the route collects it; empty for a spooled body.
+    public let body: [UInt8]
+    /// The file that holds a spooled body. The handler may move it; what it leaves is removed after the answer.
+    public let bodyFile: String?
+    /// Who is asking, for logs and audit.
+    public let actor: String
+
+    /// Makes a request.
+    public init(
+        method: String, path: String, parameters: [String: String] = [:], query: [(key: String, value: String)] = [],
+        headers: [String: String] = [:], body: [UInt8] = [], bodyFile: String? = nil, actor: String = "local"
+    ) {
+        self.method = method
+        self.path = path
+        self.parameters = parameters
+        self.query = query
+        self.headers = headers
+        self.body = body
+        self.bodyFile = bodyFile
+        self.actor = actor
+    }
+
+    /// First value of a query field.
+    public func queryValue(_ key: String) -> String? { query.first { $0.key == key }?.value }
+    /// Every value of a query field.
+    public func queryValues(_ key: String) -> [String] { query.filter { $0.key == key }.map(\.value) }
+
+    /// The body as JSON; an empty body is an empty object.
+    /// - Throws: `PlatformError` (`invalidInput`) with line and column.
+    public func json() throws -> JSONValue {
+        if body.isEmpty { return .object([:]) }
+        do { return try JSONValue.parse(body) } catch {
+            throw PlatformError(.invalidInput, "request body", error.description)
+        }
+    }
+}
+
+/// One HTTP answer.
+public struct APIResponse: Sendable {
+    /// What the answer carries.
+    public enum Body: Sendable {
+        /// Bytes in memory.
+        case bytes([UInt8])
+        /// A local file, sent as it is.
+        case file(String)
+    }
+    /// The status code.
+    public let status: Int
+    /// Header fields beside `Content-Length`.
+    public let headers: [(name: String, value: String)]
+    /// The content.
+    public let body: Body
+
+    /// Makes an answer.
+    public init(status: Int = 200, headers: [(name: String, value: String)] = [], body: Body = .bytes([])) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+    }
+
+    /// A JSON answer.
+    public static func json(_ value: JSONValue, status: Int = 200) -> APIResponse {
+        APIResponse(
+            status: status, headers: [("Content-Type", "application/json")], body: .bytes(value.canonicalBytes))
+    }
+    /// An answer of plain text.
+    public static func text(_ text: String, status: Int = 200, type: String = "text/plain; charset=utf-8") -> APIResponse
+    {
+        APIResponse(status: status, headers: [("Content-Type", type)], body: .bytes(Array(text.utf8)))
+    }
+}
+
+/// One route: what the gateway mounts.
+public struct Route: Sendable {
+    /// How much body a route takes and where it goes.
+    public enum BodyPolicy: Sendable {
+        /// In memory, up to a number of bytes; more is answered 413 without reading on.
+        case collect(byteCountMax: Int)
+        /// Into a temporary file, up to a number of bytes.
+        case spool(byteCountMax: Int)
+    }
+    /// Upper-case method.
+    public let method: String
+    /// Path pattern: literal parts, `{name}` for one part, `{name...}` last for the rest.
+    public let pattern: String
+    /// What happens to the body.
+    public let body: BodyPolicy
+    /// Answers a request. An error it throws becomes an answer by the gateway's table.
+    public let handler: @Sendable (APIRequest) async throws -> APIResponse
+
+    /// Makes a route.
+    public init(
+        _ method: String, _ pattern: String, body: BodyPolicy = .collect(byteCountMax: 16 << 20),
+        handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
+    ) {
+        self.method = method
+        self.pattern = pattern
+        self.body = body
+        self.handler = handler
+    }
+}

@@ -1,0 +1,95 @@
+/// Why a model cannot be loaded or cannot predict.
+public struct ModelError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// What kind of failure.
+    public enum Code: String, Sendable {
+        /// The bytes are no model of a known format, or are cut or inconsistent.
+        case malformedModel
+        /// The model uses something this runtime refuses to guess at (an unknown objective, a booster).
+        case unsupportedModel
+        /// The model is larger than the stated limits.
+        case tooLarge
+        /// The rows do not fit the model: number of features, an infinite value.
+        case shapeMismatch
+        /// The runtime failed.
+        case unavailable
+    }
+    /// The kind of failure.
+    public let code: Code
+    /// What exactly, in one line.
+    public let message: String
+    /// Makes an error.
+    public init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+    /// The message.
+    public var description: String { message }
+}
+
+/// What a loaded model takes and gives.
+public struct ModelDescription: Sendable, Hashable, Codable {
+    /// The format, `xgboost-ubj`.
+    public let format: String
+    /// Features in the model's order; empty names where the model has none.
+    public let featureNames: [String]
+    /// Number of features in a row.
+    public let featureCount: Int
+    /// Positions of features that are categorical codes.
+    public let categoricalFeatures: [Int]
+    /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass.
+    public let outputCount: Int
+    /// The training objective, `binary:logistic`.
+    public let objective: String
+    /// Number of trees, for ensembles.
+    public let treeCount: Int
+    /// Makes a description.
+    public init(
+        format: String, featureNames: [String], featureCount: Int, categoricalFeatures: [Int], outputCount: Int,
+        objective: String, treeCount: Int
+    ) {
+        self.format = format
+        self.featureNames = featureNames
+        self.featureCount = featureCount
+        self.categoricalFeatures = categoricalFeatures
+        self.outputCount = outputCount
+        self.objective = objective
+        self.treeCount = treeCount
+    }
+}
+
+/// A model in memory, ready to predict. Immutable; any number of threads may use it at once.
+public protocol LoadedModel: Sendable {
+    /// What it takes and gives.
+    var description: ModelDescription { get }
+    /// Predicts `rowCount` rows held one after the other in `rows` (shape `[rowCount, featureCount]`; NaN is a missing
+    /// value) into `output` (shape `[rowCount, outputCount]`): probabilities for classifiers, values for regressors.
+    ///
+    /// The result for a row does not depend on the other rows. No I/O, no lock, no allocation per row.
+    /// - Throws: `shapeMismatch` when the buffers do not have these sizes or a value is infinite.
+    func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
+        throws(ModelError)
+}
+
+extension LoadedModel {
+    /// Predicts rows of an array, for callers that are not hot.
+    public func predict(_ rows: [Float], rowCount: Int) throws(ModelError) -> [Float] {
+        var output = [Float](repeating: 0, count: rowCount * description.outputCount)
+        try rows.withUnsafeBufferPointer { (source) throws(ModelError) in
+            try output.withUnsafeMutableBufferPointer { (target) throws(ModelError) in
+                try predict(source, rowCount: rowCount, into: target)
+            }
+        }
+        return output
+    }
+}
+
+/// Turns artifact bytes into models that predict. Bytes come from outside: loading never traps and is bounded in memory.
+public protocol ModelRuntime: Sendable {
+    /// Formats it loads, `xgboost-json`, `xgboost-ubj`.
+    var formats: [String] { get }
+    /// Whether the bytes look like one of its formats, by their first bytes and the file's name.
+    func recognizes(_ bytes: [UInt8], fileName: String) -> Bool
+    /// Loads a model.
+    /// - Throws: `malformedModel`, `unsupportedModel`, `tooLarge`.
+    func load(_ bytes: [UInt8], fileName: String) throws(ModelError) -> any LoadedModel
+}
