@@ -1,0 +1,244 @@
+import ContentHashing
+import PlatformCore
+
+extension DefinitionCompiler {
+    mutating func featureView(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> FeatureViewDefinition {
+        let entityNames = try fields.names("entities")
+        guard !entityNames.isEmpty else { throw fields.error("entities", "'entities' must name at least one entity") }
+        let sourceName = try fields.name("source")
+        let source = try need("Source", sourceName, in: set.sources, for: "source", fields)
+        var joinKeys: [String] = []
+        for entityName in entityNames {
+            let entity = try need("Entity", entityName, in: set.entities, for: "entities", fields)
+            for key in entity.keys where !joinKeys.contains(key) {
+                guard source.column(key) != nil else {
+                    throw fields.error("entities", "the source '\(sourceName)' has no column '\(key)', the key of entity '\(entityName)'")
+                }
+                joinKeys.append(key)
+            }
+        }
+        var features: [FeatureDefinition] = []
+        for reader in try fields.mappings("features", of: "feature") {
+            let feature = try self.feature(reader, of: source)
+            guard !features.contains(where: { $0.name == feature.name }) else {
+                throw reader.error("name", "the feature '\(feature.name)' appears twice")
+            }
+            features.append(feature)
+        }
+        guard !features.isEmpty, features.count <= 1000 else {
+            throw fields.error("features", "'features' must list 1 to 1000 features")
+        }
+        let timeToLive = try fields.optionalSpan("ttl")
+        let inclusive = try fields.flag("inclusive", default: false)
+        let version = record(
+            "FeatureView", name,
+            meaning: .object([
+                "keys": .array(joinKeys.map(JSONValue.string)), "source": .string(sourceName.text),
+                "times": .array([.string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null]),
+                "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
+                "features": .array(
+                    features.map { feature in
+                        let column = feature.column.flatMap(source.column)
+                        return .array([
+                            .string(feature.name), .string(feature.aggregate.rawValue),
+                            feature.column.map(JSONValue.string) ?? .null,
+                            feature.window.map { .integer($0.milliseconds) } ?? .null,
+                            column.map { .string($0.type.rawValue) } ?? .null,
+                            column.map { .integer(Int64($0.scale)) } ?? .null,
+                        ])
+                    }),
+            ]), uses: ["Source/\(sourceName)"] + entityNames.map { "Entity/\($0)" })
+        return FeatureViewDefinition(
+            name: name, entities: entityNames, joinKeys: joinKeys, source: sourceName, features: features,
+            timeToLive: timeToLive, inclusive: inclusive, description: try fields.text("description", default: ""),
+            owner: try fields.text("owner", default: ""), version: version)
+    }
+
+    private func feature(_ reader: FieldReader, of source: SourceDefinition) throws(PlatformError) -> FeatureDefinition {
+        let featureName = try reader.text("name")
+        try checkColumnName(featureName, "name", reader)
+        let aggregate = try reader.choice("aggregate", AggregateFunction.self)
+        let columnName = try reader.optionalText("column")
+        guard columnName != nil || aggregate == .count else {
+            throw reader.error("aggregate", "'\(aggregate.rawValue)' needs a 'column'")
+        }
+        var column: ColumnDefinition?
+        if let columnName {
+            guard let found = source.column(columnName) else {
+                let near = nearestName(to: columnName, among: source.columns.map(\.name))
+                throw reader.error(
+                    "column",
+                    "the source '\(source.name)' has no column '\(columnName.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            column = found
+            let needsNumber = ![.count, .last, .first].contains(aggregate)
+            guard !needsNumber || found.type.isNumeric else {
+                throw reader.error("column", "'\(aggregate.rawValue)' needs a number column; '\(columnName)' is \(found.type.rawValue)")
+            }
+        }
+        let window = try reader.optionalSpan("window")
+        guard window != nil || aggregate == .last else {
+            throw reader.error(nil, "'\(aggregate.rawValue)' needs a 'window' such as 1h or 7d")
+        }
+        guard window ?? .days(1) <= .days(400) else { throw reader.error("window", "a window is at most 400d") }
+        let type: ColumnType =
+            switch aggregate {
+            case .count: .int64
+            case .sum, .mean, .stddev: .float64
+            case .min, .max, .last, .first: column?.type ?? .float64
+            }
+        let description = try reader.text("description", default: "")
+        try reader.finish()
+        return FeatureDefinition(
+            name: featureName, aggregate: aggregate, column: columnName, window: window, type: type, description: description)
+    }
+
+    // MARK: Services
+
+    /// Compiles a service after those that it includes.
+    mutating func resolveService(_ name: Name) throws -> FeatureServiceDefinition {
+        if let done = set.featureServices[name] { return done }
+        guard let (fields, _) = services[name] else { throw PlatformError(.notFound, "FeatureService/\(name)", "not defined") }
+        if let start = servicesInProgress.firstIndex(of: name) {
+            let cycle = (servicesInProgress[start...] + [name]).map(\.text).joined(separator: " → ")
+            throw fields.error("includes", "feature services include each other in a cycle: \(cycle)")
+        }
+        servicesInProgress.append(name)
+        defer { servicesInProgress.removeLast() }
+
+        var request: [RequestFeatureDefinition] = []
+        var features: [ServedFeature] = []
+        var uses: [String] = []
+        for included in try fields.optionalTexts("includes") ?? [] {
+            guard let includedName = Name(included), services[includedName] != nil else {
+                let near = nearestName(to: included, among: services.keys.map(\.text))
+                throw fields.error(
+                    "includes", "no FeatureService is called '\(included.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            let service = try resolveService(includedName)
+            request += service.request
+            features += service.features
+            uses.append("FeatureService/\(includedName)")
+        }
+        for reader in try fields.mappings("request", of: "request feature") {
+            request.append(try requestFeature(reader))
+        }
+        for element in try fields.elements("views", of: "view") {
+            let viewName = try element.fields?.name("view") ?? Name(element.text)
+            guard let viewName else { throw fields.error("views", "'\(element.text.prefix(60))' is not a name") }
+            let view = try need("FeatureView", viewName, in: set.featureViews, for: "views", fields)
+            for feature in try element.fields?.optionalTexts("features") ?? view.features.map(\.name) {
+                guard view.features.contains(where: { $0.name == feature }) else {
+                    let near = nearestName(to: feature, among: view.features.map(\.name))
+                    throw fields.error(
+                        "views", "the view '\(viewName)' has no feature '\(feature.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                }
+                features.append(ServedFeature(view: viewName, feature: feature))
+            }
+            try element.fields?.finish()
+            uses.append("FeatureView/\(viewName)")
+        }
+        let description = try fields.text("description", default: "")
+        let owner = try fields.text("owner", default: "")
+        try fields.finish()
+        let inputs = request.map(\.name) + features.map(\.servedName)
+        guard !inputs.isEmpty, Set(inputs).count == inputs.count else {
+            let twice = Dictionary(grouping: inputs, by: { $0 }).filter { $0.value.count > 1 }.keys.sorted().first
+            throw fields.error(nil, twice.map { "the feature '\($0)' appears twice" } ?? "the service has no features")
+        }
+        let views = features.compactMap { set.featureViews[$0.view] }
+        let version = record(
+            "FeatureService", name,
+            meaning: .object([
+                "request": .array(request.map { .string("\($0.name) \($0.kind) \($0.nullable)") }),
+                "features": .array(features.map { .string($0.servedName) }),
+                "views": .array(views.map { .string($0.version.hex) }),
+            ]), uses: uses)
+        let service = FeatureServiceDefinition(
+            name: name, request: request, features: features, joinKeys: Set(views.flatMap(\.joinKeys)).sorted(),
+            description: description, owner: owner, version: version)
+        set.featureServices[name] = service
+        return service
+    }
+
+    private func requestFeature(_ reader: FieldReader) throws -> RequestFeatureDefinition {
+        enum Kind: String, CaseIterable { case number, category }
+        let featureName = try reader.text("name")
+        try checkColumnName(featureName, "name", reader)
+        let kind: RequestFeatureDefinition.Kind
+        switch try reader.choice("type", Kind.self) {
+        case .number:
+            let bounds = try reader.optionalTexts("range") ?? ["~", "~"]
+            func bound(_ text: String) throws(PlatformError) -> Double? {
+                if ["", "null", "~"].contains(text) { return nil }
+                guard let value = Double(text), value.isFinite else {
+                    throw reader.error("range", "'range' must be two numbers [from, to]; '~' leaves a side open")
+                }
+                return value
+            }
+            guard bounds.count == 2 else { throw reader.error("range", "'range' must be two numbers [from, to]") }
+            kind = .number(minimum: try bound(bounds[0]), maximum: try bound(bounds[1]))
+        case .category:
+            let values = try reader.texts("values")
+            guard 1...65_536 ~= values.count, Set(values).count == values.count else {
+                throw reader.error("values", "'values' must list different values")
+            }
+            kind = .category(values)
+        }
+        let nullable = try reader.flag("nullable", default: false)
+        _ = try reader.optionalText("description")
+        try reader.finish()
+        return RequestFeatureDefinition(name: featureName, kind: kind, nullable: nullable)
+    }
+
+    // MARK: Training sets
+
+    mutating func trainingSet(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> TrainingSetDefinition {
+        let serviceName = try fields.name("service")
+        let service = try need("FeatureService", serviceName, in: set.featureServices, for: "service", fields)
+        let spineName = try fields.name("spine")
+        let spine = try need("Source", spineName, in: set.sources, for: "spine", fields)
+        for column in service.joinKeys + service.request.map(\.name) where spine.column(column) == nil {
+            throw fields.error("spine", "the spine '\(spineName)' has no column '\(column)', which the service '\(serviceName)' needs")
+        }
+        guard let label = try fields.mapping("label") else { throw fields.error(nil, "'label' is missing") }
+        let labelSourceName = try label.name("source")
+        let labelSource = try need("Source", labelSourceName, in: set.sources, for: "source", label)
+        let keys = try label.texts("join")
+        for key in keys {
+            guard let left = spine.column(key), let right = labelSource.column(key), left.type == right.type else {
+                throw label.error("join", "'\(key.prefix(60))' must be a column of the same type in '\(spineName)' and '\(labelSourceName)'")
+            }
+        }
+        let columnName = try label.text("column")
+        guard let column = labelSource.column(columnName), column.type.isNumeric else {
+            throw label.error("column", "'\(columnName.prefix(60))' must be a number column of '\(labelSourceName)'")
+        }
+        let expression = try label.optionalNumber("greater_than").map(LabelExpression.greaterThan) ?? .value
+        let horizon = try label.span("horizon")
+        let labelName = try label.text("name")
+        try checkColumnName(labelName, "name", label)
+        try label.finish()
+        var split = SplitDefinition.time(validation: 0.2, test: 0.2)
+        if let reader = try fields.mapping("split") {
+            guard try reader.text("by") == "time" else { throw reader.error("by", "'by' must be 'time'") }
+            let (validation, test) = (try reader.number("validation"), try reader.number("test"))
+            guard validation >= 0, test >= 0, validation + test < 1 else {
+                throw reader.error(nil, "'validation' and 'test' must be shares that leave something to train on")
+            }
+            split = .time(validation: validation, test: test)
+            try reader.finish()
+        }
+        record(
+            "TrainingSet", name,
+            meaning: .object([
+                "service": .string(service.version.hex), "spine": .string(spineName.text),
+                "label": .string("\(labelName) \(labelSourceName) \(keys) \(columnName) \(expression) \(horizon)"),
+                "split": .string("\(split)"),
+            ]), uses: ["FeatureService/\(serviceName)", "Source/\(spineName)", "Source/\(labelSourceName)"])
+        return TrainingSetDefinition(
+            name: name, service: serviceName, spine: spineName, label: labelName, labelSource: labelSourceName,
+            labelKeys: keys, labelColumn: columnName, labelExpression: expression, labelHorizon: horizon, split: split,
+            description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+    }
+}

@@ -1,0 +1,207 @@
+import ContentHashing
+import PlatformCore
+
+extension DefinitionCompiler {
+    mutating func model(_ name: Name, _ fields: FieldReader, folder: String) throws -> ModelDefinition {
+        let serviceName = try fields.name("service")
+        let service = try need("FeatureService", serviceName, in: set.featureServices, for: "service", fields)
+        let trainingSetName = try fields.name("training_set")
+        let trainingSet = try need("TrainingSet", trainingSetName, in: set.trainingSets, for: "training_set", fields)
+        guard trainingSet.service == serviceName else {
+            throw fields.error("training_set", "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
+        }
+        guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
+        let command = try training.texts("command")
+        guard !command.isEmpty else { throw training.error("command", "'command' must name a program") }
+        let parameters = try training.mapping("parameters")?.allTexts() ?? [:]
+        let definition = TrainingDefinition(
+            command: command, folder: folder, parameters: parameters,
+            seed: Int64(try training.integer("seed", default: 0, in: 0...Int(Int32.max))),
+            timeout: try training.optionalSpan("timeout") ?? .hours(1),
+            memoryByteCountMax: try training.byteCount("memory", default: 0))
+        try training.finish()
+        var gates: [ModelStage: [GateDefinition]] = [:]
+        if let reader = try fields.mapping("gates") {
+            for key in reader.keys {
+                guard let stage = ModelStage(rawValue: key), stage != .development, stage != .archived else {
+                    throw reader.error(key, "gates guard the stages staging, canary and production, not '\(key.prefix(60))'")
+                }
+                var list: [GateDefinition] = []
+                for gate in try reader.mappings(key, of: "gate") { list.append(try self.gate(gate)) }
+                gates[stage] = list
+            }
+            try reader.finish()
+        }
+        record(
+            "Model", name,
+            meaning: .object([
+                "service": .string(service.version.hex), "trainingSet": .string(trainingSetName.text),
+                "command": .array(command.map(JSONValue.string)),
+                "parameters": .object(parameters.mapValues(JSONValue.string)), "seed": .integer(definition.seed),
+                "gates": .object(
+                    Dictionary(
+                        uniqueKeysWithValues: gates.map { ($0.key.rawValue, .array($0.value.map { .string($0.summary) })) })),
+            ]), uses: ["FeatureService/\(serviceName)", "TrainingSet/\(trainingSetName)"])
+        return ModelDefinition(
+            name: name, service: serviceName, trainingSet: trainingSetName, training: definition, gates: gates,
+            description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+    }
+
+    private func gate(_ reader: FieldReader) throws(PlatformError) -> GateDefinition {
+        let gate: GateDefinition
+        if let signature = try reader.optionalText("signature") {
+            guard signature == "present" else { throw reader.error("signature", "'signature' must be 'present'") }
+            gate = .signaturePresent
+        } else if let span = try reader.optionalSpan("latency_p99") {
+            gate = .latency(p99MillisecondsMax: Double(span.milliseconds))
+        } else if reader.has("rows") {
+            gate = .rows(
+                slice: try slice(reader), minimum: try reader.integer("rows", default: 0, in: 0...Int(Int32.max)))
+        } else if let metric = try reader.optionalChoice("metric", MetricName.self) {
+            if let margin = try reader.optionalNumber("not_worse_than_champion_by") {
+                guard margin >= 0 else { throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more") }
+                gate = .notWorseThanChampion(metric, slice: try slice(reader), margin: margin)
+            } else {
+                let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+                guard low != nil || high != nil else {
+                    throw reader.error("metric", "a metric gate needs 'min', 'max' or 'not_worse_than_champion_by'")
+                }
+                gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)
+            }
+        } else {
+            throw reader.error(nil, "a gate needs one of 'signature', 'metric', 'latency_p99', 'rows'")
+        }
+        try reader.finish()
+        return gate
+    }
+
+    private func slice(_ reader: FieldReader) throws(PlatformError) -> String {
+        let slice = try reader.text("slice", default: "test")
+        guard ["train", "validation", "test"].contains(slice) else {
+            throw reader.error("slice", "'slice' must be train, validation or test")
+        }
+        return slice
+    }
+
+    mutating func deployment(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> DeploymentDefinition {
+        let modelName = try fields.name("model")
+        let model = try need("Model", modelName, in: set.models, for: "model", fields)
+        if let other = set.deployments.values.first(where: { $0.model == modelName }) {
+            throw fields.error("model", "the model '\(modelName)' is deployed by '\(other.name)' already")
+        }
+        let service = set.featureServices[model.service]
+        let known = (service?.joinKeys ?? []) + (service?.request.map(\.name) ?? [])
+        let stickyBy = try fields.texts("sticky_by")
+        guard !stickyBy.isEmpty else { throw fields.error("sticky_by", "'sticky_by' must name at least one key") }
+        for key in stickyBy where !known.contains(key) {
+            throw fields.error("sticky_by", "'\(key.prefix(60))' is no key or request feature; known: \(known.joined(separator: ", "))")
+        }
+        let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .block
+        var fallback: Double?
+        if let reader = try fields.mapping("fallback") {
+            fallback = try reader.number("constant")
+            try reader.finish()
+        }
+        var shadow = (atLeast: TimeSpan.days(1), pairs: 1000)
+        var canary = [(0.05, TimeSpan.days(1)), (0.25, .days(1)), (0.5, .days(1))].map { CanaryStep(share: $0.0, atLeast: $0.1) }
+        if let rollout = try fields.mapping("rollout") {
+            if let reader = try rollout.mapping("shadow") {
+                shadow.atLeast = try reader.span("at_least")
+                shadow.pairs = try reader.integer("pairs_min", default: 1000, in: 1...1_000_000_000)
+                try reader.finish()
+            }
+            if rollout.has("canary") {
+                canary = []
+                for reader in try rollout.mappings("canary", of: "step") {
+                    let share = try reader.number("share")
+                    guard share > canary.last?.share ?? 0, share <= 1 else {
+                        throw reader.error("share", "canary shares must rise and stay within 100%")
+                    }
+                    canary.append(CanaryStep(share: share, atLeast: try reader.span("at_least")))
+                    try reader.finish()
+                }
+            }
+            try rollout.finish()
+        }
+        var limits = (psi: 0.25, errors: 0.01, latency: 50.0)
+        if let reader = try fields.mapping("guardrails") {
+            limits.psi = try reader.optionalNumber("prediction_psi_max") ?? limits.psi
+            limits.errors = try reader.optionalNumber("error_rate_max") ?? limits.errors
+            limits.latency = try reader.optionalSpan("latency_p99_max").map { Double($0.milliseconds) } ?? limits.latency
+            try reader.finish()
+        }
+        let deployment = DeploymentDefinition(
+            name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, fallback: fallback,
+            shadowAtLeast: shadow.atLeast, shadowPairsMin: shadow.pairs, canary: canary, predictionPSIMax: limits.psi,
+            errorRateMax: limits.errors, latencyP99MillisecondsMax: limits.latency)
+        _ = try fields.optionalText("description")
+        _ = try fields.optionalText("owner")
+        record("Deployment", name, meaning: .string("\(deployment)"), uses: ["Model/\(modelName)"])
+        return deployment
+    }
+
+    mutating func monitor(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> MonitorDefinition {
+        let modelName = try fields.name("model")
+        let model = try need("Model", modelName, in: set.models, for: "model", fields)
+        let inputs = set.featureServices[model.service]?.inputNames ?? []
+        var rules: [MonitorRule] = []
+        for reader in try fields.mappings("rules", of: "rule") {
+            let rule = try self.rule(reader, inputs: inputs)
+            guard !rules.contains(where: { $0.name == rule.name }) else {
+                throw reader.error("name", "the rule '\(rule.name)' appears twice")
+            }
+            rules.append(rule)
+        }
+        var retrain: RetrainDefinition?
+        if let reader = try fields.mapping("retrain") {
+            let on = try reader.texts("on")
+            for rule in on where !rules.contains(where: { $0.name == rule }) {
+                throw reader.error("on", "no rule is called '\(rule.prefix(60))'; known: \(rules.map(\.name).joined(separator: ", "))")
+            }
+            retrain = RetrainDefinition(
+                on: on, cooldown: try reader.span("cooldown"), trainOn: try reader.span("train_on"))
+            try reader.finish()
+        }
+        let monitor = MonitorDefinition(
+            name: name, model: modelName, window: try fields.span("window"), labelHorizon: try fields.span("label_horizon"),
+            rules: rules, retrain: retrain)
+        _ = try fields.optionalText("description")
+        _ = try fields.optionalText("owner")
+        record("Monitor", name, meaning: .string("\(monitor)"), uses: ["Model/\(modelName)"])
+        return monitor
+    }
+
+    private func rule(_ reader: FieldReader, inputs: [String]) throws(PlatformError) -> MonitorRule {
+        enum Measure: String, CaseIterable {
+            case psi, ks
+            case nullRate = "null_rate"
+            case predictionPSI = "prediction_psi"
+            case metric
+        }
+        func feature() throws(PlatformError) -> String? {
+            guard let feature = try reader.optionalText("feature") else { return nil }
+            guard inputs.contains(feature) else {
+                let near = nearestName(to: feature, among: inputs)
+                throw reader.error("feature", "the model has no input '\(feature.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            return feature
+        }
+        let ruleName = try reader.text("name")
+        let condition: MonitorRule.Condition
+        switch try reader.choice("measure", Measure.self) {
+        case .psi: condition = .psi(feature: try feature(), above: try reader.number("above"))
+        case .ks: condition = .ks(feature: try feature(), above: try reader.number("above"))
+        case .nullRate:
+            condition = .nullRate(feature: try feature(), aboveReferenceBy: try reader.number("above_reference_by"))
+        case .predictionPSI: condition = .predictionPSI(above: try reader.number("above"))
+        case .metric:
+            condition = .metricWorseThanReference(
+                try reader.choice("metric", MetricName.self), by: try reader.number("worse_than_reference_by"))
+        }
+        let rule = MonitorRule(
+            name: ruleName, condition: condition, severity: try reader.choice("severity", AlertSeverity.self),
+            rowsMin: try reader.integer("rows_min", default: 500, in: 1...Int(Int32.max)))
+        try reader.finish()
+        return rule
+    }
+}

@@ -1,0 +1,98 @@
+import ContentHashing
+public import PlatformCore
+
+/// One definition file's text with its name.
+public struct DefinitionFile: Sendable, Hashable, Codable {
+    /// Path as the user knows it, for messages.
+    public let path: String
+    /// Absolute folder it lies in: training commands run there.
+    public let folder: String
+    /// The YAML.
+    public let text: String
+    /// Makes a file.
+    public init(path: String, folder: String, text: String) {
+        self.path = path
+        self.folder = folder
+        self.text = text
+    }
+}
+
+/// Everything defined, checked as a whole: every reference resolves and every type fits.
+public struct DefinitionSet: Sendable, Hashable {
+    /// Entities by name.
+    public internal(set) var entities: [Name: EntityDefinition] = [:]
+    /// Sources by name.
+    public internal(set) var sources: [Name: SourceDefinition] = [:]
+    /// Feature views by name.
+    public internal(set) var featureViews: [Name: FeatureViewDefinition] = [:]
+    /// Feature services by name.
+    public internal(set) var featureServices: [Name: FeatureServiceDefinition] = [:]
+    /// Training sets by name.
+    public internal(set) var trainingSets: [Name: TrainingSetDefinition] = [:]
+    /// Models by name.
+    public internal(set) var models: [Name: ModelDefinition] = [:]
+    /// Deployments by name.
+    public internal(set) var deployments: [Name: DeploymentDefinition] = [:]
+    /// Monitors by name.
+    public internal(set) var monitors: [Name: MonitorDefinition] = [:]
+    /// `Kind/name` to the hash of its meaning, for `plan`: a changed description is no change.
+    public internal(set) var meanings: [String: ContentHash] = [:]
+    /// `Kind/name` to the things it refers to, in the same form.
+    public internal(set) var references: [String: [String]] = [:]
+
+    /// An empty set.
+    public init() {}
+
+    /// What the source of a view's column says; views are only made over known sources.
+    public func source(of view: FeatureViewDefinition) -> SourceDefinition {
+        guard let source = sources[view.source] else { preconditionFailure("a checked view has a source") }
+        return source
+    }
+
+    /// Everything that leans on `identifier` (`Kind/name`), near and far, sorted: the blast radius of a change.
+    public func dependents(of identifier: String) -> [String] {
+        var found: Set<String> = []
+        var queue = [identifier]
+        while let current = queue.popLast() {
+            for (user, used) in references where used.contains(current) && found.insert(user).inserted { queue.append(user) }
+        }
+        return found.sorted()
+    }
+}
+
+/// One change that `apply` would make.
+public struct DefinitionChange: Sendable, Hashable, Codable {
+    /// The kinds of change.
+    public enum Kind: String, Sendable, Codable {
+        /// New.
+        case create
+        /// Another meaning.
+        case change
+        /// No longer defined.
+        case remove
+    }
+    /// What happens.
+    public let kind: Kind
+    /// `FeatureView/carrier_delays`.
+    public let identifier: String
+    /// What leans on it.
+    public let touches: [String]
+}
+
+extension DefinitionSet {
+    /// What has to change to get from `current` to this set, sorted by name.
+    public func changes(from current: DefinitionSet) -> [DefinitionChange] {
+        var changes: [DefinitionChange] = []
+        for (identifier, meaning) in meanings where current.meanings[identifier] != meaning {
+            changes.append(
+                DefinitionChange(
+                    kind: current.meanings[identifier] == nil ? .create : .change, identifier: identifier,
+                    touches: current.dependents(of: identifier)))
+        }
+        for identifier in current.meanings.keys where meanings[identifier] == nil {
+            changes.append(
+                DefinitionChange(kind: .remove, identifier: identifier, touches: current.dependents(of: identifier)))
+        }
+        return changes.sorted { $0.identifier < $1.identifier }
+    }
+}

@@ -1,0 +1,172 @@
+public import PlatformCore
+
+/// How events in a window become one value. Meaning: `docs/semantics.md`.
+public enum AggregateFunction: String, Sendable, Codable, CaseIterable {
+    /// Events, or with a column, events where it is not null.
+    case count
+    /// Exact sum.
+    case sum
+    /// Exact sum divided once by the count.
+    case mean
+    /// Smallest.
+    case min
+    /// Largest.
+    case max
+    /// Value of the newest event, null if that event's value is null.
+    case last
+    /// Value of the oldest event in the window.
+    case first
+    /// Population standard deviation.
+    case stddev
+}
+
+/// One feature of a view.
+public struct FeatureDefinition: Sendable, Hashable {
+    /// Its name within the view.
+    public let name: String
+    /// How events become a value.
+    public let aggregate: AggregateFunction
+    /// The source column it reads; `nil` only for `count`.
+    public let column: String?
+    /// The window; `nil` (only for `last`) means all history.
+    public let window: TimeSpan?
+    /// Type of the value: that of the column for `min`, `max`, `last`, `first`, int64 for `count`, float64 otherwise.
+    public let type: ColumnType
+    /// For people.
+    public let description: String
+}
+
+/// Features computed from one source for one kind of entity.
+public struct FeatureViewDefinition: Sendable, Hashable {
+    /// Its name.
+    public let name: Name
+    /// Entities whose keys, joined in order, are the view's key.
+    public let entities: [Name]
+    /// Source columns of the join key: the keys of `entities`, in order.
+    public let joinKeys: [String]
+    /// Source it reads.
+    public let source: Name
+    /// The features.
+    public let features: [FeatureDefinition]
+    /// Age of the newest event beyond which every value is absent; `nil` for no limit.
+    public let timeToLive: TimeSpan?
+    /// Whether an event at the very moment of the question counts (Feast's meaning) instead of one at the window's far edge.
+    public let inclusive: Bool
+    /// For people.
+    public let description: String
+    /// Team that owns it.
+    public let owner: String
+    /// Hash of the meaning: of these features over that source's times and columns. A change makes a new version.
+    public let version: ContentHash
+
+    /// `name@` and the first 8 digits of the version: the name of the view version in the online store.
+    public var versionName: Name {
+        guard let versionName = Name("\(name.text)@\(version.hex.prefix(8))".replacing("@", with: ".v")) else {
+            preconditionFailure("a view's name leaves room for its version")
+        }
+        return versionName
+    }
+    /// Longest window or time to live that its state must cover; `nil` when a feature reads all history.
+    public var reach: TimeSpan? {
+        var longest = timeToLive ?? TimeSpan(milliseconds: 0)
+        for feature in features {
+            if let window = feature.window { longest = Swift.max(longest, window) }
+        }
+        return features.contains { $0.window == nil } && timeToLive == nil ? nil : longest
+    }
+}
+
+/// A feature that the caller sends with the request, and that a training set takes from the spine.
+public struct RequestFeatureDefinition: Sendable, Hashable {
+    /// What it may be.
+    public enum Kind: Sendable, Hashable {
+        /// A number within closed bounds; either may be open.
+        case number(minimum: Double?, maximum: Double?)
+        /// Text among these; the model sees the position in this list.
+        case category([String])
+    }
+    /// Its name, in the request, in the spine source, and in the model's signature.
+    public let name: String
+    /// What it may be.
+    public let kind: Kind
+    /// Whether it may be left out.
+    public let nullable: Bool
+}
+
+/// A feature of a view as a service serves it.
+public struct ServedFeature: Sendable, Hashable {
+    /// The view.
+    public let view: Name
+    /// The feature's name within the view.
+    public let feature: String
+    /// The name that training sets, models and requests use: `view__feature`.
+    public var servedName: String { "\(view.text)__\(feature)" }
+    /// Makes a reference.
+    public init(view: Name, feature: String) {
+        self.view = view
+        self.feature = feature
+    }
+}
+
+/// The features one model reads, in the order in which it reads them: request features first, then views.
+public struct FeatureServiceDefinition: Sendable, Hashable {
+    /// Its name.
+    public let name: Name
+    /// Sent with the request.
+    public let request: [RequestFeatureDefinition]
+    /// Read from views; those of included services come first.
+    public let features: [ServedFeature]
+    /// Join keys a caller must name, sorted: the union of the views' keys.
+    public let joinKeys: [String]
+    /// For people.
+    public let description: String
+    /// Team that owns it.
+    public let owner: String
+    /// Hash of the meaning, the versions of the views included.
+    public let version: ContentHash
+
+    /// Names in the order of the model's input.
+    public var inputNames: [String] { request.map(\.name) + features.map(\.servedName) }
+}
+
+/// How a training set is cut.
+public enum SplitDefinition: Sendable, Hashable {
+    /// By time: the last `test` share of the span is the test slice, the `validation` share before it validates.
+    case time(validation: Double, test: Double)
+}
+
+/// When a label is positive, or what its value is.
+public enum LabelExpression: Sendable, Hashable {
+    /// The column's number.
+    case value
+    /// 1 where the column is greater than the bound, else 0; no label where it is null.
+    case greaterThan(Double)
+}
+
+/// Point-in-time rows for training: spine, features as they could have been known, label.
+public struct TrainingSetDefinition: Sendable, Hashable {
+    /// Its name.
+    public let name: Name
+    /// Service whose features become columns.
+    public let service: Name
+    /// Source whose rows are the questions: its event time is the moment of prediction.
+    public let spine: Name
+    /// The label's column name in the training set.
+    public let label: String
+    /// Source that brings the label.
+    public let labelSource: Name
+    /// Columns that join spine and label source.
+    public let labelKeys: [String]
+    /// Column of the label source.
+    public let labelColumn: String
+    /// How the column becomes a label.
+    public let labelExpression: LabelExpression
+    /// How long after the question a label may still arrive.
+    public let labelHorizon: TimeSpan
+    /// How rows are cut into slices.
+    public let split: SplitDefinition
+    /// For people.
+    public let description: String
+    /// Team that owns it.
+    public let owner: String
+}

@@ -1,0 +1,216 @@
+import PlatformCore
+import Yams
+
+/// Reads the fields of one YAML mapping: knows the place of each, and at the end names those nobody asked for.
+final class FieldReader {
+    let file: String
+    private let place: String
+    private let line: Int
+    private var fields: [String: Node] = [:]
+    private var lines: [String: Int] = [:]
+    private var asked: Set<String> = []
+
+    /// - Throws: `PlatformError` if `node` is no mapping or names a key twice.
+    init(_ node: Node, file: String, place: String) throws(PlatformError) {
+        self.file = file
+        self.place = place
+        line = node.mark?.line ?? 1
+        guard let mapping = node.mapping else {
+            throw PlatformError(.invalidInput, "\(file):\(line)", "\(place) must be a mapping of 'key: value' lines")
+        }
+        for (key, value) in mapping {
+            guard let name = key.string else {
+                throw PlatformError(.invalidInput, "\(file):\(key.mark?.line ?? line)", "a key of \(place) must be text")
+            }
+            guard fields.updateValue(value, forKey: name) == nil else {
+                throw PlatformError(.invalidInput, "\(file):\(key.mark?.line ?? line)", "'\(name)' appears twice in \(place)")
+            }
+            lines[name] = key.mark?.line ?? line
+        }
+    }
+
+    func error(_ key: String? = nil, _ message: String) -> PlatformError {
+        PlatformError(.invalidInput, "\(file):\(key.flatMap { lines[$0] } ?? line)", "\(place): \(message)")
+    }
+
+    /// Call last: refuses keys that nobody asked for.
+    func finish() throws(PlatformError) {
+        guard let unknown = fields.keys.filter({ !asked.contains($0) }).min(by: { (lines[$0] ?? 0) < (lines[$1] ?? 0) })
+        else { return }
+        let near = nearestName(to: unknown, among: asked)
+        throw error(
+            unknown,
+            "unknown key '\(unknown)'" + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(asked.sorted().joined(separator: ", "))"))
+    }
+
+    func has(_ key: String) -> Bool {
+        asked.insert(key)
+        return fields[key].map { !$0.isNullScalar } ?? false
+    }
+
+    private func node(_ key: String) -> Node? { has(key) ? fields[key] : nil }
+
+    private func required<Value>(_ key: String, _ value: Value?) throws(PlatformError) -> Value {
+        guard let value else { throw error(nil, "'\(key)' is missing") }
+        return value
+    }
+
+    // MARK: Scalars
+
+    func optionalText(_ key: String) throws(PlatformError) -> String? {
+        guard let node = node(key) else { return nil }
+        guard let text = node.scalar?.string, text.utf8.count <= 10_000 else {
+            throw error(key, "'\(key)' must be text")
+        }
+        return text
+    }
+    func text(_ key: String) throws(PlatformError) -> String { try required(key, try optionalText(key)) }
+    func text(_ key: String, default value: String) throws(PlatformError) -> String { try optionalText(key) ?? value }
+
+    func optionalName(_ key: String) throws(PlatformError) -> Name? {
+        guard let text = try optionalText(key) else { return nil }
+        guard let name = Name(text), text.utf8.count <= 100, !text.contains(".") else {
+            throw error(key, "'\(key)' must be a name (letters, digits, '_' or '-', at most 100), not '\(text.prefix(60))'")
+        }
+        return name
+    }
+    func name(_ key: String) throws(PlatformError) -> Name { try required(key, try optionalName(key)) }
+
+    func optionalNumber(_ key: String) throws(PlatformError) -> Double? {
+        guard let text = try optionalText(key) else { return nil }
+        let isShare = text.hasSuffix("%")
+        guard let number = Double(isShare ? String(text.dropLast()) : text), number.isFinite else {
+            throw error(key, "'\(key)' must be a number, not '\(text.prefix(60))'")
+        }
+        return isShare ? number / 100 : number
+    }
+    func number(_ key: String) throws(PlatformError) -> Double { try required(key, try optionalNumber(key)) }
+
+    func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws(PlatformError) -> Int {
+        guard let text = try optionalText(key) else { return value }
+        guard let number = Int(text), range.contains(number) else {
+            throw error(key, "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(text.prefix(60))'")
+        }
+        return number
+    }
+
+    func flag(_ key: String, default value: Bool) throws(PlatformError) -> Bool {
+        guard let text = try optionalText(key) else { return value }
+        switch text {
+        case "true": return true
+        case "false": return false
+        default: throw error(key, "'\(key)' must be true or false, not '\(text.prefix(60))'")
+        }
+    }
+
+    func optionalSpan(_ key: String) throws(PlatformError) -> TimeSpan? {
+        guard let text = try optionalText(key) else { return nil }
+        guard let span = TimeSpan(text: text), span.milliseconds > 0 else {
+            throw error(key, "'\(key)' must be a span of time such as 30s, 5m, 1h, 7d, not '\(text.prefix(60))'")
+        }
+        return span
+    }
+    func span(_ key: String) throws(PlatformError) -> TimeSpan { try required(key, try optionalSpan(key)) }
+
+    func optionalChoice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type = Choice.self)
+        throws(PlatformError) -> Choice? where Choice.RawValue == String
+    {
+        guard let text = try optionalText(key) else { return nil }
+        guard let choice = Choice(rawValue: text) else {
+            let known = Choice.allCases.map(\.rawValue)
+            let near = nearestName(to: text, among: known)
+            throw error(
+                key,
+                "'\(key)' cannot be '\(text.prefix(60))'; it is one of \(known.joined(separator: ", "))"
+                    + (near.map { "; did you mean '\($0)'?" } ?? ""))
+        }
+        return choice
+    }
+    func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _ type: Choice.Type = Choice.self)
+        throws(PlatformError) -> Choice where Choice.RawValue == String
+    { try required(key, try optionalChoice(key, type)) }
+
+    /// Memory such as `512MiB` or `4GiB`.
+    func byteCount(_ key: String, default value: Int) throws(PlatformError) -> Int {
+        guard let text = try optionalText(key) else { return value }
+        for (suffix, unit) in [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)] where text.hasSuffix(suffix) {
+            if let count = Int(text.dropLast(3)), count > 0, count < 1 << 30 { return count * unit }
+        }
+        throw error(key, "'\(key)' must be an amount of memory such as 512MiB or 4GiB, not '\(text.prefix(60))'")
+    }
+
+    // MARK: Lists and mappings
+
+    func optionalTexts(_ key: String) throws(PlatformError) -> [String]? {
+        guard let node = node(key) else { return nil }
+        guard let sequence = node.sequence else { throw error(key, "'\(key)' must be a list") }
+        var texts: [String] = []
+        for element in sequence {
+            guard let text = element.scalar?.string else { throw error(key, "'\(key)' must be a list of texts") }
+            texts.append(text)
+        }
+        return texts
+    }
+    func texts(_ key: String) throws(PlatformError) -> [String] { try required(key, try optionalTexts(key)) }
+
+    func names(_ key: String) throws(PlatformError) -> [Name] {
+        var names: [Name] = []
+        for text in try texts(key) {
+            guard let name = Name(text) else { throw error(key, "'\(text.prefix(60))' in '\(key)' is not a name") }
+            names.append(name)
+        }
+        return names
+    }
+
+    /// Elements of a list that are mappings, or texts given as `(nil, text)`.
+    func elements(_ key: String, of what: String) throws(PlatformError) -> [(fields: FieldReader?, text: String)] {
+        guard let node = node(key) else { return [] }
+        guard let sequence = node.sequence else { throw error(key, "'\(key)' must be a list") }
+        var result: [(FieldReader?, String)] = []
+        for (index, element) in sequence.enumerated() {
+            if let text = element.scalar?.string {
+                result.append((nil, text))
+            } else {
+                result.append((try FieldReader(element, file: file, place: "\(place), \(what) \(index + 1)"), ""))
+            }
+        }
+        return result
+    }
+
+    func mappings(_ key: String, of what: String) throws(PlatformError) -> [FieldReader] {
+        var result: [FieldReader] = []
+        for element in try elements(key, of: what) {
+            guard let fields = element.fields else {
+                throw error(key, "each \(what) in '\(key)' must be a mapping such as {name: …}, not '\(element.text.prefix(60))'")
+            }
+            result.append(fields)
+        }
+        return result
+    }
+
+    func mapping(_ key: String) throws(PlatformError) -> FieldReader? {
+        guard let node = node(key) else { return nil }
+        return try FieldReader(node, file: file, place: "\(place), \(key)")
+    }
+
+    /// All keys with their scalar values, for free-form mappings.
+    func allTexts() throws(PlatformError) -> [String: String] {
+        var result: [String: String] = [:]
+        for (key, node) in fields {
+            asked.insert(key)
+            guard let text = node.scalar?.string else { throw error(key, "'\(key)' must be text or a number") }
+            result[key] = text
+        }
+        return result
+    }
+
+    var keys: [String] { fields.keys.sorted() }
+}
+
+extension Node {
+    /// `null`, `~` or nothing, unquoted.
+    var isNullScalar: Bool {
+        guard let scalar, scalar.style == .plain || scalar.style == .any else { return false }
+        return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
+    }
+}

@@ -1,0 +1,207 @@
+public import PlatformCore
+
+/// A metric that gates and monitors may name.
+public enum MetricName: String, Sendable, Codable, CaseIterable {
+    /// Area under the ROC curve.
+    case auc
+    /// Area under the precision-recall curve (average precision).
+    case averagePrecision = "average_precision"
+    /// Mean negative log likelihood.
+    case logLoss = "log_loss"
+    /// Mean squared distance of probability and outcome.
+    case brier
+    /// Expected calibration error over ten equal-width bins.
+    case calibrationError = "ece"
+    /// Root mean squared error.
+    case rmse
+    /// Mean absolute error.
+    case mae
+
+    /// Whether more is better.
+    public var higherIsBetter: Bool { self == .auc || self == .averagePrecision }
+}
+
+/// What must hold before a version may enter a stage.
+public enum GateDefinition: Sendable, Hashable {
+    /// A signature with name and type of every input.
+    case signaturePresent
+    /// A metric of the real artifact on a slice within bounds.
+    case metric(MetricName, slice: String, minimum: Double?, maximum: Double?)
+    /// A metric on the same slice not worse than the champion's by more than `margin`. Holds if there is no champion.
+    case notWorseThanChampion(MetricName, slice: String, margin: Double)
+    /// 99th percentile of scoring one row with the real artifact on this machine, in milliseconds.
+    case latency(p99MillisecondsMax: Double)
+    /// At least this many rows in a slice.
+    case rows(slice: String, minimum: Int)
+
+    /// One line for people and evidence: `auc on test ≥ 0.65`.
+    public var summary: String {
+        switch self {
+        case .signaturePresent: "signature present"
+        case .metric(let metric, let slice, let minimum, let maximum):
+            "\(metric.rawValue) on \(slice)" + (minimum.map { " ≥ \($0)" } ?? "") + (maximum.map { " ≤ \($0)" } ?? "")
+        case .notWorseThanChampion(let metric, let slice, let margin):
+            "\(metric.rawValue) on \(slice) not worse than the champion's by more than \(margin)"
+        case .latency(let bound): "p99 of one row ≤ \(bound) ms"
+        case .rows(let slice, let minimum): "rows in \(slice) ≥ \(minimum)"
+        }
+    }
+}
+
+/// The life of a version. Order is the order of promotion.
+public enum ModelStage: String, Sendable, Codable, CaseIterable, Comparable {
+    /// Registered; nobody sees it.
+    case development
+    /// Sees a copy of live traffic; nobody sees its answers.
+    case staging
+    /// Answers a stated share of live traffic.
+    case canary
+    /// Answers live traffic.
+    case production
+    /// Kept for audit, never served.
+    case archived
+
+    /// Earlier in life comes first.
+    public static func < (left: ModelStage, right: ModelStage) -> Bool {
+        (allCases.firstIndex(of: left) ?? 0) < (allCases.firstIndex(of: right) ?? 0)
+    }
+}
+
+/// How versions of a model are trained.
+public struct TrainingDefinition: Sendable, Hashable {
+    /// Program and arguments; runs in the definition's folder. `{python}` stands for the configured interpreter.
+    public let command: [String]
+    /// Folder of the file that defined it, absolute: where the script is.
+    public let folder: String
+    /// Values for the script, in the environment as `BOTTEGA_PARAM_<NAME>` and logged by it as it likes.
+    public let parameters: [String: String]
+    /// Seed given to the script.
+    public let seed: Int64
+    /// Time until it is ended.
+    public let timeout: TimeSpan
+    /// Memory limit in bytes; 0 for none.
+    public let memoryByteCountMax: Int
+}
+
+/// A model: which features it reads, how it is trained, what its versions must show.
+public struct ModelDefinition: Sendable, Hashable {
+    /// Its name; `POST /predict/<name>`.
+    public let name: Name
+    /// Features it reads.
+    public let service: Name
+    /// Rows it is trained on.
+    public let trainingSet: Name
+    /// How it is trained.
+    public let training: TrainingDefinition
+    /// Gates by the stage they guard.
+    public let gates: [ModelStage: [GateDefinition]]
+    /// For people.
+    public let description: String
+    /// Team that owns it.
+    public let owner: String
+}
+
+/// What happens when the prediction log's queue is full.
+public enum PredictionLogPolicy: String, Sendable, Codable, CaseIterable {
+    /// The request waits.
+    case block
+    /// The record is dropped and counted.
+    case shed
+}
+
+/// One step of a canary ramp.
+public struct CanaryStep: Sendable, Hashable {
+    /// Share of traffic, above 0, at most 1.
+    public let share: Double
+    /// Least time at this share.
+    public let atLeast: TimeSpan
+}
+
+/// How a model is served and how a new version comes in.
+public struct DeploymentDefinition: Sendable, Hashable {
+    /// Its name.
+    public let name: Name
+    /// The model it serves.
+    public let model: Name
+    /// Join keys or request features whose hash chooses the variant; the same values always get the same one.
+    public let stickyBy: [String]
+    /// What a full prediction log means.
+    public let predictionLog: PredictionLogPolicy
+    /// Answer given when the model cannot answer; `nil` means an error (503).
+    public let fallback: Double?
+    /// Time a challenger spends in shadow.
+    public let shadowAtLeast: TimeSpan
+    /// Paired answers a shadow needs before it may go on.
+    public let shadowPairsMin: Int
+    /// Shares a challenger then gets, in order.
+    public let canary: [CanaryStep]
+    /// Highest PSI between champion's and challenger's predictions in shadow or canary.
+    public let predictionPSIMax: Double
+    /// Highest share of failed challenger answers.
+    public let errorRateMax: Double
+    /// Highest p99 of the whole request in milliseconds.
+    public let latencyP99MillisecondsMax: Double
+}
+
+/// How loud an alert is. Order is that of urgency.
+public enum AlertSeverity: String, Sendable, Codable, CaseIterable {
+    /// Page now.
+    case p0 = "P0"
+    /// Business hours.
+    case p1 = "P1"
+    /// Within a day.
+    case p2 = "P2"
+    /// Queue.
+    case p3 = "P3"
+}
+
+/// When a monitor raises an alert.
+public struct MonitorRule: Sendable, Hashable {
+    /// What is watched.
+    public enum Condition: Sendable, Hashable {
+        /// PSI of an input against the training profile above a bound, in the monitor's window. No name: any input.
+        case psi(feature: String?, above: Double)
+        /// Kolmogorov–Smirnov distance of an input above a bound.
+        case ks(feature: String?, above: Double)
+        /// Share of missing values of an input above the training share by more than this.
+        case nullRate(feature: String?, aboveReferenceBy: Double)
+        /// PSI of the predictions against the training slice's predictions.
+        case predictionPSI(above: Double)
+        /// A metric worse than the version's own test slice by more than this, once labels are in.
+        case metricWorseThanReference(MetricName, by: Double)
+    }
+    /// Its name.
+    public let name: String
+    /// What is watched.
+    public let condition: Condition
+    /// How loud.
+    public let severity: AlertSeverity
+    /// Rows (or labelled rows) the window needs before the rule speaks.
+    public let rowsMin: Int
+}
+
+/// When drift starts training.
+public struct RetrainDefinition: Sendable, Hashable {
+    /// Rules whose alert starts it.
+    public let on: [String]
+    /// Least time between two starts.
+    public let cooldown: TimeSpan
+    /// How far back the new training set reaches.
+    public let trainOn: TimeSpan
+}
+
+/// What is watched of a served model.
+public struct MonitorDefinition: Sendable, Hashable {
+    /// Its name.
+    public let name: Name
+    /// The model.
+    public let model: Name
+    /// Length of one window; windows are aligned to the epoch's Monday for `7d`, to midnight UTC otherwise.
+    public let window: TimeSpan
+    /// How long after a prediction its label is waited for.
+    public let labelHorizon: TimeSpan
+    /// When to alert.
+    public let rules: [MonitorRule]
+    /// When to retrain; `nil` means never by itself.
+    public let retrain: RetrainDefinition?
+}

@@ -1,0 +1,63 @@
+public import PlatformCore
+
+
+/// One accepted row of a source: it satisfied the contract and is in the log.
+public struct SourceRow: Sendable, Hashable {
+    /// When it happened.
+    public let eventTime: EventTime
+    /// When we could have known.
+    public let ingestTime: EventTime
+    /// Cells in the order of the source's columns.
+    public let cells: [CellValue]
+    /// Makes a row.
+    public init(eventTime: EventTime, ingestTime: EventTime, cells: [CellValue]) {
+        self.eventTime = eventTime
+        self.ingestTime = ingestTime
+        self.cells = cells
+    }
+}
+
+/// Accepted rows of one source that stand together in the log; row `i` has offset `firstOffset + i`.
+public struct SourceBatch: Sendable {
+    /// The source.
+    public let source: Name
+    /// Log offset of the first row in topic `source.<name>`, partition 0: the sequence that breaks ties.
+    public let firstOffset: UInt64
+    /// The rows.
+    public let rows: [SourceRow]
+    /// Makes a batch.
+    public init(source: Name, firstOffset: UInt64, rows: [SourceRow]) {
+        self.source = source
+        self.firstOffset = firstOffset
+        self.rows = rows
+    }
+}
+
+/// Told of accepted rows after they are durable and before the sender hears so: whoever reads its own acknowledged event
+/// finds it.
+public protocol SourceListener: Sendable {
+    /// Takes rows in log order.
+    func received(_ batch: SourceBatch) async
+}
+
+/// A table as the offline engine reads it at one version.
+///
+/// Columns: those of the source with their own names (`timestamp` as TIMESTAMPTZ), and `__event_time`, `__ingest_time`
+/// (BIGINT milliseconds) and `__sequence` (BIGINT, the log offset).
+public struct TableScan: Sendable, Hashable {
+    /// The table's name.
+    public let table: Name
+    /// Delta version; -1 for a table without any commit.
+    public let version: Int64
+    /// A SQL table expression, to be used after FROM.
+    public let sql: String
+    /// Rows in it.
+    public let rowCount: Int
+    /// Makes a scan.
+    public init(table: Name, version: Int64, sql: String, rowCount: Int) {
+        self.table = table
+        self.version = version
+        self.sql = sql
+        self.rowCount = rowCount
+    }
+}

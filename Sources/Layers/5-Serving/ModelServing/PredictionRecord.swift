@@ -1,0 +1,221 @@
+public import PlatformCore
+
+/// What the platform remembers of one prediction: enough to explain it and to compute it again, bit for bit.
+///
+/// Topic `predictions`, partition 0; the record's time is the prediction's time and its key the model's name.
+public struct PredictionRecord: Sendable, Hashable {
+    /// Why this variant answered.
+    public enum Choice: UInt8, Sendable, CaseIterable {
+        /// The only live version.
+        case primary = 0
+        /// The hash of the sticky keys fell into the challenger's share.
+        case canary = 1
+        /// A copy for comparison; nobody saw the answer.
+        case shadow = 2
+        /// No model answered.
+        case fallback = 3
+
+        /// The word for it.
+        public var word: String { "\(self)" }
+    }
+    /// Identifier the caller got. A shadow's record carries the identifier of the answer it is paired with.
+    public var id: String
+    /// Moment of prediction.
+    public var time: EventTime
+    /// The model.
+    public var model: String
+    /// Its version number; 0 for a fallback.
+    public var version: Int
+    /// Hash of the artifact that computed it; empty for a fallback.
+    public var artifact: String
+    /// Revision of the deployment's policy then in force.
+    public var policyRevision: Int
+    /// Why this variant.
+    public var choice: Choice
+    /// Hash of the feature service's meaning: names and order of `inputs`.
+    public var serviceVersion: String
+    /// Entity key values by join key name, sorted by name.
+    public var entities: [Entity]
+    /// The model's input in the order of the service; NaN is a missing value.
+    public var inputs: [Double]
+    /// For each input, the age in milliseconds of the newest event behind it; -1 where there is none.
+    public var ages: [Int64]
+    /// For each input, its `FeatureStatus` as a raw value.
+    public var statuses: [UInt8]
+    /// Positions of inputs that the caller overrode.
+    public var overridden: [Int]
+    /// Outputs of the model as given to the caller.
+    public var output: [Float]
+    /// Why the fallback answered; empty otherwise.
+    public var fallbackReason: String
+    /// Microseconds for reading features, scoring, and in all.
+    public var latency: Latency
+    /// Who asked.
+    public var caller: String
+
+    /// One entity key value.
+    public struct Entity: Sendable, Hashable {
+        /// Join key.
+        public let key: String
+        /// Its value; `nil` where the caller said null.
+        public let value: String?
+        /// Makes a pair.
+        public init(key: String, value: String?) {
+            self.key = key
+            self.value = value
+        }
+    }
+
+    /// Where the time went, in microseconds.
+    public struct Latency: Sendable, Hashable {
+        /// Reading features.
+        public var features: UInt32
+        /// Scoring.
+        public var score: UInt32
+        /// From the parsed request to the answer.
+        public var total: UInt32
+        /// Makes it.
+        public init(features: UInt32 = 0, score: UInt32 = 0, total: UInt32 = 0) {
+            self.features = features
+            self.score = score
+            self.total = total
+        }
+    }
+
+    /// Makes a record.
+    public init(
+        id: String, time: EventTime, model: String, version: Int, artifact: String, policyRevision: Int, choice: Choice,
+        serviceVersion: String, entities: [Entity], inputs: [Double], ages: [Int64], statuses: [UInt8],
+        overridden: [Int], output: [Float], fallbackReason: String, latency: Latency, caller: String
+    ) {
+        self.id = id
+        self.time = time
+        self.model = model
+        self.version = version
+        self.artifact = artifact
+        self.policyRevision = policyRevision
+        self.choice = choice
+        self.serviceVersion = serviceVersion
+        self.entities = entities
+        self.inputs = inputs
+        self.ages = ages
+        self.statuses = statuses
+        self.overridden = overridden
+        self.output = output
+        self.fallbackReason = fallbackReason
+        self.latency = latency
+        self.caller = caller
+    }
+}
+
+// MARK: - Codec
+
+extension PredictionRecord {
+    private static let formatVersion: UInt8 = 1
+
+    /// The record as bytes.
+    public func encoded() -> [UInt8] {
+        var writer = ByteWriter(capacity: 256 + inputs.count * 12)
+        writer.write(Self.formatVersion)
+        writer.write(id)
+        writer.write(fixed: time.milliseconds)
+        writer.write(model)
+        writer.write(varint: UInt64(version))
+        writer.write(artifact)
+        writer.write(varint: UInt64(policyRevision))
+        writer.write(choice.rawValue)
+        writer.write(serviceVersion)
+        writer.write(varint: UInt64(entities.count))
+        for entity in entities {
+            writer.write(entity.key)
+            writer.write(entity.value == nil ? UInt8(0) : UInt8(1))
+            if let value = entity.value { writer.write(value) }
+        }
+        writer.write(varint: UInt64(inputs.count))
+        for value in inputs { writer.write(value) }
+        for age in ages { writer.write(signed: age) }
+        writer.write(bytes: statuses)
+        writer.write(varint: UInt64(overridden.count))
+        for position in overridden { writer.write(varint: UInt64(position)) }
+        writer.write(varint: UInt64(output.count))
+        for value in output { writer.write(fixed: value.bitPattern) }
+        writer.write(fallbackReason)
+        writer.write(varint: UInt64(latency.features))
+        writer.write(varint: UInt64(latency.score))
+        writer.write(varint: UInt64(latency.total))
+        writer.write(caller)
+        return writer.bytes
+    }
+
+    /// Reads what `encoded` wrote.
+    public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
+        var reader = ByteReader(bytes)
+        guard try reader.byte() == Self.formatVersion else { throw DecodingFailure("an unknown form of prediction record") }
+        id = try reader.text()
+        time = EventTime(milliseconds: try reader.fixed(Int64.self))
+        model = try reader.text()
+        version = Int(clamping: try reader.varint())
+        artifact = try reader.text()
+        policyRevision = Int(clamping: try reader.varint())
+        guard let choice = Choice(rawValue: try reader.byte()) else { throw DecodingFailure("an unknown choice") }
+        self.choice = choice
+        serviceVersion = try reader.text()
+        entities = []
+        for _ in 0..<(try reader.count(unitByteCount: 2)) {
+            let key = try reader.text()
+            entities.append(Entity(key: key, value: try reader.byte() == 0 ? nil : try reader.text()))
+        }
+        let count = try reader.count(unitByteCount: 10)
+        inputs = []
+        for _ in 0..<count { inputs.append(try reader.double()) }
+        ages = []
+        for _ in 0..<count { ages.append(try reader.signed()) }
+        statuses = try reader.raw(count)
+        overridden = []
+        for _ in 0..<(try reader.count()) { overridden.append(Int(clamping: try reader.varint())) }
+        output = []
+        for _ in 0..<(try reader.count(unitByteCount: 4)) {
+            output.append(Float(bitPattern: try reader.fixed(UInt32.self)))
+        }
+        fallbackReason = try reader.text()
+        latency = Latency(
+            features: UInt32(clamping: try reader.varint()), score: UInt32(clamping: try reader.varint()),
+            total: UInt32(clamping: try reader.varint()))
+        caller = try reader.text()
+    }
+}
+
+/// A label that arrived for a prediction. Topic `labels`, partition 0; the record's key is the prediction's identifier.
+public struct LabelRecord: Sendable, Hashable {
+    /// The prediction it belongs to.
+    public let predictionID: String
+    /// When it became known.
+    public let time: EventTime
+    /// The outcome: 0 or 1 for binary models, the value for regression, the class for multiclass.
+    public let value: Double
+    /// Makes a label.
+    public init(predictionID: String, time: EventTime, value: Double) {
+        self.predictionID = predictionID
+        self.time = time
+        self.value = value
+    }
+
+    /// The label as bytes.
+    public func encoded() -> [UInt8] {
+        var writer = ByteWriter(capacity: 64)
+        writer.write(UInt8(1))
+        writer.write(predictionID)
+        writer.write(fixed: time.milliseconds)
+        writer.write(value)
+        return writer.bytes
+    }
+
+    /// Reads what `encoded` wrote.
+    public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
+        var reader = ByteReader(bytes)
+        guard try reader.byte() == 1 else { throw DecodingFailure("an unknown form of label record") }
+        predictionID = try reader.text()
+        time = EventTime(milliseconds: try reader.fixed(Int64.self))
+        value = try reader.double()
+    }
+}
