@@ -1,0 +1,202 @@
+import Foundation
+import FoundationNetworking
+import PlatformCore
+
+/// Why a command failed, and the exit code that says so.
+struct CommandFailure: Error, CustomStringConvertible {
+    /// Exit codes: 1 the platform failed, 2 the input was wrong, 3 a gate refused, 4 not found, 69 no server.
+    let exitCode: Int32
+    let description: String
+}
+
+/// Speaks the platform's HTTP contract for the commands.
+struct APIClient: Sendable {
+    enum Body: Sendable {
+        case none
+        case json(JSONValue)
+        case file(String)
+    }
+
+    let base: String
+    private let token: String?
+
+    /// `url`, else `BOTTEGA_URL`, else `http://127.0.0.1:8000`; the token is `BOTTEGA_TOKEN`.
+    init(url: String?) {
+        let environment = ProcessInfo.processInfo.environment
+        var base = url ?? environment["BOTTEGA_URL"] ?? "http://127.0.0.1:8000"
+        while base.hasSuffix("/") { base.removeLast() }
+        self.base = base
+        token = environment["BOTTEGA_TOKEN"]
+    }
+
+    func get(_ path: String, query: [String: String] = [:]) async throws -> JSONValue {
+        try await send("GET", path, query: query)
+    }
+    func post(_ path: String, _ body: JSONValue = .object([:])) async throws -> JSONValue {
+        try await send("POST", path, body: .json(body))
+    }
+
+    /// Sends a request; an answer that is no success is thrown as the sentence the server gave.
+    func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws -> JSONValue {
+        guard var parts = URLComponents(string: base + path) else {
+            throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
+        }
+        if !query.isEmpty {
+            parts.queryItems = query.sorted { $0.key < $1.key }.map { URLQueryItem(name: $0.key, value: $0.value) }
+        }
+        guard let url = parts.url else { throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL") }
+        var request = URLRequest(url: url)
+        request.httpMethod = method
+        request.timeoutInterval = 3600
+        if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+        request.setValue(ProcessInfo.processInfo.environment["USER"] ?? "local", forHTTPHeaderField: "X-Bottega-Actor")
+        let data: Data
+        let response: URLResponse
+        do {
+            switch body {
+            case .none: (data, response) = try await URLSession.shared.data(for: request)
+            case .json(let value):
+                request.setValue("application/json", forHTTPHeaderField: "Content-Type")
+                request.httpBody = Data(value.canonicalBytes)
+                (data, response) = try await URLSession.shared.data(for: request)
+            case .file(let file):
+                guard FileManager.default.isReadableFile(atPath: file) else {
+                    throw CommandFailure(exitCode: 2, description: "\(file): cannot be read; check the path")
+                }
+                request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
+                (data, response) = try await URLSession.shared.upload(for: request, fromFile: URL(fileURLWithPath: file))
+            }
+        } catch let error as CommandFailure {
+            throw error
+        } catch {
+            let reason = (error as? URLError).map { $0.localizedDescription } ?? "\(error)"
+            throw CommandFailure(
+                exitCode: 69, description: "no server answers at \(base) (\(reason)); start one with 'bottega up'")
+        }
+        let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+        let answer = (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
+        guard 200..<300 ~= status else { throw Self.failure(status, answer) }
+        return answer
+    }
+
+    private static func failure(_ status: Int, _ answer: JSONValue) -> CommandFailure {
+        let error = answer["error"]
+        let subject = error?["subject"]?.stringValue ?? ""
+        let message = error?["message"]?.stringValue ?? "the server answered \(status)"
+        let exitCode: Int32 =
+            switch status {
+            case 409: 3
+            case 404: 4
+            case 400..<500: 2
+            default: 1
+            }
+        var lines = [subject.isEmpty ? message : "\(subject): \(message)"]
+        for gate in answer["gates"]?.arrayValue ?? [] {
+            let mark = gate["passed"]?.boolValue == true ? "passed" : "FAILED"
+            lines.append("  \(mark)  \(gate["gate"]?.stringValue ?? "")  \(gate["detail"]?.stringValue ?? "")")
+        }
+        return CommandFailure(exitCode: exitCode, description: lines.joined(separator: "\n"))
+    }
+
+    /// Waits for an operation and shows its progress on standard error.
+    func wait(for started: JSONValue, label: String, quiet: Bool) async throws -> JSONValue {
+        guard let id = started["operation"]?.stringValue else { return started }
+        let progress = ProgressLine(label: label, quiet: quiet)
+        var delay = 20
+        while true {
+            let operation = try await get("/api/v1/operations/\(id)")
+            progress.show(operation["progress"] ?? .null)
+            switch operation["state"]?.stringValue {
+            case "succeeded":
+                progress.finish()
+                return operation["result"] ?? .null
+            case "failed":
+                progress.finish()
+                throw Self.failure(
+                    Int(operation["error"]?["status"]?.integerValue ?? 500), operation)
+            default:
+                try await Task.sleep(for: .milliseconds(delay))
+                delay = min(500, delay * 3 / 2)
+            }
+        }
+    }
+}
+
+/// One line on standard error that says how far a long command is: rewritten on a terminal, repeated elsewhere.
+final class ProgressLine {
+    private let label: String
+    private let quiet: Bool
+    private let isTerminal = isatty(2) == 1
+    private let start = ContinuousClock.now
+    private var lastShown = ContinuousClock.now
+    private var isShown = false
+
+    init(label: String, quiet: Bool) {
+        self.label = label
+        self.quiet = quiet
+    }
+
+    func show(_ progress: JSONValue) {
+        let now = ContinuousClock.now
+        guard !quiet, now - start > .seconds(1), now - lastShown > (isTerminal ? .milliseconds(200) : .seconds(5)) else {
+            return
+        }
+        lastShown = now
+        let seconds = Double((now - start).components.seconds)
+        let done = progress["done"]?.doubleValue ?? 0
+        let total = progress["total"]?.doubleValue ?? 0
+        var text = label
+        if let message = progress["message"]?.stringValue, !message.isEmpty { text += ": \(message)" }
+        if done > 0 {
+            text += "  \(Human.count(done))" + (total > 0 ? " of \(Human.count(total))" : "")
+            text += " \(progress["unit"]?.stringValue ?? "")"
+            if seconds >= 1 { text += " (\(Human.count(done / seconds))/s)" }
+        }
+        text += "  \(Int(seconds)) s"
+        FileHandle.standardError.write(Data((isTerminal ? "\r\u{1B}[K\(text)" : text + "\n").utf8))
+        isShown = true
+    }
+
+    func finish() {
+        if isShown, isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+    }
+}
+
+/// Numbers and tables for people.
+enum Human {
+    static func count(_ value: Double) -> String {
+        let digits = String(Int64(value.rounded()))
+        var out = ""
+        for (index, digit) in digits.enumerated() {
+            if index > 0, (digits.count - index) % 3 == 0, digit != "-" { out += "," }
+            out.append(digit)
+        }
+        return out.replacing("-,", with: "-")
+    }
+
+    /// A short text for any JSON value.
+    static func cell(_ value: JSONValue?) -> String {
+        switch value {
+        case nil, .null?: "–"
+        case .string(let text)?: text
+        case .integer(let number)?: count(Double(number))
+        case .number(let number)?: String(format: "%.4g", number)
+        case .bool(let flag)?: flag ? "yes" : "no"
+        case let other?: other.text
+        }
+    }
+
+    /// Rows as aligned columns under a header.
+    static func table(_ header: [String], _ rows: [[String]]) -> String {
+        var widths = header.map(\.count)
+        for row in rows { for (index, cell) in row.enumerated() { widths[index] = max(widths[index], cell.count) } }
+        func line(_ cells: [String]) -> String {
+            var text = ""
+            for (index, cell) in cells.enumerated() {
+                text += index == cells.count - 1 ? cell : cell.padding(toLength: widths[index] + 2, withPad: " ", startingAt: 0)
+            }
+            return text
+        }
+        return ([line(header)] + rows.map(line)).joined(separator: "\n")
+    }
+}

@@ -1,0 +1,158 @@
+import ArgumentParser
+import Foundation
+import PlatformCore
+
+/// Reads definition files of a folder.
+enum DefinitionFiles {
+    static func read(_ path: String) throws -> JSONValue {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw CommandFailure(exitCode: 2, description: "\(path): no such file or folder")
+        }
+        var paths = [path]
+        if isFolder.boolValue {
+            guard let names = FileManager.default.enumerator(atPath: path) else {
+                throw CommandFailure(exitCode: 2, description: "\(path): cannot be read")
+            }
+            let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
+            paths = names.compactMap { $0 as? String }
+                .filter { ($0.hasSuffix(".yaml") || $0.hasSuffix(".yml")) && !$0.split(separator: "/").contains { $0.hasPrefix(".") } }
+                .sorted().map { "\(folder)/\($0)" }
+            guard !paths.isEmpty else {
+                throw CommandFailure(exitCode: 2, description: "\(path): holds no .yaml file")
+            }
+        }
+        return .array(
+            try paths.map { file in
+                guard let data = FileManager.default.contents(atPath: file) else {
+                    throw CommandFailure(exitCode: 2, description: "\(file): cannot be read")
+                }
+                guard let text = String(data: data, encoding: .utf8) else {
+                    throw CommandFailure(exitCode: 2, description: "\(file): is not UTF-8 text")
+                }
+                let folder = URL(fileURLWithPath: file).deletingLastPathComponent().standardizedFileURL.path
+                return ["path": .string(file), "folder": .string(folder), "text": .string(text)]
+            })
+    }
+
+    static func describe(_ answer: JSONValue, applied: Bool) -> String {
+        let changes = answer["changes"]?.arrayValue ?? []
+        let count = answer["definitions"]?.integerValue ?? 0
+        guard !changes.isEmpty else { return "nothing to change: \(count) definitions are as they should be" }
+        var lines: [String] = []
+        for change in changes {
+            let sign = ["create": "+", "change": "~", "remove": "-"][change["kind"]?.stringValue ?? ""] ?? " "
+            lines.append("\(sign) \(change["identifier"]?.stringValue ?? "")")
+            let touched = (change["touches"]?.arrayValue ?? []).compactMap(\.stringValue)
+            if !touched.isEmpty, change["kind"] != "create" { lines.append("    touches \(touched.joined(separator: ", "))") }
+        }
+        lines.append("\(changes.count) changes \(applied ? "applied" : "would be applied"), \(count) definitions")
+        return lines.joined(separator: "\n")
+    }
+}
+
+struct Plan: ClientCommand {
+    static let configuration = CommandConfiguration(abstract: "Show what 'apply' would change and what that touches.")
+    @Argument(help: "A definition file, or a folder of them.") var path: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.post(
+            "/api/v1/apply", ["files": try DefinitionFiles.read(path), "dry_run": true])
+        show(answer) { DefinitionFiles.describe($0, applied: false) }
+    }
+}
+
+struct Apply: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Make the platform's definitions those of a folder, in one transaction.")
+    @Argument(help: "A definition file, or a folder of them.") var path: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.post(
+            "/api/v1/apply", ["files": try DefinitionFiles.read(path), "dry_run": false])
+        show(answer) { DefinitionFiles.describe($0, applied: true) }
+    }
+}
+
+struct Ingest: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Load a file into a source under its contract. Loading the same file again changes nothing.")
+    @Argument(help: "The source.") var source: String
+    @Argument(help: "A .csv, .parquet or .ndjson/.jsonl file.") var file: String
+    @Option(help: "csv, parquet or ndjson. Default: by the file's name.") var format: String?
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let suffix = URL(fileURLWithPath: file).pathExtension.lowercased()
+        let known = ["csv": "csv", "parquet": "parquet", "ndjson": "ndjson", "jsonl": "ndjson", "json": "ndjson"]
+        guard let format = format ?? known[suffix] else {
+            throw CommandFailure(exitCode: 2, description: "\(file): say its format with --format csv|parquet|ndjson")
+        }
+        let started = try await client.send(
+            "POST", "/api/v1/sources/\(source)/load",
+            query: ["name": URL(fileURLWithPath: file).lastPathComponent, "format": format], body: .file(file))
+        let result = try await client.wait(for: started, label: "ingest \(source)", quiet: server.json)
+        show(result) { result in
+            if result["already_loaded"]?.boolValue == true {
+                return "\(source): this file is loaded already; nothing changed"
+            }
+            func number(_ key: String) -> String { Human.cell(result[key]) }
+            var text =
+                "\(source): \(number("rows_accepted")) rows accepted of \(number("rows_read")), "
+                + "\(number("rows_quarantined")) quarantined, \(number("rows_duplicate")) duplicates, \(number("seconds")) s"
+            for (reason, count) in (result["reasons"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
+                text += "\n  quarantined \(Human.cell(count)): \(reason)"
+            }
+            for (reason, count) in (result["warnings"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
+                text += "\n  warned \(Human.cell(count)): \(reason)"
+            }
+            return text
+        }
+    }
+}
+
+struct DatasetCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dataset", abstract: "Build and show point-in-time training sets.",
+        subcommands: [Build.self, Show.self])
+
+    struct Build: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Build a training set; its name is the hash of its content.")
+        @Argument(help: "The training set's definition.") var trainingSet: String
+        @Option(help: "First moment of prediction, RFC 3339 or a date.") var from: String
+        @Option(help: "End of the span, not included.") var to: String
+        @Option(help: "Use only what was known by then. Default: --to plus the label's horizon, at most now.")
+        var asOf: String?
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            var body: [String: JSONValue] = [
+                "training_set": .string(trainingSet), "from": .string(from), "to": .string(to),
+            ]
+            if let asOf { body["as_of"] = .string(asOf) }
+            let started = try await client.post("/api/v1/datasets", .object(body))
+            let result = try await client.wait(for: started, label: "dataset build", quiet: server.json)
+            show(result, DatasetCommand.describe)
+        }
+    }
+
+    struct Show: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Show the manifest of a training set.")
+        @Argument(help: "Its hash.") var hash: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            print(try await client.get("/api/v1/datasets/\(hash)").prettyText)
+        }
+    }
+
+    static func describe(_ result: JSONValue) -> String {
+        let slices = (result["slices"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+            .map { "\($0.key) \(Human.cell($0.value))" }.joined(separator: ", ")
+        return "dataset \(result["dataset"]?.stringValue ?? "")\n"
+            + "\(Human.cell(result["rows"])) rows (\(slices)), built in \(Human.cell(result["seconds"])) s"
+    }
+}

@@ -1,0 +1,164 @@
+import ArgumentParser
+import Foundation
+import PlatformCore
+
+struct Train: ClientCommand {
+    static let configuration = CommandConfiguration(abstract: "Run a model's training command as a job.")
+    @Argument(help: "The model.") var model: String
+    @Option(help: "Hash of the training set.") var dataset: String
+    @Option(help: "Seed. Default: the definition's.") var seed: Int?
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        var body: [String: JSONValue] = ["model": .string(model), "dataset": .string(dataset)]
+        if let seed { body["seed"] = .integer(Int64(seed)) }
+        let started = try await client.post("/training-jobs", .object(body))
+        let result = try await client.wait(for: started, label: "train \(model)", quiet: server.json)
+        show(result) { result in
+            "job \(result["id"]?.stringValue ?? "") \(result["state"]?.stringValue ?? ""): "
+                + "run \(result["run_id"]?.stringValue ?? "") in \(Human.cell(result["seconds"])) s"
+        }
+    }
+}
+
+struct ModelCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "model", abstract: "Register, promote and show model versions.",
+        subcommands: [Register.self, Promote.self, List.self, Show.self, Card.self])
+
+    struct Register: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Register the model that a job logged: evaluates it on its test slice and keeps its profile.")
+        @Argument(help: "The model.") var model: String
+        @Option(help: "The training job.") var job: String?
+        @Option(help: "An MLflow run, with --dataset.") var run: String?
+        @Option(help: "Hash of the training set behind --run.") var dataset: String?
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            var body: [String: JSONValue] = [:]
+            if let job { body["job"] = .string(job) }
+            if let run { body["run_id"] = .string(run) }
+            if let dataset { body["dataset"] = .string(dataset) }
+            let started = try await client.post("/api/v1/models/\(model)/versions", .object(body))
+            let result = try await client.wait(for: started, label: "register \(model)", quiet: server.json)
+            show(result, ModelCommand.describe)
+        }
+    }
+
+    struct Promote: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Move a version to its next stage if the gates of that stage hold (exit code 3 if not).")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @Argument(help: "staging, canary, production or archived.") var stage: String
+        @Option(help: "Why; kept for ever.") var reason: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let started = try await client.post(
+                "/api/v1/models/\(model)/versions/\(version)/stage", ["stage": .string(stage), "reason": .string(reason)])
+            let answer = try await client.wait(for: started, label: "promote \(model)", quiet: server.json)
+            show(answer) { answer in
+                var lines = ["\(model) version \(version) is in \(answer["stage"]?.stringValue ?? stage)"]
+                for gate in answer["gates"]?.arrayValue ?? [] {
+                    lines.append(
+                        "  \(gate["passed"]?.boolValue == true ? "passed" : "FAILED")  \(gate["gate"]?.stringValue ?? "")  "
+                            + (gate["detail"]?.stringValue ?? ""))
+                }
+                return lines.joined(separator: "\n")
+            }
+        }
+    }
+
+    struct List: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "List models and their versions.")
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.get("/api/v1/models")
+            show(answer) { answer in
+                var rows: [[String]] = []
+                for model in answer["models"]?.arrayValue ?? [] {
+                    for version in model["versions"]?.arrayValue ?? [] {
+                        let metrics = version["metrics"]?["test"]
+                        rows.append([
+                            Human.cell(model["name"]), Human.cell(version["version"]), Human.cell(version["stage"]),
+                            Human.cell(metrics?["auc"]), Human.cell(metrics?["ece"]), Human.cell(version["created_at"]),
+                        ])
+                    }
+                }
+                return rows.isEmpty ? "no versions yet" : Human.table(["MODEL", "VERSION", "STAGE", "AUC", "ECE", "CREATED"], rows)
+            }
+        }
+    }
+
+    struct Show: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Show one version whole.")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            print(try await client.get("/api/v1/models/\(model)/versions/\(version)").prettyText)
+        }
+    }
+
+    struct Card: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Print a version's model card as Markdown.")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.get("/api/v1/models/\(model)/versions/\(version)/card")
+            show(answer) { $0["markdown"]?.stringValue ?? "" }
+        }
+    }
+
+    static func describe(_ version: JSONValue) -> String {
+        let metrics = (version["metrics"]?["test"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+            .map { "\($0.key) \(Human.cell($0.value))" }.joined(separator: ", ")
+        return "version \(Human.cell(version["version"])) of \(Human.cell(version["model"])) is in "
+            + "\(Human.cell(version["stage"])); on its test slice: \(metrics)"
+    }
+}
+
+struct Deploy: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Give a version a share of live traffic (its stage must allow it).")
+    @Argument(help: "The model.") var model: String
+    @Argument(help: "The version.") var version: Int
+    @Option(help: "Share of traffic, from 0 to 1.") var traffic: Double = 1
+    @Option(help: "Why; kept for ever.") var reason: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.post(
+            "/models/\(model)/versions/\(version)/deploy", ["traffic": .number(traffic), "reason": .string(reason)])
+        show(answer, DeploymentText.describe)
+    }
+}
+
+struct Rollback: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Go back to a deployment's previous policy, at once for all requests.")
+    @Argument(help: "The deployment.") var deployment: String
+    @Option(help: "Why; kept for ever.") var reason: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.post("/api/v1/deployments/\(deployment)/rollback", ["reason": .string(reason)])
+        show(answer, DeploymentText.describe)
+    }
+}
+
+enum DeploymentText {
+    static func describe(_ answer: JSONValue) -> String {
+        let variants = (answer["variants"]?.arrayValue ?? [])
+            .map { "version \(Human.cell($0["version"])) gets \(Int((($0["share"]?.doubleValue ?? 0) * 100).rounded())) %" }
+        let shadows = (answer["shadows"]?.arrayValue ?? []).map { "version \(Human.cell($0)) in shadow" }
+        return "\(Human.cell(answer["deployment"])) revision \(Human.cell(answer["revision"])): "
+            + (variants + shadows).joined(separator: ", ")
+    }
+}

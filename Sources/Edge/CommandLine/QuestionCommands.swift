@@ -1,0 +1,147 @@
+import ArgumentParser
+import Foundation
+import PlatformCore
+
+struct Predict: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Ask a deployed model.",
+        discussion: """
+            Example: bottega predict flight_delay --body '{"entities": {"tailnum": "N14228"}, "features": {"distance": 1400}}'
+            """)
+    @Argument(help: "The model.") var model: String
+    @Option(help: "The request as JSON; '-' reads standard input.") var body: String = "-"
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let text = body == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : body
+        let request: JSONValue
+        do { request = try JSONValue.parse(text) } catch {
+            throw CommandFailure(exitCode: 2, description: "the request is no JSON: \(error.description)")
+        }
+        print(try await client.post("/predict/\(model)", request).prettyText)
+    }
+}
+
+struct Why: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say where a prediction came from: version, features, data, code, gates, who promoted it.")
+    @Argument(help: "The prediction's identifier.") var id: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.get("/predictions/\(id)/why")
+        show(answer, Self.describe)
+    }
+
+    static func describe(_ why: JSONValue) -> String {
+        var lines: [String] = []
+        func add(_ label: String, _ value: JSONValue?) {
+            guard let value, !value.isNull else { return }
+            lines.append(label.padding(toLength: 16, withPad: " ", startingAt: 0) + Human.cell(value))
+        }
+        add("prediction", why["prediction_id"])
+        add("time", why["time"])
+        add("answer", why["prediction"])
+        add("label", why["label"])
+        add("model", why["model"])
+        add("version", why["version"]?["number"])
+        add("variant", why["variant"])
+        add("fallback", why["fallback_reason"])
+        add("artifact", why["version"]?["artifact"])
+        add("policy", why["policy_revision"])
+        add("dataset", why["version"]?["dataset"])
+        add("run", why["version"]?["run_id"])
+        add("commit", why["version"]?["commit"])
+        add("seed", why["version"]?["seed"])
+        for entity in (why["entities"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
+            add("entity \(entity.key)", entity.value)
+        }
+        for transition in why["version"]?["transitions"]?.arrayValue ?? [] {
+            lines.append(
+                "stage".padding(toLength: 16, withPad: " ", startingAt: 0)
+                    + "\(Human.cell(transition["to"])) at \(Human.cell(transition["time"])) by \(Human.cell(transition["actor"])): "
+                    + Human.cell(transition["reason"]))
+        }
+        let rows = (why["inputs"]?.arrayValue ?? []).map { input in
+            [
+                Human.cell(input["name"]), Human.cell(input["value"]), Human.cell(input["status"]), Human.cell(input["age"]),
+                Human.cell(input["view_version"]),
+            ]
+        }
+        if !rows.isEmpty { lines.append(Human.table(["FEATURE", "VALUE", "STATUS", "AGE", "VIEW VERSION"], rows)) }
+        return lines.joined(separator: "\n")
+    }
+}
+
+struct Replay: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Compute past predictions again from what was logged and compare them bit for bit (exit code 1 if any differs).")
+    @Argument(help: "A prediction's identifier, or with --count the model.") var subject: String
+    @Option(help: "Replay this many of a model's predictions, spread over its history.") var count: Int?
+    @Option(help: "Seed of the choice.") var seed: Int = 0
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer: JSONValue
+        if let count {
+            let started = try await client.post(
+                "/api/v1/replay", ["model": .string(subject), "count": .integer(Int64(count)), "seed": .integer(Int64(seed))])
+            answer = try await client.wait(for: started, label: "replay", quiet: server.json)
+        } else {
+            answer = try await client.post("/predictions/\(subject)/replay")
+        }
+        show(answer) { answer in
+            let versions = (answer["versions"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+                .map { "version \($0.key): \(Human.cell($0.value))" }.joined(separator: ", ")
+            return "replayed \(Human.cell(answer["compared"])), equal bit for bit \(Human.cell(answer["equal"]))"
+                + (versions.isEmpty ? "" : " (\(versions))")
+        }
+        if answer["compared"] != answer["equal"] { throw ExitCode(1) }
+    }
+}
+
+struct MonitorCommand: ClientCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "monitor", abstract: "Show what a monitor has found: windows, drift, live quality, alerts.")
+    @Argument(help: "The monitor.") var monitor: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let windows = try await client.get("/api/v1/monitors/\(monitor)/windows")
+        let alerts = try await client.get("/api/v1/alerts", query: ["monitor": monitor])
+        let answer: JSONValue = [
+            "windows": windows["windows"] ?? [], "alerts": alerts["alerts"] ?? [],
+        ]
+        show(answer) { answer in
+            var rows: [[String]] = []
+            for window in answer["windows"]?.arrayValue ?? [] {
+                let worst = (window["inputs"]?.arrayValue ?? []).max { ($0["psi"]?.doubleValue ?? 0) < ($1["psi"]?.doubleValue ?? 0) }
+                rows.append([
+                    String(Human.cell(window["from"]).prefix(10)), Human.cell(window["version"]), Human.cell(window["choice"]),
+                    Human.cell(window["rows"]), Human.cell(window["labelled"]), Human.cell(window["metrics"]?["auc"]),
+                    Human.cell(window["metrics"]?["ece"]),
+                    worst.map { "\(Human.cell($0["psi"])) \(Human.cell($0["name"]))" } ?? "–",
+                ])
+            }
+            var text = Human.table(["FROM", "VERSION", "VARIANT", "ROWS", "LABELLED", "AUC", "ECE", "WORST PSI"], rows)
+            for alert in answer["alerts"]?.arrayValue ?? [] {
+                text += "\n\(Human.cell(alert["severity"])) \(Human.cell(alert["time"])) \(Human.cell(alert["message"]))"
+            }
+            return text
+        }
+    }
+}
+
+struct Status: ClientCommand {
+    static let configuration = CommandConfiguration(abstract: "Show whether the platform is well and what it is doing.")
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let answer = try await client.get("/api/v1/status")
+        show(answer) { answer in
+            (answer.objectValue ?? [:]).sorted { $0.key < $1.key }
+                .map { "\($0.key.padding(toLength: 20, withPad: " ", startingAt: 0))\(Human.cell($0.value))" }
+                .joined(separator: "\n")
+        }
+    }
+}

@@ -1,0 +1,248 @@
+public import APIContract
+import Foundation
+import HTTPTypes
+import Hummingbird
+public import Logging
+public import ModelServing
+import NIOCore
+import PlatformCore
+public import ServiceLifecycle
+
+/// Where and how the gateway listens.
+public struct GatewayConfiguration: Sendable {
+    /// Address to bind, `127.0.0.1`.
+    public var host: String
+    /// Port; 0 lets the system choose.
+    public var port: Int
+    /// Who may speak to it.
+    public var access: AccessPolicy
+    /// Folder for bodies that are spooled to disk.
+    public var spoolDirectory: String
+
+    /// Makes a configuration.
+    public init(host: String, port: Int, access: AccessPolicy, spoolDirectory: String) {
+        self.host = host
+        self.port = port
+        self.access = access
+        self.spoolDirectory = spoolDirectory
+    }
+}
+
+/// The HTTP server: the hot route on the event loop, every other route through the framework.
+public struct GatewayServer: Service {
+    private let configuration: GatewayConfiguration
+    private let routes: [Route]
+    private let predictor: Predictor
+    private let logger: Logger
+    private let onReady: @Sendable (Int) async -> Void
+
+    /// Makes a server for `routes`; `onReady` hears the port once requests are accepted.
+    public init(
+        configuration: GatewayConfiguration, routes: [Route], predictor: Predictor, logger: Logger,
+        onReady: @escaping @Sendable (Int) async -> Void
+    ) {
+        self.configuration = configuration
+        self.routes = routes
+        self.predictor = predictor
+        self.logger = logger
+        self.onReady = onReady
+    }
+
+    /// Serves until graceful shutdown; requests in hand are finished first.
+    public func run() async throws {
+        let router = Router(context: BasicRequestContext.self)
+        for route in routes { mount(route, on: router) }
+        router.addMiddleware { AnswerMissing(routes: routes) }
+        let predictor = predictor
+        let access = configuration.access
+        let onReady = onReady
+        var quiet = logger
+        quiet.logLevel = max(quiet.logLevel, .warning)
+        let application = Application(
+            router: router,
+            server: .http1(
+                configuration: .init(additionalChannelHandlers: [PredictChannelHandler(predictor: predictor, access: access)])),
+            configuration: .init(
+                address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
+                reuseAddress: true),
+            onServerRunning: { await onReady($0.localAddress?.port ?? 0) }, logger: quiet)
+        do { try await application.run() } catch let error as IOError where error.errnoCode == EADDRINUSE {
+            throw PlatformError(
+                .unavailable, "\(configuration.host):\(configuration.port)",
+                "the port is in use; stop the other program or choose another port with --port")
+        }
+    }
+
+    private func mount(_ route: Route, on router: Router<BasicRequestContext>) {
+        let parts = route.pattern.split(separator: "/").map { part in
+            part.hasPrefix("{") && part.hasSuffix("...}") ? "**" : String(part)
+        }
+        guard let method = HTTPRequest.Method(rawValue: route.method) else { preconditionFailure("a route has a method") }
+        let configuration = configuration
+        let logger = logger
+        router.on(RouterPath("/" + parts.joined(separator: "/")), method: method) { request, context in
+            await Self.answer(request, context, route: route, configuration: configuration, logger: logger)
+        }
+    }
+
+    private static func answer(
+        _ request: Request, _ context: BasicRequestContext, route: Route, configuration: GatewayConfiguration,
+        logger: Logger
+    ) async -> Response {
+        if !route.pattern.hasSuffix("livez"), !route.pattern.hasSuffix("readyz") {
+            switch configuration.access.refusal(
+                host: request.head.authority, authorization: request.headers[.authorization])
+            {
+            case .unauthenticated?:
+                return response(
+                    ErrorTable.response(PlatformError(.forbidden, "access", "the token is missing or wrong")), status: 401)
+            case .forbiddenHost?:
+                return response(
+                    ErrorTable.response(
+                        PlatformError(.forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")))
+            case nil: break
+            }
+        }
+        let spooled: String?
+        do {
+            let (apiRequest, file) = try await collect(request, context, route: route, directory: configuration.spoolDirectory)
+            spooled = file
+            defer { if let spooled { unlink(spooled) } }
+            return response(try await route.handler(apiRequest))
+        } catch {
+            let known = ErrorTable.platformError(error)
+            if known.code == .internal || known.code == .corrupted {
+                logger.error("request failed", metadata: ["route": "\(route.method) \(route.pattern)", "error": "\(error)"])
+            }
+            return response(ErrorTable.response(known))
+        }
+    }
+
+    private static func collect(
+        _ request: Request, _ context: BasicRequestContext, route: Route, directory: String
+    ) async throws -> (APIRequest, String?) {
+        var headers: [String: String] = [:]
+        for field in request.headers { headers[field.name.canonicalName] = field.value }
+        var parameters: [String: String] = [:]
+        for part in route.pattern.split(separator: "/") where part.hasPrefix("{") {
+            let name = part.dropFirst().dropLast()
+            if name.hasSuffix("...") {
+                parameters[String(name.dropLast(3))] =
+                    context.parameters.getCatchAll().map { String($0).removingPercentEncoding ?? String($0) }.joined(separator: "/")
+            } else if let value = context.parameters.get(String(name)) {
+                parameters[String(name)] = value.removingPercentEncoding ?? value
+            }
+        }
+        var body: [UInt8] = []
+        var file: String?
+        switch route.body {
+        case .collect(let limit): body = try await collectBytes(request, limit: limit)
+        case .spool(let limit): file = try await spool(request, limit: limit, directory: directory)
+        }
+        let query = request.uri.query.map(Self.queryFields) ?? []
+        return (
+            APIRequest(
+                method: request.method.rawValue, path: request.uri.path.removingPercentEncoding ?? request.uri.path,
+                parameters: parameters, query: query, headers: headers, body: body, bodyFile: file,
+                actor: headers["x-bottega-actor"].map { String($0.prefix(64)) } ?? "local"), file
+        )
+    }
+
+    static func queryFields(_ query: String) -> [(key: String, value: String)] {
+        query.split(separator: "&").map { pair in
+            let parts = pair.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            func decoded(_ text: Substring) -> String {
+                let spaced = text.replacing("+", with: " ")
+                return String(spaced).removingPercentEncoding ?? String(spaced)
+            }
+            return (decoded(parts[0]), parts.count > 1 ? decoded(parts[1]) : "")
+        }
+    }
+
+    private static func checkLength(_ request: Request, limit: Int) throws {
+        if let length = request.headers[.contentLength].flatMap(Int.init), length > limit {
+            throw PlatformError(.tooLarge, "request body", "it has \(length) bytes, \(limit) are accepted")
+        }
+    }
+
+    private static func collectBytes(_ request: Request, limit: Int) async throws -> [UInt8] {
+        try checkLength(request, limit: limit)
+        var bytes: [UInt8] = []
+        for try await chunk in request.body {
+            guard bytes.count + chunk.readableBytes <= limit else {
+                throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
+            }
+            bytes.append(contentsOf: chunk.readableBytesView)
+        }
+        return bytes
+    }
+
+    private static func spool(_ request: Request, limit: Int, directory: String) async throws -> String {
+        try checkLength(request, limit: limit)
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        let path = "\(directory)/body-\(UUID().uuidString)"
+        let descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw PlatformError(.unavailable, directory, "cannot write a temporary file: \(String(cString: strerror(errno)))")
+        }
+        let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
+        var written = 0
+        do {
+            for try await chunk in request.body {
+                written += chunk.readableBytes
+                guard written <= limit else {
+                    throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
+                }
+                try handle.write(contentsOf: Data(chunk.readableBytesView))
+            }
+            try handle.close()
+        } catch {
+            unlink(path)
+            if error is PlatformError { throw error }
+            throw PlatformError(.unavailable, directory, "cannot keep the body: \(error)")
+        }
+        return path
+    }
+
+    static func response(_ answer: APIResponse, status: Int? = nil) -> Response {
+        var fields = HTTPFields()
+        for (name, value) in answer.headers {
+            if let name = HTTPField.Name(name) { fields[name] = value }
+        }
+        fields[.xContentTypeOptions] = "nosniff"
+        let status = HTTPResponse.Status(code: status ?? answer.status)
+        switch answer.body {
+        case .bytes(let bytes):
+            return Response(status: status, headers: fields, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+        case .file(let path):
+            guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
+                return Response(status: .notFound, headers: [:], body: .init())
+            }
+            try? handle.seek(toOffset: 0)
+            return Response(
+                status: status, headers: fields,
+                body: ResponseBody(contentLength: Int(size)) { writer in
+                    while let data = try handle.read(upToCount: 1 << 20), !data.isEmpty {
+                        try await writer.write(ByteBuffer(bytes: data))
+                    }
+                    try await writer.finish(nil)
+                })
+        }
+    }
+}
+
+/// Says of an unknown path what there is, and of a known one with another method that it is the method.
+private struct AnswerMissing: RouterMiddleware {
+    typealias Context = BasicRequestContext
+    let routes: [Route]
+
+    func handle(
+        _ request: Request, context: Context,
+        next: @concurrent (Request, Context) async throws -> Response
+    ) async throws -> Response {
+        do { return try await next(request, context) } catch let error as any HTTPResponseError where error.status == .notFound {
+            let message = "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
+            return GatewayServer.response(ErrorTable.response(PlatformError(.notFound, "route", message)))
+        }
+    }
+}

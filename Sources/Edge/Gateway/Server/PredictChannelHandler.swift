@@ -1,0 +1,172 @@
+import Foundation
+import HTTPTypes
+import ModelServing
+import NIOCore
+import NIOHTTPTypes
+
+/// Answers `POST /predict/{model}` on the event loop, before the framework sees it; passes everything else on.
+///
+/// A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
+/// route goes around it. One connection answers in order: while the framework works on a request, later ones wait here.
+final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = HTTPRequestPart
+    typealias InboundOut = HTTPRequestPart
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    /// Largest request body of the hot route.
+    static let bodyByteCountMax = 4 << 20
+    /// Parts that wait behind the framework before reading stops.
+    private static let waitingCountMax = 64
+
+    private enum State {
+        /// Between requests.
+        case idle
+        /// A prediction's body is arriving.
+        case collecting(HTTPRequest, ByteBuffer, tooLarge: Bool)
+        /// The framework has the request; its answer is not yet written.
+        case passing
+        /// An answer of ours waits for room in the prediction log.
+        case waiting
+    }
+
+    private let predictor: Predictor
+    private let access: AccessPolicy
+    private var state = State.idle
+    private var waiting: [HTTPRequestPart] = []
+    private var readIsPending = false
+
+    init(predictor: Predictor, access: AccessPolicy) {
+        self.predictor = predictor
+        self.access = access
+    }
+
+    // MARK: Requests
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        let part = unwrapInboundIn(data)
+        if waiting.isEmpty { take(part, context: context) } else { waiting.append(part) }
+    }
+
+    private func take(_ part: HTTPRequestPart, context: ChannelHandlerContext) {
+        switch (state, part) {
+        case (.idle, .head(let head)):
+            if head.method == .post, let path = head.path, path.hasPrefix("/predict/") {
+                state = .collecting(head, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
+            } else {
+                state = .passing
+                context.fireChannelRead(wrapInboundOut(part))
+            }
+        case (.collecting(let head, var buffer, let tooLarge), .body(var bytes)):
+            state = .idle  // so that the buffer has one owner while it grows
+            if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
+                state = .collecting(head, ByteBuffer(), tooLarge: true)
+            } else {
+                buffer.writeBuffer(&bytes)
+                state = .collecting(head, buffer, tooLarge: false)
+            }
+        case (.collecting(let head, let buffer, let tooLarge), .end):
+            state = .idle
+            answer(head, buffer, tooLarge: tooLarge, context: context)
+        case (.passing, .head), (.waiting, _):
+            waiting.append(part)
+        default:
+            context.fireChannelRead(wrapInboundOut(part))
+        }
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if waiting.count < Self.waitingCountMax { context.read() } else { readIsPending = true }
+    }
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        if case .end = unwrapOutboundIn(data), case .passing = state {
+            context.write(data, promise: promise)
+            state = .idle
+            resume(context: context)
+        } else {
+            context.write(data, promise: promise)
+        }
+    }
+
+    private func resume(context: ChannelHandlerContext) {
+        while !waiting.isEmpty {
+            if case .head = waiting[0], case .passing = state { break }
+            if case .waiting = state { break }
+            take(waiting.removeFirst(), context: context)
+        }
+        if readIsPending, waiting.count < Self.waitingCountMax {
+            readIsPending = false
+            context.read()
+        }
+    }
+
+    // MARK: Answers
+
+    private func answer(_ head: HTTPRequest, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext) {
+        let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
+        switch access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) {
+        case .unauthenticated?:
+            return send(401, Self.error("forbidden", "the token is missing or wrong"), keepsAlive, context)
+        case .forbiddenHost?:
+            return send(403, Self.error("forbidden", "the Host header names another machine"), keepsAlive, context)
+        case nil: break
+        }
+        guard !tooLarge else {
+            let message = "the body is larger than \(Self.bodyByteCountMax) bytes"
+            return send(413, Self.error("too_large", message), keepsAlive, context)
+        }
+        let path = head.path ?? ""
+        let name = path.dropFirst("/predict/".count).prefix { $0 != "?" }
+        let model = name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name)
+        let answer = body.withUnsafeReadableBytes {
+            predictor.answer(
+                model: model, body: ArraySlice($0), caller: head.headerFields[Self.callerField].map { String($0.prefix(64)) } ?? "")
+        }
+        finish(answer, keepsAlive: keepsAlive, context: context)
+    }
+
+    private static let callerField = HTTPField.Name("X-Bottega-Caller") ?? .userAgent
+
+    private func finish(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
+        if answer.entries.isEmpty || predictor.log.offer(answer.entries) {
+            return send(answer.status, answer.body, keepsAlive, context)
+        }
+        guard answer.waitsForLog else {
+            predictor.log.countShed(answer.entries.count)
+            return send(answer.status, answer.body, keepsAlive, context)
+        }
+        state = .waiting  // the policy is to wait rather than to lose a record
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: .milliseconds(1)) {
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return }
+            handler.state = .idle
+            handler.finish(answer, keepsAlive: keepsAlive, context: context)
+            if case .idle = handler.state { handler.resume(context: context) }
+        }
+    }
+
+    private static func error(_ code: String, _ message: String) -> [UInt8] {
+        Array("{\"error\":{\"code\":\"\(code)\",\"subject\":\"predict\",\"message\":\"\(message)\"}}".utf8)
+    }
+
+    private func send(_ status: Int, _ body: [UInt8], _ keepsAlive: Bool, _ context: ChannelHandlerContext) {
+        var fields = HTTPFields()
+        fields[.contentType] = "application/json"
+        fields[.contentLength] = String(body.count)
+        if !keepsAlive { fields[.connection] = "close" }
+        let head = HTTPResponse(status: .init(code: status), headerFields: fields)
+        context.write(wrapOutboundOut(.head(head)), promise: nil)
+        context.write(wrapOutboundOut(.body(context.channel.allocator.buffer(bytes: body))), promise: nil)
+        let end = wrapOutboundOut(.end(nil))
+        if keepsAlive {
+            context.writeAndFlush(end, promise: nil)
+        } else {
+            let promise = context.eventLoop.makePromise(of: Void.self)
+            let channel = context.channel
+            promise.futureResult.whenComplete { _ in channel.close(promise: nil) }
+            context.writeAndFlush(end, promise: promise)
+        }
+    }
+}

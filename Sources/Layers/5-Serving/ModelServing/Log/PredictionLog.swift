@@ -1,0 +1,167 @@
+import Definitions
+public import Logging
+import PlatformCore
+import RuntimePorts
+public import StoragePorts
+import Synchronization
+
+/// A finished prediction on its way to the log, with the versions that are to answer it in shadow.
+public struct PredictionLogEntry: Sendable {
+    /// The answer as the caller got it.
+    public let record: PredictionRecord
+    /// Versions that compute the same inputs for comparison.
+    public let shadows: [ServedVersion]
+    /// Makes an entry.
+    public init(record: PredictionRecord, shadows: [ServedVersion]) {
+        self.record = record
+        self.shadows = shadows
+    }
+}
+
+/// Told of every record once it is durable.
+public protocol PredictionObserver: Sendable {
+    /// Takes records in log order: a prediction, then its shadows.
+    func observed(_ records: [PredictionRecord])
+}
+
+/// Carries predictions from the request's path to the event log: a bounded queue and one writer.
+///
+/// Shadows are scored here, by the writer, so that they can neither slow nor fail an answer.
+public final class PredictionLog: Sendable {
+    private struct Queue {
+        var entries: [PredictionLogEntry] = []
+        var waiter: CheckedContinuation<Void, Never>?
+        var isClosed = false
+        var inFlight = 0
+    }
+    private let queue = Mutex(Queue())
+    private let log: any EventLog
+    private let observer: any PredictionObserver
+    private let logger: Logger
+    private let shedCount = Atomic<Int>(0)
+    private let shadowFailureCount = Atomic<Int>(0)
+    private let writtenCount = Atomic<Int>(0)
+    /// Most entries that wait.
+    public let capacity: Int
+
+    /// Makes a log that holds up to `capacity` entries in memory.
+    public init(log: any EventLog, observer: any PredictionObserver, capacity: Int = 65_536, logger: Logger) {
+        self.log = log
+        self.observer = observer
+        self.capacity = capacity
+        self.logger = logger
+    }
+
+    /// Entries dropped because the queue was full.
+    public var shed: Int { shedCount.load(ordering: .relaxed) }
+    /// Shadow answers that failed.
+    public var shadowFailures: Int { shadowFailureCount.load(ordering: .relaxed) }
+    /// Records written.
+    public var written: Int { writtenCount.load(ordering: .relaxed) }
+    /// Entries taken but not yet durable.
+    public var pending: Int { queue.withLock { $0.entries.count + $0.inFlight } }
+
+    /// Takes entries unless the queue is full; never waits.
+    /// - Returns: whether they were taken.
+    public func offer(_ entries: [PredictionLogEntry]) -> Bool {
+        let waiter: CheckedContinuation<Void, Never>?
+        let taken: Bool
+        (taken, waiter) = queue.withLock { queue in
+            guard !queue.isClosed, queue.entries.count + entries.count <= max(capacity, entries.count) else {
+                return (false, nil)
+            }
+            queue.entries.append(contentsOf: entries)
+            defer { queue.waiter = nil }
+            return (true, queue.waiter)
+        }
+        waiter?.resume()
+        return taken
+    }
+
+    /// Counts entries that the policy lets go.
+    public func countShed(_ count: Int) { shedCount.add(count, ordering: .relaxed) }
+
+    /// Lets the writer end once everything taken is durable.
+    public func close() {
+        let waiter = queue.withLock { queue in
+            queue.isClosed = true
+            defer { queue.waiter = nil }
+            return queue.waiter
+        }
+        waiter?.resume()
+    }
+
+    /// Writes until `close`. A failing log is tried again and again; the queue fills meanwhile and its policy speaks.
+    public func run() async {
+        while true {
+            let batch: [PredictionLogEntry] = queue.withLock { queue in
+                let batch = Array(queue.entries.prefix(4096))
+                queue.entries.removeFirst(batch.count)
+                queue.inFlight = batch.count
+                return batch
+            }
+            if batch.isEmpty {
+                if queue.withLock({ $0.isClosed && $0.entries.isEmpty }) { return }
+                await withCheckedContinuation { continuation in
+                    let resumeNow = queue.withLock { queue in
+                        if queue.isClosed || !queue.entries.isEmpty { return true }
+                        queue.waiter = continuation
+                        return false
+                    }
+                    if resumeNow { continuation.resume() }
+                }
+                continue
+            }
+            await write(records(of: batch))
+            queue.withLock { $0.inFlight = 0 }
+        }
+    }
+
+    private func records(of batch: [PredictionLogEntry]) -> [PredictionRecord] {
+        var records: [PredictionRecord] = []
+        records.reserveCapacity(batch.count)
+        for entry in batch {
+            records.append(entry.record)
+            for shadow in entry.shadows {
+                if let answer = Self.shadowAnswer(shadow, to: entry.record) {
+                    records.append(answer)
+                } else {
+                    shadowFailureCount.add(1, ordering: .relaxed)
+                }
+            }
+        }
+        return records
+    }
+
+    static func shadowAnswer(_ shadow: ServedVersion, to record: PredictionRecord) -> PredictionRecord? {
+        guard shadow.binding.definition.version.hex == record.serviceVersion else { return nil }
+        let start = ContinuousClock.now
+        guard let output = try? shadow.loaded.predict(record.inputs.map(Float.init), rowCount: 1) else { return nil }
+        var answer = record
+        answer.version = shadow.number
+        answer.artifact = shadow.artifact.hex
+        answer.choice = .shadow
+        answer.output = output
+        answer.fallbackReason = ""
+        let spent = ContinuousClock.now - start
+        answer.latency = .init(features: 0, score: UInt32(clamping: spent.components.attoseconds / 1_000_000_000_000), total: 0)
+        return answer
+    }
+
+    private func write(_ records: [PredictionRecord]) async {
+        let encoded = records.map { LogRecord(key: $0.model, time: $0.time, value: $0.encoded()) }
+        var delay = Duration.milliseconds(50)
+        while true {
+            do {
+                try await log.append(encoded, to: PlatformTopic.predictions)
+                writtenCount.add(records.count, ordering: .relaxed)
+                observer.observed(records)
+                return
+            } catch {
+                logger.error("the prediction log cannot be written; trying again", metadata: ["error": "\(error)"])
+                try? await Task.sleep(for: delay)
+                delay = min(delay * 2, .seconds(5))
+            }
+        }
+    }
+}

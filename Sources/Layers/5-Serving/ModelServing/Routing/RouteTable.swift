@@ -1,0 +1,117 @@
+public import Definitions
+public import PlatformCore
+public import RuntimePorts
+import Synchronization
+
+/// One version of a model, loaded and ready.
+public final class ServedVersion: Sendable {
+    /// The model's name.
+    public let model: Name
+    /// Version number.
+    public let number: Int
+    /// Hash of the artifact.
+    public let artifact: ContentHash
+    /// The model in memory.
+    public let loaded: any LoadedModel
+    /// Its feature service.
+    public let binding: ServiceBinding
+
+    /// Puts a loaded model beside the service that feeds it.
+    /// - Throws: `ModelError` (`shapeMismatch`) if the model does not take what the service gives.
+    public init(model: Name, number: Int, artifact: ContentHash, loaded: any LoadedModel, binding: ServiceBinding)
+        throws(ModelError)
+    {
+        guard loaded.description.featureCount == binding.inputCount else {
+            throw ModelError(
+                .shapeMismatch,
+                "\(model) version \(number) reads \(loaded.description.featureCount) features, its service "
+                    + "'\(binding.definition.name)' gives \(binding.inputCount)")
+        }
+        let names = loaded.description.featureNames
+        guard names.isEmpty || names == binding.definition.inputNames else {
+            let position = zip(names, binding.definition.inputNames).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
+            throw ModelError(
+                .shapeMismatch,
+                "\(model) version \(number) reads '\(names[position])' at position \(position), its service gives "
+                    + "'\(binding.definition.inputNames[position])'")
+        }
+        self.model = model
+        self.number = number
+        self.artifact = artifact
+        self.loaded = loaded
+        self.binding = binding
+    }
+}
+
+/// Where a deployed model's requests go; immutable, swapped whole.
+public struct DeploymentRoute: Sendable {
+    /// A version and its share of traffic.
+    public struct Variant: Sendable {
+        /// The version.
+        public let version: ServedVersion
+        /// Share of traffic, from 0 to 1.
+        public let share: Double
+        /// Makes a variant.
+        public init(version: ServedVersion, share: Double) {
+            self.version = version
+            self.share = share
+        }
+    }
+    /// The deployment's definition.
+    public let definition: DeploymentDefinition
+    /// Revision of the policy.
+    public let revision: Int
+    /// Live variants; the first is the primary. Shares sum to 1.
+    public let variants: [Variant]
+    /// Versions that see a copy of every request.
+    public let shadows: [ServedVersion]
+    /// Positions of the sticky fields among the join keys; `nil` for a request feature.
+    let stickyKeys: [Int]
+
+    /// Makes a route. The primary takes what the other shares leave.
+    public init(definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion]) {
+        precondition(!variants.isEmpty, "a route has a primary")
+        self.definition = definition
+        self.revision = revision
+        self.variants = variants
+        self.shadows = shadows
+        let positions = variants[0].version.binding.joinKeyPositions
+        stickyKeys = definition.stickyBy.compactMap { positions[$0] }
+    }
+
+    /// The variant for these keys: the same keys always get the same point in [0, 1), so raising a share only adds keys.
+    func choose(_ keys: [String?]) -> (variant: Variant, choice: PredictionRecord.Choice) {
+        guard variants.count > 1 else { return (variants[0], .primary) }
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, then the finalizer of SplitMix64
+        func add(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+        for byte in definition.name.text.utf8 { add(byte) }
+        for position in stickyKeys {
+            add(0x1F)
+            if let key = keys[position] { for byte in key.utf8 { add(byte) } }
+        }
+        hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB
+        let point = Double((hash ^ (hash >> 31)) >> 11) * 0x1p-53
+        var edge = 0.0
+        for variant in variants.dropFirst() {
+            edge += variant.share
+            if point < edge { return (variant, .canary) }
+        }
+        return (variants[0], .primary)
+    }
+}
+
+/// Where each deployed model's requests go: read by every prediction, replaced a few times a day.
+public final class RouteTable: Sendable {
+    private let current = Mutex<[String: DeploymentRoute]>([:])  // held for one look-up; an actor would add a hop
+
+    /// A table without routes.
+    public init() {}
+
+    /// The route of a model.
+    public func route(_ model: String) -> DeploymentRoute? { current.withLock { $0[model] } }
+    /// All routes by model.
+    public func routes() -> [String: DeploymentRoute] { current.withLock { $0 } }
+    /// Replaces the route of a model for all requests from now on; `nil` removes it.
+    public func publish(_ route: DeploymentRoute?, for model: Name) { current.withLock { $0[model.text] = route } }
+}

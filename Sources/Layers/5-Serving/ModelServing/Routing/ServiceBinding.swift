@@ -1,0 +1,255 @@
+public import Definitions
+public import PlatformCore
+
+/// Reads the view features of one service for one set of keys: what serving needs of the feature store.
+///
+/// Called on event loops: no disk wait for an entity in memory, no lock held for long.
+public protocol VectorReader: Sendable {
+    /// Fills the three buffers, one place for each view feature of the service, in its order.
+    ///
+    /// - Parameters:
+    ///   - keys: values of the service's join keys, in their order; `nil` where the caller said null.
+    ///   - asOf: the moment of the question.
+    ///   - values: numbers; NaN where there is none.
+    ///   - ages: milliseconds since the newest event behind the value; -1 where there is none.
+    ///   - statuses: raw values of the feature store's status.
+    func read(
+        keys: [String?], asOf: EventTime, values: UnsafeMutableBufferPointer<Double>,
+        ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>)
+}
+
+/// One fault in one field of a request.
+public struct FieldFault: Sendable, Hashable {
+    /// `entities.tailnum` or `features.distance`.
+    public let field: String
+    /// What was expected and what kind of value came.
+    public let message: String
+    /// Makes a fault.
+    public init(field: String, message: String) {
+        self.field = field
+        self.message = message
+    }
+}
+
+/// A feature service made ready for requests: names to positions, categories to codes, ranges.
+public final class ServiceBinding: Sendable {
+    /// The definition.
+    public let definition: FeatureServiceDefinition
+    let reader: any VectorReader
+    private let requestFeatures: [RequestFeature]
+    private let positions: [String: Int]
+    let joinKeyPositions: [String: Int]
+
+    struct RequestFeature: Sendable {
+        let name: String
+        let nullable: Bool
+        let minimum: Double
+        let maximum: Double
+        let codes: [String: Double]?
+    }
+
+    /// Status of an input that came with the request.
+    public static let requestStatus: UInt8 = 4
+
+    /// Compiles `definition`; `reader` reads its view features.
+    public init(definition: FeatureServiceDefinition, reader: any VectorReader) {
+        self.definition = definition
+        self.reader = reader
+        requestFeatures = definition.request.map { feature in
+            switch feature.kind {
+            case .number(let minimum, let maximum):
+                RequestFeature(
+                    name: feature.name, nullable: feature.nullable, minimum: minimum ?? -.greatestFiniteMagnitude,
+                    maximum: maximum ?? .greatestFiniteMagnitude, codes: nil)
+            case .category(let values):
+                RequestFeature(
+                    name: feature.name, nullable: feature.nullable, minimum: 0, maximum: 0,
+                    codes: Dictionary(uniqueKeysWithValues: values.enumerated().map { ($1, Double($0)) }))
+            }
+        }
+        positions = Dictionary(uniqueKeysWithValues: definition.inputNames.enumerated().map { ($1, $0) })
+        joinKeyPositions = Dictionary(uniqueKeysWithValues: definition.joinKeys.enumerated().map { ($1, $0) })
+    }
+
+    /// Number of inputs of the model.
+    public var inputCount: Int { requestFeatures.count + definition.features.count }
+
+    /// Turns one request instance into the model's input, reading what the caller did not send.
+    ///
+    /// - Parameters:
+    ///   - instance: `{"entities": {key: value or null}, "features": {name: value}}`; every join key must be named.
+    ///   - asOf: the moment of the question.
+    ///   - vector: receives keys, inputs, ages and statuses.
+    /// - Returns: faults, one for each bad field; the vector is of use only when there are none.
+    public func assemble(_ instance: JSONValue, asOf: EventTime, into vector: inout InputVector) -> [FieldFault] {
+        guard case .object(let members) = instance else {
+            return [FieldFault(field: "", message: "an object with 'entities' and 'features' is expected, not \(instance.kindName)")]
+        }
+        var faults: [FieldFault] = []
+        for name in members.keys.sorted() where name != "entities" && name != "features" {
+            let near = nearestName(to: name, among: ["entities", "features"])
+            faults.append(FieldFault(field: name, message: "unknown member" + (near.map { "; did you mean '\($0)'?" } ?? "")))
+        }
+        vector.reset(keyCount: definition.joinKeys.count, inputCount: inputCount)
+        readKeys(members["entities"] ?? .object([:]), into: &vector, faults: &faults)
+        let sent = members["features"] ?? .object([:])
+        guard case .object(let features) = sent else {
+            faults.append(FieldFault(field: "features", message: "an object is expected, not \(sent.kindName)"))
+            return faults
+        }
+        if faults.isEmpty, !definition.features.isEmpty {
+            let offset = requestFeatures.count
+            let keys = vector.keys
+            vector.withBuffers(from: offset) { values, ages, statuses in
+                reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
+            }
+        }
+        readRequestFeatures(features, into: &vector, faults: &faults)
+        readOverrides(features, into: &vector, faults: &faults)
+        return faults
+    }
+
+    private func readKeys(_ sent: JSONValue, into vector: inout InputVector, faults: inout [FieldFault]) {
+        guard case .object(let entities) = sent else {
+            faults.append(FieldFault(field: "entities", message: "an object is expected, not \(sent.kindName)"))
+            return
+        }
+        for (position, key) in definition.joinKeys.enumerated() {
+            guard let value = entities[key] else {
+                faults.append(FieldFault(field: "entities.\(key)", message: "is missing; say null if it is not known"))
+                continue
+            }
+            switch value {
+            case .null: vector.keys[position] = nil
+            case .string(let text) where EntityKey.accepts(text): vector.keys[position] = text
+            case .integer(let number): vector.keys[position] = String(number)
+            case .string:
+                faults.append(
+                    FieldFault(
+                        field: "entities.\(key)",
+                        message: "must have 1 to \(EntityKey.valueByteCountMax) bytes and no control characters"))
+            default: faults.append(FieldFault(field: "entities.\(key)", message: "text is expected, not \(value.kindName)"))
+            }
+        }
+        for name in entities.keys.sorted() where joinKeyPositions[name] == nil {
+            let near = nearestName(to: name, among: definition.joinKeys)
+            faults.append(
+                FieldFault(
+                    field: "entities.\(name)",
+                    message: "no such key; " + (near.map { "did you mean '\($0)'?" } ?? "known: \(definition.joinKeys.joined(separator: ", "))")))
+        }
+    }
+
+    private func readRequestFeatures(
+        _ features: [String: JSONValue], into vector: inout InputVector, faults: inout [FieldFault]
+    ) {
+        for (position, feature) in requestFeatures.enumerated() {
+            vector.statuses[position] = Self.requestStatus
+            guard let value = features[feature.name] else {
+                if !feature.nullable {
+                    faults.append(FieldFault(field: "features.\(feature.name)", message: "is missing"))
+                }
+                continue
+            }
+            if value.isNull, feature.nullable { continue }
+            if let codes = feature.codes {
+                guard case .string(let text) = value else {
+                    faults.append(
+                        FieldFault(field: "features.\(feature.name)", message: "text is expected, not \(value.kindName)"))
+                    continue
+                }
+                guard let code = codes[text] else {
+                    faults.append(
+                        FieldFault(
+                            field: "features.\(feature.name)",
+                            message: "'\(text.prefix(40))' is none of its \(codes.count) known values"))
+                    continue
+                }
+                vector.inputs[position] = code
+                continue
+            }
+            guard let number = value.doubleValue else {
+                faults.append(
+                    FieldFault(field: "features.\(feature.name)", message: "a number is expected, not \(value.kindName)"))
+                continue
+            }
+            guard number >= feature.minimum, number <= feature.maximum else {
+                faults.append(
+                    FieldFault(
+                        field: "features.\(feature.name)",
+                        message: "must be within [\(feature.minimum), \(feature.maximum)]"))
+                continue
+            }
+            vector.inputs[position] = number
+        }
+    }
+
+    private func readOverrides(
+        _ features: [String: JSONValue], into vector: inout InputVector, faults: inout [FieldFault]
+    ) {
+        guard features.count > 0 else { return }
+        for (name, value) in features {
+            guard let position = positions[name] else {
+                let near = nearestName(to: name, among: positions.keys)
+                faults.append(
+                    FieldFault(
+                        field: "features.\(name)", message: "no such feature" + (near.map { "; did you mean '\($0)'?" } ?? "")))
+                continue
+            }
+            guard position >= requestFeatures.count else { continue }
+            switch value {
+            case .null: vector.inputs[position] = .nan
+            case .integer, .number: vector.inputs[position] = value.doubleValue ?? .nan
+            default:
+                faults.append(FieldFault(field: "features.\(name)", message: "a number is expected, not \(value.kindName)"))
+                continue
+            }
+            vector.ages[position] = -1
+            vector.statuses[position] = Self.requestStatus
+            vector.overridden.append(position)
+        }
+        vector.overridden.sort()
+    }
+}
+
+/// The input of one prediction while it is put together; reused between requests.
+public struct InputVector: Sendable {
+    /// Values of the join keys.
+    public var keys: [String?] = []
+    /// Numbers in the order of the service; NaN for none.
+    public var inputs: [Double] = []
+    /// Age of the newest event behind each input; -1 for none.
+    public var ages: [Int64] = []
+    /// Status of each input.
+    public var statuses: [UInt8] = []
+    /// Positions that the caller overrode.
+    public var overridden: [Int] = []
+
+    /// An empty vector.
+    public init() {}
+
+    mutating func reset(keyCount: Int, inputCount: Int) {
+        keys = Array(repeating: nil, count: keyCount)
+        inputs = Array(repeating: .nan, count: inputCount)
+        ages = Array(repeating: -1, count: inputCount)
+        statuses = Array(repeating: 0, count: inputCount)
+        overridden = []
+    }
+
+    mutating func withBuffers(
+        from offset: Int,
+        _ body: (UnsafeMutableBufferPointer<Double>, UnsafeMutableBufferPointer<Int64>, UnsafeMutableBufferPointer<UInt8>)
+            -> Void
+    ) {
+        inputs.withUnsafeMutableBufferPointer { values in
+            ages.withUnsafeMutableBufferPointer { ages in
+                statuses.withUnsafeMutableBufferPointer { statuses in
+                    body(
+                        UnsafeMutableBufferPointer(rebasing: values[offset...]),
+                        UnsafeMutableBufferPointer(rebasing: ages[offset...]),
+                        UnsafeMutableBufferPointer(rebasing: statuses[offset...]))
+                }
+            }
+        }
+    }
+}
