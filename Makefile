@@ -1,0 +1,53 @@
+# make demo  runs the main job; make test passes the tests; both install what they need.
+# Variables: FAST=1 (two months instead of a year), DEMO_PORT, JOBS.
+
+SWIFT      ?= swift
+DEBUG      := .build
+RELEASE    := .build-release
+BINARY     := $(RELEASE)/release/bottega
+PYTHON     := .venv/bin/python
+SOURCES    := Package.swift $(shell find Sources -type f \( -name '*.swift' -o -name '*.h' -o -name '*.modulemap' \) 2>/dev/null)
+
+.PHONY: demo test unit e2e lint format bench build setup setup-test clean
+
+demo: setup $(BINARY)
+	$(PYTHON) tools/demo.py --binary $(BINARY) $(if $(FAST),--fast)
+
+setup:
+	@tools/setup.sh demo
+
+setup-test:
+	@tools/setup.sh test
+
+build: setup $(BINARY)
+
+$(BINARY): $(SOURCES)
+	$(SWIFT) build -c release --scratch-path $(RELEASE) --product bottega
+
+test: setup-test lint unit e2e
+
+# Swift tests: unit, contract, parity, golden, integration.
+unit: setup-test
+	$(SWIFT) build --scratch-path $(DEBUG) --build-tests
+	$(SWIFT) test --scratch-path $(DEBUG) --skip-build
+
+# End to end: the built program, driven through the real Python clients.
+e2e: setup-test
+	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
+	BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) $(PYTHON) -m pytest Tests/Python -q
+
+lint: setup-test
+	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --check --quiet .
+	tools/check_repository.sh
+
+format:
+	$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
+	.venv/bin/ruff format --quiet .
+
+bench: $(BINARY)
+	$(SWIFT) run -c release --package-path Benchmarks --scratch-path .build-bench bottega-benchmarks
+
+clean:
+	rm -rf $(DEBUG) $(RELEASE) .build-bench demo-output .bottega

@@ -1,0 +1,162 @@
+import Configuration
+import Foundation
+import Logging
+import PlatformCore
+import Yams
+
+/// The platform's configuration: flag, then environment, then file, then the default written here.
+///
+/// | Key | Type, unit | Default |
+/// |---|---|---|
+/// | `data.directory` | path | `.bottega` |
+/// | `gateway.host` | address | `127.0.0.1` |
+/// | `gateway.port` | integer; 0 lets the system choose | 8000 |
+/// | `gateway.token` | secret | none; made at the first start on an address that is not loopback |
+/// | `clock.mode` | `system` or `manual` | `system` |
+/// | `clock.start` | time; first moment of a manual clock | the last moment set, else 1970-01-01 |
+/// | `log.level` | trace … critical | `warning` |
+/// | `eventlog.fsync` | bool; whether an append waits for the disk | true |
+/// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
+/// | `duckdb.path` | path of DuckDB's command-line program | `.venv/bin/duckdb`, else `duckdb` in `PATH` |
+/// | `duckdb.memory` | integer, MiB for one query | 2048 |
+/// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
+/// | `jobs.slots` | integer; jobs that run at once | 1 |
+/// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
+///
+/// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
+/// dotted keys or nested mappings; an unknown key stops the start. Nothing is reloaded.
+struct Settings: Sendable {
+    static let keys = [
+        "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
+        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots", "monitor.enabled",
+    ]
+
+    enum ClockMode: String { case system, manual }
+
+    let dataDirectory: String
+    let host: String
+    let port: Int
+    let token: String?
+    let clockMode: ClockMode
+    let clockStart: EventTime?
+    let logLevel: Logger.Level
+    let waitsForDisk: Bool
+    let onlineMapByteCount: Int
+    let duckDBPath: String
+    let duckDBMemoryByteCount: Int
+    let pythonPath: String
+    let jobSlots: Int
+    let startsMonitor: Bool
+
+    /// Reads the layers.
+    /// - Throws: `PlatformError` that names the key, where it came from, and what is accepted.
+    init(flags: [String: String], file: String?) throws {
+        var fromFile: [String: String] = [:]
+        if let file { fromFile = try Self.readFile(file) }
+        let environment = EnvironmentVariablesProvider().prefixKeys(with: "bottega")
+        let reader = ConfigReader(providers: [
+            InMemoryProvider(name: "flags", values: Self.values(flags)), environment,
+            InMemoryProvider(name: "file", values: Self.values(fromFile)),
+        ])
+        func text(_ key: String, secret: Bool = false) -> String? {
+            reader.string(forKey: ConfigKey(key), isSecret: secret)
+        }
+        func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws -> Int {
+            guard let given = text(key) else { return value }
+            guard let number = Int(given), range.contains(number) else {
+                throw Self.error(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(given)'")
+            }
+            return number
+        }
+        func flag(_ key: String, default value: Bool) throws -> Bool {
+            guard let given = text(key) else { return value }
+            guard let flag = Bool(given) else { throw Self.error(key, "must be true or false, not '\(given)'") }
+            return flag
+        }
+        dataDirectory = URL(fileURLWithPath: text("data.directory") ?? ".bottega").standardizedFileURL.path
+        host = text("gateway.host") ?? "127.0.0.1"
+        port = try integer("gateway.port", default: 8000, in: 0...65_535)
+        token = text("gateway.token", secret: true)
+        let mode = text("clock.mode") ?? "system"
+        guard let clockMode = ClockMode(rawValue: mode) else {
+            throw Self.error("clock.mode", "must be system or manual, not '\(mode)'")
+        }
+        self.clockMode = clockMode
+        if let start = text("clock.start") {
+            guard let time = EventTime(text: start) else { throw Self.error("clock.start", "must be a time, not '\(start)'") }
+            clockStart = time
+        } else {
+            clockStart = nil
+        }
+        let level = text("log.level") ?? "warning"
+        guard let logLevel = Logger.Level(rawValue: level) else {
+            let known = Logger.Level.allCases.map(\.rawValue).joined(separator: ", ")
+            throw Self.error("log.level", "must be one of \(known), not '\(level)'")
+        }
+        self.logLevel = logLevel
+        waitsForDisk = try flag("eventlog.fsync", default: true)
+        onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
+        duckDBPath = text("duckdb.path") ?? Self.program(".venv/bin/duckdb", else: "duckdb")
+        duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
+        pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
+        jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
+        startsMonitor = try flag("monitor.enabled", default: true)
+    }
+
+    private static func error(_ key: String, _ message: String) -> PlatformError {
+        PlatformError(.invalidInput, "configuration \(key)", message)
+    }
+
+    private static func values(_ texts: [String: String]) -> [AbsoluteConfigKey: ConfigValue] {
+        Dictionary(
+            uniqueKeysWithValues: texts.map {
+                (
+                    AbsoluteConfigKey($0.key.split(separator: ".").map(String.init)),
+                    ConfigValue(.string($0.value), isSecret: $0.key == "gateway.token")
+                )
+            })
+    }
+
+    /// A program of the project's own environment if it is there, else one found in `PATH`.
+    private static func program(_ local: String, else name: String) -> String {
+        let path = URL(fileURLWithPath: local).standardizedFileURL.path
+        if FileManager.default.isExecutableFile(atPath: path) { return path }
+        for folder in (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":") {
+            let candidate = "\(folder)/\(name)"
+            if FileManager.default.isExecutableFile(atPath: candidate) { return candidate }
+        }
+        return name
+    }
+
+    private static func readFile(_ path: String) throws -> [String: String] {
+        guard let data = FileManager.default.contents(atPath: path), data.count <= 1 << 20,
+            let text = String(data: data, encoding: .utf8)
+        else { throw PlatformError(.invalidInput, path, "cannot be read as a configuration file") }
+        let root: Node?
+        do { root = try Yams.compose(yaml: text) } catch {
+            throw PlatformError(.invalidInput, path, "the YAML is malformed: \(error)")
+        }
+        var values: [String: String] = [:]
+        func walk(_ node: Node, prefix: String) throws {
+            guard let mapping = node.mapping else {
+                throw PlatformError(.invalidInput, "\(path):\(node.mark?.line ?? 1)", "a mapping of 'key: value' lines is expected")
+            }
+            for (keyNode, value) in mapping {
+                let key = prefix + (keyNode.string ?? "")
+                let line = keyNode.mark?.line ?? 1
+                if keys.contains(key), let scalar = value.scalar {
+                    values[key] = scalar.string
+                } else if value.mapping != nil, keys.contains(where: { $0.hasPrefix(key + ".") }) {
+                    try walk(value, prefix: key + ".")
+                } else {
+                    let near = nearestName(to: key, among: keys)
+                    throw PlatformError(
+                        .invalidInput, "\(path):\(line)",
+                        "unknown key '\(key)'" + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(keys.joined(separator: ", "))"))
+                }
+            }
+        }
+        if let root, root.mapping != nil || root.scalar?.string != "" { try walk(root, prefix: "") }
+        return values
+    }
+}
