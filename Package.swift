@@ -75,7 +75,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", logging,
+            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", logging, serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
     .systemLibrary(

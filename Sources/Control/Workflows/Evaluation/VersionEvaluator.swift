@@ -1,0 +1,158 @@
+public import Definitions
+import Foundation
+public import ModelRegistry
+import PlatformCore
+public import RuntimePorts
+public import Statistics
+public import StoragePorts
+
+/// Rows of one slice of a training set, as the model reads them.
+public struct SliceRows: Sendable {
+    /// Inputs row by row, shape `[rowCount, inputCount]`; NaN for a missing value.
+    public let inputs: [Float]
+    /// Labels.
+    public let labels: [Double]
+    /// Number of rows.
+    public var rowCount: Int { labels.count }
+}
+
+/// What an artifact shows on the slices of its training set, measured by us on the real bytes.
+public struct EvaluatedVersion: Sendable {
+    /// Metrics by slice.
+    public let metrics: SliceMetrics
+    /// Rows by slice.
+    public let rows: [String: Int]
+    /// Distributions to compare live traffic with.
+    public let profile: ReferenceProfile
+}
+
+/// Scores slices with a loaded model: the scorer that serves, not the script that trained.
+public struct VersionEvaluator: Sendable {
+    private let engine: any OfflineEngine
+
+    /// Makes an evaluator that reads Parquet through `engine`.
+    public init(engine: any OfflineEngine) { self.engine = engine }
+
+    /// Reads one slice.
+    ///
+    /// - Parameters:
+    ///   - path: the Parquet file.
+    ///   - service: names and order of the inputs, and the codes of categories.
+    ///   - label: the label's column.
+    public func rows(at path: String, service: FeatureServiceDefinition, label: String) async throws -> SliceRows {
+        let columns = service.request.map { feature in
+            let column = SQLText.identifier(feature.name)
+            switch feature.kind {
+            case .number: return "CAST(\(column) AS DOUBLE)"
+            case .category(let values):
+                let list = values.map(SQLText.literal).joined(separator: ", ")
+                return "CAST(NULLIF(list_position([\(list)], CAST(\(column) AS VARCHAR)), 0) - 1 AS DOUBLE)"
+            }
+        } + service.features.map { "CAST(\(SQLText.identifier($0.servedName)) AS DOUBLE)" }
+        let sql = """
+            SELECT [\(columns.joined(separator: ", "))] AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
+            FROM read_parquet(\(SQLText.literal(path)))
+            """
+        let collector = SliceCollector()
+        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
+            guard case .array(let values)? = row["x"], let label = row["y"]?.doubleValue else {
+                throw PlatformError(.corrupted, path, "a row of the slice has no label")
+            }
+            collector.add(values.map { $0.doubleValue.map(Float.init) ?? .nan }, label)
+        }
+        return collector.rows
+    }
+
+    /// Predictions of a model for the rows of a slice: the probability of the positive class, or the value.
+    public static func predictions(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> [Double] {
+        guard model.description.outputCount == 1 else {
+            throw ModelError(.unsupportedModel, "evaluation of models with several outputs is not supported yet")
+        }
+        return try model.predict(rows.inputs, rowCount: rows.rowCount).map(Double.init)
+    }
+
+    /// Metrics that are defined on these rows; a slice with one class only has no AUC.
+    public static func metrics(_ predictions: [Double], _ labels: [Double]) -> [MetricName: Double] {
+        let isBinary = labels.allSatisfy { $0 == 0 || $0 == 1 }
+        var result: [MetricName: Double] = [:]
+        for name in MetricName.allCases {
+            guard let metric = EvaluationMetric(rawValue: name.rawValue), isBinary || !metric.isBinary else { continue }
+            if let value = try? metric.value(predictions: predictions, outcomes: labels), value.isFinite { result[name] = value }
+        }
+        return result
+    }
+
+    /// Evaluates a model on every slice and takes its reference profile: inputs from `train`, predictions from `test`.
+    public func evaluate(_ model: any LoadedModel, parts: [String: String], service: FeatureServiceDefinition, label: String)
+        async throws -> EvaluatedVersion
+    {
+        var metrics: SliceMetrics = [:]
+        var counts: [String: Int] = [:]
+        var inputs: [InputProfile] = []
+        var prediction: InputProfile?
+        var profiled = 0
+        for slice in parts.keys.sorted() {
+            guard let path = parts[slice] else { continue }
+            let rows = try await rows(at: path, service: service, label: label)
+            let predictions = try Self.predictions(model, rows)
+            metrics[slice] = Self.metrics(predictions, rows.labels)
+            counts[slice] = rows.rowCount
+            if slice == "train" {
+                profiled = rows.rowCount
+                inputs = Self.profiles(rows, service: service)
+            }
+            if slice == "test" {
+                prediction = InputProfile(
+                    name: "prediction", numbers: predictions, driftBinCount: ReferenceProfile.predictionDriftBinCount)
+            }
+        }
+        guard let prediction else {
+            throw PlatformError(.invalidInput, "dataset", "the training set has no test slice to judge the model by")
+        }
+        return EvaluatedVersion(
+            metrics: metrics, rows: counts,
+            profile: ReferenceProfile(inputs: inputs, prediction: prediction, rowCount: profiled))
+    }
+
+    private static func profiles(_ rows: SliceRows, service: FeatureServiceDefinition) -> [InputProfile] {
+        let width = service.inputNames.count
+        return service.inputNames.enumerated().map { position, name in
+            let column = (0..<rows.rowCount).map { Double(rows.inputs[$0 * width + position]) }
+            if position < service.request.count, case .category(let values) = service.request[position].kind {
+                return InputProfile(name: name, codes: column, codeCount: values.count)
+            }
+            return InputProfile(name: name, numbers: column, driftBinCount: InputProfile.driftBinCountDefault)
+        }
+    }
+
+    /// 99th percentile, in milliseconds, of scoring single rows of a slice, after a warm-up.
+    public static func latencyP99Milliseconds(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> Double {
+        let width = model.description.featureCount
+        let count = min(rows.rowCount, 2000)
+        guard count > 0 else { throw ModelError(.shapeMismatch, "there is no row to measure with") }
+        var times: [Double] = []
+        for index in 0..<(count + 200) {
+            let row = index % count
+            let input = Array(rows.inputs[(row * width)..<((row + 1) * width)])
+            let start = ContinuousClock.now
+            _ = try model.predict(input, rowCount: 1)
+            let spent = (ContinuousClock.now - start).components
+            if index >= 200 { times.append(Double(spent.seconds) * 1000 + Double(spent.attoseconds) / 1e15) }
+        }
+        times.sort()
+        return times[min(times.count - 1, Int((Double(times.count) * 0.99).rounded(.up)) - 1)]
+    }
+}
+
+import Synchronization
+
+private final class SliceCollector: Sendable {
+    private let state = Mutex<(inputs: [Float], labels: [Double])>(([], []))
+    var rows: SliceRows { state.withLock { SliceRows(inputs: $0.inputs, labels: $0.labels) } }
+    func add(_ values: [Float], _ label: Double) {
+        state.withLock {
+            $0.inputs.append(contentsOf: values)
+            $0.labels.append(label)
+        }
+    }
+}

@@ -1,0 +1,411 @@
+public import Definitions
+import Foundation
+public import Logging
+public import ModelRegistry
+import ModelServing
+public import PlatformCore
+public import ServiceLifecycle
+public import StoragePorts
+import Synchronization
+
+/// The steps of a pipeline that trains a model, as the platform carries them out.
+public struct PipelineSteps: Sendable {
+    /// Builds the model's training set for a span; gives its hash and a sentence.
+    public let buildDataset: @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (hash: String, result: String)
+    /// Runs the training job; gives its identifier and a sentence.
+    public let train: @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (job: String, result: String)
+    /// Registers what the job logged.
+    public let register: @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws -> ModelVersion
+
+    /// Makes the steps.
+    public init(
+        buildDataset: @escaping @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (hash: String, result: String),
+        train: @escaping @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (job: String, result: String),
+        register: @escaping @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws -> ModelVersion
+    ) {
+        self.buildDataset = buildDataset
+        self.train = train
+        self.register = register
+    }
+}
+
+/// Closes the loop: hears alerts, retrains, and walks challengers through shadow and canary into production.
+///
+/// Everything it decides is stored before it acts on it, with the reason; after a restart it goes on where it stood.
+public final class LifecycleService: Service {
+    private static let consumer = Name(static: "lifecycle")
+    private static let actor = "lifecycle"
+
+    private struct State {
+        var retrainings: [RetrainingState] = []
+        var rollouts: [String: RolloutState] = [:]
+        var pairs: [String: String] = [:]
+        var offset: UInt64 = 0
+        var ignored: [String] = []
+        var isTicking = false
+    }
+    private let state = Mutex(State())
+    private let desk: ModelDesk
+    private let registry: ModelVersionRegistry
+    private let observer: RolloutObserver
+    private let log: any EventLog
+    private let clock: any PlatformClock
+    private let definitions: @Sendable () -> DefinitionSet
+    private let steps: PipelineSteps
+    private let identifiers: IdentifierSource
+    private let logger: Logger
+    private let retrainingHistory: StateHistory<RetrainingState>
+    private let rolloutHistory: StateHistory<RolloutState>
+    private let publish: @Sendable (PlatformEvent) async -> Void
+    private let queue: AsyncStream<String>
+    private let enqueue: AsyncStream<String>.Continuation
+
+    /// Makes the service.
+    public init(
+        desk: ModelDesk, registry: ModelVersionRegistry, observer: RolloutObserver, log: any EventLog,
+        metadata: any MetadataStore, clock: any PlatformClock, definitions: @escaping @Sendable () -> DefinitionSet,
+        steps: PipelineSteps, identifiers: IdentifierSource, logger: Logger,
+        publish: @escaping @Sendable (PlatformEvent) async -> Void
+    ) {
+        self.desk = desk
+        self.registry = registry
+        self.observer = observer
+        self.log = log
+        self.clock = clock
+        self.definitions = definitions
+        self.steps = steps
+        self.identifiers = identifiers
+        self.logger = logger
+        self.publish = publish
+        retrainingHistory = StateHistory(store: metadata, kind: "retraining")
+        rolloutHistory = StateHistory(store: metadata, kind: "rollout")
+        (queue, enqueue) = AsyncStream.makeStream(of: String.self)
+    }
+
+    // MARK: What it knows
+
+    /// Retrainings so far, oldest first.
+    public var retrainings: [RetrainingState] { state.withLock { $0.retrainings } }
+    /// Rollouts so far, by identifier.
+    public var rollouts: [String: RolloutState] { state.withLock { $0.rollouts } }
+    /// The offset of the monitoring topic that it reads next.
+    public var monitoringOffset: UInt64 { state.withLock { $0.offset } }
+    /// Alerts that started nothing, and why; the newest last.
+    public var ignoredAlerts: [String] { state.withLock { $0.ignored } }
+    /// Retrainings that compute now.
+    public var computingCount: Int { state.withLock { $0.retrainings.count(where: \.isComputing) } }
+
+    // MARK: Service
+
+    /// Runs until graceful shutdown.
+    public func run() async throws {
+        try await restore()
+        await cancelWhenGracefulShutdown {
+            await withDiscardingTaskGroup { group in
+                group.addTask { await self.repeatedly(every: .milliseconds(50)) { try await self.readMonitoring() } }
+                group.addTask { await self.repeatedly(every: .milliseconds(50)) { try await self.tick() } }
+                for await id in self.queue { group.addTask { await self.retrain(id) } }
+                group.cancelAll()
+            }
+        }
+    }
+
+    private func repeatedly(every pause: Duration, _ work: () async throws -> Void) async {
+        while !Task.isCancelled {
+            do { try await work() } catch is CancellationError { return } catch {
+                logger.error("the lifecycle could not go on; trying again", metadata: ["error": "\(errorText(error))"])
+                try? await Task.sleep(for: .seconds(1))
+            }
+            try? await Task.sleep(for: pause)
+        }
+    }
+
+    private func restore() async throws {
+        let retrainings = try await retrainingHistory.latest()
+        let rollouts = try await rolloutHistory.latest()
+        let offset = try await log.position(Self.consumer, topic: PlatformTopic.monitoring, partition: 0)
+        state.withLock {
+            $0.retrainings = retrainings.map(\.state)
+            $0.rollouts = Dictionary(uniqueKeysWithValues: rollouts.map { ($0.id, $0.state) })
+            $0.offset = offset
+        }
+        for rollout in rollouts.map(\.state) where !rollout.phase.isOver { try await watchAgain(rollout) }
+        for retraining in retrainings where retraining.state.outcome == nil { enqueue.yield(retraining.id) }
+    }
+
+    /// Shows the observer what the log holds since the phase began.
+    private func watchAgain(_ rollout: RolloutState) async throws {
+        observer.watch(model: rollout.model, challenger: rollout.challenger, since: rollout.since)
+        let topic = PlatformTopic.predictions
+        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: rollout.since)
+        while true {
+            let records = try await log.read(topic, from: offset)
+            guard let last = records.last else { return }
+            observer.observed(records.compactMap { try? PredictionRecord(decoding: $0.record.value) })
+            offset = last.offset + 1
+        }
+    }
+
+    // MARK: Alerts
+
+    private func readMonitoring() async throws {
+        let offset = state.withLock { $0.offset }
+        let records = try await log.read(PlatformTopic.monitoring, from: offset)
+        for stored in records {
+            if let event = try? JSONValue.parse(stored.record.value).decoded(as: PlatformEvent.self) { try await hear(event) }
+            state.withLock { $0.offset = stored.offset + 1 }
+        }
+        if !records.isEmpty {
+            try await log.commit(
+                Self.consumer, topic: PlatformTopic.monitoring, partition: 0, offset: state.withLock { $0.offset })
+        }
+    }
+
+    private func hear(_ event: PlatformEvent) async throws {
+        switch event.kind {
+        case "monitor.alert.raised": try await hearAlert(event)
+        case "monitor.pair.compared": hearPair(event)
+        default: break
+        }
+    }
+
+    private func hearAlert(_ event: PlatformEvent) async throws {
+        let details = event.details
+        guard let monitorName = details["monitor"]?.stringValue.flatMap({ Name($0) }), let rule = details["rule"]?.stringValue,
+            let monitor = definitions().monitors[monitorName]
+        else { return }
+        let alert = RetrainingTrigger.Alert(
+            monitor: monitorName, rule: rule, message: details["message"]?.stringValue ?? rule, time: event.time,
+            version: Int(details["version"]?.integerValue ?? 0))
+        let champion = try await registry.champion(of: monitor.model)?.number
+        let rolling = rollouts.values.contains { $0.model == monitor.model && !$0.phase.isOver }
+        let verdict: RetrainingTrigger.Verdict =
+            rolling
+            ? .ignore("a challenger is being rolled out")
+            : RetrainingTrigger.judge(alert, monitor: monitor, earlier: retrainings, champion: champion)
+        switch verdict {
+        case .ignore(let reason):
+            state.withLock {
+                $0.ignored.append("\(event.time.dateText) \(rule): \(reason)")
+                if $0.ignored.count > 1000 { $0.ignored.removeFirst() }
+            }
+        case .start(let from, let to, let cause):
+            // The same alert read twice after a crash finds the retraining that it started.
+            try await start(
+                RetrainingState(
+                    id: identifiers.next(), monitor: monitorName.text, model: monitor.model, cause: cause,
+                    startedAt: event.time, from: from, to: to))
+        }
+    }
+
+    private func start(_ retraining: RetrainingState) async throws {
+        try await retrainingHistory.append(retraining.id, retraining)
+        state.withLock { $0.retrainings.append(retraining) }
+        await announce("retraining.started", retraining, ["cause": .string(retraining.cause)])
+        enqueue.yield(retraining.id)
+    }
+
+    /// Keeps what labels say of a challenger beside its champion, for the rollout's guardrails.
+    private func hearPair(_ event: PlatformEvent) {
+        let details = event.details
+        guard let model = details["model"]?.stringValue, let challenger = details["challenger"]?.integerValue,
+            let interval = details["auc_difference"], let upper = interval["upper"]?.doubleValue,
+            let estimate = interval["estimate"]?.doubleValue
+        else { return }
+        let rows = details["labelled"]?.integerValue ?? 0
+        state.withLock {
+            $0.pairs["\(model)/\(challenger)"] =
+                upper < 0
+                ? "on \(rows) labelled answers its AUC is lower than the champion's by \(String(format: "%.4f", -estimate)), "
+                    + "and the whole 95 % interval is below 0" : nil
+        }
+    }
+
+    // MARK: Retraining
+
+    @concurrent
+    private func retrain(_ id: String) async {
+        guard var retraining = state.withLock({ $0.retrainings.first { $0.id == id } }) else { return }
+        while let step = retraining.next, step != .rollout, !Task.isCancelled {
+            let start = ContinuousClock.now
+            do {
+                let result = try await carryOut(step, &retraining)
+                let seconds = Double((ContinuousClock.now - start) / .milliseconds(1)) / 1000
+                retraining.take(step, at: clock.now(), seconds: seconds, result: result)
+            } catch {
+                if Task.isCancelled || error is CancellationError { return }  // the next start goes on from here
+                retraining.conclude(.failed, "\(step.rawValue): \(errorText(error))")
+            }
+            await save(retraining)
+        }
+    }
+
+    private func carryOut(_ step: RetrainingState.Step, _ retraining: inout RetrainingState) async throws -> String {
+        let model = retraining.model
+        switch step {
+        case .dataset:
+            let built = try await steps.buildDataset(model, retraining.from, retraining.to)
+            retraining.dataset = built.hash
+            return built.result
+        case .train:
+            let trained = try await steps.train(model, retraining.dataset ?? "", Self.actor)
+            retraining.job = trained.job
+            return trained.result
+        case .register:
+            let reason = "retrained: \(retraining.cause)"
+            let version = try await steps.register(model, retraining.job ?? "", Self.actor, reason)
+            retraining.version = version.number
+            return "version \(version.number)"
+        case .gates:
+            return try await enterStaging(&retraining)
+        case .rollout:
+            return ""
+        }
+    }
+
+    private func enterStaging(_ retraining: inout RetrainingState) async throws -> String {
+        let number = retraining.version ?? 0
+        let model = retraining.model
+        if try await registry.stage(of: model, number) == .development {
+            let (gates, isTaken) = try await desk.promote(
+                model, number, to: .staging, actor: Self.actor, reason: "retrained: \(retraining.cause)")
+            guard isTaken else {
+                let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
+                try await archive(model, number, "gates of staging failed: \(failed)")
+                retraining.conclude(.rejected, "version \(number) did not pass the gates of staging: \(failed)")
+                return "refused: \(failed)"
+            }
+        }
+        guard let deployment = definitions().deployments.values.first(where: { $0.model == model }),
+            let champion = try await registry.champion(of: model)
+        else {
+            retraining.conclude(.promoted, "version \(number) is in staging; the model has no deployment with a champion")
+            return "all gates of staging passed"
+        }
+        let rollout = RolloutState(
+            deployment: deployment.name, model: model, challenger: number, champion: champion.number, at: clock.now(),
+            reason: "all gates of staging passed")
+        observer.watch(model: model, challenger: number, since: rollout.since)
+        _ = try await desk.publish(
+            DeploymentPolicy(variants: [TrafficShare(version: champion.number, share: 1)], shadows: [number]), for: deployment,
+            actor: Self.actor, reason: "version \(number) in shadow of version \(champion.number)")
+        try await save(rollout)
+        return "all gates of staging passed; in shadow of version \(champion.number)"
+    }
+
+    private func archive(_ model: Name, _ number: Int, _ reason: String) async throws {
+        try await registry.transition(model, number, to: .archived, actor: Self.actor, reason: reason, gates: [])
+    }
+
+    private func save(_ retraining: RetrainingState) async {
+        state.withLock { state in
+            if let index = state.retrainings.firstIndex(where: { $0.id == retraining.id }) { state.retrainings[index] = retraining }
+        }
+        do { try await retrainingHistory.append(retraining.id, retraining) } catch {
+            logger.error("a retraining's state cannot be stored", metadata: ["error": "\(errorText(error))"])
+        }
+        if let outcome = retraining.outcome {
+            await announce(
+                "retraining.ended", retraining,
+                ["outcome": .string(outcome.rawValue), "conclusion": .string(retraining.conclusion)])
+        }
+    }
+
+    private func announce(_ kind: String, _ retraining: RetrainingState, _ details: JSONValue) async {
+        await publish(
+            PlatformEvent(
+                kind: kind, subject: "model/\(retraining.model)/retrainings/\(retraining.id)", time: clock.now(), actor: Self.actor,
+                details: details))
+    }
+
+    // MARK: Rollouts
+
+    private func save(_ rollout: RolloutState) async throws {
+        let id = "\(rollout.deployment)/\(rollout.challenger)"
+        try await rolloutHistory.append(id, rollout)
+        state.withLock { $0.rollouts[id] = rollout }
+    }
+
+    /// Judges every rollout under way; one judgement at a time.
+    public func tick() async throws {
+        let isFree = state.withLock { state in
+            defer { state.isTicking = true }
+            return !state.isTicking
+        }
+        guard isFree else { return }
+        defer { state.withLock { $0.isTicking = false } }
+        for rollout in rollouts.values.sorted(by: { $0.challenger < $1.challenger }) where !rollout.phase.isOver {
+            guard let policy = definitions().deployments[rollout.deployment] else { continue }
+            var seen = observer.observation(model: rollout.model)
+            seen.worseOnLabels = state.withLock { $0.pairs["\(rollout.model)/\(rollout.challenger)"] }
+            switch rollout.decide(at: clock.now(), seen: seen, policy: policy) {
+            case .wait: break
+            case .advance(let phase, let reason): try await advance(rollout, to: phase, policy: policy, reason: reason)
+            case .withdraw(let reason): try await withdraw(rollout, policy: policy, reason: reason)
+            }
+        }
+    }
+
+    private func advance(_ rollout: RolloutState, to phase: RolloutState.Phase, policy: DeploymentDefinition, reason: String)
+        async throws
+    {
+        var rollout = rollout
+        let number = rollout.challenger
+        let stage = try await registry.stage(of: rollout.model, number)
+        let goal: ModelStage = phase == .production ? .production : .canary
+        let path: [ModelStage] = stage == .staging && goal == .production ? [.canary, .production] : [goal]
+        for next in path where next > stage {
+            let (gates, isTaken) = try await desk.promote(
+                rollout.model, number, to: next, actor: Self.actor, reason: reason, details: ["observed": .string(reason)])
+            guard isTaken else {
+                let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
+                return try await withdraw(rollout, policy: policy, reason: "gates of \(next.rawValue) failed: \(failed)")
+            }
+        }
+        let next: DeploymentPolicy
+        let share: Double
+        if case .canary(let step) = phase, policy.canary[step].share < 1 {
+            share = policy.canary[step].share
+            next = DeploymentPolicy(variants: [
+                TrafficShare(version: rollout.champion, share: 1 - share), TrafficShare(version: number, share: share),
+            ])
+        } else {
+            share = 1
+            next = DeploymentPolicy(
+                variants: [TrafficShare(version: number, share: 1)], previous: phase == .production ? nil : rollout.champion)
+        }
+        _ = try await desk.publish(next, for: policy, actor: Self.actor, reason: reason)
+        rollout.enter(phase, share: share, at: clock.now(), reason: reason)
+        if phase.isOver { observer.stop(model: rollout.model) } else {
+            observer.watch(model: rollout.model, challenger: number, since: rollout.since)
+        }
+        try await save(rollout)
+        if phase.isOver {
+            await conclude(rollout, .promoted, "version \(number) replaced version \(rollout.champion): \(reason)")
+        }
+    }
+
+    private func withdraw(_ rollout: RolloutState, policy: DeploymentDefinition, reason: String) async throws {
+        var rollout = rollout
+        _ = try await desk.publish(
+            DeploymentPolicy(variants: [TrafficShare(version: rollout.champion, share: 1)]), for: policy, actor: Self.actor,
+            reason: "version \(rollout.challenger) withdrawn: \(reason)")
+        let stage = try await registry.stage(of: rollout.model, rollout.challenger)
+        if stage != .archived { try await archive(rollout.model, rollout.challenger, reason) }
+        rollout.enter(.withdrawn, share: 0, at: clock.now(), reason: reason)
+        observer.stop(model: rollout.model)
+        try await save(rollout)
+        await conclude(rollout, .rejected, "version \(rollout.challenger) was withdrawn: \(reason)")
+    }
+
+    private func conclude(_ rollout: RolloutState, _ outcome: RetrainingState.Outcome, _ conclusion: String) async {
+        let found = state.withLock { state in
+            state.retrainings.first { $0.model == rollout.model && $0.version == rollout.challenger && $0.outcome == nil }
+        }
+        guard var retraining = found else { return }
+        let waited = Double(clock.now().since(rollout.startedAt).milliseconds) / 1000
+        retraining.take(.rollout, at: clock.now(), seconds: waited, result: conclusion)
+        retraining.conclude(outcome, conclusion)
+        await save(retraining)
+    }
+}

@@ -1,0 +1,284 @@
+public import Definitions
+import Foundation
+public import Logging
+public import ModelRegistry
+public import ModelServing
+public import PlatformCore
+public import RuntimePorts
+import Statistics
+public import StoragePorts
+
+/// What the desk needs to know of a training set.
+public struct DatasetParts: Sendable {
+    /// Local Parquet file by slice.
+    public let paths: [String: String]
+    /// The label's column.
+    public let label: String
+    /// Version of the feature service that it was built with.
+    public let serviceVersion: ContentHash
+    /// Makes it.
+    public init(paths: [String: String], label: String, serviceVersion: ContentHash) {
+        self.paths = paths
+        self.label = label
+        self.serviceVersion = serviceVersion
+    }
+}
+
+/// Where versions of models are judged, promoted and put in front of traffic.
+///
+/// The registry keeps the facts, the route table serves; this desk is the only one that changes both, one change at a time.
+public actor ModelDesk {
+    private let registry: ModelVersionRegistry
+    private let content: ContentStore
+    private let runtimes: [any ModelRuntime]
+    private let routes: RouteTable
+    private let evaluator: VersionEvaluator
+    private let definitions: @Sendable () -> DefinitionSet
+    private let reader: @Sendable (FeatureServiceDefinition) throws -> any VectorReader
+    private let dataset: @Sendable (ContentHash) async throws -> DatasetParts
+    private let logger: Logger
+    private var bindings: [ContentHash: ServiceBinding] = [:]
+    private var loaded: [String: ServedVersion] = [:]
+    private var championScores: [String: [MetricName: Double]] = [:]
+
+    /// Largest model file.
+    public static let artifactByteCountMax = 1 << 30
+
+    /// Makes a desk.
+    /// - Parameters:
+    ///   - registry: the facts.
+    ///   - content: artifacts, profiles, evidence.
+    ///   - runtimes: asked in order who recognizes an artifact.
+    ///   - routes: what serving reads.
+    ///   - evaluator: scores slices.
+    ///   - definitions: the set in force.
+    ///   - reader: makes the reader of a service's view features.
+    ///   - dataset: finds the parts of a training set.
+    ///   - logger: hears of versions that cannot be loaded.
+    public init(
+        registry: ModelVersionRegistry, content: ContentStore, runtimes: [any ModelRuntime], routes: RouteTable,
+        evaluator: VersionEvaluator, definitions: @escaping @Sendable () -> DefinitionSet,
+        reader: @escaping @Sendable (FeatureServiceDefinition) throws -> any VectorReader,
+        dataset: @escaping @Sendable (ContentHash) async throws -> DatasetParts, logger: Logger
+    ) {
+        self.registry = registry
+        self.content = content
+        self.runtimes = runtimes
+        self.routes = routes
+        self.evaluator = evaluator
+        self.definitions = definitions
+        self.reader = reader
+        self.dataset = dataset
+        self.logger = logger
+    }
+
+    // MARK: Loading
+
+    private func binding(_ service: FeatureServiceDefinition) throws -> ServiceBinding {
+        if let known = bindings[service.version] { return known }
+        let binding = ServiceBinding(definition: service, reader: try reader(service))
+        bindings[service.version] = binding
+        return binding
+    }
+
+    /// Loads a model's bytes with the runtime that knows them.
+    public func load(_ bytes: [UInt8], fileName: String) throws -> any LoadedModel {
+        guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: fileName) }) else {
+            let known = runtimes.flatMap(\.formats).joined(separator: ", ")
+            throw PlatformError(.invalidInput, fileName, "no runtime recognizes this model file; known formats: \(known)")
+        }
+        do { return try runtime.load(bytes, fileName: fileName) } catch {
+            throw PlatformError(error.code == .tooLarge ? .tooLarge : .invalidInput, fileName, error.message)
+        }
+    }
+
+    /// A version in memory with its features.
+    public func served(_ model: Name, _ number: Int) async throws -> ServedVersion {
+        let key = "\(model)/\(number)"
+        if let known = loaded[key] { return known }
+        let version = try await registry.version(model, number)
+        let service = try service(of: version)
+        let artifact = version.candidate.artifact
+        let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
+        let ready = try ServedVersion(
+            model: model, number: number, artifact: artifact.hash,
+            loaded: try load(bytes, fileName: artifact.fileName), binding: try binding(service))
+        loaded[key] = ready
+        return ready
+    }
+
+    private func service(of version: ModelVersion) throws -> FeatureServiceDefinition {
+        let known = definitions().featureServices.values
+        guard let service = known.first(where: { $0.version == version.candidate.origin.serviceVersion }) else {
+            throw PlatformError(
+                .conflict, version.subject,
+                "it was trained with feature service version \(version.candidate.origin.serviceVersion.short), which is not among "
+                    + "the definitions in force; apply that definition again or train a new version")
+        }
+        return service
+    }
+
+    // MARK: Registration
+
+    /// Registers a model file with what we measure on its training set.
+    /// - Parameters:
+    ///   - model: the model.
+    ///   - bytes: the file, as the job logged it.
+    ///   - fileName: its name.
+    ///   - signature: what the job said it takes and gives; `nil` takes it from the feature service.
+    ///   - origin: where it comes from.
+    ///   - actor: who registers.
+    ///   - reason: why.
+    public func register(
+        _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool, actor: String, reason: String
+    ) async throws -> ModelVersion {
+        guard let definition = definitions().models[model],
+            let service = definitions().featureServices[definition.service]
+        else { throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it") }
+        let file = try load(bytes, fileName: fileName)
+        let parts = try await dataset(origin.dataset)
+        guard parts.serviceVersion == service.version else {
+            throw PlatformError(
+                .conflict, "model/\(model)", "its training set was built with another version of the feature service '\(service.name)'")
+        }
+        let hash = try await content.put(bytes)
+        _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(service))
+        let evaluated = try await evaluator.evaluate(file, parts: parts.paths, service: service, label: parts.label)
+        let profile = try await content.put(try JSONValue.of(evaluated.profile).canonicalBytes)
+        let candidate = VersionCandidate(
+            artifact: ModelArtifact(hash: hash, byteCount: bytes.count, format: file.description.format, fileName: fileName),
+            signature: hasSignature ? Self.signature(of: service, file.description) : nil, origin: origin,
+            metrics: evaluated.metrics, rows: evaluated.rows, referenceProfile: profile, description: definition.description)
+        return try await registry.register(model, candidate, actor: actor, reason: reason)
+    }
+
+    private static func signature(of service: FeatureServiceDefinition, _ model: ModelDescription) -> ModelSignature {
+        let request = service.request.map { feature in
+            switch feature.kind {
+            case .number: SignatureField(name: feature.name, kind: .number, isNullable: feature.nullable)
+            case .category(let values):
+                SignatureField(name: feature.name, kind: .category, categories: values, isNullable: feature.nullable)
+            }
+        }
+        let outputs = (0..<model.outputCount).map {
+            SignatureField(name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false)
+        }
+        return ModelSignature(
+            inputs: request + service.features.map { SignatureField(name: $0.servedName, kind: .number) }, outputs: outputs)
+    }
+
+    // MARK: Gates and stages
+
+    /// Asks the gates of a stage, with the real artifact and, where a gate compares, the champion on the same rows.
+    public func askGates(of stage: ModelStage, _ model: Name, _ number: Int) async throws -> [GateResult] {
+        let gates = definitions().models[model]?.gates[stage] ?? []
+        guard !gates.isEmpty else { return [] }
+        let version = try await registry.version(model, number)
+        let ready = try await served(model, number)
+        let parts = try await dataset(version.candidate.origin.dataset)
+        var latency: Double?
+        if gates.contains(where: { if case .latency = $0 { true } else { false } }), let path = parts.paths["test"] {
+            let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
+            latency = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
+        }
+        var championMetrics: SliceMetrics?
+        if let champion = try await registry.champion(of: model), champion.number != number {
+            championMetrics = try await metrics(of: champion, on: version, parts: parts, gates: gates)
+        }
+        return GateEvaluator.evaluate(
+            gates,
+            on: VersionEvidence(
+                metrics: version.candidate.metrics, championMetrics: championMetrics, rows: version.candidate.rows,
+                hasSignature: version.candidate.signature?.isPresent ?? false, latencyP99Milliseconds: latency))
+    }
+
+    /// The champion on the challenger's own slices: the same rows, so the comparison is fair.
+    private func metrics(of champion: ModelVersion, on version: ModelVersion, parts: DatasetParts, gates: [GateDefinition])
+        async throws -> SliceMetrics
+    {
+        let slices = Set(gates.compactMap { if case .notWorseThanChampion(_, let slice, _) = $0 { slice } else { nil } })
+        var result: SliceMetrics = [:]
+        for slice in slices {
+            guard let path = parts.paths[slice] else { continue }
+            let key = "\(champion.subject) \(version.candidate.origin.dataset.hex) \(slice)"
+            if let known = championScores[key] {
+                result[slice] = known
+                continue
+            }
+            let ready = try await served(champion.model, champion.number)
+            let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
+            let scores = VersionEvaluator.metrics(try VersionEvaluator.predictions(ready.loaded, rows), rows.labels)
+            championScores[key] = scores
+            result[slice] = scores
+        }
+        return result
+    }
+
+    /// Asks the gates of a stage and, if all hold, takes the step.
+    /// - Returns: what the gates said; the step was taken only if all passed.
+    public func promote(_ model: Name, _ number: Int, to stage: ModelStage, actor: String, reason: String, details: JSONValue = .null)
+        async throws -> (gates: [GateResult], isTaken: Bool)
+    {
+        let current = try await registry.stage(of: model, number)
+        guard ModelVersionRegistry.allows(from: current, to: stage) else {
+            throw PlatformError(
+                .refused, "model/\(model)/versions/\(number)", "it cannot go from \(current.rawValue) to \(stage.rawValue)")
+        }
+        let gates = stage == .archived ? [] : try await askGates(of: stage, model, number)
+        guard gates.allSatisfy(\.passed) else { return (gates, false) }
+        try await registry.transition(
+            model, number, to: stage, actor: actor, reason: reason, gates: gates, details: details, expected: current)
+        return (gates, true)
+    }
+
+    // MARK: Deployments
+
+    /// Publishes a policy and puts it in front of traffic.
+    public func publish(_ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String) async throws
+        -> PolicyRevision
+    {
+        for number in policy.versions { _ = try await served(deployment.model, number) }  // loaded before anyone is routed there
+        let revision = try await registry.publish(deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
+        try await route(revision)
+        return revision
+    }
+
+    /// Goes back to the previous policy: a pointer swap, the versions are in memory.
+    public func rollback(_ deployment: Name, actor: String, reason: String) async throws -> PolicyRevision {
+        let revision = try await registry.rollback(deployment, actor: actor, reason: reason)
+        try await route(revision)
+        return revision
+    }
+
+    private func route(_ revision: PolicyRevision) async throws {
+        guard let definition = definitions().deployments[revision.deployment] else {
+            routes.publish(nil, for: revision.model)
+            return
+        }
+        var variants: [DeploymentRoute.Variant] = []
+        for share in revision.policy.variants {  // the first is the primary: a policy lists the champion first
+            variants.append(.init(version: try await served(revision.model, share.version), share: share.share))
+        }
+        var shadows: [ServedVersion] = []
+        for number in revision.policy.shadows { shadows.append(try await served(revision.model, number)) }
+        routes.publish(
+            DeploymentRoute(definition: definition, revision: revision.revision, variants: variants, shadows: shadows),
+            for: revision.model)
+    }
+
+    /// Puts every stored policy in front of traffic: at start, and after definitions changed. A deployment whose version
+    /// cannot be loaded is left out and named in the log; the others serve.
+    public func refreshRoutes() async {
+        bindings = [:]
+        loaded = [:]
+        do {
+            for deployment in try await registry.deployments() {
+                do {
+                    if let revision = try await registry.current(deployment) { try await route(revision) }
+                } catch {
+                    logger.error("a deployment cannot be served", metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
+                }
+            }
+        } catch { logger.error("deployments cannot be read", metadata: ["error": "\(errorText(error))"]) }
+    }
+}

@@ -1,0 +1,58 @@
+import Foundation
+import PlatformCore
+public import StoragePorts
+
+/// Append-only history of a workflow's states: the newest is where it stands, the rest is how it came there.
+public struct StateHistory<State: Codable & Sendable>: Sendable {
+    private let store: any MetadataStore
+    private let kind: String
+
+    /// The table behind every history.
+    public static var migrations: [MetadataMigration] { workflowMigrations }
+
+    /// Histories of one kind, `rollout`.
+    public init(store: any MetadataStore, kind: String) {
+        self.store = store
+        self.kind = kind
+    }
+
+    /// Appends a state.
+    public func append(_ id: String, _ state: State) async throws {
+        let text = try JSONValue.of(state).text
+        let kind = kind
+        _ = try await store.write { transaction in
+            let last = try transaction.query(
+                "SELECT MAX(position) AS position FROM workflow_states WHERE kind = ? AND id = ?", [.text(kind), .text(id)])
+            let position = (last.first?["position"].integerValue ?? 0) + 1
+            return try transaction.execute(
+                "INSERT INTO workflow_states (kind, id, position, state) VALUES (?, ?, ?, ?)",
+                [.text(kind), .text(id), .integer(position), .text(text)])
+        }
+    }
+
+    /// The newest state of each, in the order in which they began.
+    public func latest() async throws -> [(id: String, state: State)] {
+        let kind = kind
+        let rows = try await store.read { transaction in
+            try transaction.query(
+                """
+                SELECT s.id AS id, s.state AS state FROM workflow_states s
+                JOIN (SELECT id, MAX(position) AS position FROM workflow_states WHERE kind = ? GROUP BY id) n
+                ON s.id = n.id AND s.position = n.position WHERE s.kind = ? ORDER BY s.id
+                """, [.text(kind), .text(kind)])
+        }
+        return try rows.map { ($0.text("id"), try JSONValue.parse($0.text("state")).decoded(as: State.self)) }
+    }
+}
+
+let workflowMigrations = [
+    MetadataMigration(
+        name: "workflows-1",
+        statements: [
+            """
+            CREATE TABLE workflow_states (
+                kind TEXT NOT NULL, id TEXT NOT NULL, position BIGINT NOT NULL, state TEXT NOT NULL,
+                PRIMARY KEY (kind, id, position))
+            """
+        ])
+]
