@@ -1,0 +1,211 @@
+import APIContract
+import Definitions
+import Foundation
+import ModelRegistry
+import PlatformCore
+import Workflows
+
+/// Models, versions, stages, deployments, and the lifecycle that moves them.
+enum ModelRoutes {
+    static func routes(_ services: PlatformServices) -> [Route] {
+        let registry = services.registry
+        return [
+            Route("GET", "/api/v1/models") { _ in
+                var models: [JSONValue] = []
+                let defined = services.catalog.current.models.keys
+                for model in Set(try await registry.models()).union(defined).sorted() {
+                    models.append(["name": .string(model.text), "versions": try await versions(model, registry)])
+                }
+                return .json(["models": .array(models)])
+            },
+            Route("GET", "/api/v1/models/{model}") { request in
+                let model = try request.name("model")
+                let list = try await versions(model, registry)
+                guard services.catalog.current.models[model] != nil || list.arrayValue?.isEmpty == false else {
+                    throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
+                }
+                return .json(["name": .string(model.text), "versions": list])
+            },
+            Route("GET", "/api/v1/models/{model}/versions/{version}") { request in
+                let version = try await registry.version(try request.name("model"), try request.versionNumber())
+                return .json(try await describe(version, registry, whole: true))
+            },
+            Route("GET", "/api/v1/models/{model}/live") { request in
+                let moment = try request.queryValue("at").map { text in
+                    guard let time = EventTime(text: text) else {
+                        throw PlatformError(.invalidInput, "query", "'at' must be a time such as 2013-07-01T00:00:00Z")
+                    }
+                    return time
+                }
+                let model = try request.name("model")
+                let live = try await registry.live(model, at: moment ?? services.clock.now())
+                return .json([
+                    "model": .string(model.text), "at": .string((moment ?? services.clock.now()).description),
+                    "champion": live.champion.map { .integer(Int64($0)) } ?? .null,
+                    "stages": .object(
+                        Dictionary(uniqueKeysWithValues: live.stages.map { (String($0.key), .string($0.value.rawValue)) })),
+                    "deployments": .array(live.policies.values.sorted { $0.deployment < $1.deployment }.map(describe)),
+                ])
+            },
+            Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["stage", "reason"])
+                let (model, number, reason) = (try request.name("model"), try request.versionNumber(), try body.reason())
+                guard let stage = ModelStage(rawValue: try body.text("stage")) else {
+                    let known = ModelStage.allCases.map(\.rawValue).joined(separator: ", ")
+                    throw PlatformError(.invalidInput, "request body", "'stage' must be one of \(known)")
+                }
+                let (gates, isTaken) = try await services.desk.promote(
+                    model, number, to: stage, actor: request.actor, reason: reason)
+                let list = try JSONValue.of(gates)
+                guard isTaken else {
+                    let failed = gates.filter { !$0.passed }.count
+                    return .json(
+                        [
+                            "gates": list,
+                            "error": [
+                                "code": "refused", "subject": .string("model/\(model)/versions/\(number)"),
+                                "message": .string("\(failed) of \(gates.count) gates for \(stage.rawValue) failed"),
+                            ],
+                        ], status: 409)
+                }
+                return .json(["model": .string(model.text), "version": .integer(Int64(number)), "stage": .string(stage.rawValue), "gates": list])
+            },
+            Route("POST", "/models/{model}/versions/{version}/deploy") { request in try await deploy(request, services) },
+            Route("GET", "/api/v1/deployments/{deployment}") { request in
+                let name = try request.name("deployment")
+                guard let current = try await registry.current(name) else {
+                    throw PlatformError(.notFound, "deployment/\(name)", "nothing was ever deployed")
+                }
+                let history = try await registry.history(name)
+                var answer = describe(current).objectValue ?? [:]
+                answer["history"] = .array(history.map(describe))
+                return .json(.object(answer))
+            },
+            Route("POST", "/api/v1/deployments/{deployment}/rollback") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["reason"])
+                let revision = try await services.desk.rollback(
+                    try request.name("deployment"), actor: request.actor, reason: try body.reason())
+                return .json(describe(revision))
+            },
+            Route("GET", "/api/v1/workflows") { _ in .json(try workflows(services.lifecycle)) },
+        ]
+    }
+
+    private static func deploy(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let body = try RequestBody(request)
+        try body.checkKeys(["traffic", "reason"])
+        let (model, number, reason) = (try request.name("model"), try request.versionNumber(), try body.reason())
+        guard let deployment = services.catalog.current.deployments.values.first(where: { $0.model == model }) else {
+            throw PlatformError(.notFound, "model/\(model)", "no Deployment is defined for it")
+        }
+        let share = body["traffic"].map { $0.doubleValue ?? -1 } ?? 1
+        guard share > 0, share <= 1 else {
+            throw PlatformError(.invalidInput, "request body", "'traffic' must be above 0 and at most 1")
+        }
+        let current = try await services.registry.current(deployment.name)
+        var variants = [TrafficShare(version: number, share: share)]
+        if share < 1 {
+            guard let main = current?.policy.variants.first(where: { $0.version != number }) else {
+                throw PlatformError(.refused, "deployment/\(deployment.name)", "a first deployment takes all traffic (traffic 1)")
+            }
+            variants = [TrafficShare(version: main.version, share: 1 - share), variants[0]]
+        }
+        let previous = current?.policy.mainVersion.flatMap { $0 == number ? nil : $0 }
+        let stages = try await services.registry.stages(of: model)
+        let policy = DeploymentPolicy(
+            variants: variants, previous: share < 1 || previous.flatMap { stages[$0] } == .archived ? nil : previous)
+        let revision = try await services.desk.publish(policy, for: deployment, actor: request.actor, reason: reason)
+        return .json(describe(revision))
+    }
+
+    // MARK: JSON
+
+    private static func versions(_ model: Name, _ registry: ModelVersionRegistry) async throws -> JSONValue {
+        var list: [JSONValue] = []
+        for version in try await registry.versions(of: model) { list.append(try await describe(version, registry, whole: false)) }
+        return .array(list)
+    }
+
+    /// One version; `whole` adds signature, transitions with evidence, and origin.
+    static func describe(_ version: ModelVersion, _ registry: ModelVersionRegistry, whole: Bool) async throws -> JSONValue {
+        let candidate = version.candidate
+        var members: [String: JSONValue] = [
+            "model": .string(version.model.text), "version": .integer(Int64(version.number)),
+            "number": .integer(Int64(version.number)),
+            "stage": .string(try await registry.stage(of: version.model, version.number).rawValue),
+            "created_at": .string(version.createdAt.description), "created_by": .string(version.createdBy),
+            "artifact": .string(candidate.artifact.hash.hex), "format": .string(candidate.artifact.format),
+            "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": version.metricsJSON,
+            "rows": .object(candidate.rows.mapValues { .integer(Int64($0)) }),
+            "dataset": .string(candidate.origin.dataset.hex), "run_id": .string(candidate.origin.runID),
+            "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),
+            "branch": .string(candidate.origin.branch), "dirty": .bool(candidate.origin.isDirty),
+            "seed": .integer(candidate.origin.seed), "service_version": .string(candidate.origin.serviceVersion.hex),
+            "environment": candidate.origin.environment.map { .string($0.hex) } ?? .null,
+            "parameters": .object(candidate.origin.parameters.mapValues(JSONValue.string)),
+        ]
+        guard whole else { return .object(members) }
+        members["signature"] = try candidate.signature.map { try JSONValue.of($0) } ?? .null
+        var transitions: [JSONValue] = []
+        for step in try await registry.transitions(of: version.model, version: version.number) {
+            transitions.append([
+                "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue),
+                "time": .string(step.time.description), "actor": .string(step.actor), "reason": .string(step.reason),
+                "evidence": step.evidence.map { .string($0.hex) } ?? .null, "gates": try await registry.evidence(of: step)["gates"] ?? [],
+            ])
+        }
+        members["transitions"] = .array(transitions)
+        return .object(members)
+    }
+
+    static func describe(_ revision: PolicyRevision) -> JSONValue {
+        [
+            "deployment": .string(revision.deployment.text), "model": .string(revision.model.text),
+            "revision": .integer(Int64(revision.revision)), "time": .string(revision.time.description),
+            "actor": .string(revision.actor), "reason": .string(revision.reason),
+            "variants": .array(
+                revision.policy.variants.map { ["version": .integer(Int64($0.version)), "share": .number($0.share)] }),
+            "shadows": .array(revision.policy.shadows.map { .integer(Int64($0)) }),
+        ]
+    }
+
+    private static func workflows(_ lifecycle: LifecycleService) throws -> JSONValue {
+        let retrainings = lifecycle.retrainings.map { state -> JSONValue in
+            [
+                "id": .string(state.id), "monitor": .string(state.monitor), "model": .string(state.model.text),
+                "cause": .string(state.cause), "started_at": .string(state.startedAt.description),
+                "from": .string(state.from.description), "to": .string(state.to.description),
+                "dataset": state.dataset.map(JSONValue.string) ?? .null, "job": state.job.map(JSONValue.string) ?? .null,
+                "version": state.version.map { .integer(Int64($0)) } ?? .null,
+                "outcome": state.outcome.map { .string($0.rawValue) } ?? .null, "conclusion": .string(state.conclusion),
+                "steps": .array(
+                    state.taken.map {
+                        [
+                            "step": .string($0.step.rawValue), "time": .string($0.time.description),
+                            "seconds": .number($0.seconds), "result": .string($0.result),
+                        ]
+                    }),
+            ]
+        }
+        let rollouts = lifecycle.rollouts.values.sorted { $0.challenger < $1.challenger }.map { state -> JSONValue in
+            [
+                "deployment": .string(state.deployment.text), "model": .string(state.model.text),
+                "challenger": .integer(Int64(state.challenger)), "champion": .integer(Int64(state.champion)),
+                "phase": .string(state.phase.word), "since": .string(state.since.description),
+                "decisions": .array(
+                    state.decisions.map {
+                        [
+                            "time": .string($0.time.description), "phase": .string($0.phase), "share": .number($0.share),
+                            "reason": .string($0.reason),
+                        ]
+                    }),
+            ]
+        }
+        return [
+            "retrainings": .array(retrainings), "rollouts": .array(rollouts),
+            "ignored_alerts": .array(lifecycle.ignoredAlerts.map(JSONValue.string)),
+        ]
+    }
+}

@@ -1,0 +1,150 @@
+public import APIContract
+public import Definitions
+import Foundation
+public import ModelRegistry
+public import ModelServing
+public import PlatformCore
+public import StoragePorts
+public import Workflows
+
+/// Everything the native routes speak to; put together by the composition root.
+public struct PlatformServices: Sendable {
+    /// Definitions in force.
+    public let catalog: DefinitionCatalog
+    /// Judges, promotes and deploys versions.
+    public let desk: ModelDesk
+    /// Facts about versions.
+    public let registry: ModelVersionRegistry
+    /// Retrainings and rollouts.
+    public let lifecycle: LifecycleService
+    /// Long operations.
+    public let operations: OperationRunner
+    /// Answers predictions.
+    public let predictor: Predictor
+    /// Past predictions.
+    public let archive: PredictionArchive
+    /// The event log.
+    public let log: any EventLog
+    /// The platform's time.
+    public let clock: any PlatformClock
+    /// The clock that can be set, if it can.
+    public let manualClock: ManualClock?
+    /// Keeps the time that a manual clock was set to.
+    public let rememberClock: @Sendable (EventTime) throws -> Void
+
+    /// Puts them together.
+    public init(
+        catalog: DefinitionCatalog, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
+        operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
+        clock: any PlatformClock, manualClock: ManualClock?, rememberClock: @escaping @Sendable (EventTime) throws -> Void
+    ) {
+        self.catalog = catalog
+        self.desk = desk
+        self.registry = registry
+        self.lifecycle = lifecycle
+        self.operations = operations
+        self.predictor = predictor
+        self.archive = archive
+        self.log = log
+        self.clock = clock
+        self.manualClock = manualClock
+        self.rememberClock = rememberClock
+    }
+
+    /// Starts a long operation and answers 202 with its identifier.
+    func start(_ work: @escaping @Sendable (ProgressReporter) async throws -> JSONValue) throws -> APIResponse {
+        .json(["operation": .string(try operations.start(work))], status: 202)
+    }
+}
+
+/// Fields of a JSON request body, with errors that name the field.
+struct RequestBody {
+    private let members: [String: JSONValue]
+
+    init(_ request: APIRequest) throws {
+        let json = try request.json()
+        guard case .object(let members) = json else {
+            throw PlatformError(.invalidInput, "request body", "an object is expected, not \(json.kindName)")
+        }
+        self.members = members
+    }
+
+    func checkKeys(_ known: [String]) throws {
+        for key in members.keys.sorted() where !known.contains(key) {
+            let near = nearestName(to: key, among: known)
+            throw PlatformError(
+                .invalidInput, "request body", "unknown field '\(key.prefix(64))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+        }
+    }
+
+    subscript(key: String) -> JSONValue? { members[key].flatMap { $0.isNull ? nil : $0 } }
+
+    func text(_ key: String) throws -> String {
+        guard let value = self[key] else { throw PlatformError(.invalidInput, "request body", "'\(key)' is missing") }
+        guard let text = value.stringValue else {
+            throw PlatformError(.invalidInput, "request body", "'\(key)' must be text, not \(value.kindName)")
+        }
+        return text
+    }
+
+    func reason() throws -> String {
+        let reason = try text("reason").trimmingCharacters(in: .whitespacesAndNewlines)
+        guard !reason.isEmpty, reason.utf8.count <= 10_000 else {
+            throw PlatformError(.invalidInput, "request body", "'reason' must say why, in at most 10,000 bytes; it is kept for ever")
+        }
+        return reason
+    }
+
+    func name(_ key: String) throws -> Name { try checkedName(try text(key), key) }
+
+    func time(_ key: String) throws -> EventTime? {
+        guard let value = self[key] else { return nil }
+        let time = value.stringValue.flatMap { EventTime(text: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
+        guard let time else {
+            throw PlatformError(.invalidInput, "request body", "'\(key)' must be a time such as 2013-07-01T00:00:00Z")
+        }
+        guard time.isAccepted else {
+            throw PlatformError(.invalidInput, "request body", "'\(key)' must lie within the years 1900 to 2199")
+        }
+        return time
+    }
+
+    func requiredTime(_ key: String) throws -> EventTime {
+        guard let time = try time(key) else { throw PlatformError(.invalidInput, "request body", "'\(key)' is missing") }
+        return time
+    }
+
+    func integer(_ key: String, default value: Int64, in range: ClosedRange<Int64>) throws -> Int64 {
+        guard let given = self[key] else { return value }
+        guard let number = given.integerValue, range.contains(number) else {
+            throw PlatformError(
+                .invalidInput, "request body", "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return number
+    }
+}
+
+/// Checks a name from a path or body.
+func checkedName(_ text: String, _ what: String) throws -> Name {
+    guard let name = Name(text) else { throw PlatformError(.invalidInput, what, "'\(text.prefix(64))' is not a name") }
+    return name
+}
+
+extension APIRequest {
+    func name(_ parameter: String) throws -> Name { try checkedName(parameters[parameter] ?? "", parameter) }
+
+    func versionNumber(_ parameter: String = "version") throws -> Int {
+        guard let text = parameters[parameter], let number = Int(text), number > 0 else {
+            throw PlatformError(.invalidInput, "path", "'\(parameters[parameter]?.prefix(64) ?? "")' is no version number")
+        }
+        return number
+    }
+
+    func count(_ key: String, default value: Int, most: Int) throws -> Int {
+        guard let text = queryValue(key) else { return value }
+        guard let number = Int(text), 1...most ~= number else {
+            throw PlatformError(.invalidInput, "query", "'\(key)' must be a whole number from 1 to \(most)")
+        }
+        return number
+    }
+}

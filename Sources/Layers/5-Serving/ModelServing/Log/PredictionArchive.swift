@@ -1,0 +1,122 @@
+public import PlatformCore
+public import RuntimePorts
+public import StoragePorts
+
+/// Finds past predictions in the log and computes them again.
+public struct PredictionArchive: Sendable {
+    private let log: any EventLog
+    private let content: ContentStore
+    private let load: @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
+
+    /// Reads `log`; `load` turns an artifact's bytes into a model.
+    public init(
+        log: any EventLog, content: ContentStore, load: @escaping @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
+    ) {
+        self.log = log
+        self.content = content
+        self.load = load
+    }
+
+    /// How far behind its identifier's time a record may stand in the log.
+    private static let slack = TimeSpan.minutes(1)
+
+    /// The answered prediction with this identifier first, then its shadows.
+    /// - Throws: `PlatformError` (`notFound`, `invalidInput` for text that is no identifier).
+    public func find(_ id: String) async throws -> [PredictionRecord] {
+        guard let time = IdentifierSource.time(of: id) else {
+            throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
+        }
+        let topic = PlatformTopic.predictions
+        let back = TimeSpan(milliseconds: -Self.slack.milliseconds)
+        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: time.advanced(by: back))
+        let end = time.advanced(by: Self.slack)
+        var found: [PredictionRecord] = []
+        scan: while true {
+            let stored = try await log.read(topic, from: offset)
+            guard let last = stored.last else { break }
+            for item in stored {
+                if item.record.time > end { break scan }
+                let record = try PredictionRecord(decoding: item.record.value)
+                if record.id == id { found.append(record) } else if !found.isEmpty { break scan }
+            }
+            offset = last.offset + 1
+        }
+        guard !found.isEmpty else {
+            throw PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
+        }
+        return found
+    }
+
+    /// The label of a prediction, if one arrived within `horizon`; the newest where several did.
+    public func label(of record: PredictionRecord, horizon: TimeSpan) async throws -> LabelRecord? {
+        let topic = PlatformTopic.labels
+        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: record.time)
+        let end = record.time.advanced(by: horizon)
+        var newest: LabelRecord?
+        while true {
+            let stored = try await log.read(topic, from: offset)
+            guard let last = stored.last else { return newest }
+            for item in stored where item.record.key == record.id { newest = try LabelRecord(decoding: item.record.value) }
+            if last.record.time > end { return newest }
+            offset = last.offset + 1
+        }
+    }
+
+    /// What a replay found.
+    public struct Comparison: Sendable {
+        /// The prediction as logged.
+        public let record: PredictionRecord
+        /// Its output computed again.
+        public let output: [Float]
+        /// Whether every bit is the same.
+        public var isEqual: Bool { record.output.map(\.bitPattern) == output.map(\.bitPattern) }
+    }
+
+    /// Computes a prediction again from its logged inputs, with the artifact that its hash names.
+    /// - Throws: `PlatformError` (`refused` for a fallback answer, which no model computed).
+    public func replay(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Comparison {
+        guard let hash = ContentHash(hex: record.artifact) else {
+            throw PlatformError(.refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay")
+        }
+        let model: any LoadedModel
+        if let known = models[hash.hex] {
+            model = known
+        } else {
+            model = try await load(try await content.get(hash))
+            models[hash.hex] = model
+        }
+        return Comparison(record: record, output: try model.predict(record.inputs.map(Float.init), rowCount: 1))
+    }
+
+    /// About `count` answered predictions of a model, spread over the whole log, chosen by `seed`.
+    public func sample(model: String, count: Int, seed: UInt64) async throws -> [PredictionRecord] {
+        let topic = PlatformTopic.predictions
+        let end = try await log.endOffset(topic, partition: 0)
+        guard end > 0 else { return [] }
+        var chosen: [PredictionRecord] = []
+        var state = seed
+        func random() -> UInt64 {  // SplitMix64 (Steele, Lea, Flood 2014)
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var value = state
+            value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+            return value ^ (value >> 31)
+        }
+        var seen: Set<UInt64> = []
+        let wanted = min(UInt64(count), end)
+        for index in 0..<wanted {  // one from each of `wanted` equal stretches of the log
+            let from = end * index / wanted
+            let to = max(from + 1, end * (index + 1) / wanted)
+            let start = from + random() % (to - from)
+            for item in try await log.read(topic, partition: 0, from: start, recordCountMax: 16, byteCountMax: 1 << 20)
+            where !seen.contains(item.offset) {
+                let record = try PredictionRecord(decoding: item.record.value)
+                guard record.model == model, record.choice == .primary || record.choice == .canary else { continue }
+                seen.insert(item.offset)
+                chosen.append(record)
+                break
+            }
+        }
+        return chosen
+    }
+}
