@@ -21,6 +21,8 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     private let runs: [Run]
 
     init(_ forest: FlatForest<Node>) {
+        var forest = forest
+        forest.sets.append(0)  // never empty, so that it has an address
         self.forest = forest
         var runs: [Run] = []
         var first = 0

@@ -27,7 +27,7 @@ struct XGBoostCompiler {
             outputCount: objective.output == .argumentOfMaximum ? 1 : groups, objective: file.objective,
             treeCount: treeCount)
 
-        func model<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> XGBoostModel<Node>? {
+        func walk<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> ForestWalk<Node>? {
             var forest = FlatForest<Node>()
             let compiler = TreeCompiler(layout: layout, limits: limits)
             for index in file.trees.indices {  // trees past the used ones are checked too
@@ -37,12 +37,15 @@ struct XGBoostCompiler {
                 guard fits else { return nil }
             }
             forest.trees.removeLast(forest.trees.count - treeCount)
-            return XGBoostModel(
+            return ForestWalk(forest)
+        }
+        func model(_ forest: CompiledForest) -> XGBoostModel {
+            XGBoostModel(
                 description: description, layout: layout, forest: forest, intercepts: intercepts,
                 transform: objective.output)
         }
-        if let model = try model(of: PackedNode.self) { return model }
-        if let model = try model(of: WideNode.self) { return model }
+        if let walk = try walk(of: PackedNode.self) { return model(.packed(walk)) }
+        if let walk = try walk(of: WideNode.self) { return model(.wide(walk)) }
         throw ModelError(.tooLarge, "a tree of the model has more than 2³² nodes")
     }
 

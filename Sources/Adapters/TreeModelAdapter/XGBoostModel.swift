@@ -1,25 +1,32 @@
 import RuntimePorts
 
+/// Trees in one of the two node layouts. A model holds this and not a generic parameter: calls from here are compiled
+/// for the concrete layout, whereas a generic type behind `any LoadedModel` runs unspecialized, ten times slower.
+enum CompiledForest: Sendable {
+    /// Nodes of 8 bytes.
+    case packed(ForestWalk<PackedNode>)
+    /// Nodes of 12 bytes.
+    case wide(ForestWalk<WideNode>)
+}
+
 /// An XGBoost ensemble in memory, compiled for scoring.
-struct XGBoostModel<Node: FlatNode>: LoadedModel {
+struct XGBoostModel: LoadedModel {
     let description: ModelDescription
     private let layout: RowLayout
-    private let walk: ForestWalk<Node>
+    private let forest: CompiledForest
     /// The margin of each output before any tree.
     private let intercepts: [Float]
     private let transform: OutputTransform
 
     init(
-        description: ModelDescription, layout: RowLayout, forest: FlatForest<Node>, intercepts: [Float],
+        description: ModelDescription, layout: RowLayout, forest: CompiledForest, intercepts: [Float],
         transform: OutputTransform
     ) {
         self.description = description
         self.layout = layout
         self.intercepts = intercepts
         self.transform = transform
-        var forest = forest
-        forest.sets.append(0)  // never empty, so that it has an address
-        walk = ForestWalk(forest)
+        self.forest = forest
     }
 
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
@@ -37,15 +44,31 @@ struct XGBoostModel<Node: FlatNode>: LoadedModel {
                 .shapeMismatch, "room for \(output.count) values is not \(rowCount) rows of \(outputs) outputs")
         }
         guard rowCount > 0, let target = output.baseAddress else { return }
-        let blocks = rowCount / ForestWalk<Node>.width
-        let lanes = blocks > 0 ? ForestWalk<Node>.width : 1
+        let infinite =
+            switch forest {
+            case .packed(let walk): score(rows, rowCount: rowCount, into: target, walk)
+            case .wide(let walk): score(rows, rowCount: rowCount, into: target, walk)
+            }
+        if let infinite { throw infiniteValue(row: infinite, rows) }
+    }
+
+    /// Scores all rows; returns the first row that has an infinite value.
+    @inline(__always)
+    private func score<Node: FlatNode>(
+        _ rows: UnsafeBufferPointer<Float>, rowCount: Int, into target: UnsafeMutablePointer<Float>,
+        _ walk: ForestWalk<Node>
+    ) -> Int? {
+        let outputs = description.outputCount
+        let width = layout.featureCount
+        let eight = ForestWalk<Node>.width
+        let lanes = rowCount >= eight ? eight : 1
         let groups = intercepts.count
-        let infinite = withUnsafeTemporaryAllocation(of: Int32.self, capacity: layout.slotCount * lanes) { keys in
+        return withUnsafeTemporaryAllocation(of: Int32.self, capacity: layout.slotCount * lanes) { keys in
             withUnsafeTemporaryAllocation(of: Float.self, capacity: groups * lanes) { margins -> Int? in
                 guard let keys = keys.baseAddress, let margins = margins.baseAddress else { return nil }
                 var row = 0
                 while row < rowCount {
-                    let lanes = rowCount - row >= ForestWalk<Node>.width ? ForestWalk<Node>.width : 1
+                    let lanes = rowCount - row >= eight ? eight : 1
                     for lane in 0..<lanes {
                         let start = (row + lane) * width
                         let source = UnsafeBufferPointer(rebasing: rows[start..<(start + width)])
@@ -70,7 +93,6 @@ struct XGBoostModel<Node: FlatNode>: LoadedModel {
                 return nil
             }
         }
-        if let infinite { throw infiniteValue(row: infinite, rows) }
     }
 
     /// Writes the keys of one row; `false` if a value is infinite.
