@@ -48,7 +48,9 @@ struct ModelPath {
 
 /// Text from a file made safe for one line of a message: at most 64 characters, no control characters.
 func printable(_ text: String) -> String {
-    String(String.UnicodeScalarView(text.unicodeScalars.prefix(64).map { $0.properties.isWhitespace || $0.value < 32 ? " " : $0 }))
+    String(
+        String.UnicodeScalarView(
+            text.unicodeScalars.prefix(64).map { $0.properties.isWhitespace || $0.value < 32 ? " " : $0 }))
 }
 
 /// Nesting past which a file is refused; XGBoost's own files are 7 deep.

@@ -51,7 +51,8 @@ enum NumberText {
             at += 1
         }
         if at == end, digits <= 15 {  // an integer; XGBoost reads `-0` as the integer zero
-            return mantissa == 0 ? 0 : roundedOnce(negative ? -Double(mantissa) : Double(mantissa)) ?? slow(bytes, start, end)
+            return mantissa == 0
+                ? 0 : roundedOnce(negative ? -Double(mantissa) : Double(mantissa)) ?? slow(bytes, start, end)
         }
         if at < end, bytes[at] == 0x2E {
             at += 1

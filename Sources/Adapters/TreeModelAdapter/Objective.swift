@@ -42,7 +42,8 @@ struct Objective: Sendable, Equatable {
             "reg:quantileerror", "rank:pairwise", "rank:ndcg", "rank:map":
             (output, intercept) = (.identity, .identity)
         case "binary:logistic", "reg:logistic": (output, intercept) = (.sigmoid, .logit)
-        case "binary:logitraw": (output, intercept) = (.identity, .logit)
+        // xgboost 3.2 adds the base score of `logitraw` as it stands: it is in margin space there.
+        case "binary:logitraw": (output, intercept) = (.identity, .identity)
         case "binary:hinge": (output, intercept) = (.step, .identity)
         case "count:poisson", "reg:gamma", "reg:tweedie", "survival:cox", "survival:aft":
             (output, intercept) = (.exponential, .logarithm)

@@ -165,7 +165,9 @@ struct UBJSONCursor: ModelCursor {
         if let count = head.count { values.reserveCapacity(count) }
         while try hasNext(head, index: values.count, close: 0x5D) {
             let value = try integer(head.type == 0 ? try marker() : head.type)
-            guard let narrow = Int32(exactly: value) else { throw failure("the integer \(value) does not fit in 32 bits") }
+            guard let narrow = Int32(exactly: value) else {
+                throw failure("the integer \(value) does not fit in 32 bits")
+            }
             values.append(narrow)
         }
         return values

@@ -93,7 +93,8 @@ struct XGBoostCompiler {
         // Each round adds a tree for each output, so a header cannot promise more outputs than there are trees.
         guard groups <= max(file.trees.count, 4096) else {
             throw ModelError(
-                .malformedModel, "learner_model_param promises \(groups) outputs, the file holds \(file.trees.count) trees")
+                .malformedModel,
+                "learner_model_param promises \(groups) outputs, the file holds \(file.trees.count) trees")
         }
         for (index, group) in file.treeGroups.enumerated() where group < 0 || group >= groups {
             throw ModelError(

@@ -50,11 +50,16 @@ struct XGBoostFile {
             }
         }
         try cursor.finish()
-        guard file.hasLearner else { throw ModelError(.malformedModel, "no 'learner' at the top: not an XGBoost model") }
+        guard file.hasLearner else {
+            throw ModelError(.malformedModel, "no 'learner' at the top: not an XGBoost model")
+        }
         self = file
     }
 
     private init() {}
+
+    /// A file that says nothing yet.
+    static var empty: XGBoostFile { XGBoostFile() }
 
     private mutating func readLearner<Cursor: ModelCursor>(_ cursor: inout Cursor) throws(ModelError) {
         var file = self

@@ -34,7 +34,8 @@ struct XGBoostModel: LoadedModel {
     {
         let width = layout.featureCount
         let outputs = description.outputCount
-        guard rowCount >= 0, rows.count.isMultiple(of: max(1, width)), rows.count / max(1, width) == rowCount || width == 0
+        guard rowCount >= 0, rows.count.isMultiple(of: max(1, width)),
+            rows.count / max(1, width) == rowCount || width == 0
         else {
             throw ModelError(
                 .shapeMismatch, "\(rows.count) values are not \(rowCount) rows of the model's \(width) features")
@@ -97,7 +98,8 @@ struct XGBoostModel: LoadedModel {
 
     /// Writes the keys of one row; `false` if a value is infinite.
     @inline(__always)
-    private func encode(_ row: UnsafeBufferPointer<Float>, into keys: UnsafeMutablePointer<Int32>, stride: Int) -> Bool {
+    private func encode(_ row: UnsafeBufferPointer<Float>, into keys: UnsafeMutablePointer<Int32>, stride: Int) -> Bool
+    {
         let width = row.count
         var infinite: UInt32 = 0
         let right = keys + width &* stride
