@@ -22,7 +22,9 @@ enum OrderedKey {
     }
 }
 
-/// One node of a compiled tree. Children of a node stand side by side after it, at a distance kept in the node.
+/// One node of a compiled tree.
+///
+/// Children of a node stand side by side after it, at a distance kept in the node.
 ///
 /// A leaf is its own child: its slot always holds `Int32.min`, which is above no key, and its distance is 0. So a walk
 /// may take more steps than a branch is deep, and walks of several trees or rows can go on side by side without a test.

@@ -1,6 +1,8 @@
 import RuntimePorts
 
-/// Reads an XGBoost JSON model. Accepts what XGBoost writes beyond RFC 8259: `NaN`, `Infinity`, `-Infinity`.
+/// Reads an XGBoost JSON model.
+///
+/// Accepts what XGBoost writes beyond RFC 8259: `NaN`, `Infinity`, `-Infinity`.
 struct JSONCursor: ModelCursor {
     private let bytes: UnsafeBufferPointer<UInt8>
     private var at = 0

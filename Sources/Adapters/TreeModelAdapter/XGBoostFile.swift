@@ -1,6 +1,6 @@
 import RuntimePorts
 
-/// One regression tree as the file holds it: parallel arrays with one element for each node. Not validated.
+/// One regression tree as the file holds it: parallel arrays with one element for each node, not validated.
 struct RawTree {
     var leftChildren: [Int32] = []
     var rightChildren: [Int32] = []

@@ -1,6 +1,8 @@
 import RuntimePorts
 
-/// Trees in one of the two node layouts. A model holds this and not a generic parameter: calls from here are compiled
+/// Trees in one of the two node layouts.
+///
+/// A model holds this and not a generic parameter: calls from here are compiled
 /// for the concrete layout, whereas a generic type behind `any LoadedModel` runs unspecialized, ten times slower.
 enum CompiledForest: Sendable {
     /// Nodes of 8 bytes.

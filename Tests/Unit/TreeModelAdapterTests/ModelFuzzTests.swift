@@ -18,7 +18,9 @@ struct ModelFuzzTests {
         }
     }
 
-    /// Loads and, if that works, predicts. A trap ends the test run; anything but `ModelError` does not compile.
+    /// Loads and, if that works, predicts.
+    ///
+    /// A trap ends the test run; anything but `ModelError` does not compile.
     private static func load(_ bytes: [UInt8]) -> Bool {
         let limits = ModelLimits(byteCountMax: 1 << 20, featureCountMax: 10_000, categorySetByteCountMax: 4 << 20)
         do {
