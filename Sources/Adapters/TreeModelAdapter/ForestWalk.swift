@@ -1,3 +1,27 @@
+/// What a loop of eight walks is compiled for, as a type, so that it is a constant inside the loop.
+private protocol WalkShape {
+    /// Whether the walks are eight rows in one tree; else one row in eight trees.
+    static var isBatch: Bool { get }
+    /// Whether nodes may be categorical.
+    static var isCategorical: Bool { get }
+}
+private enum NumericRow: WalkShape {
+    static var isBatch: Bool { false }
+    static var isCategorical: Bool { false }
+}
+private enum MixedRow: WalkShape {
+    static var isBatch: Bool { false }
+    static var isCategorical: Bool { true }
+}
+private enum NumericBatch: WalkShape {
+    static var isBatch: Bool { true }
+    static var isCategorical: Bool { false }
+}
+private enum MixedBatch: WalkShape {
+    static var isBatch: Bool { true }
+    static var isCategorical: Bool { true }
+}
+
 /// The hot loops: from a row's keys to margins.
 ///
 /// A step is a dependent chain of two loads, a compare and an add, about 12 cycles, of which a core can keep many in
@@ -66,21 +90,27 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     }
 
     @inline(__always)
-    private static func eightSteps(
-        _ n: inout Walks, _ keys: UnsafePointer<Int32>, isBatch: Bool, _ sets: UnsafePointer<UInt32>, depth: Int,
-        categorical: Bool
-    ) {
-        let lanes = isBatch ? 8 : 1
-        for _ in 0..<depth {
-            step(&n.a, keys, lanes, isBatch ? 0 : 0, sets, categorical: categorical)
-            step(&n.b, keys, lanes, isBatch ? 1 : 0, sets, categorical: categorical)
-            step(&n.c, keys, lanes, isBatch ? 2 : 0, sets, categorical: categorical)
-            step(&n.d, keys, lanes, isBatch ? 3 : 0, sets, categorical: categorical)
-            step(&n.e, keys, lanes, isBatch ? 4 : 0, sets, categorical: categorical)
-            step(&n.f, keys, lanes, isBatch ? 5 : 0, sets, categorical: categorical)
-            step(&n.g, keys, lanes, isBatch ? 6 : 0, sets, categorical: categorical)
-            step(&n.h, keys, lanes, isBatch ? 7 : 0, sets, categorical: categorical)
+    private static func eightSteps<Shape: WalkShape>(
+        _: Shape.Type, _ walks: Walks, _ keys: UnsafePointer<Int32>, _ sets: UnsafePointer<UInt32>, depth: Int
+    ) -> Walks {
+        let lanes = Shape.isBatch ? 8 : 1
+        let lane = Shape.isBatch ? 1 : 0
+        let categorical = Shape.isCategorical
+        var (a, b, c, d) = (walks.a, walks.b, walks.c, walks.d)
+        var (e, f, g, h) = (walks.e, walks.f, walks.g, walks.h)
+        var rest = depth
+        while rest > 0 {
+            step(&a, keys, lanes, 0, sets, categorical: categorical)
+            step(&b, keys, lanes, lane, sets, categorical: categorical)
+            step(&c, keys, lanes, 2 &* lane, sets, categorical: categorical)
+            step(&d, keys, lanes, 3 &* lane, sets, categorical: categorical)
+            step(&e, keys, lanes, 4 &* lane, sets, categorical: categorical)
+            step(&f, keys, lanes, 5 &* lane, sets, categorical: categorical)
+            step(&g, keys, lanes, 6 &* lane, sets, categorical: categorical)
+            step(&h, keys, lanes, 7 &* lane, sets, categorical: categorical)
+            rest &-= 1
         }
+        return Walks(a: a, b: b, c: c, d: d, e: e, f: f, g: g, h: h)
     }
 
     /// Eight places in trees, in registers.
@@ -110,9 +140,9 @@ struct ForestWalk<Node: FlatNode>: Sendable {
                             f: base + trees[tree + 5].root, g: base + trees[tree + 6].root,
                             h: base + trees[tree + 7].root)
                         if run.hasCategoricalSplit {
-                            Self.eightSteps(&n, keys, isBatch: false, sets, depth: run.depth, categorical: true)
+                            n = Self.eightSteps(MixedRow.self, n, keys, sets, depth: run.depth)
                         } else {
-                            Self.eightSteps(&n, keys, isBatch: false, sets, depth: run.depth, categorical: false)
+                            n = Self.eightSteps(NumericRow.self, n, keys, sets, depth: run.depth)
                         }
                         margins[trees[tree].group] += Self.leaf(n.a)
                         margins[trees[tree + 1].group] += Self.leaf(n.b)
@@ -147,9 +177,9 @@ struct ForestWalk<Node: FlatNode>: Sendable {
                     }
                     var n = Walks(a: root, b: root, c: root, d: root, e: root, f: root, g: root, h: root)
                     if tree.hasCategoricalSplit {
-                        Self.eightSteps(&n, keys, isBatch: true, sets, depth: tree.depth, categorical: true)
+                        n = Self.eightSteps(MixedBatch.self, n, keys, sets, depth: tree.depth)
                     } else {
-                        Self.eightSteps(&n, keys, isBatch: true, sets, depth: tree.depth, categorical: false)
+                        n = Self.eightSteps(NumericBatch.self, n, keys, sets, depth: tree.depth)
                     }
                     target[0] += Self.leaf(n.a)
                     target[groupCount] += Self.leaf(n.b)
