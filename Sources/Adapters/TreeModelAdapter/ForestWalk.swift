@@ -45,8 +45,6 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     private let runs: [Run]
 
     init(_ forest: FlatForest<Node>) {
-        var forest = forest
-        forest.sets.append(0)  // never empty, so that it has an address
         self.forest = forest
         var runs: [Run] = []
         var first = 0
@@ -73,12 +71,16 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     ) {
         let current = node.pointee
         let key = keys[current.slot &* lanes &+ lane]
-        if categorical, current.isCategorical {
-            // The word past the set is 0, so a code beyond it goes left.
-            let set = sets + Int(current.key)
+        if categorical {
+            // Both answers are made and one is taken: a branch here would be mispredicted all the time. A numeric node
+            // asks the empty set. The word past a set is 0, so a code beyond it goes left.
+            let isCategorical = current.isCategorical
+            let set = sets + (isCategorical ? Int(current.key) : 0)
             let code = UInt32(bitPattern: key)
             let word = set[1 &+ Int(min(code >> 5, set[0]))]
-            node += current.distance &+ Int((word >> (code & 31)) & 1)
+            let isMember = (word >> (code & 31)) & 1
+            let isAbove: UInt32 = key > current.key ? 1 : 0
+            node += current.distance &+ Int(isCategorical ? isMember : isAbove)
         } else {
             node += current.distance &+ (key > current.key ? 1 : 0)
         }

@@ -33,8 +33,9 @@ struct FlatForest<Node: FlatNode>: Sendable {
     var trees: [Tree] = []
     /// For each categorical split: the number of words, then that many words of 32 bits, then a word that is 0.
     ///
-    /// Bit 0 stands for a missing value and bit `c + 1` for category `c`; a bit that is set goes right.
-    var sets: [UInt32] = []
+    /// Bit 0 stands for a missing value and bit `c + 1` for category `c`; a bit that is set goes right. The first set is
+    /// empty.
+    var sets: [UInt32] = [0, 0]
 }
 
 /// Checks raw trees and lays them out for walking.
