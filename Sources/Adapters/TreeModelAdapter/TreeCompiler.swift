@@ -38,7 +38,7 @@ struct FlatForest<Node: FlatNode>: Sendable {
     var sets: [UInt32] = [0, 0]
 }
 
-/// Checks raw trees and lays them out for walking.
+/// Checks the shape of raw trees, whose lists have equal lengths, and lays them out for walking.
 struct TreeCompiler {
     let layout: RowLayout
     let limits: ModelLimits
@@ -60,7 +60,11 @@ struct TreeCompiler {
     ) throws(ModelError) -> Bool {
         func failure(_ what: String) -> ModelError { ModelError(.malformedModel, "trees[\(index)]: \(what)") }
         let count = tree.leftChildren.count
-        try Self.checkLengths(tree, index: index)
+        guard tree.leafVectorSize <= 1 else {
+            throw ModelError(
+                .unsupportedModel,
+                "trees[\(index)]: leaves of \(tree.leafVectorSize) values (multi_output_tree) are not supported")
+        }
         let segments = try categorySegments(tree, index: index)
 
         let root = forest.nodes.count
@@ -127,29 +131,6 @@ struct TreeCompiler {
         forest.trees.append(
             .init(root: root, depth: depth, group: group, hasCategoricalSplit: hasCategoricalSplit))
         return true
-    }
-
-    private static func checkLengths(_ tree: RawTree, index: Int) throws(ModelError) {
-        let count = tree.leftChildren.count
-        guard tree.leafVectorSize <= 1 else {
-            throw ModelError(
-                .unsupportedModel,
-                "trees[\(index)]: leaves of \(tree.leafVectorSize) values (multi_output_tree) are not supported")
-        }
-        guard count > 0 else { throw ModelError(.malformedModel, "trees[\(index)]: the tree has no nodes") }
-        if let stated = tree.statedNodeCount, stated != count {
-            throw ModelError(
-                .malformedModel, "trees[\(index)]: num_nodes promises \(stated) nodes, left_children holds \(count)")
-        }
-        let others = [
-            ("right_children", tree.rightChildren.count), ("split_indices", tree.splitFeatures.count),
-            ("split_conditions", tree.splitConditions.count), ("default_left", tree.defaultLeft.count),
-            ("split_type", tree.splitTypes.isEmpty ? count : tree.splitTypes.count),
-        ]
-        for (name, length) in others where length != count {
-            throw ModelError(
-                .malformedModel, "trees[\(index)]: \(name) holds \(length) values, left_children holds \(count)")
-        }
     }
 
     /// The categories of each categorical node, as a range of `tree.categories`.

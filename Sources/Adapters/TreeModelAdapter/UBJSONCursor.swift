@@ -99,6 +99,10 @@ struct UBJSONCursor: ModelCursor {
             head.type = bytes[at + 1]
             at += 2
             guard bytes[at] == 0x23 else { throw failure("a typed container states no count") }
+            // Values without bytes would let a file of a few bytes ask for lists of any length.
+            guard Self.byteCountMin(head.type) > 0 else {
+                throw failure("a container of type \(name(head.type)), whose values have no bytes")
+            }
         }
         if at < bytes.count, bytes[at] == 0x23 {  // #
             at += 1

@@ -1,6 +1,8 @@
 import RuntimePorts
 
-/// One regression tree as the file holds it: parallel arrays with one element for each node, not validated.
+/// One regression tree as the file holds it: parallel arrays with one element for each node.
+///
+/// The lengths have been checked, the contents have not.
 struct RawTree {
     var leftChildren: [Int32] = []
     var rightChildren: [Int32] = []
@@ -16,6 +18,29 @@ struct RawTree {
     var categorySizes: [Int32] = []
     var statedNodeCount: Int?
     var leafVectorSize = 1
+
+    /// Checks that there are nodes and that all lists have an element for each.
+    ///
+    /// Done as soon as a tree is read, so that a file cannot make many times its own size of empty trees. Trees whose
+    /// leaves are vectors have other lists; they are refused later, by name.
+    func checkLengths(index: Int) throws(ModelError) {
+        let count = leftChildren.count
+        guard leafVectorSize <= 1 else { return }
+        guard count > 0 else { throw ModelError(.malformedModel, "trees[\(index)]: the tree has no nodes") }
+        if let stated = statedNodeCount, stated != count {
+            throw ModelError(
+                .malformedModel, "trees[\(index)]: num_nodes promises \(stated) nodes, left_children holds \(count)")
+        }
+        let others = [
+            ("right_children", rightChildren.count), ("split_indices", splitFeatures.count),
+            ("split_conditions", splitConditions.count), ("default_left", defaultLeft.count),
+            ("split_type", splitTypes.isEmpty ? count : splitTypes.count),
+        ]
+        for (name, length) in others where length != count {
+            throw ModelError(
+                .malformedModel, "trees[\(index)]: \(name) holds \(length) values, left_children holds \(count)")
+        }
+    }
 }
 
 /// What an XGBoost model file says, read but not yet checked for sense.
@@ -125,7 +150,11 @@ struct XGBoostFile {
             case "iteration_indptr": file.iterationStarts = try cursor.integers()
             case "trees":
                 file.trees = []
-                try cursor.eachElement { (cursor) throws(ModelError) in file.trees.append(try Self.tree(&cursor)) }
+                try cursor.eachElement { (cursor) throws(ModelError) in
+                    let tree = try Self.tree(&cursor)
+                    try tree.checkLengths(index: file.trees.count)
+                    file.trees.append(tree)
+                }
             default: try cursor.skip()
             }
         }

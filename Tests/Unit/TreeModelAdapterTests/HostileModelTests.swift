@@ -77,13 +77,14 @@ struct HostileModelTests {
 
     @Test func refusesHugePromises() {
         func billion(_ text: String) -> [UInt8] { Array(text.utf8) + [0x6C, 0x3B, 0x9A, 0xCA, 0x00] }
+        let trees = "{i\u{7}learner{i\u{10}gradient_booster{i\u{5}model{i\u{9}tree_info"
         expect(.malformedModel, "count 1000000000 needs more", billion("{i\u{7}learner{i\u{5}trees[#"))
         expect(.malformedModel, "count 1000000000 needs more", billion("{i\u{4}skip[$d#"))
-        expect(.malformedModel, "count 1000000000 needs more", billion("{i\u{4}skip[$T#"))
+        expect(.malformedModel, "a container of type 'T'", billion("{i\u{4}skip[$T#"))
+        expect(.malformedModel, "a container of type 'Z'", billion(trees + "[$Z#"))
         expect(.malformedModel, "count 1000000000 needs more", billion("{i\u{4}skip[$[#"))
         expect(.malformedModel, "count 1000000000 needs more", billion("{i\u{7}learner{#"))
         expect(.malformedModel, "count 1000000000 needs more", billion("{"))
-        let trees = "{i\u{7}learner{i\u{10}gradient_booster{i\u{5}model{i\u{9}tree_info"
         expect(.malformedModel, "model.tree_info: the count 1000000000 needs more", billion(trees + "[$l#"))
         expect(.malformedModel, "model.tree_info: the count 1000000000 needs more", billion(trees + "[#"))
         expect(.malformedModel, "is negative", Array("{i\u{4}skip[#".utf8) + [0x69, 0xFF])
@@ -189,6 +190,12 @@ struct HostileModelTests {
         expect(
             .malformedModel, "does not fit in 32 bits",
             Array(json.replacingOccurrences(of: "\"left_children\":[", with: "\"left_children\":[99999999999,").utf8))
+    }
+
+    @Test func wastesNoMemoryOnEmptyTrees() {
+        let trees = String(repeating: "{},", count: 1_000_000)
+        let head = "{\"learner\":{\"gradient_booster\":{\"model\":{\"trees\":["
+        expect(.malformedModel, "trees[0]: the tree has no nodes", Array((head + trees).utf8))
     }
 
     @Test func nodesOutOfReachDoNotMatter() throws {
