@@ -1,0 +1,36 @@
+public import RuntimePorts
+
+/// Scores raw rows with a model file: what `bottega model score` does between reading and writing its files.
+public enum TreeModelTool {
+    /// Predicts little-endian `float32` rows, one after the other, and gives little-endian `float32` predictions.
+    ///
+    /// - Parameters:
+    ///   - model: the bytes of the model file.
+    ///   - fileName: its name, for messages.
+    ///   - rows: the rows; NaN is a missing value.
+    ///   - runtime: what loads the model.
+    /// - Throws: what `load` and `predict` throw; `shapeMismatch` when the bytes are no whole number of rows.
+    public static func score(
+        model: [UInt8], fileName: String, rows: [UInt8], runtime: some ModelRuntime = XGBoostRuntime()
+    ) throws(ModelError) -> [UInt8] {
+        let loaded = try runtime.load(model, fileName: fileName)
+        let width = loaded.description.featureCount
+        guard width > 0, rows.count.isMultiple(of: 4 * width) else {
+            throw ModelError(
+                .shapeMismatch, "\(rows.count) bytes are no whole number of rows of \(width) float32 features")
+        }
+        let values = rows.withUnsafeBytes { bytes in
+            (0..<(rows.count / 4)).map { index in
+                let bits = bytes.loadUnaligned(fromByteOffset: 4 * index, as: UInt32.self)
+                return Float(bitPattern: UInt32(littleEndian: bits))
+            }
+        }
+        let predictions = try loaded.predict(values, rowCount: values.count / width)
+        var output: [UInt8] = []
+        output.reserveCapacity(4 * predictions.count)
+        for value in predictions {
+            withUnsafeBytes(of: value.bitPattern.littleEndian) { output.append(contentsOf: $0) }
+        }
+        return output
+    }
+}
