@@ -1,0 +1,339 @@
+public import Definitions
+import Foundation
+import ModelServing
+public import PlatformCore
+public import StoragePorts
+
+/// The monitor as a process: reads predictions and labels from the log, writes what the engine finds to the topic
+/// `monitoring`, and remembers how far it came.
+///
+/// **Order.** Serving writes both topics, so within each the times rise (nearly). The two are merged by time, at equal
+/// times predictions first; while one topic has nothing to read, the other goes on. A late starter therefore sees a whole
+/// year in the order in which it happened, and a label never closes a window whose predictions are still waiting to be
+/// read. A prediction that is written a moment after a label of a later time still counts, unless its window ended between
+/// the two; then it counts for performance alone (`predictionsLate`).
+///
+/// **Restart.** Events are appended first, then the snapshot (engine and offsets as one value) is saved. After a crash
+/// between the two, the records since the snapshot are read again and the same events come out. Every event carries
+/// `event_id`, made of what it is about. On start the service reads which identifiers are in `monitoring` past the offset
+/// that the snapshot knows, and does not write those again, so a reader sees each once; a reader that wants to be sure
+/// drops an `event_id` that it knows.
+public actor MonitorService {
+    /// What the service may be told about time and size.
+    public struct Configuration: Sendable {
+        /// Least time between two heartbeats while there is work.
+        public var heartbeatInterval: Duration = .seconds(1)
+        /// Time between heartbeats while there is none: silence longer than this means that the monitor is dead.
+        public var idleHeartbeatInterval: Duration = .seconds(10)
+        /// Least time between two snapshots.
+        public var snapshotInterval: Duration = .seconds(1)
+        /// Time between two looks at idle topics.
+        public var pollInterval: Duration = .milliseconds(50)
+        /// Records of one topic that are held at a time.
+        public var batchCountMax = 5000
+        /// The defaults.
+        public init() {}
+    }
+
+    /// The reference of a version; `nil` if it has none (yet).
+    public typealias ReferenceSource = @Sendable (_ model: String, _ version: Int) async throws -> MonitorReference?
+
+    private let log: any EventLog
+    private let state: any MonitorStateStore
+    private let definitions: @Sendable () async throws -> [MonitorDefinition]
+    private let reference: ReferenceSource
+    private let now: @Sendable () async -> EventTime?
+    private let configuration: Configuration
+
+    private var engine = MonitorEngine(definitions: [])
+    private var predictionOffset: UInt64 = 0
+    private var labelOffset: UInt64 = 0
+    /// Offset of `monitoring` up to which the snapshot knows what was written.
+    private var monitoringOffset: UInt64 = 0
+    private var alreadyWritten: Set<String> = []
+    private var predictions = Pending<PredictionRecord>()
+    private var labels = Pending<LabelRecord>()
+    private var withoutReference: [String: ContinuousClock.Instant] = [:]
+    private var lastHeartbeat: ContinuousClock.Instant?
+    private var lastSnapshot: ContinuousClock.Instant?
+    private var progressSinceHeartbeat = false
+    private var progressSinceSnapshot = false
+
+    private struct Pending<Record: Sendable>: Sendable {
+        /// Records with the offset after each; `nil` where the bytes could not be decoded.
+        var records: [(record: Record?, next: UInt64)] = []
+        var at = 0
+        var isEmpty: Bool { at >= records.count }
+    }
+
+    /// Makes a service; `run` starts it.
+    ///
+    /// - Parameters:
+    ///   - log: where `predictions` and `labels` are read and `monitoring` is written.
+    ///   - state: where the snapshot is kept.
+    ///   - definitions: the monitors of now; asked before each batch.
+    ///   - reference: the reference of a version; asked when its first record comes, and every 10 s while it gives `nil`.
+    ///   - now: the platform's time, asked when both topics are read to their ends, so that windows close without
+    ///     traffic; `nil` leaves time to the records. It must not run ahead of records that are still to be written.
+    public init(
+        log: any EventLog, state: any MonitorStateStore,
+        definitions: @escaping @Sendable () async throws -> [MonitorDefinition], reference: @escaping ReferenceSource,
+        now: @escaping @Sendable () async -> EventTime? = { nil }, configuration: Configuration = Configuration()
+    ) {
+        self.log = log
+        self.state = state
+        self.definitions = definitions
+        self.reference = reference
+        self.now = now
+        self.configuration = configuration
+    }
+
+    /// What was seen.
+    public var counters: MonitorCounters { engine.counters }
+    /// Labels that wait for their prediction.
+    public var waitingLabelCount: Int { engine.waitingLabelCount }
+    /// The open incidents.
+    public var incidents: [Alert] { engine.incidents }
+    /// The log's time.
+    public var time: EventTime { engine.time }
+    /// The next offsets that it will read.
+    public var offsets: (predictions: UInt64, labels: UInt64) { (predictionOffset, labelOffset) }
+
+    /// Reads until the task is cancelled, then saves the snapshot and returns.
+    /// - Throws: `StoreError` or `PlatformError` when the log or the state cannot be used; starting again goes on where
+    ///   the snapshot is.
+    public func run() async throws {
+        try await start()
+        while !Task.isCancelled {
+            let busy = try await step()
+            if !busy {
+                do {
+                    try await log.waitForRecords(
+                        PlatformTopic.predictions, partition: 0, past: predictionOffset,
+                        timeout: configuration.pollInterval)
+                } catch where error.code == .notFound {
+                    try? await Task.sleep(for: configuration.pollInterval)
+                }
+            }
+        }
+        try save()
+    }
+
+    /// Reads everything that is in the topics now, as `run` would, and saves the snapshot.
+    public func runUntilIdle() async throws {
+        try await start()
+        while try await step() {}
+        try save()
+    }
+
+    private var started = false
+
+    private func start() async throws {
+        guard !started else { return }
+        try await log.createTopic(PlatformTopic.monitoring, partitions: 1)
+        let definitions = try await definitions()
+        if let bytes = try state.load() {
+            do {
+                try restore(bytes, definitions)
+            } catch {
+                throw PlatformError(
+                    .corrupted, "monitor state",
+                    "\(errorText(error)); remove the state file to count again from the log's start")
+            }
+        } else {
+            engine = MonitorEngine(definitions: definitions)
+        }
+        var offset = monitoringOffset
+        while true {
+            let records = try await log.read(PlatformTopic.monitoring, from: offset)
+            guard let last = records.last else { break }
+            for record in records {
+                if let event = try? JSONValue.parse(record.record.value), let id = event["details"]?["event_id"]?.stringValue
+                {
+                    alreadyWritten.insert(id)
+                }
+            }
+            offset = last.offset + 1
+        }
+        monitoringOffset = offset
+        started = true
+    }
+
+    /// One batch; `false` if both topics were at their ends.
+    private func step() async throws -> Bool {
+        try await fill()
+        let busy = !predictions.isEmpty || !labels.isEmpty
+        if busy || lastHeartbeat == nil { engine.update(try await definitions()) }
+        var effects: [MonitorEffect] = []
+        var taken = 0
+        while !predictions.isEmpty || !labels.isEmpty, taken < 2 * configuration.batchCountMax, effects.count < 256 {
+            effects += try await consumeNext()
+            taken += 1
+            // Refilling as soon as one side is empty keeps the merge in order.
+            if predictions.isEmpty != labels.isEmpty { try await refillEmptySide() }
+        }
+        if !busy, let moment = await now() { effects += engine.advance(to: moment) }
+        if !effects.isEmpty { try await write(effects) }
+        if busy || !effects.isEmpty {
+            progressSinceSnapshot = true
+            progressSinceHeartbeat = true
+        }
+        try await beat(caughtUp: !busy)
+        if progressSinceSnapshot, Self.passed(lastSnapshot, configuration.snapshotInterval) || !busy { try save() }
+        return busy
+    }
+
+    private static func passed(_ moment: ContinuousClock.Instant?, _ interval: Duration) -> Bool {
+        moment.map { ContinuousClock.now - $0 >= interval } ?? true
+    }
+
+    // MARK: Reading
+
+    private func fill() async throws {
+        if predictions.isEmpty {
+            predictions.records = try await read(PlatformTopic.predictions, from: predictionOffset) { bytes in
+                try? PredictionRecord(decoding: bytes)
+            }
+            predictions.at = 0
+        }
+        if labels.isEmpty {
+            labels.records = try await read(PlatformTopic.labels, from: labelOffset) { try? LabelRecord(decoding: $0) }
+            labels.at = 0
+        }
+    }
+
+    private var refillsFailed = 0
+
+    /// Reads more of the topic whose batch is used up.
+    private func refillEmptySide() async throws {
+        // Once a topic was found at its end, it is asked again with every hundredth record of the other only.
+        if refillsFailed % 100 == 0 { try await fill() }
+        refillsFailed = predictions.isEmpty || labels.isEmpty ? refillsFailed + 1 : 0
+    }
+
+    private func read<Record: Sendable>(
+        _ topic: Name, from offset: UInt64, _ decode: ([UInt8]) -> Record?
+    ) async throws -> [(record: Record?, next: UInt64)] {
+        do {
+            return try await log.read(
+                topic, partition: 0, from: offset, recordCountMax: configuration.batchCountMax,
+                byteCountMax: 16 << 20
+            ).map { (decode($0.record.value), $0.offset + 1) }
+        } catch where error.code == .notFound {
+            return []  // serving has not made the topic yet
+        }
+    }
+
+    private func consumeNext() async throws -> [MonitorEffect] {
+        let prediction = predictions.isEmpty ? nil : predictions.records[predictions.at]
+        let label = labels.isEmpty ? nil : labels.records[labels.at]
+        let takesPrediction: Bool =
+            if let prediction, let label {
+                (prediction.record?.time ?? .earliestAccepted) <= (label.record?.time ?? .earliestAccepted)
+            } else { prediction != nil }
+        if takesPrediction, let prediction {
+            predictions.at += 1
+            predictionOffset = prediction.next
+            guard let record = prediction.record else { return undecodable() }
+            try await askForReference(of: record)
+            return engine.consume(record)
+        }
+        guard let label else { return [] }
+        labels.at += 1
+        labelOffset = label.next
+        guard let record = label.record else { return undecodable() }
+        return engine.consume(record)
+    }
+
+    private func undecodable() -> [MonitorEffect] {
+        engine.counters.undecodable += 1
+        return []
+    }
+
+    private func askForReference(of record: PredictionRecord) async throws {
+        guard engine.needsReference(model: record.model, version: record.version) else { return }
+        let key = "\(record.model)/\(record.version)"
+        guard Self.passed(withoutReference[key], .seconds(10)) else { return }
+        if let found = try await reference(record.model, record.version) {
+            engine.add(found, model: record.model, version: record.version)
+            withoutReference[key] = nil
+        } else {
+            withoutReference[key] = .now
+        }
+    }
+
+    // MARK: Writing
+
+    private func write(_ effects: [MonitorEffect]) async throws {
+        var records: [LogRecord] = []
+        for effect in effects where alreadyWritten.remove(effect.id) == nil {
+            records.append(try Self.record(effect.event(at: engine.time)))
+        }
+        guard !records.isEmpty else { return }
+        let first = try await log.append(records, to: PlatformTopic.monitoring)
+        monitoringOffset = first + UInt64(records.count)
+        lastSnapshot = nil  // what was written should soon be in a snapshot
+    }
+
+    private static func record(_ event: PlatformEvent) throws -> LogRecord {
+        LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)
+    }
+
+    private func beat(caughtUp: Bool) async throws {
+        let due =
+            progressSinceHeartbeat
+            ? caughtUp || Self.passed(lastHeartbeat, configuration.heartbeatInterval)
+            : Self.passed(lastHeartbeat, configuration.idleHeartbeatInterval)
+        guard due else { return }
+        let time = max(engine.time, .earliestAccepted)
+        let event = PlatformEvent(
+            kind: "monitor.heartbeat", subject: "monitor", time: time, actor: "monitor",
+            details: [
+                "predictions": .integer(Int64(clamping: predictionOffset)),
+                "labels": .integer(Int64(clamping: labelOffset)), "time": .integer(time.milliseconds),
+                "caught_up": .bool(caughtUp), "counters": try .of(engine.counters),
+            ])
+        let offset = try await log.append([try Self.record(event)], to: PlatformTopic.monitoring)
+        monitoringOffset = offset + 1
+        lastHeartbeat = .now
+        progressSinceHeartbeat = false
+    }
+
+    // MARK: State
+
+    private static let stateMark: UInt64 = 0x314E_4F4D_4742_0A0D
+
+    /// Mark, checksum, then offsets and engine.
+    private func save() throws {
+        guard started, progressSinceSnapshot else { return }
+        var body = ByteWriter(capacity: 1 << 16)
+        body.write(varint: predictionOffset)
+        body.write(varint: labelOffset)
+        body.write(varint: monitoringOffset)
+        body.write(bytes: try engine.snapshot())
+        var writer = ByteWriter(capacity: body.bytes.count + 16)
+        writer.write(fixed: Self.stateMark)
+        writer.write(fixed: Self.checksum(body.bytes))
+        writer.write(bytes: body.bytes)
+        try state.save(writer.bytes)
+        lastSnapshot = .now
+        progressSinceSnapshot = false
+    }
+
+    private func restore(_ bytes: [UInt8], _ definitions: [MonitorDefinition]) throws {
+        var reader = ByteReader(bytes)
+        guard try reader.fixed(UInt64.self) == Self.stateMark else { throw DecodingFailure("this is no monitor state") }
+        let checksum = try reader.fixed(UInt64.self)
+        guard Self.checksum(Array(bytes.dropFirst(16))) == checksum else {
+            throw DecodingFailure("the monitor state does not match its checksum")
+        }
+        predictionOffset = try reader.varint()
+        labelOffset = try reader.varint()
+        monitoringOffset = try reader.varint()
+        engine = try MonitorEngine(snapshot: reader.raw(reader.remaining), definitions: definitions)
+    }
+
+    private static func checksum(_ bytes: [UInt8]) -> UInt64 {
+        bytes.reduce(0xCBF2_9CE4_8422_2325) { ($0 ^ UInt64($1)) &* 0x100_0000_01B3 }
+    }
+}
