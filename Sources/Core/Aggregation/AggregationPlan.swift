@@ -164,6 +164,11 @@ public struct AggregationPlan: Sendable {
             view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] })
     }
 
+    /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.
+    public func reads(sameCellsAs other: AggregationPlan) -> Bool {
+        keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
+    }
+
     /// The last moment at which an event may have happened, and become known, to be seen by a question at `time`.
     public func tick(at time: Int64) -> Int64 { inclusive || time == .min ? time : time - 1 }
 }

@@ -62,7 +62,9 @@ extension EventSeries {
             event &+= try reader.signed()
             let ingest = event &+ (try reader.signed())
             sequence &+= UInt64(bitPattern: try reader.signed())
-            if index > 0, (eventTimes[index - 1], ingestTimes[index - 1], sequences[index - 1]) > (event, ingest, sequence) {
+            if index > 0,
+                (eventTimes[index - 1], ingestTimes[index - 1], sequences[index - 1]) > (event, ingest, sequence)
+            {
                 throw DecodingFailure("entity state is out of order at event \(index)")
             }
             eventTimes.append(event)
@@ -90,7 +92,9 @@ extension EventSeries {
                 }
             }
         }
-        guard reader.remaining == 0 else { throw DecodingFailure("entity state has \(reader.remaining) bytes too many") }
+        guard reader.remaining == 0 else {
+            throw DecodingFailure("entity state has \(reader.remaining) bytes too many")
+        }
         countAfterTrim = count
         settle(plan: plan)
     }

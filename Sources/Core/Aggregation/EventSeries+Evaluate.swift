@@ -63,7 +63,8 @@ extension EventSeries {
         }
     }
 
-    private func evaluate(_ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink) -> EntityPresence {
+    private func evaluate(_ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink) -> EntityPresence
+    {
         let tick = plan.tick(at: time)
         let upper = firstIndex(after: tick)
         let newest = newestVisible(before: upper, tick: tick)
@@ -114,7 +115,8 @@ extension EventSeries {
             var count = 0
             for window in group.windows {
                 let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                for event in low..<max(low, from) where ingestTimes[event] <= tick && columns[index].texts[event] != nil {
+                for event in low..<max(low, from) where ingestTimes[event] <= tick && columns[index].texts[event] != nil
+                {
                     count += 1
                 }
                 from = low
@@ -141,7 +143,11 @@ extension EventSeries {
     ) {
         func put(_ value: Double?) { if let value { sink.put(value, output) } else { sink.putNull(output) } }
         func put(word: Int64) {
-            if column.storage == .real { sink.put(Accumulator.real(word), output) } else { sink.put(word, column.type, output) }
+            if column.storage == .real {
+                sink.put(Accumulator.real(word), output)
+            } else {
+                sink.put(word, column.type, output)
+            }
         }
         switch function {
         case .count: sink.put(Int64(total.count), .int64, output)
