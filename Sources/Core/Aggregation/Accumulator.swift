@@ -1,0 +1,65 @@
+/// Count, exact sums and extremes of one column over the events seen so far.
+struct Accumulator {
+    private(set) var total = EventSeries.ColumnBlock()
+    private let isReal: Bool
+    private let power: Double
+    private let needsSum: Bool
+    private let needsSquares: Bool
+    private let needsExtremes: Bool
+
+    init(_ column: AggregationPlan.Column) {
+        isReal = column.storage == .real
+        power = column.power
+        needsSum = column.needsSum
+        needsSquares = column.needsSquares
+        needsExtremes = column.needsExtremes
+    }
+
+    /// Adds a kept value; for reals NaN is null and adds nothing.
+    @inline(__always)
+    mutating func add(_ word: Int64) {
+        let real = Double(bitPattern: UInt64(bitPattern: word))
+        if isReal, real.isNaN { return }
+        if needsExtremes { widen(word, word) }
+        total.count += 1
+        guard needsSum || needsSquares else { return }
+        let scaled = isReal ? ExactArithmetic.scaled(real, by: power) : word
+        total.sum &+= scaled == ExactArithmetic.unsummable ? ExactArithmetic.poison : Int128(scaled)
+        if needsSquares {
+            if scaled != ExactArithmetic.unsummable, scaled.magnitude < UInt64(ExactArithmetic.squareBound) {
+                total.squareSum &+= Int128(scaled)
+                total.squares &+= Int128(scaled) &* Int128(scaled)
+            } else {
+                total.squareSum &+= ExactArithmetic.poison
+            }
+        }
+    }
+
+    /// Adds a whole block.
+    @inline(__always)
+    mutating func add(_ block: EventSeries.ColumnBlock) {
+        guard block.count > 0 else { return }
+        if needsExtremes { widen(block.minimum, block.maximum) }
+        total.count += block.count
+        total.sum &+= block.sum
+        total.squareSum &+= block.squareSum
+        total.squares &+= block.squares
+    }
+
+    @inline(__always)
+    private mutating func widen(_ low: Int64, _ high: Int64) {
+        if total.count == 0 {
+            total.minimum = low
+            total.maximum = high
+        } else if isReal {
+            if Self.real(low) < Self.real(total.minimum) { total.minimum = low }
+            if Self.real(high) > Self.real(total.maximum) { total.maximum = high }
+        } else {
+            total.minimum = min(total.minimum, low)
+            total.maximum = max(total.maximum, high)
+        }
+    }
+
+    @inline(__always)
+    static func real(_ word: Int64) -> Double { Double(bitPattern: UInt64(bitPattern: word)) }
+}

@@ -1,0 +1,174 @@
+public import Definitions
+import PlatformCore
+
+/// What a feature view asks of its events, compiled once: which cells to keep and what to compute over which windows.
+public struct AggregationPlan: Sendable {
+    /// How a column's cells are kept.
+    public enum Storage: UInt8, Sendable {
+        /// As bits of a double; NaN for null.
+        case real
+        /// As an integer, with a flag for null: integers, moments, truth values.
+        case integer
+        /// As text.
+        case text
+    }
+
+    /// One column that features read.
+    public struct Column: Sendable {
+        /// Its name in the source.
+        public let name: String
+        /// Its position in the source's rows.
+        public let position: Int
+        /// Its type.
+        public let type: ColumnType
+        /// How its cells are kept.
+        public let storage: Storage
+        /// Values are summed as whole multiples of 1 / `power`; 1 for integers and truth values.
+        public let power: Double
+        /// Whether a feature reads its sum.
+        public internal(set) var needsSum = false
+        /// Whether a feature reads its sum of squares.
+        public internal(set) var needsSquares = false
+        /// Whether a feature reads its smallest or largest value.
+        public internal(set) var needsExtremes = false
+    }
+
+    /// One feature, its names resolved.
+    public struct Feature: Sendable {
+        /// Its name within the view.
+        public let name: String
+        /// How events become a value.
+        public let function: AggregateFunction
+        /// Position in `columns`; `nil` for a count of events.
+        public let column: Int?
+        /// Window in milliseconds; `nil` for all history.
+        public let window: Int64?
+        /// Type of its value.
+        public let type: ColumnType
+    }
+
+    /// The view.
+    public let view: FeatureViewDefinition
+    /// Positions of the join keys in the source's rows.
+    public let keyPositions: [Int]
+    /// Columns that features read.
+    public let columns: [Column]
+    /// The features, in the order in which values come out.
+    public let features: [Feature]
+    /// Whether an event at the very moment of the question counts.
+    public let inclusive: Bool
+    /// Age limit of the newest event in milliseconds.
+    public let timeToLive: Int64?
+    /// Longest window in milliseconds; 0 without windows.
+    public let reach: Int64
+
+    /// Features over one column and window that one accumulation answers.
+    struct WindowGroup: Sendable {
+        let window: Int64
+        var outputs: [(function: AggregateFunction, output: Int)]
+    }
+    struct ColumnGroup: Sendable {
+        let column: Int?
+        var windows: [WindowGroup]
+    }
+    /// Aggregates by column, windows rising, so that a longer window goes on where the shorter one ended.
+    let groups: [ColumnGroup]
+    /// `last` and `first`.
+    let picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)]
+
+    /// Compiles a view over its source.
+    public init(view: FeatureViewDefinition, source: SourceDefinition) {
+        var columns: [Column] = []
+        var features: [Feature] = []
+        for feature in view.features {
+            var index: Int?
+            if let name = feature.column {
+                index = columns.firstIndex { $0.name == name }
+                if index == nil {
+                    index = columns.count
+                    columns.append(Self.column(name, of: source))
+                }
+            }
+            if let index {
+                switch feature.aggregate {
+                case .sum, .mean: columns[index].needsSum = true
+                case .stddev: columns[index].needsSquares = true
+                case .min, .max: columns[index].needsExtremes = true
+                case .count, .last, .first: break
+                }
+            }
+            features.append(
+                Feature(
+                    name: feature.name, function: feature.aggregate, column: index,
+                    window: feature.window?.milliseconds, type: feature.type))
+        }
+        self.init(
+            view: view,
+            keyPositions: view.joinKeys.map { key in
+                guard let position = source.columns.firstIndex(where: { $0.name == key }) else {
+                    preconditionFailure("a checked view's keys are columns of its source")
+                }
+                return position
+            }, columns: columns, features: features)
+    }
+
+    private static func column(_ name: String, of source: SourceDefinition) -> Column {
+        guard let position = source.columns.firstIndex(where: { $0.name == name }) else {
+            preconditionFailure("a checked view's columns are columns of its source")
+        }
+        let column = source.columns[position]
+        let storage: Storage =
+            switch column.type {
+            case .float64: .real
+            case .int64, .bool, .timestamp: .integer
+            case .string: .text
+            }
+        var power = 1.0
+        if storage == .real { for _ in 0..<column.scale { power *= 10 } }
+        return Column(name: name, position: position, type: column.type, storage: storage, power: power)
+    }
+
+    private init(view: FeatureViewDefinition, keyPositions: [Int], columns: [Column], features: [Feature]) {
+        self.view = view
+        self.keyPositions = keyPositions
+        self.columns = columns
+        self.features = features
+        inclusive = view.inclusive
+        timeToLive = view.timeToLive?.milliseconds
+        reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
+        var groups: [ColumnGroup] = []
+        var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
+        for (output, feature) in features.enumerated() {
+            if feature.function == .last || feature.function == .first {
+                guard let column = feature.column else { preconditionFailure("last and first read a column") }
+                picks.append((feature.function == .last, column, feature.window, output))
+                continue
+            }
+            guard let window = feature.window else { preconditionFailure("an aggregate has a window") }
+            let group = groups.firstIndex { $0.column == feature.column } ?? groups.count
+            if group == groups.count { groups.append(ColumnGroup(column: feature.column, windows: [])) }
+            if let at = groups[group].windows.firstIndex(where: { $0.window == window }) {
+                groups[group].windows[at].outputs.append((feature.function, output))
+            } else {
+                groups[group].windows.append(WindowGroup(window: window, outputs: [(feature.function, output)]))
+            }
+        }
+        for index in groups.indices { groups[index].windows.sort { $0.window < $1.window } }
+        self.groups = groups
+        self.picks = picks
+    }
+
+    /// The same columns with only the features at `positions`, in that order: what one service reads of the view.
+    public func selecting(_ positions: [Int]) -> AggregationPlan {
+        AggregationPlan(
+            view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] })
+    }
+
+    /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.
+    public func reads(sameCellsAs other: AggregationPlan) -> Bool {
+        keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
+    }
+
+    /// The last moment at which an event may have happened, and become known, to be seen by a question at `time`.
+    public func tick(at time: Int64) -> Int64 { inclusive || time == .min ? time : time - 1 }
+}

@@ -1,0 +1,83 @@
+import Aggregation
+public import Definitions
+public import PlatformCore
+
+/// Where each view feature of one service is found, compiled once and read by every request.
+///
+/// Values come out in the service's order. Features that a request brings are not part of it: they stand before these in
+/// the model's input.
+public struct ServingPlan: Sendable {
+    /// One view feature of the service.
+    public struct Feature: Sendable, Hashable {
+        /// `view__feature`.
+        public let servedName: String
+        /// The view version it comes from.
+        public let viewVersion: Name
+        /// Type of its value.
+        public let type: ColumnType
+    }
+
+    /// One view that the service reads.
+    struct ViewPart: Sendable {
+        let versionName: Name
+        let plan: AggregationPlan
+        /// Positions in `joinKeys` of the view's keys, in the view's order.
+        let keyPositions: [Int]
+        /// For each of the plan's features, the place of its value.
+        let outputs: [Int]
+    }
+
+    /// The service.
+    public let service: FeatureServiceDefinition
+    /// Join keys in the order in which `read` takes their values.
+    public let joinKeys: [String]
+    /// View features in the order of the values.
+    public let features: [Feature]
+    let views: [ViewPart]
+    /// Most features of one view.
+    let widestPartCount: Int
+
+    /// Values that `read` writes.
+    public var featureCount: Int { features.count }
+
+    /// Compiles a service of a checked set.
+    public init(service: FeatureServiceDefinition, definitions: DefinitionSet) {
+        self.init(service: service, views: definitions.featureViews, definitions: definitions)
+    }
+
+    init(service: FeatureServiceDefinition, views known: [Name: FeatureViewDefinition], definitions: DefinitionSet) {
+        self.service = service
+        joinKeys = service.joinKeys
+        var features: [Feature] = []
+        var order: [Name] = []
+        var picked: [Name: (positions: [Int], outputs: [Int])] = [:]
+        for served in service.features {
+            guard let view = known[served.view],
+                let position = view.features.firstIndex(where: { $0.name == served.feature })
+            else { preconditionFailure("a checked service names features that exist") }
+            if picked[served.view] == nil {
+                order.append(served.view)
+                picked[served.view] = ([], [])
+            }
+            picked[served.view]?.positions.append(position)
+            picked[served.view]?.outputs.append(features.count)
+            features.append(
+                Feature(
+                    servedName: served.servedName, viewVersion: view.versionName, type: view.features[position].type))
+        }
+        self.features = features
+        views = order.map { name in
+            guard let view = known[name], let part = picked[name] else { preconditionFailure("picked above") }
+            return ViewPart(
+                versionName: view.versionName,
+                plan: AggregationPlan(view: view, source: definitions.source(of: view)).selecting(part.positions),
+                keyPositions: view.joinKeys.map { key in
+                    guard let position = service.joinKeys.firstIndex(of: key) else {
+                        preconditionFailure("a service's join keys are the union of its views'")
+                    }
+                    return position
+                }, outputs: part.outputs)
+        }
+        widestPartCount = views.map(\.outputs.count).max() ?? 0
+    }
+}

@@ -1,0 +1,174 @@
+import Aggregation
+import Definitions
+public import PlatformCore
+import StoragePorts
+import Synchronization
+
+extension StreamEngine {
+    /// Computes the whole feature vector of a service at one moment, synchronously.
+    ///
+    /// Never waits while the entity is in memory; an entity that is not is read from the online store once. May be called
+    /// from an event loop.
+    /// - Parameters:
+    ///   - keys: a value for each of `plan.joinKeys`; `nil` for one that the caller does not know: its views answer
+    ///     `notFound`.
+    ///   - values: doubles in the service's order; NaN for null.
+    ///   - ages: milliseconds since the newest visible event of the entity in the value's view; -1 without one.
+    ///   - statuses: raw values of `FeatureStatus`.
+    /// - Throws: `notFound` if a view version of the plan is not served (not applied yet, or removed), `unavailable` or
+    ///   `corrupted` when the online store fails.
+    public func read(
+        _ plan: ServingPlan, keys: [String?], at time: EventTime, into values: UnsafeMutableBufferPointer<Double>,
+        ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>
+    ) throws(PlatformError) {
+        precondition(keys.count == plan.joinKeys.count, "a value, or nil, for each join key")
+        precondition(
+            min(values.count, ages.count, statuses.count) >= plan.featureCount, "a place for every feature")
+        let views = snapshot.withLock { $0.views }
+        do {
+            try withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, plan.widestPartCount)) { scratch in
+                for part in plan.views {
+                    guard let state = views[part.versionName] else {
+                        throw PlatformError(
+                            .notFound, "feature_view/\(part.versionName)",
+                            "this version of the view is not served; apply it")
+                    }
+                    // The closure borrows the scratch memory only while the shard's lock is held.
+                    nonisolated(unsafe) let scratch = scratch
+                    var presence = EntityPresence.notFound
+                    if let key = Self.key(keys, part.keyPositions) {
+                        presence = try state.withState(key, isWrite: false) { found in
+                            if let found { return found.series.evaluate(part.plan, at: time, into: scratch) }
+                            EventSeries.writeNothing(part.plan, into: scratch)
+                            return .notFound
+                        }
+                    } else {
+                        EventSeries.writeNothing(part.plan, into: scratch)
+                    }
+                    let (status, newest) = Self.describe(presence)
+                    let age = newest.map { time.since($0).milliseconds } ?? -1
+                    for (index, output) in part.outputs.enumerated() {
+                        values[output] = scratch[index]
+                        ages[output] = age
+                        let isNull = status == .present && scratch[index].isNaN
+                        statuses[output] = (isNull ? FeatureStatus.nullValue : status).rawValue
+                    }
+                }
+            }
+        } catch {
+            throw Self.platformError(error)
+        }
+    }
+
+    /// The features of one view for several entities, with their types.
+    /// - Parameter entities: join key values by name; a missing one makes the entity `notFound`.
+    /// - Throws: `notFound` for an unknown view, `invalidInput` for a key that the view does not have.
+    public func onlineFeatures(view name: Name, entities: [[String: String]], at time: EventTime? = nil) async throws
+        -> OnlineFeatures
+    {
+        let definitions = snapshot.withLock { $0.definitions }
+        guard let view = definitions.featureViews[name] else {
+            throw unknown("feature view", name, among: definitions.featureViews.keys.map(\.text))
+        }
+        let plan = AggregationPlan(view: view, source: definitions.source(of: view))
+        let part = ServingPlan.ViewPart(
+            versionName: view.versionName, plan: plan, keyPositions: Array(view.joinKeys.indices),
+            outputs: Array(plan.features.indices))
+        return try answer([part], names: view.features.map(\.name), joinKeys: view.joinKeys, entities, at: time)
+    }
+
+    /// The view features of a service for several entities, with their types.
+    /// - Parameter entities: join key values by name; a missing one makes the features of its views `notFound`.
+    /// - Throws: `notFound` for an unknown service, `invalidInput` for a key that the service does not have.
+    public func onlineFeatures(service name: Name, entities: [[String: String]], at time: EventTime? = nil) async throws
+        -> OnlineFeatures
+    {
+        let definitions = snapshot.withLock { $0.definitions }
+        guard let service = definitions.featureServices[name] else {
+            throw unknown("feature service", name, among: definitions.featureServices.keys.map(\.text))
+        }
+        let plan = ServingPlan(service: service, definitions: definitions)
+        return try answer(
+            plan.views, names: plan.features.map(\.servedName), joinKeys: plan.joinKeys, entities, at: time)
+    }
+
+    private func answer(
+        _ parts: [ServingPlan.ViewPart], names: [String], joinKeys: [String], _ entities: [[String: String]],
+        at time: EventTime?
+    ) throws -> OnlineFeatures {
+        let time = time ?? clock.now()
+        let views = snapshot.withLock { $0.views }
+        var answers: [EntityFeatures] = []
+        for entity in entities {
+            if let foreign = entity.keys.sorted().first(where: { !joinKeys.contains($0) }) {
+                let near = nearestName(to: foreign, among: joinKeys)
+                throw PlatformError(
+                    .invalidInput, "entities",
+                    "'\(foreign.prefix(60))' is no join key here; known: \(joinKeys.joined(separator: ", "))"
+                        + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            let keys = joinKeys.map { entity[$0] }
+            var values = [CellValue](repeating: .null, count: names.count)
+            var statuses = [FeatureStatus](repeating: .notFound, count: names.count)
+            var eventTimes = [EventTime?](repeating: nil, count: names.count)
+            for part in parts {
+                guard let state = views[part.versionName] else {
+                    throw PlatformError(.notFound, "feature_view/\(part.versionName)", "this version is not served yet")
+                }
+                let empty = EventSeries(plan: part.plan)
+                var found: (presence: EntityPresence, values: [CellValue])?
+                if let key = Self.key(keys, part.keyPositions) {
+                    found = try state.withState(key, isWrite: false) {
+                        ($0?.series ?? empty).cells(part.plan, at: time)
+                    }
+                }
+                let result = found ?? empty.cells(part.plan, at: time)
+                let (status, newest) = Self.describe(result.presence)
+                for (index, output) in part.outputs.enumerated() {
+                    values[output] = result.values[index]
+                    eventTimes[output] = newest
+                    statuses[output] = status == .present && result.values[index].isNull ? .nullValue : status
+                }
+            }
+            answers.append(EntityFeatures(values: values, statuses: statuses, eventTimes: eventTimes))
+        }
+        return OnlineFeatures(names: names, entities: answers)
+    }
+
+    private func unknown(_ kind: String, _ name: Name, among known: [String]) -> PlatformError {
+        PlatformError(
+            .notFound, "\(kind.replacing(" ", with: "_"))/\(name)",
+            "no \(kind) has this name"
+                + (nearestName(to: name.text, among: known).map { "; did you mean '\($0)'?" } ?? ""))
+    }
+
+    private static func key(_ keys: [String?], _ positions: [Int]) -> SeriesKey? {
+        if positions.count == 1 {
+            guard let text = keys[positions[0]], EntityKey.accepts(text) else { return nil }
+            return SeriesKey(text)
+        }
+        var values: [String] = []
+        values.reserveCapacity(positions.count)
+        for position in positions {
+            guard let text = keys[position] else { return nil }
+            values.append(text)
+        }
+        return EntityKey(values: values).map { SeriesKey($0.joined) }
+    }
+
+    static func describe(_ presence: EntityPresence) -> (FeatureStatus, EventTime?) {
+        switch presence {
+        case .notFound: (.notFound, nil)
+        case .outsideMaxAge(let newest): (.outsideMaxAge, newest)
+        case .present(let newest): (.present, newest)
+        }
+    }
+
+    private static func platformError(_ error: any Error) -> PlatformError {
+        if let error = error as? PlatformError { return error }
+        if let error = error as? StoreError {
+            return PlatformError(error.code == .corrupted ? .corrupted : .unavailable, error.subject, error.message)
+        }
+        return PlatformError(.internal, "features", String(describing: error))
+    }
+}

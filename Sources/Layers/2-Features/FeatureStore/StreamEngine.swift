@@ -1,0 +1,199 @@
+import Aggregation
+public import Datasets
+public import Definitions
+public import PlatformCore
+public import StoragePorts
+import Synchronization
+
+/// What the stream engine may use.
+public struct StreamEngineConfiguration: Sendable {
+    /// Entities of one view kept in memory; beyond it, unchanged ones are read again from the online store when asked for.
+    public var entityCountMax: Int
+    /// How far before the present a question may lie and still be answered exactly.
+    public var pastQuestions: TimeSpan
+
+    /// Makes a configuration.
+    public init(entityCountMax: Int = 1_000_000, pastQuestions: TimeSpan = .days(1)) {
+        self.entityCountMax = entityCountMax
+        self.pastQuestions = pastQuestions
+    }
+}
+
+/// Turns an accepted row's log record back into the row; `nil` for a record that is no row.
+public typealias SourceRowDecoder = @Sendable (LogRecord, SourceDefinition) -> SourceRow?
+
+/// Counters for metrics and status pages; they only rise, but for `entities`.
+public struct StreamEngineStatistics: Sendable, Hashable {
+    /// Rows applied, once for each view that reads their source.
+    public var rowsApplied: UInt64 = 0
+    /// Rows given again although they had been applied.
+    public var rowsSeenBefore: UInt64 = 0
+    /// Rows without a usable key, for a view.
+    public var rowsWithoutKey: UInt64 = 0
+    /// Values too large to be summed exactly; a window that holds one has no sum.
+    public var valuesUnsummable: UInt64 = 0
+    /// Rows that could not be applied because the online store failed.
+    public var rowsFailed: UInt64 = 0
+    /// Checkpoints written.
+    public var checkpoints: UInt64 = 0
+    /// Entities in memory, over all views.
+    public var entities = 0
+}
+
+/// Keeps the window state of every feature view and answers reads from it.
+///
+/// Rows arrive in log order through `received`, or are read from the log when some are missing. Each is applied exactly
+/// once: a view knows the offset it wants next, and a checkpoint stores rows and offsets in one transaction. Views are
+/// held by version; a new version reads its source's log from the start before it answers.
+///
+/// Reads are synchronous and take one shard's lock for the time of one computation; they never wait for a writer's disk.
+public final class StreamEngine: SourceListener {
+    /// Everything that reads need, replaced as a whole.
+    struct Snapshot: Sendable {
+        var views: [Name: ViewState] = [:]
+        var bySource: [Name: [ViewState]] = [:]
+        var definitions = DefinitionSet()
+    }
+
+    static let checkpointName = Name(static: "features")
+
+    let online: any OnlineStore
+    let log: any EventLog
+    let clock: any PlatformClock
+    let configuration: StreamEngineConfiguration
+    let decode: SourceRowDecoder
+    /// Changes of state pass here one by one; reads do not.
+    let gate = AsyncGate()
+    /// One checkpoint at a time; rows may arrive while one is being written.
+    let checkpointGate = AsyncGate()
+    let snapshot = Mutex(Snapshot())
+    private let counters = Mutex(StreamEngineStatistics())
+    private let lastFailure = Mutex<String?>(nil)
+
+    /// Makes an engine without views; `update(definitions:)` brings them.
+    public init(
+        online: any OnlineStore, log: any EventLog, clock: any PlatformClock,
+        configuration: StreamEngineConfiguration = StreamEngineConfiguration(), decode: @escaping SourceRowDecoder
+    ) {
+        self.online = online
+        self.log = log
+        self.clock = clock
+        self.configuration = configuration
+        self.decode = decode
+    }
+
+    /// The counters now.
+    public var statistics: StreamEngineStatistics {
+        var now = counters.withLock { $0 }
+        now.entities = snapshot.withLock { $0 }.views.values.reduce(0) { $0 + $1.entityCount }
+        return now
+    }
+
+    /// Why rows could last not be applied; `nil` while all is well. The next batch or checkpoint tries them again.
+    public var failure: String? { lastFailure.withLock { $0 } }
+
+    /// Applies rows in log order; rows applied before change nothing, and missing ones are first read from the log.
+    public func received(_ batch: SourceBatch) async {
+        await gate.pass {
+            let views = snapshot.withLock { $0.bySource[batch.source] ?? [] }
+            guard !views.isEmpty else { return }
+            do {
+                if views.contains(where: { $0.nextOffset.load(ordering: .relaxed) < batch.firstOffset }) {
+                    try await catchUp(views, source: batch.source, until: batch.firstOffset)
+                }
+                try apply(batch.rows, firstOffset: batch.firstOffset, to: views)
+                lastFailure.withLock { $0 = nil }
+            } catch {
+                lastFailure.withLock { $0 = errorText(error) }
+            }
+        }
+    }
+
+    // MARK: Applying
+
+    /// Applies rows with offsets from `firstOffset` on to each view that has not had them. On failure a view's next
+    /// offset stays at the first row it has not had, and it catches up from the log later.
+    func apply(_ rows: [SourceRow?], firstOffset: UInt64, to views: [ViewState]) throws {
+        let earliest = clock.now()
+        for view in views {
+            var counted = StreamEngineStatistics()
+            defer { add(counted) }
+            let wanted = view.nextOffset.load(ordering: .relaxed)
+            guard wanted >= firstOffset else {
+                throw StoreError(
+                    .unavailable, "topic/\(PlatformTopic.source(view.source))",
+                    "the log does not give the rows from \(wanted) to \(firstOffset)")
+            }
+            let skipped = min(UInt64(rows.count), wanted - firstOffset)
+            counted.rowsSeenBefore += skipped
+            var touched: Set<SeriesKey> = []
+            for (index, row) in rows.enumerated().dropFirst(Int(skipped)) {
+                let offset = firstOffset + UInt64(index)
+                if let row {
+                    do {
+                        if let key = Self.key(of: row, plan: view.plan) {
+                            counted.valuesUnsummable += UInt64(
+                                try view.withState(key, isWrite: true) { state in
+                                    state?.series.insert(
+                                        eventTime: row.eventTime, ingestTime: row.ingestTime, sequence: offset,
+                                        cells: row.cells, plan: view.plan) ?? 0
+                                })
+                            touched.insert(key)
+                            counted.rowsApplied += 1
+                        } else {
+                            counted.rowsWithoutKey += 1
+                        }
+                    } catch {
+                        counted.rowsFailed += 1
+                        throw error
+                    }
+                }
+                view.nextOffset.store(offset + 1, ordering: .releasing)
+            }
+            for key in touched {
+                try view.withState(key, isWrite: true) { state in
+                    state?.series.trimIfGrown(answeringFrom: self.earliestQuestion(now: earliest), plan: view.plan)
+                    state?.series.settle(plan: view.plan)
+                }
+            }
+        }
+    }
+
+    func earliestQuestion(now: EventTime) -> EventTime {
+        now.advanced(by: TimeSpan(milliseconds: -configuration.pastQuestions.milliseconds))
+    }
+
+    private func add(_ counted: StreamEngineStatistics) {
+        counters.withLock {
+            $0.rowsApplied += counted.rowsApplied
+            $0.rowsSeenBefore += counted.rowsSeenBefore
+            $0.rowsWithoutKey += counted.rowsWithoutKey
+            $0.valuesUnsummable += counted.valuesUnsummable
+            $0.rowsFailed += counted.rowsFailed
+            $0.checkpoints += counted.checkpoints
+        }
+    }
+
+    func countCheckpoint() {
+        var counted = StreamEngineStatistics()
+        counted.checkpoints = 1
+        add(counted)
+    }
+
+    /// The key of a row; `nil` if a part is null or cannot be a key.
+    static func key(of row: SourceRow, plan: AggregationPlan) -> SeriesKey? {
+        if plan.keyPositions.count == 1 {
+            let position = plan.keyPositions[0]
+            guard position < row.cells.count, let text = row.cells[position].keyText, EntityKey.accepts(text) else {
+                return nil
+            }
+            return SeriesKey(text)
+        }
+        var values: [String] = []
+        for position in plan.keyPositions {
+            guard position < row.cells.count, let text = row.cells[position].keyText else { return nil }
+            values.append(text)
+        }
+        return EntityKey(values: values).map { SeriesKey($0.joined) }
+    }
+}

@@ -1,0 +1,208 @@
+import Datasets
+import Definitions
+import PlatformCore
+import StoragePorts
+
+/// A seeded generator (SplitMix64): the same history on every machine.
+struct SeededGenerator: RandomNumberGenerator {
+    private var state: UInt64
+    init(seed: UInt64) { state = seed &* 0x9E37_79B9_7F4A_7C15 &+ 1 }
+    mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var mixed = state
+        mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+        return mixed ^ (mixed >> 31)
+    }
+}
+
+/// Late, duplicate, corrected, tied, null, keyless and window-edge events of extreme sizes, with questions about them.
+struct GeneratedHistory {
+    static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned"]
+    let definitions: DefinitionSet
+    let view: FeatureViewDefinition
+    let source: SourceDefinition
+    let rows: [LoggedRow]
+    let questions: [(keys: [String?], time: Int64)]
+
+    static func yaml(inclusive: Bool, timeToLive: String?, keys: String) -> String {
+        var features = ""
+        let names = ["2s", "10s", "1m", "5m"]
+        for window in names {
+            features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
+            for (column, functions) in [
+                ("delay", "count sum mean min max last first stddev"), ("seats", "count sum mean min max last first stddev"),
+                ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
+            ] {
+                for function in functions.split(separator: " ") {
+                    features +=
+                        "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)}\n"
+                }
+            }
+        }
+        for column in ["delay", "note", "planned"] {
+            features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
+        }
+        return """
+            kind: Entity
+            name: thing
+            keys: [\(keys)]
+            ---
+            kind: Source
+            name: events
+            event_time: happened
+            ingest_time: known
+            key: [carrier, gate]
+            schema:
+              - {name: happened, type: timestamp}
+              - {name: known, type: timestamp}
+              - {name: carrier, type: string}
+              - {name: gate, type: int64}
+              - {name: delay, type: float64}
+              - {name: seats, type: int64}
+              - {name: held, type: bool}
+              - {name: note, type: string}
+              - {name: planned, type: timestamp}
+            ---
+            kind: FeatureView
+            name: view
+            entities: [thing]
+            source: events
+            inclusive: \(inclusive)
+            \(timeToLive.map { "ttl: \($0)" } ?? "")
+            features:
+            \(features)
+            """
+    }
+
+    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true) throws {
+        var random = SeededGenerator(seed: seed)
+        let twoKeys = seed % 2 == 1
+        definitions = try DefinitionCompiler.compile([
+            DefinitionFile(
+                path: "generated.yaml", folder: "/",
+                text: Self.yaml(
+                    inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, keys: twoKeys ? "carrier, gate" : "carrier"))
+        ])
+        guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
+        self.view = view
+        source = definitions.source(of: view)
+        let start: Int64 = 1_372_636_800_000
+        let span: Int64 = 900_000
+        let edges: [Int64] = [0, 2000, 10_000, 60_000, 300_000, 30_000]
+        let carriers = ["UA", "DL", "é", "e\u{301}", ""]
+        func carrier(_ random: inout SeededGenerator) -> String? {
+            let pick = Int.random(in: 0..<20, using: &random)
+            return pick == 0 ? nil : pick < 12 ? "UA" : carriers[pick % carriers.count]
+        }
+        var rows: [LoggedRow] = []
+        for index in 0..<rowCount {
+            var event = start + Int64.random(in: 0..<span, using: &random)
+            if Bool.random(using: &random) { event -= event % 1000 }
+            // A tie, or exactly one window before or after another event.
+            if let other = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) == 0 {
+                event = other.row.eventTime.milliseconds + (edges.randomElement(using: &random) ?? 0)
+            }
+            let late: Int64 =
+                switch Int.random(in: 0..<20, using: &random) {
+                case 0..<9: 0
+                case 9..<14: Int64.random(in: 1...3000, using: &random)
+                case 14..<17: Int64.random(in: 1...120_000, using: &random)
+                case 17: Int64.random(in: 1...900_000, using: &random)
+                case 18: -Int64.random(in: 1...5000, using: &random)
+                default: 60_000
+                }
+            var cells: [CellValue] = [
+                .integer(event), .integer(event + late), carrier(&random).map(CellValue.text) ?? .null,
+                .integer(Int64.random(in: 0..<2, using: &random)),
+                Self.real(&random, wild: wild), Self.whole(&random, wild: wild),
+                Int.random(in: 0..<5, using: &random) == 0 ? .null : .bool(Bool.random(using: &random)),
+                Int.random(in: 0..<4, using: &random) == 0 ? .null : .text("n'\(Int.random(in: 0..<9, using: &random))"),
+                Int.random(in: 0..<4, using: &random) == 0 ? .null : .integer(event + 5),
+            ]
+            // A duplicate, or a correction of an earlier row: the same keys and event time, another value.
+            if let other = rows.randomElement(using: &random), index % 9 == 0 {
+                let value = cells[4]
+                cells = other.row.cells
+                if index % 2 == 0 { cells[4] = value }
+            }
+            guard case .integer(let happened) = cells[0], case .integer(let known) = cells[1] else { continue }
+            rows.append(
+                LoggedRow(
+                    row: SourceRow(
+                        eventTime: EventTime(milliseconds: happened), ingestTime: EventTime(milliseconds: known), cells: cells),
+                    sequence: UInt64(index)))
+        }
+        self.rows = rows
+        var questions: [(keys: [String?], time: Int64)] = []
+        for _ in 0..<questionCount {
+            var time = start + Int64.random(in: 0..<(span + 400_000), using: &random)
+            if let row = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) > 0 {
+                let from = Bool.random(using: &random) ? row.row.eventTime : row.row.ingestTime
+                time = from.milliseconds + (edges.randomElement(using: &random) ?? 0) + Int64.random(in: -1...1, using: &random)
+            }
+            let unknown = Int.random(in: 0..<12, using: &random) == 0
+            var keys: [String?] = [unknown ? "XX" : carrier(&random)]
+            if twoKeys { keys.append(String(Int.random(in: 0..<2, using: &random))) }
+            questions.append((keys, time))
+        }
+        self.questions = questions
+    }
+
+    private static func real(_ random: inout SeededGenerator, wild: Bool) -> CellValue {
+        switch Int.random(in: 0..<(wild ? 14 : 8), using: &random) {
+        case 0: .null
+        case 1: .double(-0.0)
+        case 2: .double(0)
+        case 3: .double(Double(Int.random(in: -9...9, using: &random)) * 0.0000005)
+        case 4..<8: .double(Double.random(in: -500...500, using: &random))
+        case 8: .double(Int.random(in: 0..<8, using: &random) == 0 ? 1e15 : 12.5)
+        case 9: .double(9.1e12 * Double.random(in: -1...1, using: &random))
+        case 10: .double(9_223_372_036_854.775)
+        case 11: .double(562_949_953.421311)
+        case 12: .double(Int.random(in: 0..<8, using: &random) == 0 ? 562_949_953.421312 : 1)
+        default: .double(Double.random(in: -500_000_000...500_000_000, using: &random))
+        }
+    }
+
+    private static func whole(_ random: inout SeededGenerator, wild: Bool) -> CellValue {
+        switch Int.random(in: 0..<(wild ? 12 : 6), using: &random) {
+        case 0: .null
+        case 1..<6: .integer(Int64.random(in: -300...300, using: &random))
+        case 6: .integer(.max)
+        case 7: .integer(Int.random(in: 0..<8, using: &random) == 0 ? .min : .min + 1)
+        case 8: .integer((1 << 49) - Int64.random(in: 0...1, using: &random))
+        case 9: .integer(1 - (1 << 49))
+        default: .integer(Int64.random(in: .min...Int64.max, using: &random))
+        }
+    }
+
+    /// The history as a SQL table expression.
+    var table: String {
+        func text(_ cell: CellValue, _ type: ColumnType) -> String {
+            switch cell {
+            case .null: "NULL"
+            case .integer(let value): type == .timestamp ? "make_timestamptz(\(value * 1000))" : "'\(value)'::BIGINT"
+            case .double(let value): "'\(value)'::DOUBLE"
+            case .bool(let value): value ? "true" : "false"
+            case .text(let value): SQLText.literal(value)
+            }
+        }
+        let lines = rows.map { logged in
+            let cells = zip(logged.row.cells, source.columns).map { text($0, $1.type) }
+            return "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
+        }
+        let names = Self.columns + ["__event_time", "__ingest_time", "__sequence"]
+        return "(VALUES \(lines.joined(separator: ",\n"))) AS history(\(names.joined(separator: ", ")))"
+    }
+
+    /// Statements that make the table `questions`.
+    var questionTable: String {
+        let lines = questions.enumerated().map { index, question in
+            let keys = question.keys.map { $0.map(SQLText.literal) ?? "NULL" }
+            return "(\(index)::BIGINT, \(question.time)::BIGINT, \(keys.joined(separator: ", ")))"
+        }
+        let names = ["__row", "__time"] + view.joinKeys
+        return "CREATE TEMP TABLE questions AS SELECT * FROM (VALUES \(lines.joined(separator: ",\n"))) AS q(\(names.joined(separator: ", ")))"
+    }
+}

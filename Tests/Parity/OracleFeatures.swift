@@ -1,0 +1,110 @@
+import Aggregation
+import Datasets
+import Definitions
+import PlatformCore
+
+/// A row with its place in the log.
+struct LoggedRow: Sendable {
+    let row: SourceRow
+    let sequence: UInt64
+}
+
+/// What a feature value is, written as the definition says it: filter, sort, loop. The meaning that engines must share.
+enum OracleFeatures {
+    enum Status: Sendable, Equatable { case notFound, outsideMaxAge, known }
+
+    static func answer(
+        _ view: FeatureViewDefinition, _ source: SourceDefinition, rows: [LoggedRow], keys: [String?], at time: Int64
+    ) -> (status: Status, values: [CellValue]) {
+        let nothing = view.features.map { $0.aggregate == .count ? CellValue.integer(0) : .null }
+        let entity = keys.compactMap { $0 }
+        guard entity.count == keys.count else { return (.notFound, nothing) }
+        func cell(_ row: SourceRow, _ name: String) -> CellValue {
+            source.columns.firstIndex { $0.name == name }.map { row.cells[$0] } ?? .null
+        }
+        func seenBefore(_ moment: EventTime) -> Bool {
+            view.inclusive ? moment.milliseconds <= time : moment.milliseconds < time
+        }
+        let visible = rows.filter { logged in
+            view.joinKeys.map { cell(logged.row, $0).keyText } == entity.map(Optional.some)
+                && seenBefore(logged.row.eventTime) && seenBefore(logged.row.ingestTime)
+        }.sorted {
+            ($0.row.eventTime.milliseconds, $0.row.ingestTime.milliseconds, $0.sequence)
+                < ($1.row.eventTime.milliseconds, $1.row.ingestTime.milliseconds, $1.sequence)
+        }
+        guard let newest = visible.last else { return (.notFound, nothing) }
+        func within(_ span: TimeSpan, _ moment: EventTime) -> Bool {
+            view.inclusive
+                ? time - span.milliseconds < moment.milliseconds : time - span.milliseconds <= moment.milliseconds
+        }
+        if let limit = view.timeToLive, !within(limit, newest.row.eventTime) {
+            return (.outsideMaxAge, view.features.map { _ in .null })
+        }
+        let values = view.features.map { feature -> CellValue in
+            let events = visible.filter { logged in feature.window.map { within($0, logged.row.eventTime) } ?? true }
+            guard let name = feature.column, let column = source.column(name) else {
+                return .integer(Int64(events.count))
+            }
+            let cells = events.map { positive(cell($0.row, name)) }
+            return aggregate(feature.aggregate, cells, column)
+        }
+        return (.known, values)
+    }
+
+    private static func positive(_ cell: CellValue) -> CellValue {
+        if case .double(let value) = cell, value == 0 { .double(0) } else { cell }
+    }
+
+    private static func aggregate(_ function: AggregateFunction, _ all: [CellValue], _ column: ColumnDefinition)
+        -> CellValue
+    {
+        switch function {
+        case .last: return all.last ?? .null
+        case .first: return all.first ?? .null
+        default: break
+        }
+        let cells = all.filter { !$0.isNull }
+        if function == .count { return .integer(Int64(cells.count)) }
+        guard !cells.isEmpty else { return .null }
+        func less(_ left: CellValue, _ right: CellValue) -> Bool {
+            switch (left, right) {
+            case (.integer(let left), .integer(let right)): left < right
+            default: (left.number ?? 0) < (right.number ?? 0)
+            }
+        }
+        if function == .min { return cells.min(by: less) ?? .null }
+        if function == .max { return cells.max(by: less) ?? .null }
+        var power = 1.0
+        if column.type == .float64 { for _ in 0..<column.scale { power *= 10 } }
+        var multiples: [Int128] = []
+        for cell in cells {
+            switch cell {
+            case .integer(let value) where value != .min: multiples.append(Int128(value))
+            case .bool(let value): multiples.append(value ? 1 : 0)
+            case .double(let value):
+                let product = (value * power).rounded(.toNearestOrAwayFromZero)
+                guard abs(product) < 0x1p63 else { return .null }
+                multiples.append(Int128(product))
+            default: return .null
+            }
+        }
+        let total = multiples.reduce(0, +)
+        let count = Double(multiples.count)
+        switch function {
+        case .sum: return .double(ExactArithmetic.double(total) / power)
+        case .mean: return .double(ExactArithmetic.double(total) / (power * count))
+        default:
+            guard multiples.allSatisfy({ $0.magnitude < 1 << 49 }) else { return .null }
+            // The whole number nearest the mean, by trying both neighbours.
+            let floor = total / Int128(multiples.count)
+            let middle =
+                [floor - 1, floor, floor + 1].min {
+                    (total - $0 * Int128(multiples.count)).magnitude < (total - $1 * Int128(multiples.count)).magnitude
+                } ?? floor
+            let rest = Double(total - middle * Int128(multiples.count))
+            let distances = multiples.reduce(Int128(0)) { $0 + ($1 - middle) * ($1 - middle) }
+            let variance = (ExactArithmetic.double(distances) - rest * rest / count) / count
+            return .double(variance.squareRoot() / power)
+        }
+    }
+}

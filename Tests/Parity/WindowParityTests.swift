@@ -1,0 +1,141 @@
+import Aggregation
+import Datasets
+import Definitions
+import FeatureStore
+import PlatformCore
+import StoragePorts
+import Testing
+
+/// Kernel, oracle and SQL give the same cells, bit for bit, on the same history.
+struct WindowParityTests {
+    /// Doubles by their bits; the rest as it is.
+    static func exactText(_ cell: CellValue) -> String {
+        if case .double(let value) = cell { "double \(value) \(String(value.bitPattern, radix: 16))" } else { "\(cell)" }
+    }
+
+    private static func key(_ history: GeneratedHistory, _ row: SourceRow) -> String? {
+        let parts = history.view.joinKeys.map { name in
+            history.source.columns.firstIndex { $0.name == name }.flatMap { row.cells[$0].keyText }
+        }
+        let whole = parts.compactMap { $0 }
+        return whole.count == parts.count ? EntityKey(values: whole)?.joined : nil
+    }
+
+    @Test(arguments: UInt64(0)..<12)
+    func kernelIsTheOracle(seed: UInt64) throws {
+        let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
+        let plan = AggregationPlan(view: history.view, source: history.source)
+        var random = SeededGenerator(seed: seed + 1000)
+        // Keys compared by bytes, as the platform does, not as Swift compares letters.
+        var states: [[UInt8]: EventSeries] = [:]
+        for (index, logged) in history.rows.shuffled(using: &random).enumerated() {
+            guard let key = Self.key(history, logged.row) else { continue }
+            var series = states[Array(key.utf8)] ?? EventSeries(plan: plan)
+            series.insert(
+                eventTime: logged.row.eventTime, ingestTime: logged.row.ingestTime, sequence: logged.sequence,
+                cells: logged.row.cells, plan: plan)
+            if index % 3 == 0 { series.settle(plan: plan) }
+            if index % 17 == 0 { series = try EventSeries(decoding: series.encoded(plan: plan), plan: plan) }
+            states[Array(key.utf8)] = series
+        }
+        // In the order of time, forgetting what later questions cannot need.
+        for (index, question) in history.questions.sorted(by: { $0.time < $1.time }).enumerated() {
+            let expected = OracleFeatures.answer(
+                history.view, history.source, rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
+                keys: question.keys, at: question.time)
+            let whole = question.keys.compactMap { $0 }
+            let key = whole.count == question.keys.count ? EntityKey(values: whole).map { Array($0.joined.utf8) } : nil
+            var series = key.flatMap { states[$0] } ?? EventSeries(plan: plan)
+            let moment = EventTime(milliseconds: question.time)
+            if index % 5 == 0 {
+                series.trim(answeringFrom: moment, plan: plan)
+                if let key, states[key] != nil { states[key] = series }
+            }
+            if index % 7 == 0 { series = try EventSeries(decoding: series.encoded(plan: plan), plan: plan) }
+            let found = series.cells(plan, at: moment)
+            switch found.presence {
+            case .notFound: #expect(expected.status == .notFound)
+            case .outsideMaxAge: #expect(expected.status == .outsideMaxAge)
+            case .present: #expect(expected.status == .known)
+            }
+            for (feature, (left, right)) in zip(history.view.features, zip(found.values, expected.values)) {
+                #expect(
+                    Self.exactText(left) == Self.exactText(right),
+                    "\(feature.name) of \(question.keys) at \(question.time), seed \(seed)")
+            }
+            withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.features.count) { numbers in
+                _ = series.evaluate(plan, at: moment, into: numbers)
+                for (number, cell) in zip(numbers, expected.values) {
+                    let wanted = cell.number ?? .nan
+                    #expect(number.bitPattern == wanted.bitPattern || number.isNaN && wanted.isNaN)
+                }
+            }
+        }
+    }
+
+    private static func bytesAgree(_ history: GeneratedHistory, _ row: SourceRow, _ keys: [String?]) -> Bool {
+        zip(history.view.joinKeys, keys).allSatisfy { name, key in
+            let cell = history.source.columns.firstIndex { $0.name == name }.flatMap { row.cells[$0].keyText }
+            return cell.map { Array($0.utf8) } == key.map { Array($0.utf8) } && cell?.isEmpty == false
+        }
+    }
+
+    @Test(arguments: UInt64(0)..<12)
+    func sqlIsTheOracle(seed: UInt64) async throws {
+        let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
+        let sql = FeatureSQL(view: history.view, source: history.source)
+        let setup = (FeatureSQL.macros + [history.questionTable]
+            + sql.statements(events: history.table, questions: "questions", result: "answers")).joined(separator: ";\n")
+        // Doubles as the bits they are, and whole numbers as text: nothing is lost on the way.
+        let columns = history.view.features.map { "CAST(\"\($0.name)\" AS VARCHAR) AS \"\($0.name)\"" }
+        let rows = try await CommandLineEngine().rows(
+            "SELECT \(columns.joined(separator: ", ")) FROM answers ORDER BY __row", setup: setup)
+        #expect(rows.count == history.questions.count)
+        for (row, question) in zip(rows, history.questions) {
+            let expected = OracleFeatures.answer(
+                history.view, history.source, rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
+                keys: question.keys, at: question.time)
+            for (feature, wanted) in zip(history.view.features, expected.values) {
+                let text = row[feature.name]?.stringValue
+                let found: CellValue =
+                    switch feature.type {
+                    case _ where text == nil: .null
+                    case .float64: text.flatMap(Double.init).map(CellValue.double) ?? .null
+                    case .int64, .timestamp: text.flatMap { Int64($0) }.map(CellValue.integer) ?? .null
+                    case .bool: .bool(text == "true")
+                    case .string: .text(text ?? "")
+                    }
+                #expect(
+                    Self.exactText(found) == Self.exactText(wanted),
+                    "\(feature.name) of \(question.keys) at \(question.time), seed \(seed)")
+            }
+        }
+    }
+
+    @Test
+    func wideSumsBecomeTheSameDoubles() async throws {
+        var random = SeededGenerator(seed: 7)
+        var values: [Int128] = [0, 1, -1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63), -(1 << 63) - 1, (1 << 64) + 1]
+        for shift in 60..<99 {
+            let low = Int128(Int64.random(in: .min...Int64.max, using: &random))
+            for value in [(Int128(1) << shift) + low, -(Int128(1) << shift) + low, (Int128(1) << shift) - 1] {
+                values.append(value)
+            }
+        }
+        let list = values.map { "(\($0)::HUGEINT)" }.joined(separator: ", ")
+        let rows = try await CommandLineEngine().rows(
+            """
+            SELECT CAST(bottega_double(v) AS VARCHAR) AS d, CAST(bottega_double(v) / 1e6::DOUBLE AS VARCHAR) AS s,
+            CAST(bottega_deviation(v % 562949953421312, 3 * (v % 562949953421312) * (v % 562949953421312) + 5, 3::HUGEINT, 1e6::DOUBLE) AS VARCHAR) AS e
+            FROM (VALUES \(list)) AS t(v)
+            """, setup: FeatureSQL.macros.joined(separator: ";\n"))
+        #expect(rows.count == values.count)
+        for (row, value) in zip(rows, values) {
+            #expect(row["d"]?.stringValue.flatMap(Double.init)?.bitPattern == ExactArithmetic.double(value).bitPattern)
+            #expect(row["s"]?.stringValue.flatMap(Double.init) == ExactArithmetic.sum(value, power: 1e6))
+            let part = value % (1 << 49)
+            let deviation = ExactArithmetic.standardDeviation(part, squares: 3 * part * part + 5, count: 3, power: 1e6)
+            #expect(row["e"]?.stringValue.flatMap(Double.init)?.bitPattern == deviation?.bitPattern)
+        }
+    }
+}
