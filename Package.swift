@@ -42,17 +42,17 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Core: values and arithmetic; no I/O, no clock, no logging.
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore"]),
-    module("Statistics", in: "Core", uses: ["PlatformCore"]),
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
+    module("Statistics", in: "Core", uses: ["PlatformCore"]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
     // Layers: the lifecycle from top to bottom.
-    module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "Definitions", "StoragePorts", logging]),
+    module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", logging]),
+        uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
     module(
         "ExperimentTracking", in: "Layers/3-Training",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
@@ -68,7 +68,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "ModelMonitoring", in: "Layers/6-Monitoring",
         uses: [
-            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelRegistry", "ModelServing", logging,
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing",
         ]),
     // Control: pipelines that cross layers, audit.
     module(

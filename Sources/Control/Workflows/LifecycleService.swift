@@ -163,7 +163,8 @@ public final class LifecycleService: Service {
 
     private func hear(_ event: PlatformEvent) async throws {
         switch event.kind {
-        case "monitor.alert.raised": try await hearAlert(event)
+        // An incident that goes on speaks again with each window, so one that began in a cooldown is heard after it.
+        case "monitor.alert.raised", "monitor.alert.continued": try await hearAlert(event)
         case "monitor.pair.compared": hearPair(event)
         default: break
         }
@@ -171,12 +172,12 @@ public final class LifecycleService: Service {
 
     private func hearAlert(_ event: PlatformEvent) async throws {
         let details = event.details
-        guard let monitorName = details["monitor"]?.stringValue.flatMap({ Name($0) }), let rule = details["rule"]?.stringValue,
+        guard let monitorName = details["scope"]?["monitor"]?.stringValue.flatMap({ Name($0) }), let rule = details["rule"]?.stringValue,
             let monitor = definitions().monitors[monitorName]
         else { return }
         let alert = RetrainingTrigger.Alert(
             monitor: monitorName, rule: rule, message: details["message"]?.stringValue ?? rule, time: event.time,
-            version: Int(details["version"]?.integerValue ?? 0))
+            version: Int(details["scope"]?["version"]?.integerValue ?? 0))
         let champion = try await registry.champion(of: monitor.model)?.number
         let rolling = rollouts.values.contains { $0.model == monitor.model && !$0.phase.isOver }
         let verdict: RetrainingTrigger.Verdict =
@@ -208,11 +209,11 @@ public final class LifecycleService: Service {
     /// Keeps what labels say of a challenger beside its champion, for the rollout's guardrails.
     private func hearPair(_ event: PlatformEvent) {
         let details = event.details
-        guard let model = details["model"]?.stringValue, let challenger = details["challenger"]?.integerValue,
+        guard let model = details["scope"]?["model"]?.stringValue, let challenger = details["shadow_version"]?.integerValue,
             let interval = details["auc_difference"], let upper = interval["upper"]?.doubleValue,
             let estimate = interval["estimate"]?.doubleValue
         else { return }
-        let rows = details["labelled"]?.integerValue ?? 0
+        let rows = details["labelled_pairs"]?.integerValue ?? 0
         state.withLock {
             $0.pairs["\(model)/\(challenger)"] =
                 upper < 0

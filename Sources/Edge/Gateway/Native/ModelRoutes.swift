@@ -137,7 +137,7 @@ enum ModelRoutes {
             "stage": .string(try await registry.stage(of: version.model, version.number).rawValue),
             "created_at": .string(version.createdAt.description), "created_by": .string(version.createdBy),
             "artifact": .string(candidate.artifact.hash.hex), "format": .string(candidate.artifact.format),
-            "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": version.metricsJSON,
+            "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": candidate.metricsJSON,
             "rows": .object(candidate.rows.mapValues { .integer(Int64($0)) }),
             "dataset": .string(candidate.origin.dataset.hex), "run_id": .string(candidate.origin.runID),
             "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),

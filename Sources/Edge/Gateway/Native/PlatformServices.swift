@@ -1,5 +1,5 @@
-public import APIContract
-public import Definitions
+import APIContract
+import Definitions
 import Foundation
 public import ModelRegistry
 public import ModelServing

@@ -88,7 +88,9 @@ extension MonitorEngine {
     }
 
     private static func write(_ value: some Encodable, to writer: inout ByteWriter) throws {
-        let bytes = try JSONEncoder().encode(value)
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys  // equal states give equal bytes
+        let bytes = try encoder.encode(value)
         writer.write(varint: UInt64(bytes.count))
         writer.write(bytes: bytes)
     }
