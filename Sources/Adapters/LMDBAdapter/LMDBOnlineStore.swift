@@ -32,7 +32,9 @@ public final class LMDBOnlineStore: OnlineStore {
     /// Opens the store in `directory`, making it where missing. One process opens a store once.
     /// - Throws: `corrupted` if the files are no such store, `locked` if this process has it open, `unavailable`, `full`.
     public init(directory: String, configuration: LMDBConfiguration = LMDBConfiguration()) throws(StoreError) {
-        if unsafe mkdir(directory, 0o755) != 0, errno != EEXIST { throw storeFailure(errno, "making the folder \(directory)") }
+        if unsafe mkdir(directory, 0o755) != 0, errno != EEXIST {
+            throw storeFailure(errno, "making the folder \(directory)")
+        }
         environment = try LMDBEnvironment(directory: directory, configuration: configuration)
     }
 

@@ -40,7 +40,8 @@ enum RowCodec {
 
     /// The value of a row.
     static func value(of row: OnlineRow, entity: EntityKey, isLong: Bool) -> [UInt8] {
-        var writer = ByteWriter(capacity: 5 + fixedByteCount + row.payload.count + (isLong ? entity.joined.utf8.count : 0))
+        var writer = ByteWriter(
+            capacity: 5 + fixedByteCount + row.payload.count + (isLong ? entity.joined.utf8.count : 0))
         writer.write(isLong ? 2 : 1 as UInt8)
         if isLong {
             writer.write(fixed: UInt32(entity.joined.utf8.count))

@@ -72,7 +72,8 @@ public final class InMemoryEventLog: EventLog {
         UInt64(try records(topic, partition).count)
     }
     /// The first record at or after `time`.
-    public func firstOffset(_ topic: Name, partition: Int, atOrAfter time: EventTime) async throws(StoreError) -> UInt64 {
+    public func firstOffset(_ topic: Name, partition: Int, atOrAfter time: EventTime) async throws(StoreError) -> UInt64
+    {
         let all = try records(topic, partition)
         return UInt64(all.firstIndex { $0.time >= time } ?? all.count)
     }

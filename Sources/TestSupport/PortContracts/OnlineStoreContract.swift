@@ -1,4 +1,4 @@
-public import PlatformCore
+import PlatformCore
 import PlatformTesting
 public import StoragePorts
 import Testing
@@ -12,8 +12,8 @@ public struct OnlineStoreContract: Sendable {
         self.makeStore = makeStore
     }
 
-    private let view = Name("carrier_delays.3")
-    private let other = Name("carrier_delays.4")
+    private let view = Name(static: "carrier_delays.3")
+    private let other = Name(static: "carrier_delays.4")
 
     private func withStore(_ body: (any OnlineStore) async throws -> Void) async throws {
         let folder = try TemporaryFolder("online")
@@ -66,11 +66,16 @@ public struct OnlineStoreContract: Sendable {
             keys += (300...512).map { key(String(repeating: "k", count: $0)) }
             keys += (0..<20).map { key(long, long, "\($0)") }
             keys = Set(keys).sorted { $0.joined.utf8.lexicographicallyPrecedes($1.joined.utf8) }
-            let rows = keys.enumerated().map { KeyedOnlineRow(key: $1, row: row(UInt64($0), Array($1.joined.utf8.suffix(9)))) }
-            try await store.write([view: rows.shuffled(), other: [KeyedOnlineRow(key: key("z"), row: row(1))]], checkpoint: nil)
+            let rows = keys.enumerated().map {
+                KeyedOnlineRow(key: $1, row: row(UInt64($0), Array($1.joined.utf8.suffix(9))))
+            }
+            try await store.write(
+                [view: rows.shuffled(), other: [KeyedOnlineRow(key: key("z"), row: row(1))]], checkpoint: nil)
             #expect(try store.read(keys, from: view) == rows.map(\.row))
             var seen: [KeyedOnlineRow] = []
-            try await store.forEach(in: view) { seen.append($0); return true }
+            try await store.forEach(in: view) {
+                seen.append($0); return true
+            }
             #expect(seen == rows, "in byte order of the key")
         }
     }
@@ -81,7 +86,9 @@ public struct OnlineStoreContract: Sendable {
             let rows = (0..<10).map { KeyedOnlineRow(key: key("k\($0)"), row: row(1)) }
             try await store.write([view: rows], checkpoint: nil)
             var count = 0
-            try await store.forEach(in: view) { _ in count += 1; return count < 4 }
+            try await store.forEach(in: view) { _ in
+                count += 1; return count < 4
+            }
             #expect(count == 4)
             await #expect(throws: Stop.self) { try await store.forEach(in: view) { _ in throw Stop() } }
             #expect(try store.read(key("k0"), from: view) != nil)
@@ -90,21 +97,21 @@ public struct OnlineStoreContract: Sendable {
     /// A checkpoint is what was last written under its name.
     public func remembersCheckpoints() async throws {
         try await withStore { store in
-            let name = Name("aggregator")
+            let name = Name(static: "aggregator")
             #expect(try await store.checkpoint(name) == nil)
             for offset in [UInt64(1), .max] {
                 let checkpoint = OnlineCheckpoint(name: name, offsets: ["source.a/0": offset, "source.b/1": 7])
                 try await store.write([:], checkpoint: checkpoint)
                 #expect(try await store.checkpoint(name) == checkpoint)
             }
-            #expect(try await store.checkpoint(Name("another")) == nil)
+            #expect(try await store.checkpoint(Name(static: "another")) == nil)
         }
     }
     /// A view's rows go with it, and no others.
     public func dropsOneViewAlone() async throws {
         try await withStore { store in
             let rows = (0..<1_000).map { KeyedOnlineRow(key: key("k\($0)"), row: row(1)) }
-            let longer = Name("carrier_delays.33")
+            let longer = Name(static: "carrier_delays.33")
             try await store.write([view: rows, other: rows, longer: rows], checkpoint: nil)
             try await store.drop(view)
             #expect(try store.read(rows.map(\.key), from: view).allSatisfy { $0 == nil })
@@ -145,13 +152,13 @@ public struct OnlineStoreContract: Sendable {
     /// A store that is opened again has rows and checkpoints. Not for stores in memory.
     public func survivesReopening() async throws {
         let folder = try TemporaryFolder("online")
-        let checkpoint = OnlineCheckpoint(name: Name("writer"), offsets: ["t/0": 3])
+        let checkpoint = OnlineCheckpoint(name: Name(static: "writer"), offsets: ["t/0": 3])
         do {
             let store = try await makeStore(folder.path)
             try await store.write([view: [KeyedOnlineRow(key: key("a"), row: row(1))]], checkpoint: checkpoint)
         }
         let store = try await makeStore(folder.path)
         #expect(try store.read(key("a"), from: view) == row(1))
-        #expect(try await store.checkpoint(Name("writer")) == checkpoint)
+        #expect(try await store.checkpoint(Name(static: "writer")) == checkpoint)
     }
 }
