@@ -100,7 +100,7 @@ public struct EventLogContract: Sendable {
                 return try await group.reduce(into: [:]) { $0[$1.0] = $1.1 }
             }
             let found = try await log.read(topic, from: 0)
-            #expect(found.map(\.offset) == Array(0..<200))
+            try #require(found.map(\.offset) == Array(0..<200))
             for (call, start) in starts {
                 #expect(found[Int(start)..<Int(start + 5)].map(\.record) == (0..<5).map { record(call * 100 + $0) })
             }

@@ -27,8 +27,8 @@ final class LogPartition: Sendable {
         var waiting: [PendingAppend] = []
         var isDraining = false
         var closed: [UInt64: LogSegment] = [:]
-        /// Places where reads ended, which is where the next ones begin: offset and byte.
-        var places: [(offset: UInt64, position: Int)] = []
+        /// Places where reads ended, which is where the next ones begin: segment, offset and byte.
+        var places: [(baseOffset: UInt64, offset: UInt64, position: Int)] = []
         var sleepers: [UInt64: (offset: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
         var nextSleeper: UInt64 = 0
     }
@@ -163,38 +163,41 @@ final class LogPartition: Sendable {
         guard recordCountMax > 0, offset < content.index.endOffset else { return [] }
         var position = lastSegment(of: content) { $0 <= offset }
         var found: [StoredRecord] = []
-        while found.isEmpty, position < content.baseOffsets.count {
+        var byteCount = 0
+        var isAtEnd = true
+        while isAtEnd, position < content.baseOffsets.count {
             let (segment, index, endPosition, endOffset) = try extent(position, of: content)
             let entry = index.entry(atOrBefore: offset)
             let place = state.withLock { state in
-                state.places.first { $0.offset == offset && $0.offset >= entry.offset && $0.offset < endOffset }
+                state.places.first { $0.baseOffset == segment.baseOffset && $0.offset == offset }
             }
             var cursor = FrameCursor(
                 file: segment.file, position: place?.position ?? entry.position, end: endPosition,
                 expectedOffset: place?.offset ?? entry.offset)
-            try collect(
+            isAtEnd = try collect(
                 from: max(offset, segment.baseOffset), endOffset: endOffset, &cursor, recordCountMax, byteCountMax,
-                &found)
+                &found, &byteCount)
+            keepPlace(behind: found, cursor, in: segment)
             position += 1
         }
         return found
     }
 
+    /// Reads records of one segment; gives whether it got to the segment's end.
     private func collect(
         from offset: UInt64, endOffset: UInt64, _ cursor: inout FrameCursor, _ recordCountMax: Int, _ byteCountMax: Int,
-        _ found: inout [StoredRecord]
-    ) throws(StoreError) {
-        var byteCount = 0
-        loop: while found.count < recordCountMax {
+        _ found: inout [StoredRecord], _ byteCount: inout Int
+    ) throws(StoreError) -> Bool {
+        while found.count < recordCountMax {
             switch try cursor.next() {
             case .frame(let frame):
                 if frame.offset < offset { continue }
                 byteCount += frame.byteCount
-                if byteCount > byteCountMax, !found.isEmpty { break loop }
+                if byteCount > byteCountMax, !found.isEmpty { return false }
                 found.append(cursor.record(of: frame))
-            case .end where cursor.expectedOffset >= endOffset: break loop
+            case .end where cursor.expectedOffset >= endOffset: return true
             case .end, .damage:
-                if !found.isEmpty { break loop }
+                if !found.isEmpty { return false }
                 let next = try cursor.frameBehindDamage()
                 if let next, next.offset <= offset {
                     cursor.resume(at: next)
@@ -203,12 +206,16 @@ final class LogPartition: Sendable {
                 }
             }
         }
-        guard let last = found.last, cursor.expectedOffset == last.offset + 1 else { return }
-        let place = (offset: cursor.expectedOffset, position: cursor.position)
+        return false
+    }
+
+    /// Remembers where a read ended, in place of where it began.
+    private func keepPlace(behind found: [StoredRecord], _ cursor: FrameCursor, in segment: LogSegment) {
+        guard let first = found.first, let last = found.last, cursor.expectedOffset == last.offset + 1 else { return }
         state.withLock { state in
-            state.places.removeAll { $0.offset == offset || $0.offset == place.offset }
+            state.places.removeAll { $0.offset == first.offset || $0.offset == cursor.expectedOffset }
             if state.places.count >= Self.placeCountMax { state.places.removeFirst() }
-            state.places.append(place)
+            state.places.append((segment.baseOffset, cursor.expectedOffset, cursor.position))
         }
     }
 
