@@ -9,7 +9,9 @@ import Synchronization
     let checkpoints: MDB_dbi
     private let handle: OpaquePointer
     private let identity: FileIdentity
-    /// Read transactions at rest. Renewing one takes a fraction of beginning one.
+    /// Read transactions at rest.
+    ///
+    /// Renewing one takes a fraction of beginning one.
     private let idle = Mutex<[ReadTransaction]>([])
     private static let idleCountMax = 64
 
@@ -82,7 +84,9 @@ import Synchronization
 
     // MARK: Transactions
 
-    /// Runs `body` on one consistent state. Never waits for a writer.
+    /// Runs `body` on one consistent state.
+    ///
+    /// Never waits for a writer.
     func read<Value>(_ body: (LMDBTransaction) throws(StoreError) -> Value) throws(StoreError) -> Value {
         let transaction = try readTransaction()
         defer {

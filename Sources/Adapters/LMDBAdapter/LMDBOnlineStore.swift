@@ -6,7 +6,9 @@ public import StoragePorts
 
 /// How an `LMDBOnlineStore` keeps its rows.
 public struct LMDBConfiguration: Sendable {
-    /// How large the file may become, in bytes. Only address space is taken; the file grows with its content.
+    /// How large the file may become, in bytes.
+    ///
+    /// Only address space is taken; the file grows with its content.
     public var mapByteCountMax: Int
     /// Whether a write waits for the disk; where not, a loss of power can take the newest write, whole, checkpoint included.
     public var synchronizes: Bool
@@ -29,7 +31,9 @@ public final class LMDBOnlineStore: OnlineStore {
     private let environment: LMDBEnvironment
     private let writing = DispatchQueue(label: "online store")
 
-    /// Opens the store in `directory`, making it where missing. One process opens a store once.
+    /// Opens the store in `directory`, making it where missing.
+    ///
+    /// One process opens a store once.
     /// - Throws: `corrupted` if the files are no such store, `locked` if this process has it open, `unavailable`, `full`.
     public init(directory: String, configuration: LMDBConfiguration = LMDBConfiguration()) throws(StoreError) {
         if unsafe mkdir(directory, 0o755) != 0, errno != EEXIST {
@@ -49,7 +53,9 @@ public final class LMDBOnlineStore: OnlineStore {
 
     // MARK: Reading
 
-    /// Rows in the order of `keys`; `nil` where the entity has none. Blocks no longer than mapped memory takes to read.
+    /// Rows in the order of `keys`; `nil` where the entity has none.
+    ///
+    /// Blocks no longer than mapped memory takes to read.
     public func read(_ keys: [EntityKey], from view: Name) throws(StoreError) -> [OnlineRow?] {
         var key = RowCodec.prefix(of: view)
         let prefixByteCount = key.count

@@ -22,8 +22,9 @@ func check(_ outcome: Int32, _ doing: @autoclosure () -> String) throws(StoreErr
     if outcome != MDB_SUCCESS { throw storeFailure(outcome, doing()) }
 }
 
-/// What can be done inside a transaction. Bytes that it gives are in the mapped file and live as long as the transaction,
-/// or until its next write.
+/// What can be done inside a transaction.
+///
+/// Bytes that it gives are in the mapped file and live as long as the transaction, or until its next write.
 @safe struct LMDBTransaction {
     private let handle: OpaquePointer
 

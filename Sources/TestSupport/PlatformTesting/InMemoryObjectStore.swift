@@ -2,7 +2,9 @@ import Foundation
 public import StoragePorts
 import Synchronization
 
-/// An object store in a dictionary, for tests of what stands on the port. Files for engines are copies in a folder.
+/// An object store in a dictionary, for tests of what stands on the port.
+///
+/// Files for engines are copies in a folder.
 public final class InMemoryObjectStore: ObjectStore {
     private let objects = Mutex<[String: [UInt8]]>([:])
     private let folder: TemporaryFolder

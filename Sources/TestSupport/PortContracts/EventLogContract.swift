@@ -199,7 +199,9 @@ public struct EventLogContract: Sendable {
             }
         }
     }
-    /// A log that is opened again has records and positions. Not for logs in memory.
+    /// A log that is opened again has records and positions.
+    ///
+    /// Not for logs in memory.
     public func survivesReopening() async throws {
         let folder = try TemporaryFolder("log")
         for round in 0..<4 {

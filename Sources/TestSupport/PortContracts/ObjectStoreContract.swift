@@ -133,7 +133,9 @@ public struct ObjectStoreContract: Sendable {
             await expectRefusal(.invalidInput) { try await store.adopt(stagedFileAt: "/etc/hostname", at: "new") }
         }
     }
-    /// A store that is opened again has what was put before. Not for stores in memory.
+    /// A store that is opened again has what was put before.
+    ///
+    /// Not for stores in memory.
     public func survivesReopening() async throws {
         let folder = try TemporaryFolder("objects")
         do { try await makeStore(folder.path).put([1, 2], at: "kept/here") }

@@ -149,7 +149,9 @@ public struct OnlineStoreContract: Sendable {
             }
         }
     }
-    /// A store that is opened again has rows and checkpoints. Not for stores in memory.
+    /// A store that is opened again has rows and checkpoints.
+    ///
+    /// Not for stores in memory.
     public func survivesReopening() async throws {
         let folder = try TemporaryFolder("online")
         let checkpoint = OnlineCheckpoint(name: Name(static: "writer"), offsets: ["t/0": 3])

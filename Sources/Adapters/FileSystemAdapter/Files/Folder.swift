@@ -39,7 +39,9 @@ enum Folder {
         return names(of: descriptor)
     }
 
-    /// The names in an open folder. Takes the descriptor over.
+    /// The names in an open folder.
+    ///
+    /// Takes the descriptor over.
     static func names(of descriptor: Int32) -> [String] {
         guard let listing = fdopendir(descriptor) else {
             close(descriptor)

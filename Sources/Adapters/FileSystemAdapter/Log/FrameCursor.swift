@@ -68,7 +68,9 @@ struct FrameCursor {
         window.withUnsafeBytes { frame.record(in: rest($0, frame.position)) }
     }
 
-    /// The first sound frame behind the damage at `position` that is wanted by `accepts`. Does not move.
+    /// The first sound frame behind the damage at `position` that is wanted by `accepts`.
+    ///
+    /// Does not move.
     ///
     /// - Complexity: linear in the bytes behind the damage; what looks like a frame must also have an offset that fits.
     mutating func frameBehindDamage(where accepts: (LogFrame) -> Bool = { _ in true }) throws(StoreError) -> LogFrame? {

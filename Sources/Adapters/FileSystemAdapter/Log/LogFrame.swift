@@ -1,7 +1,9 @@
 import PlatformCore
 import StoragePorts
 
-/// How one record lies in a segment file. All integers have the little end first.
+/// How one record lies in a segment file.
+///
+/// All integers have the little end first.
 ///
 /// | Byte | Content |
 /// |---|---|
@@ -62,7 +64,9 @@ struct LogFrame: Sendable, Equatable {
         return CRC32C.of(UnsafeRawBufferPointer(rebasing: frame[8...]), after: CRC32C.of(size))
     }
 
-    /// Reads the fixed part of a frame; `nil` if it cannot be one. `bytes` begins at the frame, which lies at `position`.
+    /// Reads the fixed part of a frame; `nil` if it cannot be one.
+    ///
+    /// `bytes` begins at the frame, which lies at `position`.
     init?(header bytes: UnsafeRawBufferPointer, position: Int) {
         guard bytes.count >= Self.headerByteCount else { return nil }
         func integer<Integer: FixedWidthInteger>(_ at: Int, _: Integer.Type) -> Integer {

@@ -102,8 +102,10 @@ extension LogPartition {
         return offsets
     }
 
-    /// Takes back a commit that failed. After a failed synchronization nobody knows which bytes reached the disk, so none
-    /// may stay; where even that fails, the next append looks at the files from scratch.
+    /// Takes back a commit that failed.
+    ///
+    /// After a failed synchronization nobody knows which bytes reached the disk, so none may stay; where even that
+    /// fails, the next append looks at the files from scratch.
     private func undo(_ writer: LogWriter, to byteCount: Int) {
         do throws(StoreError) {
             try writer.file.truncate(to: byteCount)
@@ -160,7 +162,9 @@ extension LogPartition {
             SegmentHeader.encoded(baseOffset: segment.baseOffset, maximumTimeBefore: maximumTime), at: 0)
     }
 
-    /// Cuts what a crash left of a commit that nobody was told of. The bytes are kept in a file beside the segment.
+    /// Cuts what a crash left of a commit that nobody was told of.
+    ///
+    /// The bytes are kept in a file beside the segment.
     private func cutTail(of file: File, from position: Int, byteCount: Int) throws(StoreError) {
         let tail = try file.read(min(byteCount - position, 64 << 20), at: position)
         let copy = String(file.path.dropLast(4)) + ".torn-\(position)"

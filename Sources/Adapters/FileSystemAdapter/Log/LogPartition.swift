@@ -157,7 +157,9 @@ final class LogPartition: Sendable {
 
     // MARK: Reading
 
-    /// Records from `offset` on; see the port. Blocks on the disk.
+    /// Records from `offset` on; see the port.
+    ///
+    /// Blocks on the disk.
     func read(from offset: UInt64, recordCountMax: Int, byteCountMax: Int) throws(StoreError) -> [StoredRecord] {
         let content = try currentContent()
         guard recordCountMax > 0, offset < content.index.endOffset else { return [] }
@@ -231,7 +233,9 @@ final class LogPartition: Sendable {
         max(0, (content.baseOffsets.firstIndex { !holds($0) } ?? content.baseOffsets.count) - 1)
     }
 
-    /// See the port. Blocks on the disk.
+    /// See the port.
+    ///
+    /// Blocks on the disk.
     func firstOffset(atOrAfter time: EventTime) throws(StoreError) -> UInt64 {
         let content = try currentContent()
         var low = 0

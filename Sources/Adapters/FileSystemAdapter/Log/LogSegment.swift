@@ -49,8 +49,9 @@ final class LogSegment: Sendable {
 
     private var indexPath: String { String(file.path.dropLast(Self.suffix.count)) + ".index" }
 
-    /// Keeps an index beside the segment. It saves time and holds nothing that the segment does not, so a failure is no
-    /// failure, and it is not waited for.
+    /// Keeps an index beside the segment.
+    ///
+    /// It saves time and holds nothing that the segment does not, so a failure is no failure, and it is not waited for.
     func save(_ index: SegmentIndex, subject: String) {
         try? Folder.replaceFile(indexPath, with: index.encoded(), durable: false, subject: subject)
     }

@@ -33,7 +33,9 @@ public final class SegmentEventLog: EventLog {
     /// How many torn tails this log has cut.
     public var tornTailCount: Int { tornTails.load(ordering: .relaxed) }
 
-    /// Opens the log in `directory`, making it where missing. Looks at no topic before it is used.
+    /// Opens the log in `directory`, making it where missing.
+    ///
+    /// Looks at no topic before it is used.
     /// - Throws: `unavailable`, `full`.
     public init(directory: String, configuration: SegmentEventLogConfiguration = SegmentEventLogConfiguration())
         throws(StoreError)
@@ -170,7 +172,9 @@ public final class SegmentEventLog: EventLog {
         return try await target.append(records, byteCount: byteCount)
     }
 
-    /// Records from `offset` on. See `EventLog`.
+    /// Records from `offset` on.
+    ///
+    /// See `EventLog`.
     public func read(_ topic: Name, partition: Int, from offset: UInt64, recordCountMax: Int, byteCountMax: Int)
         async throws(StoreError) -> [StoredRecord]
     {
@@ -188,7 +192,9 @@ public final class SegmentEventLog: EventLog {
         return try await threads.run { () throws(StoreError) in try source.currentContent().index.endOffset }
     }
 
-    /// Where a reader that wants records from `time` on begins. See `EventLog`.
+    /// Where a reader that wants records from `time` on begins.
+    ///
+    /// See `EventLog`.
     ///
     /// It is the first record with a time at or after `time`, also when times do not rise: never too late.
     public func firstOffset(_ topic: Name, partition: Int, atOrAfter time: EventTime) async throws(StoreError) -> UInt64

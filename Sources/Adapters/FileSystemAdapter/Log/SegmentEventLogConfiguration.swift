@@ -2,7 +2,9 @@
 public struct SegmentEventLogConfiguration: Sendable {
     /// Whether an append waits for the disk; `false` only where losing the newest records with the power is fine.
     public var synchronizes: Bool
-    /// Size past which a new segment file begins, 4 KiB to 1 GiB. A single append may make a segment larger.
+    /// Size past which a new segment file begins, 4 KiB to 1 GiB.
+    ///
+    /// A single append may make a segment larger.
     public var segmentByteCountMax: Int
     /// Told of each torn tail that is cut, once, on the thread that writes.
     public var onTornTail: @Sendable (TornTail) -> Void
@@ -22,7 +24,9 @@ public struct SegmentEventLogConfiguration: Sendable {
 public struct TornTail: Sendable, Hashable, CustomStringConvertible {
     /// The partition, `topic/departures/0`.
     public let subject: String
-    /// The segment file. The bytes that were cut are kept beside it, in a file with `.torn-` and the position.
+    /// The segment file.
+    ///
+    /// The bytes that were cut are kept beside it, in a file with `.torn-` and the position.
     public let path: String
     /// Where the file was cut.
     public let position: Int

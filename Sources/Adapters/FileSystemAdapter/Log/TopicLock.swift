@@ -2,7 +2,9 @@ import Glibc
 import StoragePorts
 import Synchronization
 
-/// Makes sure that one process writes a topic. Held from the first append until the log is let go.
+/// Makes sure that one process writes a topic.
+///
+/// Held from the first append until the log is let go.
 final class TopicLock: Sendable {
     private let path: String
     private let subject: String

@@ -1,6 +1,5 @@
 import Glibc
 public import StoragePorts
-import Synchronization
 
 /// Objects as files of one folder.
 ///

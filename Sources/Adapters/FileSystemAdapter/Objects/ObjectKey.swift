@@ -27,7 +27,9 @@ enum ObjectKey {
         48...57 ~= byte || 65...90 ~= byte || 97...122 ~= byte || [45, 46, 61, 95].contains(byte)
     }
 
-    /// How errors name an object. Outside text is cut and cleaned.
+    /// How errors name an object.
+    ///
+    /// Outside text is cut and cleaned.
     static func subject(_ key: String) -> String {
         let clean = key.utf8.prefix(200).map { isAccepted($0) || $0 == 47 ? $0 : 63 }
         return "object/" + String(decoding: clean, as: UTF8.self)
