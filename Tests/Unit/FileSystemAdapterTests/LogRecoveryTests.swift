@@ -27,25 +27,27 @@ import Testing
         return (try #require(FileManager.default.contents(atPath: path).map { Array($0) }), ends)
     }
 
-    /// A log whose only segment has these bytes.
-    private func place(_ bytes: [UInt8], in folder: String) throws {
-        try? FileManager.default.removeItem(atPath: "\(folder)/recovery")
+    /// Makes the files of a log whose only segment has these bytes; gives the folder.
+    @discardableResult
+    private func place(_ bytes: [UInt8], in folder: String) throws -> String {
         try FileManager.default.createDirectory(
             atPath: "\(folder)/recovery/0", withIntermediateDirectories: true)
         try FileManager.default.createDirectory(
             atPath: "\(folder)/recovery/consumers", withIntermediateDirectories: true)
         try Data("1\n".utf8).write(to: URL(fileURLWithPath: "\(folder)/recovery/partitions"))
         try Data(bytes).write(to: URL(fileURLWithPath: LogSegment.path(in: "\(folder)/recovery/0", 0)))
+        return folder
     }
 
     @Test func cutsATailTornAtAnyByte() async throws {
         let folder = try TemporaryFolder("recovery")
         let (bytes, ends) = try await makeSegment(in: folder.path + "/made")
         for size in ends[2]..<bytes.count {
-            try place(Array(bytes.prefix(size)), in: folder.path)
+            // A folder of its own: a log that was let go a moment ago may still save its index.
+            let place = try place(Array(bytes.prefix(size)), in: "\(folder.path)/\(size)")
             let tails = Mutex<[TornTail]>([])
             let log = try SegmentEventLog(
-                directory: folder.path,
+                directory: place,
                 configuration: SegmentEventLogConfiguration(
                     synchronizes: false, onTornTail: { tail in tails.withLock { $0.append(tail) } }))
             let whole = try await log.read(topic, from: 0)
@@ -66,9 +68,9 @@ import Testing
         for position in ends[2]..<bytes.count {
             var damaged = bytes
             damaged[position] ^= 0x10
-            try place(damaged, in: folder.path)
+            let place = try place(damaged, in: "\(folder.path)/\(position)")
             let log = try SegmentEventLog(
-                directory: folder.path, configuration: SegmentEventLogConfiguration(synchronizes: false))
+                directory: place, configuration: SegmentEventLogConfiguration(synchronizes: false))
             if position >= ends[3] {
                 let next = try await log.append([record(99)], to: topic)
                 #expect(8...9 ~= next)
