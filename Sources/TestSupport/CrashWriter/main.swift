@@ -10,6 +10,8 @@ import StoragePorts
 //   crash-writer limited FOLDER BYTES     the same with one writer and files of at most BYTES; prints "full" and goes on
 //   crash-writer online FOLDER            writes rows and a checkpoint; prints "<round>" for each acknowledged write
 
+// Ends by itself where the test that started it is gone.
+alarm(120)
 let topic = Name(static: "crash")
 
 /// Prints a line at once: what a kill leaves in a buffer would look like something that was never acknowledged.
