@@ -1,0 +1,101 @@
+import Glibc
+import StoragePorts
+import Synchronization
+
+/// One segment file, open for reading.
+final class LogSegment: Sendable {
+    let baseOffset: UInt64
+    let file: File
+    /// The latest time in the segments before this one; the largest time there is if that cannot be told, so that a
+    /// lookup by time begins too early and never too late.
+    let maximumTimeBefore: Int64
+    private let closedIndex = Mutex<SegmentIndex?>(nil)
+
+    init(directory: String, baseOffset: UInt64, flags: Int32 = O_RDONLY, subject: String) throws(StoreError) {
+        self.baseOffset = baseOffset
+        file = try File(Self.path(in: directory, baseOffset), flags, subject: subject)
+        let header = try file.read(SegmentHeader.byteCount, at: 0)
+        maximumTimeBefore = SegmentHeader.maximumTimeBefore(in: header, baseOffset: baseOffset) ?? .max
+    }
+
+    // MARK: Names
+
+    private static let suffix = ".log"
+
+    /// `00000000000000000042.log`, so that names sort like offsets.
+    static func path(in directory: String, _ baseOffset: UInt64) -> String {
+        let digits = String(baseOffset)
+        return "\(directory)/\(String(repeating: "0", count: 20 - digits.count))\(digits)\(suffix)"
+    }
+
+    /// The first offsets of the segments in a folder, in order.
+    static func baseOffsets(in directory: String, subject: String) throws(StoreError) -> [UInt64] {
+        try Folder.names(in: directory, subject: subject)
+            .compactMap { $0.hasSuffix(suffix) && $0.utf8.count == 24 ? UInt64($0.dropLast(suffix.count)) : nil }
+            .sorted()
+    }
+
+    /// Makes the file of a new segment, durably: it has its header as soon as it has its name.
+    static func create(
+        in directory: String, baseOffset: UInt64, maximumTimeBefore: Int64, synchronizes: Bool, subject: String
+    ) throws(StoreError) {
+        try Folder.replaceFile(
+            path(in: directory, baseOffset),
+            with: SegmentHeader.encoded(baseOffset: baseOffset, maximumTimeBefore: maximumTimeBefore),
+            durable: synchronizes, subject: subject)
+    }
+
+    // MARK: Index
+
+    private var indexPath: String { String(file.path.dropLast(Self.suffix.count)) + ".index" }
+
+    /// Keeps an index beside the segment.
+    ///
+    /// It saves time and holds nothing that the segment does not, so a failure is no failure, and it is not waited for.
+    func save(_ index: SegmentIndex, subject: String) {
+        try? Folder.replaceFile(indexPath, with: index.encoded(), durable: false, subject: subject)
+    }
+
+    /// The index beside the segment, or one that covers nothing if that is missing or damaged.
+    func savedIndex(subject: String) throws(StoreError) -> SegmentIndex {
+        let nothing = SegmentIndex(baseOffset: baseOffset, maximumTimeBefore: maximumTimeBefore)
+        guard let saved = try? File(indexPath, O_RDONLY, subject: subject), let byteCount = try? saved.byteCount(),
+            byteCount <= 64 << 20, let bytes = try? saved.read(byteCount, at: 0)
+        else { return nothing }
+        return SegmentIndex(bytes: bytes, baseOffset: baseOffset, segmentByteCount: try file.byteCount()) ?? nothing
+    }
+
+    /// The index of all of a segment that nobody writes any more.
+    func index(subject: String) throws(StoreError) -> SegmentIndex {
+        if let known = closedIndex.withLock({ $0 }) { return known }
+        var index = try savedIndex(subject: subject)
+        let byteCount = try file.byteCount()
+        if index.endPosition < byteCount {
+            _ = try scan(&index, to: byteCount)
+            save(index, subject: subject)
+        }
+        closedIndex.withLock { [index] in $0 = index }
+        return index
+    }
+
+    /// Extends `index` over the records up to the byte `end`.
+    ///
+    /// Damage that a later commit shows to have been acknowledged once is stepped over: a read that gets there says so.
+    /// - Returns: whether it got to `end`; if not, `index.endPosition` is where the unfinished or torn tail begins.
+    func scan(_ index: inout SegmentIndex, to end: Int) throws(StoreError) -> Bool {
+        var cursor = FrameCursor(
+            file: file, position: index.endPosition, end: end, expectedOffset: index.endOffset)
+        while true {
+            switch try cursor.next() {
+            case .frame(let frame): index.add(frame)
+            case .end: return true
+            case .damage:
+                let damage = cursor.position
+                guard try cursor.frameBehindDamage(where: { $0.commitPosition > damage }) != nil,
+                    let next = try cursor.frameBehindDamage()
+                else { return false }
+                cursor.resume(at: next)
+            }
+        }
+    }
+}
