@@ -50,11 +50,15 @@ extension MLflowRoutes {
     private var versionRoutes: [Route] {
         call("POST", "mlflow/model-versions/create") { fields in
             let source = try fields.required("source")
+            var runID = try fields.text("run_id").flatMap { $0.isEmpty ? nil : $0 }
+            let modelID = try fields.text("model_id").flatMap { $0.isEmpty ? nil : $0 }
+            // Clients that name a logged model leave its run to the server.
+            if runID == nil, let modelID { runID = try await tracking.loggedModel(modelID).sourceRunID }
             let version = try await registry.createVersion(
                 of: fields.required("name"),
                 ModelVersionRequest(
-                    source: source, artifactURI: artifactURI(ofSource: source, runID: fields.text("run_id")),
-                    runID: fields.text("run_id"), runLink: fields.text("run_link"), modelID: fields.text("model_id"),
+                    source: source, artifactURI: artifactURI(ofSource: source), runID: runID,
+                    runLink: fields.text("run_link"), modelID: modelID,
                     description: fields.text("description"), tags: fields.tags("tags"), userName: fields.request.actor))
             return ["model_version": version.wire]
         }
@@ -129,7 +133,7 @@ extension MLflowRoutes {
 
     /// Where the files of a source are. A source on some machine's disk is refused: nobody else could read it, and it
     /// could name a file of this server.
-    private func artifactURI(ofSource source: String, runID: String?) async throws -> String {
+    private func artifactURI(ofSource source: String) async throws -> String {
         let refusal = MLflowError.invalid(
             "Invalid model version source: '\(source.prefix(200))'. Name a logged model (models:/m-…), a run's artifact "
                 + "(runs:/…, mlflow-artifacts:/…) or a URI of an object store.")
