@@ -1,5 +1,4 @@
 import GRDB
-
 public import StoragePorts
 import Synchronization
 
@@ -50,7 +49,9 @@ public final class SQLiteMetadataStore: MetadataStore {
         self.pendingWritesMax = pendingWritesMax
     }
 
-    /// Closes every connection after the work in hand. Later calls fail with `unavailable`.
+    /// Closes every connection after the work in hand.
+    ///
+    /// Later calls fail with `unavailable`.
     public func close() throws(StoreError) {
         do { try pool.close() } catch { throw StoreError(sqlite: error, subject: "metadata") }
     }
@@ -122,7 +123,9 @@ public final class SQLiteMetadataStore: MetadataStore {
         }
     }
 
-    /// Runs waiting writes until none is left. Called on the writer's queue alone.
+    /// Runs waiting writes until none is left.
+    ///
+    /// Called on the writer's queue alone.
     private func drain(_ database: Database) {
         while true {
             let group = pending.withLock { state in
@@ -137,7 +140,11 @@ public final class SQLiteMetadataStore: MetadataStore {
                     let transaction = SQLiteTransaction(database: database)
                     for write in group {
                         // A lone write needs no savepoint: when it throws, the transaction rolls back.
-                        if group.count == 1 { try write.run(transaction) } else { try write.runInSavepoint(transaction) }
+                        if group.count == 1 {
+                            try write.run(transaction)
+                        } else {
+                            try write.runInSavepoint(transaction)
+                        }
                     }
                     return .commit
                 }

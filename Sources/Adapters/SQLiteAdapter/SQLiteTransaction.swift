@@ -63,7 +63,9 @@ extension MetadataValue {
 }
 
 extension StoreError {
-    /// SQLite's failure in the platform's words. The message names tables and columns, never values.
+    /// SQLite's failure in the platform's words.
+    ///
+    /// The message names tables and columns, never values.
     init(sqlite error: any Error, subject: String) {
         guard let error = error as? DatabaseError else {
             self.init(.unavailable, subject, "the database failed", cause: error)

@@ -42,7 +42,8 @@ struct SearchFilterTests {
     func noTextMakesItTrap(seed: UInt64) throws {
         var generator = SeededGenerator(state: seed)
         let pieces = [
-            "metrics.", "a", "`", "\"", "'", "=", "!=", ">", "<=", "(", ")", ",", " ", "IN", "NOT", "IS", "NULL", "LIKE",
+            "metrics.", "a", "`", "\"", "'", "=", "!=", ">", "<=", "(", ")", ",", " ", "IN", "NOT", "IS", "NULL",
+            "LIKE",
             "AND", "1e5", "-", "é", "\u{0}", ".", "0x1p3", "nan", "%",
         ]
         for _ in 0..<200 {
@@ -62,7 +63,8 @@ struct SearchFilterTests {
             if first == "%" {
                 return naive(text, pattern.dropFirst()) || !text.isEmpty && naive(text.dropFirst(), pattern)
             }
-            return !text.isEmpty && (first == "_" || first == text.first) && naive(text.dropFirst(), pattern.dropFirst())
+            return !text.isEmpty && (first == "_" || first == text.first)
+                && naive(text.dropFirst(), pattern.dropFirst())
         }
         var generator = SeededGenerator(state: seed)
         func draw(_ letters: [String], _ count: Int) -> String {

@@ -20,7 +20,8 @@ struct TrackingStoreTests {
         let experiment = try await store.findOrCreateExperiment(named: "delays")
         #expect(try await store.findOrCreateExperiment(named: "delays") == experiment)
         let run = try await store.createRun(
-            experiment: experiment, name: "job 7", tags: [TrackedTag("bottega.job", "7"), TrackedTag("bottega.seed", "1")])
+            experiment: experiment, name: "job 7",
+            tags: [TrackedTag("bottega.job", "7"), TrackedTag("bottega.seed", "1")])
         #expect(run.info.status == .running)
         #expect(run.tag("mlflow.runName") == "job 7")
         try await store.logMetrics([Metric("auc", 0.75, measuredAt: at(5))], run: run.info.id)
@@ -147,7 +148,8 @@ struct TrackingStoreTests {
         let top = try await store.artifacts(run: run.info.id)
         #expect(top.map(\.path) == ["a.txt", "model", "model2"])
         #expect(top.map(\.isFolder) == [false, true, true])
-        #expect(try await store.artifacts(run: run.info.id, path: "model").map(\.path) == ["model/MLmodel", "model/data"])
+        #expect(
+            try await store.artifacts(run: run.info.id, path: "model").map(\.path) == ["model/MLmodel", "model/data"])
         #expect(try await store.artifacts(run: run.info.id, path: "nothing").isEmpty)
         #expect(try await store.artifactBytes(run: run.info.id, path: "a.txt") == Array("a.txt".utf8))
         try await store.deleteArtifacts(at: "\(root)/model")

@@ -13,7 +13,9 @@ struct MLflowRoutesTests {
 
     @Test func permanentFaultsAreNeverTriedAgain() {
         let retried = [408, 429, 500, 502, 503, 504]
-        for code in [PlatformError.Code.invalidInput, .tooLarge, .notFound, .conflict, .refused, .forbidden, .corrupted] {
+        for code in [
+            PlatformError.Code.invalidInput, .tooLarge, .notFound, .conflict, .refused, .forbidden, .corrupted,
+        ] {
             let status = status(of: PlatformError(code, "x", "y"))
             #expect(status.map { !retried.contains($0) } == true, "\(code)")
         }

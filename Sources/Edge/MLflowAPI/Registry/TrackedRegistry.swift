@@ -22,7 +22,9 @@ public struct TrackedRegistry: MLflowRegistryBackend {
             ])
     ]
 
-    /// Keeps models in `metadata`. Call `prepare` before anything else.
+    /// Keeps models in `metadata`.
+    ///
+    /// Call `prepare` before anything else.
     public init(metadata: any MetadataStore, clock: any PlatformClock) {
         self.metadata = metadata
         self.clock = clock
@@ -264,7 +266,8 @@ public struct TrackedRegistry: MLflowRegistryBackend {
             SearchOrder(entity: nil, key: "name", isAscending: true),
             SearchOrder(entity: nil, key: "version_number", isAscending: false),
         ]
-        let sorted = try sort(found, by: orders.isEmpty ? newestFirst : orders) { (version, order) throws(PlatformError) in
+        let sorted = try sort(found, by: orders.isEmpty ? newestFirst : orders) {
+            (version, order) throws(PlatformError) in
             try version.operand(entity: order.entity, key: order.key)
         }
         return TrackedPage(of: sorted, offset: offset, countMax: countMax)
@@ -304,11 +307,13 @@ public struct TrackedRegistry: MLflowRegistryBackend {
         let isWord = bytes.allSatisfy {
             48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == 95 || $0 == 45
         }
-        let isVersion = bytes.count > 1 && (bytes.first == 118 || bytes.first == 86)
+        let isVersion =
+            bytes.count > 1 && (bytes.first == 118 || bytes.first == 86)
             && bytes.dropFirst().allSatisfy { 48...57 ~= $0 }
         guard 1...255 ~= bytes.count, isWord, !isVersion, alias.lowercased() != "latest" else {
             throw PlatformError(
-                .invalidInput, "alias", "'\(alias.prefix(64))' is no alias: letters, digits, _ and - are accepted, at most "
+                .invalidInput, "alias",
+                "'\(alias.prefix(64))' is no alias: letters, digits, _ and - are accepted, at most "
                     + "255, and neither 'latest' nor a version such as 'v1'")
         }
         _ = try await self.version(version, of: name)
@@ -423,7 +428,8 @@ public struct TrackedRegistry: MLflowRegistryBackend {
         guard let stage = stages.first(where: { $0.lowercased() == text.lowercased() }) else {
             throw PlatformError(
                 .invalidInput, "stage",
-                "Invalid Model Version stage: \(text.prefix(64)). Value must be one of \(stages.joined(separator: ", ")).")
+                "Invalid Model Version stage: \(text.prefix(64)). Value must be one of \(stages.joined(separator: ", "))."
+            )
         }
         return stage
     }
@@ -484,7 +490,8 @@ extension ModelVersionRecord {
         default: break
         }
         throw PlatformError(
-            .invalidInput, "filter", "'\(key)' is no key of a model version; known are name, run_id, source_path, "
+            .invalidInput, "filter",
+            "'\(key)' is no key of a model version; known are name, run_id, source_path, "
                 + "version_number and tags.…")
     }
 }

@@ -79,7 +79,7 @@ extension MLflowRoutes {
         if !folder.isEmpty { _ = try TrackingStore.checkedArtifactPath(folder) }
         let files = try await tracking.entries(below: root, path: folder)
         return object([
-            "root_uri": .string(uri), "files": files.isEmpty ? nil : .array(files.map(\.wire)),
+            "root_uri": .string(uri), "files": files.isEmpty ? Optional.none : .array(files.map(\.wire)),
         ])
     }
 

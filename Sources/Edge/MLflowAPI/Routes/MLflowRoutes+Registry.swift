@@ -17,7 +17,8 @@ extension MLflowRoutes {
             }
             + call("GET", "mlflow/registered-models/search") { fields in
                 let page = try await registry.searchModels(
-                    filter: SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
+                    filter: SearchFilter(fields.text("filter") ?? ""),
+                    orders: SearchOrder.list(fields.texts("order_by")),
                     offset: fields.offset(), countMax: fields.countMax(default: 100, limit: 1000))
                 return object([
                     "registered_models": .array(page.elements.map(\.wire)),
@@ -67,7 +68,8 @@ extension MLflowRoutes {
             }
             + call("GET", "mlflow/model-versions/search") { fields in
                 let page = try await registry.searchVersions(
-                    filter: SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
+                    filter: SearchFilter(fields.text("filter") ?? ""),
+                    orders: SearchOrder.list(fields.texts("order_by")),
                     offset: fields.offset(), countMax: fields.countMax(default: 10_000, limit: 200_000))
                 return object([
                     "model_versions": .array(page.elements.map(\.wire)),
@@ -131,8 +133,9 @@ extension MLflowRoutes {
             }
     }
 
-    /// Where the files of a source are. A source on some machine's disk is refused: nobody else could read it, and it
-    /// could name a file of this server.
+    /// Where the files of a source are.
+    ///
+    /// A source on some machine's disk is refused: nobody else could read it, and it could name a file of this server.
     private func artifactURI(ofSource source: String) async throws -> String {
         let refusal = MLflowError.invalid(
             "Invalid model version source: '\(source.prefix(200))'. Name a logged model (models:/m-…), a run's artifact "

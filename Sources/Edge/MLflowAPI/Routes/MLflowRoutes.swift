@@ -30,7 +30,9 @@ public struct MLflowRoutes: Sendable {
         self.artifactByteCountMax = artifactByteCountMax
     }
 
-    /// Every route. The ones that end in `{rest...}` come last and catch what no other takes.
+    /// Every route.
+    ///
+    /// The ones that end in `{rest...}` come last and catch what no other takes.
     public var routes: [Route] {
         experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + registryRoutes + serverRoutes
     }

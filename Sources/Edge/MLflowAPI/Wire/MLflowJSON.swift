@@ -60,7 +60,8 @@ extension TrackedRun {
     var wire: JSONValue {
         var inputs: [String: JSONValue] = [:]
         if !datasetInputs.isEmpty {
-            inputs["dataset_inputs"] = .array(datasetInputs.map { ["tags": .tags($0.tags), "dataset": $0.dataset.wire] })
+            inputs["dataset_inputs"] = .array(
+                datasetInputs.map { ["tags": .tags($0.tags), "dataset": $0.dataset.wire] })
         }
         if !modelInputs.isEmpty {
             inputs["model_inputs"] = .array(modelInputs.map { ["model_id": .string($0)] })
@@ -109,7 +110,7 @@ extension RegisteredModelRecord {
         object([
             "name": .string(name), "creation_timestamp": .time(createdAt), "last_updated_timestamp": .time(updatedAt),
             "description": .text(description), "tags": .tags(tags),
-            "latest_versions": latestVersions.isEmpty ? nil : .array(latestVersions.map(\.wire)),
+            "latest_versions": latestVersions.isEmpty ? Optional.none : .array(latestVersions.map(\.wire)),
             "aliases": .array(aliases.map { ["alias": .string($0.alias), "version": .string(String($0.version))] }),
         ])
     }

@@ -2,7 +2,9 @@ import APIContract
 import Foundation
 import PlatformCore
 
-/// The fields of one call, wherever they travel: path, query or JSON body. Unknown fields are ignored.
+/// The fields of one call, wherever they travel.
+///
+/// They come in the path, the query or the JSON body; unknown ones are ignored.
 struct MLflowRequest {
     let request: APIRequest
     private let body: JSONValue
@@ -16,7 +18,8 @@ struct MLflowRequest {
     /// A field's value; `nil` if it is missing or null.
     subscript(name: String) -> JSONValue? {
         if let value = request.parameters[name] { return .string(value) }
-        if let value = body[name] { return value.isNull ? nil : value }
+        // Not `? nil : value`: a literal nil may also be JSON's null here.
+        if let value = body[name] { return value.isNull ? Optional.none : value }
         return request.queryValue(name).map(JSONValue.string)
     }
 
@@ -92,7 +95,8 @@ struct MLflowRequest {
         guard let count = try integer("max_results") else { return standard }
         guard 1...Int64(limit) ~= count else {
             throw .invalid(
-                "Invalid value \(count) for parameter 'max_results' supplied: it must be at least 1 and at most \(limit).")
+                "Invalid value \(count) for parameter 'max_results' supplied: it must be at least 1 and at most \(limit)."
+            )
         }
         return Int(count)
     }

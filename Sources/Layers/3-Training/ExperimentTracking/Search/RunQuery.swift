@@ -67,7 +67,8 @@ struct RunQuery {
             case "end_time", "end time": return .time(column: "r.ended_at")
             default:
                 throw PlatformError(
-                    .invalidInput, "filter", "'\(key)' is no attribute of a run; known are run_id, run_name, status, "
+                    .invalidInput, "filter",
+                    "'\(key)' is no attribute of a run; known are run_id, run_name, status, "
                         + "user_id, artifact_uri, start_time, end_time; write metrics.…, params.… or tags.… for others")
             }
         default:
@@ -86,7 +87,8 @@ struct RunQuery {
                 throw PlatformError(.invalidInput, "filter", "metrics.\(key) is compared with a bare number")
             }
             let test = "m.is_nan = 0 AND m.value \(clause.comparison.sql) ?"
-            conditions.append("EXISTS (\(base) AND \(clause.comparison == .notEqual ? "(m.is_nan = 1 OR \(test))" : test))")
+            conditions.append(
+                "EXISTS (\(base) AND \(clause.comparison == .notEqual ? "(m.is_nan = 1 OR \(test))" : test))")
             conditionArguments += [.text(key), .real(number)]
         case .table(let table, let key):
             let base = "SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ?"
@@ -114,7 +116,9 @@ struct RunQuery {
         }
     }
 
-    private mutating func addNullCheck(_ clause: SearchClause, _ base: String, _ key: String) throws(PlatformError) -> Bool {
+    private mutating func addNullCheck(_ clause: SearchClause, _ base: String, _ key: String) throws(PlatformError)
+        -> Bool
+    {
         guard clause.comparison == .isNull || clause.comparison == .isNotNull else { return false }
         conditions.append("\(clause.comparison == .isNull ? "NOT " : "")EXISTS (\(base))")
         conditionArguments.append(.text(key))
@@ -146,7 +150,8 @@ struct RunQuery {
         let column: String
         switch try Self.field(entity: sortKey.entity, key: sortKey.key) {
         case .metric(let key):
-            joins += "LEFT JOIN tracking_metric_latest o\(index) ON o\(index).run_number = r.number AND o\(index).key = ? "
+            joins +=
+                "LEFT JOIN tracking_metric_latest o\(index) ON o\(index).run_number = r.number AND o\(index).key = ? "
             joinArguments.append(.text(key))
             order.append("CASE WHEN o\(index).value IS NULL THEN 2 WHEN o\(index).is_nan = 1 THEN 1 ELSE 0 END")
             column = "o\(index).value"

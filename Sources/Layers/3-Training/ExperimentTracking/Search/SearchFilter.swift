@@ -88,7 +88,9 @@ public struct SearchFilter: Hashable, Sendable {
         clauses = try parser.filter()
     }
 
-    /// Whether something passes. `value` gives what it holds for a clause, `nil` for nothing.
+    /// Whether something passes.
+    ///
+    /// `value` gives what it holds for a clause, `nil` for nothing.
     ///
     /// - Parameter absentDiffers: whether `!=` holds where there is nothing to compare.
     public func matches(

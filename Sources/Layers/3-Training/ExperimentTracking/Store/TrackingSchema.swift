@@ -1,8 +1,10 @@
 public import StoragePorts
 
 extension TrackingStore {
-    /// The schema. Metric history is kept in the order of its key, so that a metric's curve is one range read, and the
-    /// latest value of each metric has a table of its own, which searches read.
+    /// The schema.
+    ///
+    /// Metric history is kept in the order of its key, so that a metric's curve is one range read, and the latest value
+    /// of each metric has a table of its own, which searches read.
     public static let migrations: [MetadataMigration] = [
         MetadataMigration(
             name: "tracking-1",

@@ -79,7 +79,9 @@ extension TrackingStore {
             path: path, hash: hash, byteCount: Int(row.integer("byte_count")), updatedAt: row.time("updated_at"))
     }
 
-    /// A local file with an artifact's bytes. It must not be changed.
+    /// A local file with an artifact's bytes.
+    ///
+    /// It must not be changed.
     public func localPath(of artifact: StoredArtifact) async throws -> String {
         try await content.localPath(of: artifact.hash)
     }
@@ -149,7 +151,9 @@ extension TrackingStore {
         return entries.sorted { $0.path < $1.path }
     }
 
-    /// Forgets the file at a path, or every file below it. Bytes that something else refers to stay.
+    /// Forgets the file at a path, or every file below it.
+    ///
+    /// Bytes that something else refers to stay.
     public func deleteArtifacts(at path: String) async throws {
         let path = try Self.checkedArtifactPath(path)
         try await metadata.write { transaction in

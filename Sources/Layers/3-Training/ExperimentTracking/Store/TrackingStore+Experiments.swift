@@ -67,7 +67,8 @@ extension TrackingStore {
     ) async throws -> TrackedPage<Experiment> {
         let all = try await metadata.read { transaction in
             try Self.experiments(
-                transaction.query("SELECT * FROM tracking_experiment \(view.condition(joinedBy: "WHERE"))"), transaction)
+                transaction.query("SELECT * FROM tracking_experiment \(view.condition(joinedBy: "WHERE"))"), transaction
+            )
         }
         var found: [Experiment] = []
         for experiment in all {
@@ -96,7 +97,8 @@ extension TrackingStore {
         try await metadata.write { transaction in
             let number = try Self.activeExperiment(id, transaction)
             let taken = try transaction.query(
-                "SELECT number FROM tracking_experiment WHERE name = ? AND number <> ?", [.text(name), .integer(number)])
+                "SELECT number FROM tracking_experiment WHERE name = ? AND number <> ?",
+                [.text(name), .integer(number)])
             guard taken.isEmpty else {
                 throw PlatformError(.conflict, "experiment/\(name)", "an experiment with this name already exists")
             }
@@ -152,7 +154,8 @@ extension TrackingStore {
 
     static func experimentNumber(_ id: String) throws(PlatformError) -> Int64 {
         guard let number = Int64(id), number >= 0 else {
-            throw PlatformError(.notFound, "experiment/\(id.prefix(64))", "No Experiment with id=\(id.prefix(64)) exists")
+            throw PlatformError(
+                .notFound, "experiment/\(id.prefix(64))", "No Experiment with id=\(id.prefix(64)) exists")
         }
         return number
     }
@@ -166,7 +169,8 @@ extension TrackingStore {
         else { throw PlatformError(.notFound, "experiment/\(id)", "No Experiment with id=\(id) exists") }
         guard !row.flag("is_deleted") else {
             throw PlatformError(
-                .invalidInput, "experiment/\(id)", "it must be in the 'active' state, but it is deleted; restore it first")
+                .invalidInput, "experiment/\(id)",
+                "it must be in the 'active' state, but it is deleted; restore it first")
         }
         return number
     }
@@ -247,7 +251,8 @@ extension Experiment {
             return .number(Double(updatedAt.milliseconds))
         default:
             throw PlatformError(
-                .invalidInput, "filter", "'\(clause.key)' is no key of an experiment; known are name, experiment_id, "
+                .invalidInput, "filter",
+                "'\(clause.key)' is no key of an experiment; known are name, experiment_id, "
                     + "creation_time, last_update_time and tags.…")
         }
     }

@@ -2,7 +2,9 @@ import PlatformCore
 import StoragePorts
 
 extension TrackingStore {
-    /// Records datasets and logged models that a run read. Naming one again adds nothing.
+    /// Records datasets and logged models that a run read.
+    ///
+    /// Naming one again adds nothing.
     public func logInputs(run id: String, datasets: [DatasetInput], models: [String] = []) async throws {
         guard datasets.count + models.count <= TrackingLimits.entitiesPerBatch else {
             throw PlatformError(

@@ -52,7 +52,9 @@ extension TrackingStore {
         }
     }
 
-    /// Marks a logged model deleted. Its files stay.
+    /// Marks a logged model deleted.
+    ///
+    /// Its files stay.
     public func deleteLoggedModel(_ id: String) async throws {
         try await metadata.write { transaction in
             _ = try Self.loggedModel(id, transaction)
@@ -111,7 +113,8 @@ extension TrackingStore {
         let all = try await metadata.read { transaction in
             try Self.loggedModels(
                 transaction.query(
-                    "SELECT * FROM tracking_logged_model WHERE experiment_number", in: numbers, then: "AND is_deleted = 0"),
+                    "SELECT * FROM tracking_logged_model WHERE experiment_number", in: numbers,
+                    then: "AND is_deleted = 0"),
                 transaction)
         }
         var found: [LoggedModel] = []
@@ -192,7 +195,8 @@ extension TrackingStore {
         func byModel(_ table: String) throws -> [String: [MetadataRow]] {
             Dictionary(
                 grouping: try transaction.query(
-                    "SELECT * FROM tracking_logged_model_\(table) WHERE model_id", in: ids, then: "ORDER BY model_id, key")
+                    "SELECT * FROM tracking_logged_model_\(table) WHERE model_id", in: ids,
+                    then: "ORDER BY model_id, key")
             ) { $0.text("model_id") }
         }
         let tags = try byModel("tag")
@@ -227,7 +231,8 @@ extension LoggedModel {
             case "model_type": return modelType.map(SearchOperand.text)
             case "status":
                 // Clients write READY as well as LOGGED_MODEL_READY.
-                let isShort = if case .text(let text) = clause.operand { !text.hasPrefix("LOGGED_MODEL_") } else { false }
+                let isShort =
+                    if case .text(let text) = clause.operand { !text.hasPrefix("LOGGED_MODEL_") } else { false }
                 return .text(isShort ? String(status.rawValue.dropFirst(13)) : status.rawValue)
             case "source_run_id": return sourceRunID.map(SearchOperand.text)
             case "experiment_id": return .text(experimentID)
@@ -240,7 +245,8 @@ extension LoggedModel {
         default: break
         }
         throw PlatformError(
-            .invalidInput, "filter", "'\(clause.key)' is no key of a logged model; known are name, model_id, model_type, "
+            .invalidInput, "filter",
+            "'\(clause.key)' is no key of a logged model; known are name, model_id, model_type, "
                 + "status, source_run_id, creation_timestamp, last_updated_timestamp, metrics.…, params.…, tags.…")
     }
 }

@@ -153,7 +153,8 @@ extension TrackingStore {
                 """, [.integer(number), .text(param.key), .text(param.value)])
             if changed > 0 { continue }
             let old = try transaction.query(
-                "SELECT value FROM tracking_param WHERE run_number = ? AND key = ?", [.integer(number), .text(param.key)]
+                "SELECT value FROM tracking_param WHERE run_number = ? AND key = ?",
+                [.integer(number), .text(param.key)]
             ).first?.text("value")
             guard old == param.value else {
                 throw PlatformError(
@@ -168,6 +169,8 @@ extension TrackingStore {
 
 extension Metric {
     fileprivate func isEarlier(than other: Metric) -> Bool {
-        (step, measuredAt, value.isNaN ? 0 : value) < (other.step, other.measuredAt, other.value.isNaN ? 0 : other.value)
+        (step, measuredAt, value.isNaN ? 0 : value) < (
+            other.step, other.measuredAt, other.value.isNaN ? 0 : other.value
+        )
     }
 }

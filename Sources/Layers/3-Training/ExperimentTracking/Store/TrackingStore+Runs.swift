@@ -84,7 +84,9 @@ extension TrackingStore {
         }
     }
 
-    /// Marks a run deleted, or brings it back. Nothing happens if it is so already.
+    /// Marks a run deleted, or brings it back.
+    ///
+    /// Nothing happens if it is so already.
     /// - Throws: `notFound`.
     public func setRun(_ id: String, deleted: Bool) async throws {
         try await metadata.write { transaction in

@@ -11,7 +11,9 @@ public struct TrackingStore: Sendable {
     let clock: any PlatformClock
     let identifiers: IdentifierSource
 
-    /// Keeps values in `metadata` and bytes in `objects`. Call `prepare` before anything else.
+    /// Keeps values in `metadata` and bytes in `objects`.
+    ///
+    /// Call `prepare` before anything else.
     public init(
         metadata: any MetadataStore, objects: any ObjectStore, clock: any PlatformClock, identifiers: IdentifierSource
     ) {
