@@ -358,6 +358,7 @@ def test_a_logged_model_predicts_the_same_when_loaded(client, experiment, traine
             model_format="ubj",
             signature=infer_signature(inputs, model.predict(inputs)),
             input_example=inputs.head(2),
+            pip_requirements=["xgboost"],  # given, the client need not load the model once more to find them
         )
     loaded = mlflow.xgboost.load_model(info.model_uri)
     assert numpy.array_equal(loaded.predict_proba(inputs), model.predict_proba(inputs))
@@ -416,7 +417,9 @@ def test_a_registered_model_loads_by_alias_and_by_version(client, experiment, tr
     model, inputs, _ = trained
     name = f"delays-{uuid.uuid4().hex[:8]}"
     with mlflow.start_run() as run:
-        info = mlflow.xgboost.log_model(model, name="model", model_format="json", registered_model_name=name)
+        info = mlflow.xgboost.log_model(
+            model, name="model", model_format="json", registered_model_name=name, pip_requirements=["xgboost"]
+        )
     version = client.get_model_version(name, "1")
     assert version.run_id == run.info.run_id
     assert version.status == "READY"
@@ -510,6 +513,13 @@ def test_faults_of_the_caller_are_never_worth_a_retry(url, method, path, body, s
     answer = requests.request(method, url + path, json=body, timeout=10)
     assert answer.status_code == status
     assert answer.json()["error_code"] == code
+
+
+def test_text_that_no_store_keeps_is_refused(url):
+    answer = requests.post(f"{url}/api/2.0/mlflow/experiments/create", json={"name": "a\0b"}, timeout=10)
+    assert answer.status_code == 400
+    answer = requests.get(f"{url}/api/2.0/mlflow/experiments/get-by-name?experiment_name=a%00b", timeout=10)
+    assert answer.status_code == 400
 
 
 def test_broken_json_is_refused(url):

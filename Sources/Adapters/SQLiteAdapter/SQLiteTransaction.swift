@@ -35,6 +35,10 @@ struct SQLiteTransaction: MetadataTransaction {
         let clustered = "/* clustered */"
         let sql = sql.hasSuffix(clustered) ? sql.dropLast(clustered.utf8.count) + " WITHOUT ROWID" : sql
         let statement = try database.cachedStatement(sql: sql)
+        for case .text(let text) in arguments where text.utf8.contains(0) {
+            // SQLite would keep the part before it, PostgreSQL refuses it.
+            throw StoreError(.invalidInput, "metadata", "a text holds the character U+0000")
+        }
         try statement.setArguments(StatementArguments(arguments.map(\.databaseValue)))
         return statement
     }

@@ -19,7 +19,7 @@ struct MLflowRoutesTests {
             let status = status(of: PlatformError(code, "x", "y"))
             #expect(status.map { !retried.contains($0) } == true, "\(code)")
         }
-        for code in [StoreError.Code.notFound, .conflict, .full, .corrupted, .preconditionFailed] {
+        for code in [StoreError.Code.notFound, .conflict, .full, .corrupted, .preconditionFailed, .invalidInput] {
             let status = status(of: StoreError(code, "x", "y"))
             #expect(status.map { !retried.contains($0) } == true, "\(code)")
         }

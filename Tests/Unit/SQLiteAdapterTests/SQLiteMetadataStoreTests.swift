@@ -80,6 +80,11 @@ struct SQLiteMetadataStoreTests {
         #expect(await failure { _ = try $0.query("SELECT nothing FROM thing") }?.code == .invalidInput)
     }
 
+    @Test func textIsNeverCutAtANullCharacter() async throws {
+        let error = await failure { _ = try $0.execute("INSERT INTO thing (name) VALUES (?)", ["a\u{0}b"]) }
+        #expect(error?.code == .invalidInput)
+    }
+
     @Test func aReadRefusesToWrite() async throws {
         await #expect {
             try await store.read { _ = try $0.execute("INSERT INTO thing (name) VALUES ('a')") }

@@ -211,18 +211,20 @@ public struct TrackedRegistry: MLflowRegistryBackend {
                 .invalidInput, "stage", "archive_existing_versions is for the stages Staging and Production alone")
         }
         let now = clock.now()
-        if archivingOthers {
-            try await metadata.write { transaction in
-                _ = try Self.version(version, of: name, transaction)
-                for var other in try Self.versions(of: name, transaction)
-                where other.stage == stage && other.version != version {
-                    other.stage = "Archived"
-                    other.updatedAt = now
-                    try Self.store(other, transaction)
-                }
+        return try await metadata.write { transaction in
+            let model = try Self.model(name, transaction)
+            var moved = try Self.version(version, of: name, transaction)
+            for var other in try Self.versions(of: name, transaction)
+            where archivingOthers && other.stage == stage && other.version != version {
+                other.stage = "Archived"
+                other.updatedAt = now
+                try Self.store(other, transaction)
             }
+            moved.stage = stage
+            moved.updatedAt = now
+            try Self.store(moved, transaction)
+            return moved.record(aliases: model.aliases)
         }
-        return try await change(version, of: name) { $0.stage = stage }
     }
 
     /// Removes a version and the aliases that point at it; its number is not given again.

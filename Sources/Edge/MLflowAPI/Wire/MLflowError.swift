@@ -45,7 +45,7 @@ struct MLflowError: Error, Equatable {
             case .full: self.init("RESOURCE_EXHAUSTED", 507, error.description)
             case .corrupted: self.init("DATA_LOSS", 422, error.description)
             case .locked, .unavailable: self.init("TEMPORARILY_UNAVAILABLE", 503, error.description)
-            case .invalidInput: return nil
+            case .invalidInput: self = .invalid(error.description)
             }
         default: return nil
         }

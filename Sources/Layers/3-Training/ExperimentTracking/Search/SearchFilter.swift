@@ -172,6 +172,9 @@ public struct SearchOrder: Hashable, Sendable {
     /// Whether small values come first.
     public let isAscending: Bool
 
+    /// Most accepted sort keys; each may be a join, and SQLite takes 64 of them.
+    public static let countMax = 30
+
     /// Makes a sort key.
     public init(entity: String?, key: String, isAscending: Bool) {
         self.entity = entity
@@ -188,8 +191,8 @@ public struct SearchOrder: Hashable, Sendable {
 
     /// Reads several sort keys; naming one twice is an error.
     public static func list(_ texts: [String]) throws(PlatformError) -> [SearchOrder] {
-        guard texts.count <= SearchFilter.clauseCountMax else {
-            throw PlatformError(.invalidInput, "order_by", "more than \(SearchFilter.clauseCountMax) sort keys")
+        guard texts.count <= countMax else {
+            throw PlatformError(.invalidInput, "order_by", "more than \(countMax) sort keys")
         }
         var orders: [SearchOrder] = []
         for text in texts {
