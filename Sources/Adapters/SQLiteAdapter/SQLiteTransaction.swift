@@ -35,11 +35,16 @@ struct SQLiteTransaction: MetadataTransaction {
         let clustered = "/* clustered */"
         let sql = sql.hasSuffix(clustered) ? sql.dropLast(clustered.utf8.count) + " WITHOUT ROWID" : sql
         let statement = try database.cachedStatement(sql: sql)
-        for case .text(let text) in arguments where text.utf8.contains(0) {
-            // SQLite would keep the part before it, PostgreSQL refuses it.
-            throw StoreError(.invalidInput, "metadata", "a text holds the character U+0000")
+        var values: [DatabaseValue] = []
+        values.reserveCapacity(arguments.count)
+        for argument in arguments {
+            if case .text(let text) = argument, text.utf8.contains(0) {
+                // SQLite would keep the part before it, PostgreSQL refuses it.
+                throw StoreError(.invalidInput, "metadata", "a text holds the character U+0000")
+            }
+            values.append(argument.databaseValue)  // no key path in a map: it cost a sixth of a large batch
         }
-        try statement.setArguments(StatementArguments(arguments.map(\.databaseValue)))
+        try statement.setArguments(StatementArguments(values))
         return statement
     }
 }

@@ -71,6 +71,10 @@ public enum TrackingLimits {
 
     static func check(key: String, of what: String) throws(PlatformError) {
         guard !key.isEmpty else { throw PlatformError(.invalidInput, what, "the name is empty") }
+        // The usual key in one pass: short, and neither a path nor a control character in it.
+        if key.utf8.count <= Self.key, key.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x2F && $0 != 0x7F }), key != ".." {
+            return
+        }
         try check(key, atMost: Self.key, what: "name of a \(what)")
         // A name becomes part of a path in the clients' file layout, hence the rules of the reference server.
         guard !key.hasPrefix("/"), !key.split(separator: "/", omittingEmptySubsequences: false).contains("..") else {
