@@ -1,0 +1,98 @@
+public import APIContract
+public import ExperimentTracking
+public import Logging
+import PlatformCore
+
+/// The MLflow REST protocol over the platform's own tracking and registry.
+///
+/// Everything that a training script with the unmodified client calls: experiments, runs, metrics, inputs, logged
+/// models, artifacts through the server, registered models. It keeps nothing itself. Traces, webhooks and multipart
+/// uploads are not part of it: they answer 404 or 501, which the client takes without trying again.
+public struct MLflowRoutes: Sendable {
+    let tracking: TrackingStore
+    let registry: any MLflowRegistryBackend
+    let logger: Logger
+    let artifactByteCountMax: Int
+
+    /// The version of MLflow's server that the routes speak like.
+    public static let protocolVersion = "3.17.2"
+
+    /// Answers from `tracking` and `registry`, which are prepared already.
+    ///
+    /// - Parameter artifactByteCountMax: largest accepted artifact in bytes; a larger upload is answered 413.
+    public init(
+        tracking: TrackingStore, registry: any MLflowRegistryBackend, logger: Logger,
+        artifactByteCountMax: Int = 16 << 30
+    ) {
+        self.tracking = tracking
+        self.registry = registry
+        self.logger = logger
+        self.artifactByteCountMax = artifactByteCountMax
+    }
+
+    /// Every route.
+    ///
+    /// The ones that end in `{rest...}` come last and catch what no other takes.
+    public var routes: [Route] {
+        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + registryRoutes + serverRoutes
+    }
+
+    private var serverRoutes: [Route] {
+        let info: JSONValue = [
+            "store_type": "SqlStore", "workspaces_enabled": false, "trace_archival_enabled": false,
+            "multipart_uploads_enabled": false, "multipart_downloads_enabled": false,
+            "presigned_upload_run_id_supported": false, "presigned_upload_model_id_supported": false,
+            "features_enabled": ["gateway": false],
+        ]
+        var routes = [
+            Route("GET", "/health") { _ in .text("OK") },
+            Route("GET", "/version") { _ in .text(Self.protocolVersion) },
+        ]
+        for prefix in ["/api", "/ajax-api"] {
+            for version in ["2.0", "3.0"] {
+                routes.append(Route("GET", "\(prefix)/\(version)/mlflow/server-info") { _ in .json(info) })
+            }
+        }
+        for prefix in ["/api", "/ajax-api"] {
+            for family in ["2.0/mlflow", "3.0/mlflow", "2.0/mlflow-artifacts"] {
+                for method in ["GET", "POST", "PUT", "PATCH", "DELETE"] {
+                    routes.append(
+                        Route(method, "\(prefix)/\(family)/{rest...}") { request in
+                            MLflowError(
+                                "ENDPOINT_NOT_FOUND", 404,
+                                "No endpoint answers \(request.method) \(request.path.prefix(200))"
+                            ).response
+                        })
+                }
+            }
+        }
+        return routes
+    }
+
+    /// The routes of one call that answers a JSON object, below both prefixes.
+    func call(
+        _ method: String, _ path: String, version: String = "2.0",
+        _ handler: @escaping @Sendable (MLflowRequest) async throws -> JSONValue
+    ) -> [Route] {
+        ["/api", "/ajax-api"].map { prefix in
+            Route(method, "\(prefix)/\(version)/\(path)") { request in
+                await answer(request) { .json(try await handler(MLflowRequest($0))) }
+            }
+        }
+    }
+
+    /// Runs a handler and says its failure as MLflow does.
+    func answer(
+        _ request: APIRequest, _ handler: (APIRequest) async throws -> APIResponse
+    ) async -> APIResponse {
+        do { return try await handler(request) } catch {
+            if let known = MLflowError(of: error) { return known.response }
+            logger.error(
+                "an MLflow call failed",
+                metadata: [
+                    "method": "\(request.method)", "path": "\(request.path)", "error": "\(errorText(error))",
+                ])
+            return MLflowError("INTERNAL_ERROR", 500, "the call failed: \(errorText(error))").response
+        }
+    }
+}

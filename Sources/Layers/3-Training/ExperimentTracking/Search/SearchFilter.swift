@@ -1,0 +1,207 @@
+public import PlatformCore
+
+/// How a clause compares.
+public enum SearchComparison: String, Sendable, CaseIterable {
+    /// `=`
+    case equal = "="
+    /// `!=`
+    case notEqual = "!="
+    /// `<`
+    case less = "<"
+    /// `<=`
+    case lessOrEqual = "<="
+    /// `>`
+    case greater = ">"
+    /// `>=`
+    case greaterOrEqual = ">="
+    /// `LIKE`: `%` stands for any text, `_` for one character; case matters.
+    case like = "LIKE"
+    /// `LIKE` that does not mind case.
+    case ilike = "ILIKE"
+    /// `IN (…)`
+    case isIn = "IN"
+    /// `NOT IN (…)`
+    case isNotIn = "NOT IN"
+    /// `IS NULL`
+    case isNull = "IS NULL"
+    /// `IS NOT NULL`
+    case isNotNull = "IS NOT NULL"
+
+    /// Whether it asks for an order of numbers.
+    public var isOrdering: Bool { [.less, .lessOrEqual, .greater, .greaterOrEqual].contains(self) }
+}
+
+/// What a clause compares with.
+public enum SearchOperand: Hashable, Sendable {
+    /// Nothing, for `IS NULL`.
+    case none
+    /// Text in quotes.
+    case text(String)
+    /// A bare number.
+    case number(Double)
+    /// A list of texts, for `IN`.
+    case texts([String])
+}
+
+/// One clause of a filter: `metrics.auc > 0.8`.
+public struct SearchClause: Hashable, Sendable {
+    /// The part before the dot in lower case, `metrics`; `nil` for a bare attribute.
+    public let entity: String?
+    /// The key without quotes.
+    public let key: String
+    /// The comparison.
+    public let comparison: SearchComparison
+    /// The right side.
+    public let operand: SearchOperand
+
+    /// Makes a clause.
+    public init(entity: String?, key: String, comparison: SearchComparison, operand: SearchOperand) {
+        self.entity = entity
+        self.key = key
+        self.comparison = comparison
+        self.operand = operand
+    }
+}
+
+/// A search filter as MLflow's clients write it: clauses joined by `AND`.
+///
+/// `filter := clause (AND clause)*`, `clause := [entity "."] key op value | key IS [NOT] NULL`; no `OR`, no parentheses
+/// but around a list. Keys may be bare, back-quoted or in double quotes; values are quoted text or bare numbers.
+public struct SearchFilter: Hashable, Sendable {
+    /// The clauses, all of which must hold.
+    public let clauses: [SearchClause]
+
+    /// Longest accepted filter in bytes.
+    public static let byteCountMax = 65_536
+    /// Most accepted clauses.
+    public static let clauseCountMax = 100
+
+    /// A filter that everything passes.
+    public static let all = SearchFilter(clauses: [])
+
+    private init(clauses: [SearchClause]) { self.clauses = clauses }
+
+    /// Reads a filter; empty text passes everything.
+    /// - Throws: `PlatformError` (`invalidInput`) that says where the text stops making sense.
+    public init(_ text: String) throws(PlatformError) {
+        var parser = SearchParser(tokens: try SearchToken.tokens(of: text), text: text)
+        clauses = try parser.filter()
+    }
+
+    /// Whether something passes.
+    ///
+    /// `value` gives what it holds for a clause, `nil` for nothing.
+    ///
+    /// - Parameter absentDiffers: whether `!=` holds where there is nothing to compare.
+    public func matches(
+        absentDiffers: Bool = false, _ value: (SearchClause) throws(PlatformError) -> SearchOperand?
+    ) throws(PlatformError) -> Bool {
+        for clause in clauses {
+            let actual = try value(clause)
+            if !clause.holds(for: actual, absentDiffers: absentDiffers) { return false }
+        }
+        return true
+    }
+}
+
+extension SearchClause {
+    /// Whether the clause holds for a value.
+    func holds(for actual: SearchOperand?, absentDiffers: Bool) -> Bool {
+        guard let actual else {
+            return comparison == .isNull || absentDiffers && (comparison == .notEqual || comparison == .isNotIn)
+        }
+        switch (comparison, actual, operand) {
+        case (.isNull, _, _): return false
+        case (.isNotNull, _, _): return true
+        case (.isIn, .text(let text), .texts(let list)): return list.contains(text)
+        case (.isNotIn, .text(let text), .texts(let list)): return !list.contains(text)
+        case (.like, .text(let text), .text(let pattern)): return likeMatches(text, pattern: pattern)
+        case (.ilike, .text(let text), .text(let pattern)):
+            return likeMatches(text.lowercased(), pattern: pattern.lowercased())
+        case (_, .text(let left), .text(let right)): return compare(left, right)
+        case (_, .number(let left), .number(let right)): return compare(left, right)
+        default: return false
+        }
+    }
+
+    private func compare<Value: Comparable>(_ left: Value, _ right: Value) -> Bool {
+        switch comparison {
+        case .equal: left == right
+        case .notEqual: left != right
+        case .less: left < right
+        case .lessOrEqual: left <= right
+        case .greater: left > right
+        case .greaterOrEqual: left >= right
+        default: false
+        }
+    }
+}
+
+/// Whether `text` matches an SQL `LIKE` pattern: `%` stands for any text, `_` for one character.
+/// - Complexity: O(text × pattern) at worst; allocates two arrays.
+public func likeMatches(_ text: String, pattern: String) -> Bool {
+    let text = Array(text.unicodeScalars)
+    let pattern = Array(pattern.unicodeScalars)
+    var at = 0
+    var inPattern = 0
+    var afterPercent: (pattern: Int, text: Int)?
+    while at < text.count {
+        if inPattern < pattern.count, pattern[inPattern] == "%" {
+            inPattern += 1
+            afterPercent = (inPattern, at)
+        } else if inPattern < pattern.count, pattern[inPattern] == "_" || pattern[inPattern] == text[at] {
+            at += 1
+            inPattern += 1
+        } else if let back = afterPercent {
+            afterPercent = (back.pattern, back.text + 1)
+            at = back.text + 1
+            inPattern = back.pattern
+        } else {
+            return false
+        }
+    }
+    return pattern[inPattern...].allSatisfy { $0 == "%" }
+}
+
+/// One sort key: `metrics.auc DESC`.
+public struct SearchOrder: Hashable, Sendable {
+    /// The part before the dot in lower case; `nil` for an attribute.
+    public let entity: String?
+    /// The key without quotes.
+    public let key: String
+    /// Whether small values come first.
+    public let isAscending: Bool
+
+    /// Most accepted sort keys; each may be a join, and SQLite takes 64 of them.
+    public static let countMax = 30
+
+    /// Makes a sort key.
+    public init(entity: String?, key: String, isAscending: Bool) {
+        self.entity = entity
+        self.key = key
+        self.isAscending = isAscending
+    }
+
+    /// Reads `[entity.]key [ASC|DESC]`.
+    /// - Throws: `PlatformError` (`invalidInput`).
+    public init(_ text: String) throws(PlatformError) {
+        var parser = SearchParser(tokens: try SearchToken.tokens(of: text), text: text)
+        self = try parser.order()
+    }
+
+    /// Reads several sort keys; naming one twice is an error.
+    public static func list(_ texts: [String]) throws(PlatformError) -> [SearchOrder] {
+        guard texts.count <= countMax else {
+            throw PlatformError(.invalidInput, "order_by", "more than \(countMax) sort keys")
+        }
+        var orders: [SearchOrder] = []
+        for text in texts {
+            let order = try SearchOrder(text)
+            if orders.contains(where: { $0.entity == order.entity && $0.key == order.key }) {
+                throw PlatformError(.invalidInput, "order_by", "the sort key '\(order.key)' is named twice")
+            }
+            orders.append(order)
+        }
+        return orders
+    }
+}

@@ -1,0 +1,104 @@
+public import StoragePorts
+
+extension TrackingStore {
+    /// The schema.
+    ///
+    /// Metric history is kept in the order of its key, so that a metric's curve is one range read, and the latest value
+    /// of each metric has a table of its own, which searches read.
+    public static let migrations: [MetadataMigration] = [
+        MetadataMigration(
+            name: "tracking-1",
+            statements: [
+                """
+                CREATE TABLE tracking_experiment (
+                    number BIGINT PRIMARY KEY, name TEXT NOT NULL UNIQUE, artifact_location TEXT NOT NULL,
+                    is_deleted BIGINT NOT NULL, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL)
+                """,
+                """
+                CREATE TABLE tracking_experiment_tag (
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number),
+                    key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (experiment_number, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_run (
+                    number BIGINT PRIMARY KEY, run_id TEXT NOT NULL UNIQUE,
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number), name TEXT NOT NULL,
+                    user_name TEXT NOT NULL, status TEXT NOT NULL, started_at BIGINT NOT NULL, ended_at BIGINT,
+                    artifact_uri TEXT NOT NULL, is_deleted BIGINT NOT NULL)
+                """,
+                "CREATE INDEX tracking_run_by_time ON tracking_run (experiment_number, is_deleted, started_at)",
+                """
+                CREATE TABLE tracking_run_tag (
+                    run_number BIGINT NOT NULL REFERENCES tracking_run (number), key TEXT NOT NULL, value TEXT NOT NULL,
+                    PRIMARY KEY (run_number, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_param (
+                    run_number BIGINT NOT NULL REFERENCES tracking_run (number), key TEXT NOT NULL, value TEXT NOT NULL,
+                    PRIMARY KEY (run_number, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_metric (
+                    run_number BIGINT NOT NULL, key TEXT NOT NULL, measured_at BIGINT NOT NULL, step BIGINT NOT NULL,
+                    value DOUBLE PRECISION NOT NULL, is_nan BIGINT NOT NULL,
+                    PRIMARY KEY (run_number, key, measured_at, step, value, is_nan)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_metric_latest (
+                    run_number BIGINT NOT NULL, key TEXT NOT NULL, step BIGINT NOT NULL, measured_at BIGINT NOT NULL,
+                    value DOUBLE PRECISION NOT NULL, is_nan BIGINT NOT NULL,
+                    model_id TEXT, dataset_name TEXT, dataset_digest TEXT,
+                    PRIMARY KEY (run_number, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_dataset (
+                    number BIGINT PRIMARY KEY, experiment_number BIGINT NOT NULL, name TEXT NOT NULL,
+                    digest TEXT NOT NULL, source_type TEXT NOT NULL, source TEXT NOT NULL, schema_text TEXT,
+                    profile TEXT, UNIQUE (experiment_number, name, digest))
+                """,
+                """
+                CREATE TABLE tracking_run_dataset (
+                    run_number BIGINT NOT NULL REFERENCES tracking_run (number),
+                    dataset_number BIGINT NOT NULL REFERENCES tracking_dataset (number),
+                    context TEXT, tags TEXT NOT NULL, PRIMARY KEY (run_number, dataset_number)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_run_model (
+                    run_number BIGINT NOT NULL REFERENCES tracking_run (number), is_output BIGINT NOT NULL,
+                    model_id TEXT NOT NULL, step BIGINT NOT NULL,
+                    PRIMARY KEY (run_number, is_output, model_id)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_logged_model (
+                    model_id TEXT PRIMARY KEY,
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number), name TEXT NOT NULL,
+                    model_type TEXT, source_run_id TEXT, status TEXT NOT NULL, created_at BIGINT NOT NULL,
+                    updated_at BIGINT NOT NULL, artifact_uri TEXT NOT NULL, is_deleted BIGINT NOT NULL)
+                """,
+                "CREATE INDEX tracking_logged_model_by_experiment ON tracking_logged_model (experiment_number)",
+                "CREATE INDEX tracking_logged_model_by_run ON tracking_logged_model (source_run_id)",
+                """
+                CREATE TABLE tracking_logged_model_tag (
+                    model_id TEXT NOT NULL REFERENCES tracking_logged_model (model_id), key TEXT NOT NULL,
+                    value TEXT NOT NULL, PRIMARY KEY (model_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_logged_model_param (
+                    model_id TEXT NOT NULL REFERENCES tracking_logged_model (model_id), key TEXT NOT NULL,
+                    value TEXT NOT NULL, PRIMARY KEY (model_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_logged_model_metric (
+                    model_id TEXT NOT NULL, key TEXT NOT NULL, run_id TEXT NOT NULL, dataset_name TEXT NOT NULL,
+                    dataset_digest TEXT NOT NULL, step BIGINT NOT NULL, measured_at BIGINT NOT NULL,
+                    value DOUBLE PRECISION NOT NULL, is_nan BIGINT NOT NULL,
+                    PRIMARY KEY (model_id, key, run_id, dataset_name, dataset_digest)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_artifact (
+                    path TEXT PRIMARY KEY, hash TEXT NOT NULL, byte_count BIGINT NOT NULL,
+                    updated_at BIGINT NOT NULL) /* clustered */
+                """,
+            ])
+    ]
+}

@@ -1,0 +1,252 @@
+import PlatformCore
+import StoragePorts
+
+extension TrackingStore {
+    /// Announces a model whose files will follow.
+    /// - Throws: `notFound` for the experiment or the run, `invalidInput`.
+    public func createLoggedModel(
+        experiment id: String, name: String? = nil, modelType: String? = nil, sourceRunID: String? = nil,
+        params: [TrackedTag] = [], tags: [TrackedTag] = []
+    ) async throws -> LoggedModel {
+        let name = name.flatMap { $0.isEmpty ? nil : $0 } ?? RunNames.draw()
+        try TrackingLimits.check(name, atMost: TrackingLimits.experimentName, what: "name of a logged model")
+        let forbidden: [Character] = ["/", ":", ".", "%", "\"", "'"]
+        guard !name.contains(where: forbidden.contains) else {
+            throw PlatformError(
+                .invalidInput, "logged model", "Invalid model name '\(name)': none of / : . % \" ' is accepted in it")
+        }
+        try Self.check(params: params, tags: tags)
+        let modelID = "m-" + newIdentifier()
+        let now = MetadataValue(clock.now())
+        return try await metadata.write { transaction in
+            let experiment = try Self.activeExperiment(id, transaction)
+            if let sourceRunID, !sourceRunID.isEmpty { _ = try Self.info(sourceRunID, transaction) }
+            let location = try Self.experiment(number: experiment, transaction).artifactLocation
+            try transaction.execute(
+                """
+                INSERT INTO tracking_logged_model (model_id, experiment_number, name, model_type, source_run_id, status,
+                    created_at, updated_at, artifact_uri, is_deleted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)
+                """,
+                [
+                    .text(modelID), .integer(experiment), .text(name), MetadataValue(modelType),
+                    MetadataValue(sourceRunID), .text(LoggedModelStatus.pending.rawValue), now, now,
+                    .text("\(location)/models/\(modelID)/artifacts"),
+                ])
+            for param in params { try Self.set(param, "param", ofModel: modelID, transaction) }
+            for tag in tags { try Self.set(tag, "tag", ofModel: modelID, transaction) }
+            return try Self.loggedModel(modelID, transaction)
+        }
+    }
+
+    /// A logged model that is not deleted.
+    /// - Throws: `notFound`.
+    public func loggedModel(_ id: String) async throws -> LoggedModel {
+        try await metadata.read { transaction in try Self.loggedModel(id, transaction) }
+    }
+
+    /// Says that a model's files are complete, or will never be.
+    public func finalizeLoggedModel(_ id: String, status: LoggedModelStatus) async throws -> LoggedModel {
+        try await change(id) { transaction in
+            try transaction.execute(
+                "UPDATE tracking_logged_model SET status = ? WHERE model_id = ?", [.text(status.rawValue), .text(id)])
+        }
+    }
+
+    /// Marks a logged model deleted.
+    ///
+    /// Its files stay.
+    public func deleteLoggedModel(_ id: String) async throws {
+        try await metadata.write { transaction in
+            _ = try Self.loggedModel(id, transaction)
+            try transaction.execute(
+                "UPDATE tracking_logged_model SET is_deleted = 1 WHERE model_id = ?", [.text(id)])
+        }
+    }
+
+    /// Sets tags of a logged model.
+    public func setTags(_ tags: [TrackedTag], ofLoggedModel id: String) async throws -> LoggedModel {
+        try Self.check(params: [], tags: tags)
+        return try await change(id) { transaction in
+            for tag in tags { try Self.set(tag, "tag", ofModel: id, transaction) }
+        }
+    }
+
+    /// Removes a tag of a logged model.
+    /// - Throws: `notFound` if it has no such tag.
+    public func deleteTag(_ key: String, ofLoggedModel id: String) async throws {
+        _ = try await change(id) { transaction in
+            let changed = try transaction.execute(
+                "DELETE FROM tracking_logged_model_tag WHERE model_id = ? AND key = ?", [.text(id), .text(key)])
+            guard changed > 0 else { throw PlatformError(.notFound, "model/\(id)", "it has no tag '\(key)'") }
+        }
+    }
+
+    /// Adds parameters to a logged model.
+    public func logParams(_ params: [TrackedTag], ofLoggedModel id: String) async throws -> LoggedModel {
+        try Self.check(params: params, tags: [])
+        return try await change(id) { transaction in
+            for param in params { try Self.set(param, "param", ofModel: id, transaction) }
+        }
+    }
+
+    /// The models that a run logged, oldest first.
+    public func loggedModels(ofRun id: String) async throws -> [LoggedModel] {
+        try await metadata.read { transaction in
+            try Self.loggedModels(
+                transaction.query(
+                    """
+                    SELECT * FROM tracking_logged_model WHERE source_run_id = ? AND is_deleted = 0
+                    ORDER BY created_at, model_id
+                    """, [.text(id)]), transaction)
+        }
+    }
+
+    /// Logged models of some experiments that pass a filter; newest first unless `orders` says otherwise.
+    ///
+    /// - Parameter datasets: names and digests; given, only metrics measured on one of these count for the filter.
+    public func searchLoggedModels(
+        experiments: [String], filter: SearchFilter = .all, datasets: [(name: String, digest: String?)] = [],
+        orders: [(order: SearchOrder, datasetName: String?, datasetDigest: String?)] = [], offset: Int = 0,
+        countMax: Int = 100
+    ) async throws -> TrackedPage<LoggedModel> {
+        let numbers = experiments.compactMap { Int64($0).map(MetadataValue.integer) }
+        let all = try await metadata.read { transaction in
+            try Self.loggedModels(
+                transaction.query(
+                    "SELECT * FROM tracking_logged_model WHERE experiment_number", in: numbers,
+                    then: "AND is_deleted = 0"),
+                transaction)
+        }
+        var found: [LoggedModel] = []
+        for model in all {
+            let matches = try filter.matches { (clause) throws(PlatformError) in
+                try model.operand(for: clause) { metric in
+                    datasets.isEmpty
+                        || datasets.contains {
+                            $0.name == metric.datasetName && ($0.digest == nil || $0.digest == metric.datasetDigest)
+                        }
+                }
+            }
+            if matches { found.append(model) }
+        }
+        let newestFirst = [
+            SearchOrder(entity: nil, key: "creation_time", isAscending: false),
+            SearchOrder(entity: nil, key: "model_id", isAscending: false),
+        ]
+        let sorted = try sort(found, by: orders.map(\.order) + newestFirst) { (model, order) throws(PlatformError) in
+            let given = orders.first { $0.order == order }
+            return try model.operand(
+                for: SearchClause(entity: order.entity, key: order.key, comparison: .isNotNull, operand: .none)
+            ) { metric in
+                (given?.datasetName ?? nil).map { $0 == metric.datasetName } ?? true
+                    && (given?.datasetDigest ?? nil).map { $0 == metric.datasetDigest } ?? true
+            }
+        }
+        return TrackedPage(of: sorted, offset: offset, countMax: countMax)
+    }
+
+    // MARK: Inside a transaction
+
+    private func change(
+        _ id: String, _ body: @escaping @Sendable (any MetadataTransaction) throws -> Void
+    ) async throws -> LoggedModel {
+        let now = MetadataValue(clock.now())
+        return try await metadata.write { transaction in
+            _ = try Self.loggedModel(id, transaction)
+            try body(transaction)
+            try transaction.execute(
+                "UPDATE tracking_logged_model SET updated_at = ? WHERE model_id = ?", [now, .text(id)])
+            return try Self.loggedModel(id, transaction)
+        }
+    }
+
+    private static func set(
+        _ pair: TrackedTag, _ what: String, ofModel id: String, _ transaction: any MetadataTransaction
+    ) throws {
+        try transaction.execute(
+            """
+            INSERT INTO tracking_logged_model_\(what) (model_id, key, value) VALUES (?, ?, ?)
+            ON CONFLICT (model_id, key) DO UPDATE SET value = excluded.value
+            """, [.text(id), .text(pair.key), .text(pair.value)])
+    }
+
+    private static func check(params: [TrackedTag], tags: [TrackedTag]) throws(PlatformError) {
+        for param in params {
+            try TrackingLimits.check(key: param.key, of: "param")
+            try TrackingLimits.check(param.value, atMost: TrackingLimits.paramValue, what: "param '\(param.key)'")
+        }
+        for tag in tags { try check(runTag: tag) }
+    }
+
+    static func loggedModel(_ id: String, _ transaction: any MetadataTransaction) throws -> LoggedModel {
+        let rows = try transaction.query(
+            "SELECT * FROM tracking_logged_model WHERE model_id = ? AND is_deleted = 0", [.text(id)])
+        guard let model = try loggedModels(rows, transaction).first else {
+            throw PlatformError(
+                .notFound, "model/\(id.prefix(64))", "Logged model with ID '\(id.prefix(64))' not found.")
+        }
+        return model
+    }
+
+    private static func loggedModels(
+        _ rows: [MetadataRow], _ transaction: any MetadataTransaction
+    ) throws -> [LoggedModel] {
+        let ids = rows.map { $0["model_id"] }
+        func byModel(_ table: String) throws -> [String: [MetadataRow]] {
+            Dictionary(
+                grouping: try transaction.query(
+                    "SELECT * FROM tracking_logged_model_\(table) WHERE model_id", in: ids,
+                    then: "ORDER BY model_id, key")
+            ) { $0.text("model_id") }
+        }
+        let tags = try byModel("tag")
+        let params = try byModel("param")
+        let metrics = try byModel("metric")
+        return rows.map { row in
+            let id = row.text("model_id")
+            return LoggedModel(
+                id: id, experimentID: String(row.integer("experiment_number")), name: row.text("name"),
+                modelType: row["model_type"].textValue, sourceRunID: row["source_run_id"].textValue,
+                status: LoggedModelStatus(rawValue: row.text("status")) ?? .pending, createdAt: row.time("created_at"),
+                updatedAt: row.time("updated_at"), artifactURI: row.text("artifact_uri"),
+                tags: (tags[id] ?? []).map { $0.tag() }, params: (params[id] ?? []).map { $0.tag() },
+                metrics: (metrics[id] ?? []).map { LoggedModelMetric(metric: $0.metric(), runID: $0.text("run_id")) })
+        }
+    }
+}
+
+extension LoggedModel {
+    func operand(
+        for clause: SearchClause, counting isCounted: (Metric) -> Bool
+    ) throws(PlatformError) -> SearchOperand? {
+        switch (clause.entity, clause.key) {
+        case ("metrics", let key), ("metric", let key):
+            return metrics.last { $0.metric.key == key && isCounted($0.metric) }.map { .number($0.metric.value) }
+        case ("params", let key), ("param", let key): return params.first { $0.key == key }.map { .text($0.value) }
+        case ("tags", let key), ("tag", let key): return tags.first { $0.key == key }.map { .text($0.value) }
+        case (nil, let key), ("attributes", let key), ("attribute", let key):
+            switch key {
+            case "name": return .text(name)
+            case "model_id": return .text(id)
+            case "model_type": return modelType.map(SearchOperand.text)
+            case "status":
+                // Clients write READY as well as LOGGED_MODEL_READY.
+                let isShort =
+                    if case .text(let text) = clause.operand { !text.hasPrefix("LOGGED_MODEL_") } else { false }
+                return .text(isShort ? String(status.rawValue.dropFirst(13)) : status.rawValue)
+            case "source_run_id": return sourceRunID.map(SearchOperand.text)
+            case "experiment_id": return .text(experimentID)
+            case "creation_timestamp", "creation_time", "creation_timestamp_ms":
+                return .number(Double(createdAt.milliseconds))
+            case "last_updated_timestamp", "last_updated_time", "last_updated_timestamp_ms":
+                return .number(Double(updatedAt.milliseconds))
+            default: break
+            }
+        default: break
+        }
+        throw PlatformError(
+            .invalidInput, "filter",
+            "'\(clause.key)' is no key of a logged model; known are name, model_id, model_type, "
+                + "status, source_run_id, creation_timestamp, last_updated_timestamp, metrics.…, params.…, tags.…")
+    }
+}

@@ -1,0 +1,130 @@
+public import PlatformCore
+public import StoragePorts
+
+/// Experiments, runs, their measurements and their files.
+///
+/// Values live in the metadata store, one transaction per call; the bytes of artifacts live in the object store, named
+/// by their hash and stored once however often they are logged. What a call acknowledged survives a crash.
+public struct TrackingStore: Sendable {
+    let metadata: any MetadataStore
+    let content: ContentStore
+    let clock: any PlatformClock
+    let identifiers: IdentifierSource
+
+    /// Keeps values in `metadata` and bytes in `objects`.
+    ///
+    /// Call `prepare` before anything else.
+    public init(
+        metadata: any MetadataStore, objects: any ObjectStore, clock: any PlatformClock, identifiers: IdentifierSource
+    ) {
+        self.metadata = metadata
+        content = ContentStore(base: objects)
+        self.clock = clock
+        self.identifiers = identifiers
+    }
+
+    /// Brings the schema up to date and makes the experiment `Default`.
+    public func prepare() async throws {
+        try await metadata.migrate(Self.migrations)
+        let isThere = try await metadata.read { transaction in
+            try !transaction.query("SELECT number FROM tracking_experiment WHERE number = 0").isEmpty
+        }
+        if isThere { return }
+        let now = clock.now()
+        try await metadata.write { transaction in
+            _ = try transaction.execute(
+                """
+                INSERT INTO tracking_experiment (number, name, artifact_location, is_deleted, created_at, updated_at)
+                VALUES (0, 'Default', 'mlflow-artifacts:/0', 0, ?, ?) ON CONFLICT (number) DO NOTHING
+                """, [MetadataValue(now), MetadataValue(now)])
+        }
+    }
+
+    /// 32 hexadecimal digits that nobody else has; they rise with time.
+    func newIdentifier() -> String { identifiers.next().replacing("-", with: "") }
+}
+
+/// Longest accepted texts, those of MLflow's own server, in characters.
+public enum TrackingLimits {
+    /// Name of an experiment.
+    public static let experimentName = 500
+    /// Key of a metric, parameter or tag.
+    public static let key = 250
+    /// Value of a parameter.
+    public static let paramValue = 6000
+    /// Value of a run's tag.
+    public static let runTagValue = 8000
+    /// Value of an experiment's tag.
+    public static let experimentTagValue = 20_000
+    /// Name of a dataset.
+    public static let datasetName = 500
+    /// Digest of a dataset.
+    public static let datasetDigest = 36
+    /// Metrics in one batch.
+    public static let metricsPerBatch = 1000
+    /// Parameters in one batch.
+    public static let paramsPerBatch = 100
+    /// Tags in one batch.
+    public static let tagsPerBatch = 100
+    /// Metrics, parameters and tags in one batch.
+    public static let entitiesPerBatch = 1000
+
+    static func check(key: String, of what: String) throws(PlatformError) {
+        guard !key.isEmpty else { throw PlatformError(.invalidInput, what, "the name is empty") }
+        // The usual key in one pass: short, and neither a path nor a control character in it.
+        if key.utf8.count <= Self.key, key.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x2F && $0 != 0x7F }), key != ".." {
+            return
+        }
+        try check(key, atMost: Self.key, what: "name of a \(what)")
+        // A name becomes part of a path in the clients' file layout, hence the rules of the reference server.
+        guard !key.hasPrefix("/"), !key.split(separator: "/", omittingEmptySubsequences: false).contains("..") else {
+            throw PlatformError(.invalidInput, what, "the name '\(key.prefix(64))' looks like a path")
+        }
+        guard !key.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) else {
+            throw PlatformError(.invalidInput, what, "the name holds a control character")
+        }
+    }
+
+    static func check(_ text: String, atMost limit: Int, what: String) throws(PlatformError) {
+        guard text.utf8.count <= limit || text.unicodeScalars.count <= limit else {
+            throw PlatformError(
+                .invalidInput, what, "it is \(text.unicodeScalars.count) characters long, \(limit) are accepted")
+        }
+    }
+}
+
+extension MetadataTransaction {
+    /// Rows of a query that ends in `IN (…)`, asked in portions that any database takes.
+    func query(_ sql: String, in values: [MetadataValue], then rest: String = "") throws -> [MetadataRow] {
+        var rows: [MetadataRow] = []
+        var at = 0
+        while at < values.count {
+            let portion = Array(values[at..<min(at + 500, values.count)])
+            let marks = String(repeating: "?,", count: portion.count).dropLast()
+            rows += try query("\(sql) IN (\(marks)) \(rest)", portion)
+            at += portion.count
+        }
+        return rows
+    }
+
+    /// One more than the greatest number in a table.
+    func nextNumber(in table: String) throws -> Int64 {
+        try query("SELECT COALESCE(MAX(number), 0) + 1 AS next FROM \(table)").first?.integer("next") ?? 1
+    }
+}
+
+extension MetadataRow {
+    func time(_ column: String) -> EventTime { EventTime(milliseconds: integer(column)) }
+    func optionalTime(_ column: String) -> EventTime? {
+        self[column].integerValue.map(EventTime.init(milliseconds:))
+    }
+    func flag(_ column: String) -> Bool { integer(column) != 0 }
+    func metric() -> Metric {
+        Metric(
+            text("key"), flag("is_nan") ? .nan : self["value"].doubleValue ?? 0, measuredAt: time("measured_at"),
+            step: integer("step"), modelID: self["model_id"].textValue.flatMap { $0.isEmpty ? nil : $0 },
+            datasetName: self["dataset_name"].textValue.flatMap { $0.isEmpty ? nil : $0 },
+            datasetDigest: self["dataset_digest"].textValue.flatMap { $0.isEmpty ? nil : $0 })
+    }
+    func tag() -> TrackedTag { TrackedTag(text("key"), text("value")) }
+}

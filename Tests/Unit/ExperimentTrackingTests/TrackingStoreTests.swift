@@ -1,0 +1,185 @@
+import ExperimentTracking
+import Foundation
+import PlatformCore
+import Testing
+
+struct TrackingStoreTests {
+    let fixture: TrackingFixture
+    var store: TrackingStore { fixture.store }
+
+    init() async throws { fixture = try await TrackingFixture() }
+
+    private func at(_ milliseconds: Int64) -> EventTime { EventTime(milliseconds: milliseconds) }
+
+    private func code(_ body: () async throws -> Void) async -> PlatformError.Code? {
+        do { try await body() } catch { return (error as? PlatformError)?.code }
+        return nil
+    }
+
+    @Test func aJobPreparesARunAndReadsItBack() async throws {
+        let experiment = try await store.findOrCreateExperiment(named: "delays")
+        #expect(try await store.findOrCreateExperiment(named: "delays") == experiment)
+        let run = try await store.createRun(
+            experiment: experiment, name: "job 7",
+            tags: [TrackedTag("bottega.job", "7"), TrackedTag("bottega.seed", "1")])
+        #expect(run.info.status == .running)
+        #expect(run.tag("mlflow.runName") == "job 7")
+        try await store.logMetrics([Metric("auc", 0.75, measuredAt: at(5))], run: run.info.id)
+        try await store.finishRun(run.info.id)
+        let kept = try await store.run(run.info.id)
+        #expect(kept.info.status == .finished)
+        #expect(kept.info.endedAt == fixture.clock.now())
+        #expect(kept.metric("auc") == 0.75)
+        #expect(kept.tag("bottega.job") == "7")
+    }
+
+    @Test func aBatchIsAllOrNothing() async throws {
+        let id = try await store.createRun(experiment: "0").info.id
+        try await store.logBatch(run: id, params: [TrackedTag("p", "1")])
+        try await store.logBatch(run: id, params: [TrackedTag("p", "1")])
+        let refused = await code {
+            try await store.logBatch(
+                run: id, metrics: [Metric("m", 1, measuredAt: at(1))], params: [TrackedTag("p", "2")])
+        }
+        #expect(refused == .invalidInput)
+        let kept = try await store.run(id)
+        #expect(kept.metrics.isEmpty)
+        #expect(kept.params == [TrackedTag("p", "1")])
+    }
+
+    @Test(arguments: UInt64(0)..<8)
+    func theLatestMetricIsTheGreatestOfItsHistory(seed: UInt64) async throws {
+        var generator = SeededGenerator(state: seed)
+        let id = try await store.createRun(experiment: "0").info.id
+        var all: [Metric] = []
+        for _ in 0..<6 {
+            let batch = (0..<Int.random(in: 1...120, using: &generator)).map { _ in
+                Metric(
+                    "m", Double(Int.random(in: -3...3, using: &generator)),
+                    measuredAt: at(.random(in: 0...4, using: &generator)),
+                    step: .random(in: -2...4, using: &generator))
+            }
+            try await store.logMetrics(batch, run: id)
+            try await store.logMetrics(batch, run: id)  // sent again after a lost answer
+            all += batch
+        }
+        let latest = try #require(try await store.latestMetrics(id).first)
+        let expected = try #require(
+            all.max { ($0.step, $0.measuredAt, $0.value) < ($1.step, $1.measuredAt, $1.value) })
+        #expect(latest == expected)
+        let history = try await store.metricHistory(run: id, key: "m")
+        #expect(history.elements.count == Set(all).count)
+        #expect(Set(history.elements) == Set(all))
+    }
+
+    @Test func historyComesInPages() async throws {
+        let id = try await store.createRun(experiment: "0").info.id
+        try await store.logMetrics((0..<95).map { Metric("m", Double($0), measuredAt: at(Int64($0))) }, run: id)
+        var seen: [Double] = []
+        var offset: Int? = 0
+        while let from = offset {
+            let page = try await store.metricHistory(run: id, key: "m", offset: from, countMax: 20)
+            seen += page.elements.map(\.value)
+            offset = page.nextOffset
+        }
+        #expect(seen == (0..<95).map(Double.init))
+    }
+
+    @Test func numbersThatAreNoneAreKeptAsTheClientExpects() async throws {
+        let id = try await store.createRun(experiment: "0").info.id
+        try await store.logMetrics(
+            [Metric("nan", .nan, measuredAt: at(1)), Metric("big", .infinity, measuredAt: at(1))], run: id)
+        let kept = try await store.run(id)
+        #expect(kept.metric("nan")?.isNaN == true)
+        #expect(kept.metric("big") == Double.greatestFiniteMagnitude)
+        let found = try await store.searchRuns(experiments: ["0"], filter: SearchFilter("metrics.nan > -1"))
+        #expect(found.elements.isEmpty)
+    }
+
+    @Test func aDeletedRunTakesNothing() async throws {
+        let id = try await store.createRun(experiment: "0").info.id
+        try await store.setRun(id, deleted: true)
+        #expect(await code { try await store.setTag(TrackedTag("a", "b"), ofRun: id) } == .invalidInput)
+        #expect(await code { _ = try await store.run("nothing") } == .notFound)
+        #expect(try await store.searchRuns(experiments: ["0"]).elements.isEmpty)
+        #expect(try await store.searchRuns(experiments: ["0"], view: .deleted).elements.count == 1)
+    }
+
+    @Test func deletingAnExperimentTakesItsRunsAlong() async throws {
+        let id = try await store.createExperiment(name: "e")
+        let run = try await store.createRun(experiment: id).info.id
+        try await store.setExperiment(id, deleted: true)
+        #expect(try await store.runInfo(run).isDeleted)
+        #expect(await code { _ = try await store.createExperiment(name: "e") } == .conflict)
+        #expect(await code { _ = try await store.createRun(experiment: id) } == .invalidInput)
+        try await store.setExperiment(id, deleted: false)
+        #expect(try await !store.runInfo(run).isDeleted)
+    }
+
+    @Test func limitsAreKept() async throws {
+        let id = try await store.createRun(experiment: "0").info.id
+        let long = String(repeating: "x", count: 9000)
+        #expect(await code { try await store.setTag(TrackedTag("k", long), ofRun: id) } == .invalidInput)
+        #expect(await code { try await store.setTag(TrackedTag("", "v"), ofRun: id) } == .invalidInput)
+        #expect(await code { try await store.setTag(TrackedTag("../k", "v"), ofRun: id) } == .invalidInput)
+        let many = (0...1000).map { Metric("m", Double($0), measuredAt: at(Int64($0))) }
+        #expect(await code { try await store.logMetrics(many, run: id) } == .invalidInput)
+    }
+
+    // MARK: Artifacts
+
+    @Test func equalBytesAreStoredOnceAndReplacedByNewOnes() async throws {
+        try await store.putArtifact([1, 2, 3], at: "0/r/artifacts/a.bin")
+        let file = fixture.folder + "/upload"
+        _ = FileManager.default.createFile(atPath: file, contents: Data([1, 2, 3]))
+        try await store.putArtifact(fileAt: file, at: "0/r/artifacts/deep/b.bin")
+        #expect(fixture.objects.count == 1)
+        try await store.putArtifact([9], at: "0/r/artifacts/a.bin")
+        #expect(try await store.artifactBytes(at: "0/r/artifacts/a.bin") == [9])
+        #expect(try await store.artifactBytes(at: "0/r/artifacts/deep/b.bin") == [1, 2, 3])
+    }
+
+    @Test func foldersAreListedByTheirDirectMembers() async throws {
+        let run = try await store.createRun(experiment: "0")
+        let root = try #require(TrackingStore.artifactPath(ofURI: run.info.artifactURI))
+        for name in ["model/MLmodel", "model/data/m.ubj", "model/data/n.ubj", "model2/x", "a.txt"] {
+            try await store.putArtifact(Array(name.utf8), at: "\(root)/\(name)")
+        }
+        let top = try await store.artifacts(run: run.info.id)
+        #expect(top.map(\.path) == ["a.txt", "model", "model2"])
+        #expect(top.map(\.isFolder) == [false, true, true])
+        #expect(
+            try await store.artifacts(run: run.info.id, path: "model").map(\.path) == ["model/MLmodel", "model/data"])
+        #expect(try await store.artifacts(run: run.info.id, path: "nothing").isEmpty)
+        #expect(try await store.artifactBytes(run: run.info.id, path: "a.txt") == Array("a.txt".utf8))
+        try await store.deleteArtifacts(at: "\(root)/model")
+        #expect(try await store.artifacts(run: run.info.id).map(\.path) == ["a.txt", "model2"])
+    }
+
+    @Test(arguments: [
+        "", "/a", "a//b", "a/", "../a", "a/../b", "a/./b", "%2e%2e/a", "a/%252e%252e/b", "a\\b", "a\u{0}b", "file:/a",
+        "a%2f..%2fb",
+    ])
+    func pathsThatLeaveTheirFolderAreRefused(path: String) async {
+        #expect(await code { try await store.putArtifact([1], at: path) } == .invalidInput)
+    }
+
+    // MARK: Logged models
+
+    @Test func aLoggedModelGoesFromPendingToReady() async throws {
+        let run = try await store.createRun(experiment: "0")
+        let model = try await store.createLoggedModel(
+            experiment: "0", name: "model", sourceRunID: run.info.id, params: [TrackedTag("depth", "3")])
+        #expect(model.status == .pending)
+        try await store.logMetrics([Metric("auc", 0.5, measuredAt: at(1), modelID: model.id)], run: run.info.id)
+        try await store.logOutputs(run: run.info.id, models: [ModelOutput(modelID: model.id, step: 0)])
+        _ = try await store.finalizeLoggedModel(model.id, status: .ready)
+        let kept = try #require(try await store.loggedModels(ofRun: run.info.id).first)
+        #expect(kept.status == .ready)
+        #expect(kept.metrics.map(\.metric.value) == [0.5])
+        #expect(try await store.run(run.info.id).modelOutputs.map(\.modelID) == [model.id])
+        let root = try #require(TrackingStore.artifactPath(ofURI: kept.artifactURI))
+        try await store.putArtifact([7], at: "\(root)/model.ubj")
+        #expect(try await store.artifactBytes(loggedModel: model.id, path: "model.ubj") == [7])
+    }
+}
