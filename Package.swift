@@ -53,12 +53,11 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "FeatureStore", in: "Layers/2-Features",
         uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
+    module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
-        "ExperimentTracking", in: "Layers/3-Training",
+        "TrainingJobs", in: "Layers/3-Training",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
-    module(
-        "ModelRegistry", in: "Layers/4-Registry",
-        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", logging]),
+    module("ModelRegistry", in: "Layers/4-Registry", uses: ["PlatformCore", "Definitions", "StoragePorts"]),
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
@@ -71,32 +70,33 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing",
         ]),
     // Control: pipelines that cross layers, audit.
+    module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", logging, serviceLifecycle,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", logging, serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
     .systemLibrary(
         name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", system]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts"]),
     module(
-        "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CLMDB"], more: [.strictMemorySafety()]),
+        "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
+        more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts", subprocess, system, logging]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
     module(
-        "Dashboard", in: "Edge", uses: ["PlatformCore", "APIContract"]),
+        "MLflowAPI", in: "Edge", uses: ["PlatformCore", "APIContract", "StoragePorts", "ExperimentTracking", logging]),
     module(
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", "Workflows", "APIContract",
-            "Dashboard", hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
+            "TrainingJobs", "ModelRegistry", "ModelServing", "Workflows", "APIContract", hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),
     // The one executable and composition root: the only code that names an adapter.
@@ -104,8 +104,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "bottega",
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "ModelRegistry", "ModelServing", "ModelMonitoring", "Workflows", "Gateway",
-            "CommandLine", "SQLiteAdapter", "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
+            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, hummingbird, logging, serviceLifecycle, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
