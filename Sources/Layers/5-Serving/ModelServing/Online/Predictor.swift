@@ -101,20 +101,28 @@ public final class Predictor: Sendable {
         let primary = route.variants[0].version
         let begin = ContinuousClock.now
         var vector = InputVector()
-        let faults = primary.binding.assemble(instance, asOf: now, into: &vector)
-        guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
-        var (variant, choice) = route.choose(vector.keys)
-        if variant.version.binding !== primary.binding {  // another feature service: its own reading
-            let more = variant.version.binding.assemble(instance, asOf: now, into: &vector)
-            guard more.isEmpty else { return .failure(Faults(faults: more)) }
-        }
-        let assembled = ContinuousClock.now
+        var variant = route.variants[0]
+        var choice = PredictionRecord.Choice.primary
         var output: [Float] = []
         var reason = ""
         do {
-            output = try variant.version.loaded.predict(vector.inputs.map(Float.init), rowCount: 1)
+            let faults = try primary.binding.assemble(instance, asOf: now, into: &vector)
+            guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
+            (variant, choice) = route.choose(vector.keys)
+            if variant.version.binding !== primary.binding {  // another feature service: its own reading
+                let more = try variant.version.binding.assemble(instance, asOf: now, into: &vector)
+                guard more.isEmpty else { return .failure(Faults(faults: more)) }
+            }
         } catch {
-            reason = "the model failed: \(error.message)"
+            reason = "features cannot be read: \(error.message)"
+        }
+        let assembled = ContinuousClock.now
+        if reason.isEmpty {
+            do { output = try variant.version.loaded.predict(vector.inputs.map(Float.init), rowCount: 1) } catch {
+                reason = "the model failed: \(error.message)"
+            }
+        }
+        if !reason.isEmpty {
             choice = .fallback
             output = route.definition.fallback.map { [Float($0)] } ?? []
         }

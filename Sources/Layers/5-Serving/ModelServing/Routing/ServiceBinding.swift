@@ -13,9 +13,10 @@ public protocol VectorReader: Sendable {
     ///   - values: numbers; NaN where there is none.
     ///   - ages: milliseconds since the newest event behind the value; -1 where there is none.
     ///   - statuses: raw values of the feature store's status.
+    /// - Throws: when the store cannot be read; the prediction then falls back.
     func read(
         keys: [String?], asOf: EventTime, values: UnsafeMutableBufferPointer<Double>,
-        ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>)
+        ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>) throws(PlatformError)
 }
 
 /// One fault in one field of a request.
@@ -81,7 +82,10 @@ public final class ServiceBinding: Sendable {
     ///   - asOf: the moment of the question.
     ///   - vector: receives keys, inputs, ages and statuses.
     /// - Returns: faults, one for each bad field; the vector is of use only when there are none.
-    public func assemble(_ instance: JSONValue, asOf: EventTime, into vector: inout InputVector) -> [FieldFault] {
+    /// - Throws: when the feature store cannot be read.
+    public func assemble(_ instance: JSONValue, asOf: EventTime, into vector: inout InputVector) throws(PlatformError)
+        -> [FieldFault]
+    {
         guard case .object(let members) = instance else {
             return [FieldFault(field: "", message: "an object with 'entities' and 'features' is expected, not \(instance.kindName)")]
         }
@@ -100,8 +104,8 @@ public final class ServiceBinding: Sendable {
         if faults.isEmpty, !definition.features.isEmpty {
             let offset = requestFeatures.count
             let keys = vector.keys
-            vector.withBuffers(from: offset) { values, ages, statuses in
-                reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
+            try vector.withBuffers(from: offset) { (values, ages, statuses) throws(PlatformError) in
+                try reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
             }
         }
         readRequestFeatures(features, into: &vector, faults: &faults)
@@ -239,12 +243,12 @@ public struct InputVector: Sendable {
     mutating func withBuffers(
         from offset: Int,
         _ body: (UnsafeMutableBufferPointer<Double>, UnsafeMutableBufferPointer<Int64>, UnsafeMutableBufferPointer<UInt8>)
-            -> Void
-    ) {
-        inputs.withUnsafeMutableBufferPointer { values in
-            ages.withUnsafeMutableBufferPointer { ages in
-                statuses.withUnsafeMutableBufferPointer { statuses in
-                    body(
+            throws(PlatformError) -> Void
+    ) throws(PlatformError) {
+        try inputs.withUnsafeMutableBufferPointer { (values) throws(PlatformError) in
+            try ages.withUnsafeMutableBufferPointer { (ages) throws(PlatformError) in
+                try statuses.withUnsafeMutableBufferPointer { (statuses) throws(PlatformError) in
+                    try body(
                         UnsafeMutableBufferPointer(rebasing: values[offset...]),
                         UnsafeMutableBufferPointer(rebasing: ages[offset...]),
                         UnsafeMutableBufferPointer(rebasing: statuses[offset...]))

@@ -1,0 +1,200 @@
+public import Datasets
+public import Definitions
+public import ExperimentTracking
+public import FeatureStore
+import Foundation
+public import ModelRegistry
+public import PlatformCore
+public import StoragePorts
+public import TrainingJobs
+
+/// Builds training sets, runs training jobs and registers what they logged: the steps that people and retrainings share.
+public struct TrainingPipeline: Sendable {
+    private let definitions: @Sendable () -> DefinitionSet
+    private let tables: TableService
+    private let builder: TrainingSetBuilder
+    private let content: ContentStore
+    private let jobs: TrainingJobService
+    private let tracking: TrackingStore
+    private let desk: ModelDesk
+    private let clock: any PlatformClock
+
+    /// Makes a pipeline.
+    public init(
+        definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
+        content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk, clock: any PlatformClock
+    ) {
+        self.definitions = definitions
+        self.tables = tables
+        self.builder = builder
+        self.content = content
+        self.jobs = jobs
+        self.tracking = tracking
+        self.desk = desk
+        self.clock = clock
+    }
+
+    // MARK: Training sets
+
+    /// Builds a training set from what is in the log now.
+    /// - Parameters:
+    ///   - name: its definition.
+    ///   - from: first moment of a question.
+    ///   - to: first moment after the questions.
+    ///   - asOf: what was not known by then is not used; `nil` for the end of the span plus the label's horizon, at most now.
+    ///   - progress: how far it is.
+    public func buildDataset(
+        _ name: Name, from: EventTime, to: EventTime, asOf: EventTime?, progress: ProgressReporter
+    ) async throws -> DatasetBuild {
+        let set = definitions()
+        guard let definition = set.trainingSets[name] else {
+            let near = nearestName(to: name.text, among: set.trainingSets.keys.map(\.text))
+            throw PlatformError(
+                .notFound, "training_set/\(name)", "no such training set is defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+        }
+        let moment = asOf ?? min(to.advanced(by: definition.labelHorizon), clock.now())
+        progress.report("bringing tables up to date")
+        let tables = tables
+        return try await builder.build(
+            definition, in: set, from: from, to: to, asOf: moment,
+            scans: { source in
+                guard let known = set.sources[source] else {
+                    throw PlatformError(.notFound, "source/\(source)", "not defined")
+                }
+                try await tables.flush(known)
+                return try await tables.scan(known)
+            },
+            progress: { progress.report($0.message, done: Double($0.done), total: Double($0.total), unit: "steps") })
+    }
+
+    /// Reads a training set's manifest.
+    public func manifest(_ hash: ContentHash) async throws -> DatasetManifest {
+        do { return try await TrainingSetBuilder.manifest(hash, in: content) } catch let error as StoreError where error.code == .notFound {
+            throw PlatformError(.notFound, "dataset/\(hash.short)", "no such training set; 'bottega dataset build' makes one")
+        }
+    }
+
+    /// Where a training set's slices are.
+    public static func parts(_ hash: ContentHash, in content: ContentStore) async throws -> DatasetParts {
+        let manifest = try await TrainingSetBuilder.manifest(hash, in: content)
+        var paths: [String: String] = [:]
+        for slice in manifest.slices where slice.rows > 0 { paths[slice.name] = try await content.localPath(of: slice.part) }
+        return DatasetParts(paths: paths, label: manifest.label, serviceVersion: manifest.serviceVersion)
+    }
+
+    // MARK: Jobs
+
+    /// Starts a model's training command on a training set and waits for its end.
+    /// - Returns: the job; it succeeded.
+    /// - Throws: `PlatformError` (`refused`) with the cause of death of a job that did not.
+    public func train(
+        _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String, progress: ProgressReporter
+    ) async throws -> TrainingJob {
+        let job = try await start(model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
+        return try await finish(job, progress: progress)
+    }
+
+    /// Puts a job into the queue.
+    public func start(_ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String) async throws
+        -> TrainingJob
+    {
+        guard let definition = definitions().models[model] else {
+            throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
+        }
+        let manifest = try await manifest(dataset)
+        let parts = try await Self.parts(dataset, in: content)
+        let input = TrainingInput(dataset: dataset, manifest: manifest.json, paths: parts.paths)
+        return try await jobs.start(
+            TrainingRequest(model: definition, input: input, seed: seed, parameters: parameters, actor: actor))
+    }
+
+    /// Waits for a job and closes its run.
+    public func finish(_ job: TrainingJob, progress: ProgressReporter) async throws -> TrainingJob {
+        let ended = try await withThrowingTaskGroup(of: TrainingJob?.self) { group in
+            group.addTask { try await jobs.wait(for: job.id) }
+            group.addTask {
+                while !Task.isCancelled {
+                    let line = try? await jobs.progress(job.id, lineCountMax: 1).last
+                    progress.report(line.map { String($0.prefix(160)) } ?? "running")
+                    try? await Task.sleep(for: .milliseconds(300))
+                }
+                return nil
+            }
+            defer { group.cancelAll() }
+            while let result = try await group.next() { if let result { return result } }
+            throw CancellationError()
+        }
+        guard ended.state == .succeeded else {
+            try? await tracking.finishRun(ended.runID, status: .failed)
+            throw PlatformError(
+                .refused, "training_job/\(ended.id)",
+                "the job \(ended.state.rawValue): \(ended.outcome?.reason ?? "no outcome"); its output is in \(ended.logPath)")
+        }
+        let run = try await tracking.run(ended.runID)
+        if run.info.status == .running { try await tracking.finishRun(ended.runID) }
+        return ended
+    }
+
+    // MARK: Registration
+
+    /// Registers the model that a job logged.
+    public func register(_ model: Name, job id: String, actor: String, reason: String) async throws -> ModelVersion {
+        let job = try await jobs.job(id)
+        guard job.model == model else {
+            throw PlatformError(.invalidInput, "training_job/\(id)", "it trained '\(job.model)', not '\(model)'")
+        }
+        guard job.state == .succeeded else {
+            throw PlatformError(.refused, "training_job/\(id)", "it did not succeed (\(job.state.rawValue)); there is nothing to register")
+        }
+        let origin = VersionOrigin(
+            dataset: job.dataset, serviceVersion: try await manifest(job.dataset).serviceVersion, runID: job.runID, jobID: job.id,
+            commit: job.facts?.code.commit ?? "", branch: job.facts?.code.branch ?? "", isDirty: job.facts?.code.isDirty ?? false,
+            seed: job.seed, environment: job.facts?.environment, parameters: job.parameters)
+        return try await register(model, run: job.runID, origin: origin, actor: actor, reason: reason)
+    }
+
+    /// Registers the model that a run logged, trained on a stated training set.
+    public func register(_ model: Name, run: String, dataset: ContentHash, actor: String, reason: String) async throws -> ModelVersion {
+        let parameters = Dictionary(
+            try await tracking.params(run).map { ($0.key, $0.value) }, uniquingKeysWith: { $1 })
+        let origin = VersionOrigin(
+            dataset: dataset, serviceVersion: try await manifest(dataset).serviceVersion, runID: run, jobID: "", commit: "", branch: "",
+            isDirty: false, seed: 0, environment: nil, parameters: parameters)
+        return try await register(model, run: run, origin: origin, actor: actor, reason: reason)
+    }
+
+    private func register(_ model: Name, run: String, origin: VersionOrigin, actor: String, reason: String) async throws
+        -> ModelVersion
+    {
+        let found = try await modelFile(ofRun: run)
+        let bytes = try await tracking.artifactBytes(at: found.file.path)
+        let name = String(found.file.path.split(separator: "/").last ?? "model")
+        return try await desk.register(
+            model, bytes: bytes, fileName: name, origin: origin, hasSignature: found.hasSignature, actor: actor, reason: reason)
+    }
+
+    /// The one model file that a run logged, and whether the `MLmodel` beside it states a signature.
+    private func modelFile(ofRun run: String) async throws -> (file: StoredArtifact, hasSignature: Bool) {
+        let info = try await tracking.run(run).info
+        let roots = try await tracking.loggedModels(ofRun: run).map(\.artifactURI) + [info.artifactURI]
+        for uri in roots {
+            guard let root = TrackingStore.artifactPath(ofURI: uri) else { continue }
+            let files = try await tracking.allArtifacts(below: root)
+            let candidates = files.filter { file in
+                let name = file.path.split(separator: "/").last.map(String.init) ?? ""
+                return name.hasPrefix("model.") && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
+            }
+            guard let file = candidates.first else { continue }
+            let folder = file.path.split(separator: "/").dropLast().joined(separator: "/")
+            var hasSignature = false
+            for description in files where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
+                let text = String(decoding: try await tracking.artifactBytes(at: description.path, byteCountMax: 16 << 20), as: UTF8.self)
+                hasSignature = text.contains("\nsignature:")
+            }
+            return (file, hasSignature)
+        }
+        throw PlatformError(
+            .notFound, "run/\(run)",
+            "it logged no model file (model.ubj or model.json); log one with mlflow.xgboost.log_model(booster, name=\"model\")")
+    }
+}
