@@ -478,7 +478,9 @@ def test_registry_names_tags_stages_and_aliases(client):
     assert client.search_registered_models(f"name LIKE '{name}%'") == []
 
 
-@pytest.mark.parametrize("source", ["file:///etc", "/etc/passwd", "mlflow-artifacts:/0/../../etc", "mlflow-artifacts:/%2e%2e/x"])
+@pytest.mark.parametrize(
+    "source", ["file:///etc", "/etc/passwd", "mlflow-artifacts:/0/../../etc", "mlflow-artifacts:/%2e%2e/x"]
+)
 def test_a_version_cannot_point_into_the_servers_disk(client, source):
     name = f"bad-{uuid.uuid4().hex[:8]}"
     client.create_registered_model(name)

@@ -38,11 +38,14 @@ public final class SQLiteMetadataStore: MetadataStore {
         configuration.busyMode = .timeout(Double(busyMillisecondsMax) / 1000)
         configuration.foreignKeysEnabled = true
         configuration.prepareDatabase { database in
-            try database.execute(sql: "PRAGMA synchronous = FULL")
             try database.execute(sql: "PRAGMA case_sensitive_like = ON")
             try database.execute(sql: "PRAGMA cache_size = -4000")
         }
-        do { pool = try DatabasePool(path: path, configuration: configuration) } catch {
+        do {
+            pool = try DatabasePool(path: path, configuration: configuration)
+            // Here and not in `prepareDatabase`: opening a pool sets NORMAL after it, which does not wait for the disk.
+            try pool.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+        } catch {
             throw StoreError(sqlite: error, subject: path)
         }
         self.writesPerGroupMax = writesPerGroupMax

@@ -118,6 +118,11 @@ struct SQLiteMetadataStoreTests {
         #expect(try await !names().contains("row 5"))
     }
 
+    @Test func aCommitWaitsForTheDisk() async throws {
+        let setting = try await store.write { try $0.query("PRAGMA synchronous").first?[0] }
+        #expect(setting == .integer(2))  // FULL
+    }
+
     @Test func likeMindsCase() async throws {
         try await store.write { _ = try $0.execute("INSERT INTO thing (name) VALUES ('Alpha')") }
         let found = try await store.read {
