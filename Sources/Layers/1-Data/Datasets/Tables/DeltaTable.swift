@@ -75,19 +75,20 @@ struct DeltaTable: Sendable {
 
     /// Reads the commits that were written since.
     mutating func refresh() async throws {
-        while true {
+        while let bytes = try await commitBytes(snapshot.version + 1) {
             let next = snapshot.version + 1
-            let bytes: [UInt8]
-            do {
-                bytes = try await objects.get(key(of: next), byteCountMax: DeltaAction.commitByteCountMax)
-            } catch let error where error.code == .notFound {
-                return
-            }
-            do {
-                try take(DeltaAction.parse(bytes), version: next)
-            } catch {
+            do { try take(DeltaAction.parse(bytes), version: next) } catch {
                 throw StoreError(.corrupted, "table/\(folder)", "version \(next) of the table's log: \(error)")
             }
+        }
+    }
+
+    private func commitBytes(_ version: Int64) async throws -> [UInt8]? {
+        do {
+            return try await objects.get(key(of: version), byteCountMax: DeltaAction.commitByteCountMax)
+        } catch {
+            if error.code == .notFound { return nil }
+            throw error
         }
     }
 
@@ -102,10 +103,9 @@ struct DeltaTable: Sendable {
     /// Writes the next version; false if another writer took its number first (nothing is then written).
     mutating func commit(_ actions: [DeltaAction]) async throws -> Bool {
         let version = snapshot.version + 1
-        do {
-            try await objects.put(DeltaAction.encode(actions), at: key(of: version))
-        } catch let error where error.code == .conflict {
-            return false
+        do { try await objects.put(DeltaAction.encode(actions), at: key(of: version)) } catch {
+            if error.code == .conflict { return false }
+            throw error
         }
         try take(actions, version: version)
         return true

@@ -112,7 +112,7 @@ public final class TableService: Sendable {
 
     private func scan(_ layout: TableLayout, version: Int64?) async throws -> TableScan {
         let table = try await refreshed(layout.table)
-        guard let snapshot = version.map(table.snapshot(at:)) ?? table.snapshot else {
+        guard let snapshot = version == nil ? table.snapshot : table.snapshot(at: version ?? -1) else {
             throw StoreError(
                 .notFound, "table/\(layout.table)",
                 "has no version \(version ?? -1); the newest is \(table.snapshot.version)")
@@ -155,11 +155,9 @@ public final class TableService: Sendable {
             let next = try await write(from: first, to: end, of: layout.topic, into: spool, rewrite: nil)
             guard next > first else { break }
             let staged = try await objects.stagingPath(suffix: ".parquet")
-            do {
-                try await engine.execute(layout.copy(from: spool, to: staged))
-            } catch let error where error.code == .invalidInput {
+            if let refusal = try await copy(layout, from: spool, to: staged) {
                 // Rows of before a column changed its type: the same records, with the cells that no longer fit as null.
-                guard let rewrite = layout.rewrite else { throw error }
+                guard let rewrite = layout.rewrite else { throw refusal }
                 _ = try await write(from: first, to: next, of: layout.topic, into: spool, rewrite: rewrite)
                 try? FileManager.default.removeItem(atPath: staged)
                 try await engine.execute(layout.copy(from: spool, to: staged))
@@ -194,6 +192,17 @@ public final class TableService: Sendable {
             try await log.commit(consumer, topic: layout.topic, partition: 0, offset: position())
         }
         return FlushReport(rows: rows, version: table.snapshot.version, nextOffset: position())
+    }
+
+    /// Makes a Parquet file of the spooled records; gives the engine's refusal if they do not fit.
+    private func copy(_ layout: TableLayout, from spool: String, to target: String) async throws -> StoreError? {
+        do {
+            try await engine.execute(layout.copy(from: spool, to: target))
+            return nil
+        } catch {
+            if error.code == .invalidInput { return error }
+            throw error
+        }
     }
 
     private static func actions(
