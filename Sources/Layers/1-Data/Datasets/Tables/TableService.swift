@@ -1,0 +1,291 @@
+public import Definitions
+import Foundation
+public import PlatformCore
+public import StoragePorts
+import Synchronization
+
+/// What a flush did.
+public struct FlushReport: Sendable, Hashable {
+    /// Rows that it added to the table.
+    public let rows: Int
+    /// The table's version afterwards; -1 for a table without any commit.
+    public let version: Int64
+    /// The log offset up to which the table now reaches.
+    public let nextOffset: UInt64
+}
+
+/// Keeps a source's rows as a Delta Lake table of Parquet files: `tables/<source>/` in the object store.
+///
+/// A commit holds the files and, as a `txn` action, how far the log was read: after a crash the next flush goes on exactly
+/// there, so no row is lost and none stands twice. A file that was written but not committed belongs to nothing. Flushes of
+/// one table take turns; scans never wait for them. Deliberately not here: compaction, checkpoints, removal of files.
+public final class TableService: Sendable {
+    private let log: any EventLog
+    private let objects: any ObjectStore
+    private let engine: any OfflineEngine
+    private let spoolFolder: String
+    private let identifiers: IdentifierSource
+    private let clock: any PlatformClock
+    private let fileRowCountMax: Int
+    private let fileByteCountMax: Int
+    private struct State {
+        var tables: [Name: DeltaTable] = [:]
+        var turns: [Name: TurnLine] = [:]
+    }
+    private let state = Mutex(State())  // held for one look-up or copy
+
+    /// Makes the service.
+    ///
+    /// - Parameters:
+    ///   - log: where rows come from.
+    ///   - objects: where tables are.
+    ///   - engine: writes Parquet.
+    ///   - spoolFolder: folder for files of the moment; made if missing. Rows on their way take about their size in the log.
+    ///   - identifiers: names files.
+    ///   - clock: times of commits.
+    ///   - fileRowCountMax: rows after which a file is closed.
+    ///   - fileByteCountMax: bytes of log records after which a file is closed.
+    public init(
+        log: any EventLog, objects: any ObjectStore, engine: any OfflineEngine, spoolFolder: String,
+        identifiers: IdentifierSource, clock: any PlatformClock, fileRowCountMax: Int = 1_000_000,
+        fileByteCountMax: Int = 512 << 20
+    ) {
+        self.log = log
+        self.objects = objects
+        self.engine = engine
+        self.spoolFolder = spoolFolder
+        self.identifiers = identifiers
+        self.clock = clock
+        self.fileRowCountMax = max(1, fileRowCountMax)
+        self.fileByteCountMax = max(1, fileByteCountMax)
+    }
+
+    // MARK: Surface
+
+    /// Moves everything that the source's log holds into its table.
+    @concurrent
+    @discardableResult
+    public func flush(_ source: SourceDefinition) async throws -> FlushReport { try await flush(.rows(of: source)) }
+
+    /// Moves the source's refused rows into table `quarantine_<source>`.
+    @concurrent
+    @discardableResult
+    public func flushQuarantine(of source: Name) async throws -> FlushReport {
+        try await flush(.quarantine(of: source))
+    }
+
+    /// The source's table as the offline engine reads it.
+    ///
+    /// - Parameters:
+    ///   - source: its columns are those of the scan; one that the table did not have yet reads as null.
+    ///   - version: `nil` for the newest.
+    /// - Throws: `notFound` for a version that does not exist, `corrupted`.
+    public func scan(_ source: SourceDefinition, version: Int64? = nil) async throws -> TableScan {
+        try await scan(.rows(of: source), version: version)
+    }
+
+    /// The table of the source's refused rows: `reason`, `row` (JSON), `origin`, `batch`, `position`.
+    public func scanQuarantine(of source: Name, version: Int64? = nil) async throws -> TableScan {
+        try await scan(.quarantine(of: source), version: version)
+    }
+
+    /// The versions of a table, oldest first; empty for a table without any commit.
+    public func history(of table: Name) async throws -> [TableVersion] { try await refreshed(table).history }
+
+    // MARK: Reading
+
+    private func folder(of table: Name) -> String { "tables/\(table.text)" }
+
+    private func refreshed(_ name: Name) async throws -> DeltaTable {
+        var table = state.withLock { $0.tables[name] } ?? DeltaTable(folder: folder(of: name), objects: objects)
+        try await table.refresh()
+        remember(table, as: name)
+        return table
+    }
+
+    private func remember(_ table: DeltaTable, as name: Name) {
+        state.withLock { state in
+            guard state.tables[name]?.snapshot.version ?? -1 <= table.snapshot.version else { return }
+            state.tables[name] = table
+        }
+    }
+
+    private func scan(_ layout: TableLayout, version: Int64?) async throws -> TableScan {
+        let table = try await refreshed(layout.table)
+        guard let snapshot = version == nil ? table.snapshot : table.snapshot(at: version ?? -1) else {
+            throw StoreError(
+                .notFound, "table/\(layout.table)",
+                "has no version \(version ?? -1); the newest is \(table.snapshot.version)")
+        }
+        var paths: [String] = []
+        for entry in snapshot.entries { paths.append(try await objects.localPath(of: "\(table.folder)/\(entry.file.path)")) }
+        return TableScan(
+            table: layout.table, version: snapshot.version, sql: layout.scan(snapshot.entries, paths: paths),
+            rowCount: snapshot.rowCount)
+    }
+
+    // MARK: Flushing
+
+    private func flush(_ layout: TableLayout) async throws -> FlushReport {
+        let turns = state.withLock { state in
+            if let known = state.turns[layout.table] { return known }
+            let fresh = TurnLine()
+            state.turns[layout.table] = fresh
+            return fresh
+        }
+        await turns.take()
+        defer { turns.pass() }
+        return try await flushInTurn(layout)
+    }
+
+    private func flushInTurn(_ layout: TableLayout) async throws -> FlushReport {
+        var table = try await refreshed(layout.table)
+        let application = "log.\(layout.topic.text)"
+        func position() -> UInt64 { UInt64(clamping: table.snapshot.transactions[application] ?? 0) }
+        guard try await log.topics().contains(layout.topic) else {
+            return FlushReport(rows: 0, version: table.snapshot.version, nextOffset: position())
+        }
+        let end = try await log.endOffset(layout.topic, partition: 0)
+        try FileManager.default.createDirectory(atPath: spoolFolder, withIntermediateDirectories: true)
+        var rows = 0
+        while position() < end {
+            let first = position()
+            let spool = "\(spoolFolder)/flush-\(identifiers.next()).ndjson"
+            defer { try? FileManager.default.removeItem(atPath: spool) }
+            let next = try await write(from: first, to: end, of: layout.topic, into: spool, rewrite: nil)
+            guard next > first else { break }
+            let staged = try await objects.stagingPath(suffix: ".parquet")
+            if let refusal = try await copy(layout, from: spool, to: staged) {
+                // Rows of before a column changed its type: the same records, with the cells that no longer fit as null.
+                guard let rewrite = layout.rewrite else { throw refusal }
+                _ = try await write(from: first, to: next, of: layout.topic, into: spool, rewrite: rewrite)
+                try? FileManager.default.removeItem(atPath: staged)
+                try await engine.execute(layout.copy(from: spool, to: staged))
+            }
+            let name = "part-\(String(first))-\(identifiers.next()).parquet"
+            let key = "\(table.folder)/\(name)"
+            try await objects.adopt(stagedFileAt: staged, at: key)
+            guard let info = try await objects.info(key) else {
+                throw StoreError(.unavailable, "table/\(layout.table)", "the file that was just stored is not there")
+            }
+            let added = Int64(clamping: next - first)
+            let now = clock.now()
+            let file = DeltaFile(
+                path: name, byteCount: Int64(info.byteCount), rowCount: added, modificationTime: now)
+            var committed = false
+            for _ in 0..<20 where !committed && position() == first {
+                committed = try await table.commit(
+                    Self.actions(for: file, layout, table.snapshot, application, next: next, time: now, identifiers))
+                if !committed { try await table.refresh() }
+            }
+            if committed {
+                rows += Int(clamping: added)
+            } else {
+                try await objects.delete(key)
+                guard position() != first else {
+                    throw StoreError(.conflict, "table/\(layout.table)", "other writers took every version number tried")
+                }
+            }
+            remember(table, as: layout.table)
+        }
+        if let consumer = Name("table.\(layout.table.text)") {  // for people who ask how far behind tables are
+            try await log.commit(consumer, topic: layout.topic, partition: 0, offset: position())
+        }
+        return FlushReport(rows: rows, version: table.snapshot.version, nextOffset: position())
+    }
+
+    /// Makes a Parquet file of the spooled records; gives the engine's refusal if they do not fit.
+    private func copy(_ layout: TableLayout, from spool: String, to target: String) async throws -> StoreError? {
+        do {
+            try await engine.execute(layout.copy(from: spool, to: target))
+            return nil
+        } catch {
+            if error.code == .invalidInput { return error }
+            throw error
+        }
+    }
+
+    private static func actions(
+        for file: DeltaFile, _ layout: TableLayout, _ snapshot: DeltaSnapshot, _ application: String, next: UInt64,
+        time: EventTime, _ identifiers: IdentifierSource
+    ) -> [DeltaAction] {
+        var actions: [DeltaAction] = [.commitInfo(time: time, operation: "WRITE", rows: file.rowCount)]
+        if snapshot.version < 0 { actions.append(.protocolVersions(reader: 1, writer: 2)) }
+        // Columns that the source no longer has stay in the table: its older files have them.
+        let wanted = layout.deltaColumns
+        let names = Set(wanted.map(\.name))
+        let columns = wanted + snapshot.columns.filter { !names.contains($0.name) }
+        if snapshot.version < 0 || Set(columns) != Set(snapshot.columns) {
+            let id = snapshot.tableID.isEmpty ? identifiers.next() : snapshot.tableID
+            actions.append(.metadata(id: id, columns: columns))
+        }
+        actions.append(.transaction(application: application, version: Int64(clamping: next)))
+        actions.append(.add(file))
+        return actions
+    }
+
+    /// Writes records as JSON lines `{"s":offset,"d":record}`; gives the offset behind the last one.
+    private func write(
+        from first: UInt64, to end: UInt64, of topic: Name, into path: String, rewrite: (@Sendable ([UInt8]) -> [UInt8]?)?
+    ) async throws -> UInt64 {
+        guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path)
+        else { throw StoreError(.full, "spool", "cannot write to '\(spoolFolder)'") }
+        defer { try? file.close() }
+        var offset = first
+        var byteCount = 0
+        var buffer: [UInt8] = []
+        while offset < end, Int(clamping: offset - first) < fileRowCountMax, byteCount < fileByteCountMax {
+            let room = min(20_000, fileRowCountMax - Int(clamping: offset - first), Int(clamping: end - offset))
+            let records = try await log.read(
+                topic, partition: 0, from: offset, recordCountMax: room, byteCountMax: 16 << 20)
+            guard let last = records.last else { break }
+            buffer.removeAll(keepingCapacity: true)
+            for stored in records {
+                let value = rewrite.flatMap { $0(stored.record.value) } ?? stored.record.value
+                buffer.append(contentsOf: "{\"s\":\(stored.offset),\"d\":".utf8)
+                buffer.append(contentsOf: value)
+                buffer.append(contentsOf: [0x7D, 10])
+            }
+            byteCount += buffer.count
+            do { try file.write(contentsOf: buffer) } catch {
+                throw StoreError(.full, "spool", "cannot write to '\(spoolFolder)'", cause: error)
+            }
+            offset = last.offset + 1
+        }
+        return offset
+    }
+}
+
+/// Whose turn it is: one at a time, in order of arrival.
+private final class TurnLine: Sendable {
+    private struct State {
+        var isTaken = false
+        var waiting: [CheckedContinuation<Void, Never>] = []
+    }
+    private let state = Mutex(State())
+
+    func take() async {
+        await withCheckedContinuation { continuation in
+            let isFree = state.withLock { state in
+                if state.isTaken {
+                    state.waiting.append(continuation)
+                    return false
+                }
+                state.isTaken = true
+                return true
+            }
+            if isFree { continuation.resume() }
+        }
+    }
+
+    func pass() {
+        let next = state.withLock { state in
+            if state.waiting.isEmpty {
+                state.isTaken = false
+                return nil as CheckedContinuation<Void, Never>?
+            }
+            return state.waiting.removeFirst()
+        }
+        next?.resume()
+    }
+}
