@@ -1,0 +1,121 @@
+import ContentHashing
+public import Datasets
+public import Definitions
+import Foundation
+public import PlatformCore
+public import StoragePorts
+
+/// Builds point-in-time training sets: every question with what could be known at its moment, and its label.
+public struct TrainingSetBuilder: Sendable {
+    private let engine: any OfflineEngine
+    private let content: ContentStore
+    private let limits: QueryLimits
+
+    /// Builds with `engine` and stores parts and manifests in `content`.
+    public init(engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits()) {
+        self.engine = engine
+        self.content = content
+        self.limits = limits
+    }
+
+    /// Builds one training set; the same tables, definitions and moments give the same hash.
+    ///
+    /// - Parameters:
+    ///   - from: first moment of a question.
+    ///   - to: first moment after the questions.
+    ///   - asOf: rows that were not known before it are not used: neither questions, nor events, nor labels.
+    ///   - scans: the table of a source, as `Datasets` gives it.
+    ///   - progress: called before each step.
+    /// - Throws: `invalidInput` if the span is empty or holds no question with a label; what the engine and store throw.
+    @concurrent
+    public func build(
+        _ definition: TrainingSetDefinition, in definitions: DefinitionSet, from: EventTime, to: EventTime, asOf: EventTime,
+        scans: (Name) async throws -> TableScan, progress: @Sendable (DatasetProgress) -> Void = { _ in }
+    ) async throws -> DatasetBuild {
+        let subject = "training_set/\(definition.name)"
+        guard from < to else { throw PlatformError(.invalidInput, subject, "'from' (\(from)) must be before 'to' (\(to))") }
+        guard let service = definitions.featureServices[definition.service] else {
+            throw PlatformError(.notFound, "feature_service/\(definition.service)", "not defined")
+        }
+        let start = ContinuousClock.now
+        progress(DatasetProgress(done: 0, total: 3, message: "finding tables"))
+        var found: [Name: TableScan] = [:]
+        for source in TrainingSetSQL.sources(definition, service, definitions).sorted() {
+            found[source] = try await scans(source)
+        }
+        let sql = TrainingSetSQL(
+            definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to, asOf: asOf)
+        let count = service.features.count
+        let questions = found[definition.spine]?.rowCount ?? 0
+        progress(DatasetProgress(done: 1, total: 3, message: "computing \(count) features over \(questions) rows"))
+
+        var staged: [String: String] = [:]
+        for slice in TrainingSetSQL.sliceNames { staged[slice] = try await content.base.stagingPath(suffix: ".parquet") }
+        defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
+        var setup = sql.statements + ["SET threads = 1"]
+        for slice in TrainingSetSQL.sliceNames {
+            if let path = staged[slice] { setup.append(sql.write(slice: slice, to: path)) }
+        }
+        let rows = try await engine.rows(sql.summary, setup: setup.joined(separator: ";\n"), limits: limits)
+        let asked = rows.first { $0["slice"]?.stringValue == "" }?["n"]?.integerValue ?? 0
+        let labelled = rows.reduce(Int64(0)) { $0 + ($1["slice"]?.stringValue == "" ? 0 : $1["n"]?.integerValue ?? 0) }
+        guard labelled > 0 else {
+            throw PlatformError(
+                .invalidInput, subject,
+                asked == 0
+                    ? "'\(definition.spine)' has no rows from \(from) up to \(to) that were known at \(asOf)"
+                    : "none of \(asked) questions has a label from '\(definition.labelSource)' that was known at \(asOf)")
+        }
+
+        progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))
+        var slices: [DatasetManifest.Slice] = []
+        for slice in TrainingSetSQL.sliceNames {
+            guard let path = staged[slice] else { continue }
+            let (part, byteCount) = try Self.hash(fileAt: path)
+            do { try await content.base.adopt(stagedFileAt: path, at: ContentStore.key(of: part)) } catch {
+                if error.code != .conflict { throw error }
+            }
+            let row = rows.first { $0["slice"]?.stringValue == slice }
+            let size = Int(row?["n"]?.integerValue ?? 0)
+            slices.append(
+                DatasetManifest.Slice(
+                    name: slice, rows: size,
+                    positiveShare: row.flatMap { $0["positive"]?.doubleValue }.map { $0 / Double(size) },
+                    firstEventTime: row?["first"]?.integerValue.map(EventTime.init(milliseconds:)),
+                    lastEventTime: row?["last"]?.integerValue.map(EventTime.init(milliseconds:)), part: part,
+                    byteCount: byteCount))
+        }
+        let views = Set(service.features.map(\.view)).compactMap { definitions.featureViews[$0] }
+        let manifest = DatasetManifest(
+            trainingSet: definition.name, service: service.name, serviceVersion: service.version,
+            viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
+            tableVersions: Dictionary(uniqueKeysWithValues: found.map { ($0.key.text, $0.value.version) }), from: from,
+            to: to, asOf: asOf, label: definition.label, columns: sql.columns, slices: slices, questions: Int(asked),
+            questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version())
+        let hash = try await content.put(manifest.canonicalBytes)
+        let elapsed = ContinuousClock.now - start
+        progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
+        return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1))
+    }
+
+    /// Reads a manifest back.
+    /// - Throws: `notFound` if there is no such dataset, `corrupted`.
+    public static func manifest(_ hash: ContentHash, in content: ContentStore) async throws -> DatasetManifest {
+        let bytes = try await content.get(hash, byteCountMax: 16 << 20)
+        do { return try JSONValue.parse(bytes).decoded(as: DatasetManifest.self) } catch {
+            throw PlatformError(.notFound, "dataset/\(hash.short)", "the stored bytes are not a dataset's manifest")
+        }
+    }
+
+    private static func hash(fileAt path: String) throws -> (ContentHash, Int) {
+        let file = try FileHandle(forReadingFrom: URL(filePath: path))
+        defer { try? file.close() }
+        var hasher = ContentHasher()
+        var byteCount = 0
+        while let chunk = try file.read(upToCount: 1 << 20), !chunk.isEmpty {
+            hasher.update([UInt8](chunk))
+            byteCount += chunk.count
+        }
+        return (hasher.finalize(), byteCount)
+    }
+}
