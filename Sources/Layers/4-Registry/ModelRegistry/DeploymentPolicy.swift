@@ -1,0 +1,111 @@
+public import PlatformCore
+
+/// A version and its share of a deployment's traffic.
+public struct TrafficShare: Sendable, Hashable, Codable {
+    /// The version.
+    public let version: Int
+    /// Share of requests it answers, above 0, at most 1.
+    public let share: Double
+
+    /// Makes a share.
+    public init(version: Int, share: Double) {
+        self.version = version
+        self.share = share
+    }
+}
+
+/// Which versions answer a deployment's requests.
+public struct DeploymentPolicy: Sendable, Hashable, Codable {
+    /// Versions that answer; their shares add up to 1.
+    public let variants: [TrafficShare]
+    /// Versions that see every request and whose answers nobody sees.
+    public let shadows: [Int]
+    /// The version to keep warm for a rollback.
+    public let previous: Int?
+
+    /// Makes a policy; `publish` checks it.
+    public init(variants: [TrafficShare], shadows: [Int] = [], previous: Int? = nil) {
+        self.variants = variants
+        self.shadows = shadows
+        self.previous = previous
+    }
+
+    /// Every version that must be loaded.
+    public var versions: [Int] { Set(variants.map(\.version) + shadows + (previous.map { [$0] } ?? [])).sorted() }
+
+    /// The version with the largest share; the lower number if two are equal. `nil` without variants.
+    public var mainVersion: Int? {
+        variants.max { ($0.share, $1.version) < ($1.share, $0.version) }?.version
+    }
+
+    /// What is wrong with the policy by itself; `nil` if nothing is.
+    public var fault: String? {
+        if variants.isEmpty { return "a policy needs at least one variant" }
+        if Set(variants.map(\.version)).count != variants.count { return "a version appears twice among the variants" }
+        if variants.contains(where: { !($0.share > 0 && $0.share <= 1) }) {
+            return "a share must be above 0 and at most 1"
+        }
+        let total = variants.reduce(0) { $0 + $1.share }
+        if abs(total - 1) > 1e-9 { return "the shares add up to \(total), not to 1" }
+        if Set(shadows).count != shadows.count { return "a version appears twice among the shadows" }
+        if let both = shadows.first(where: { shadow in variants.contains { $0.version == shadow } }) {
+            return "version \(both) is a variant and a shadow"
+        }
+        return nil
+    }
+}
+
+/// One published policy of a deployment.
+public struct PolicyRevision: Sendable, Hashable {
+    /// The deployment.
+    public let deployment: Name
+    /// The model it serves.
+    public let model: Name
+    /// From 1, without gaps.
+    public let revision: Int
+    /// When it was published; never before its predecessor.
+    public let time: EventTime
+    /// Who published it.
+    public let actor: String
+    /// Why.
+    public let reason: String
+    /// What it says.
+    public let policy: DeploymentPolicy
+    /// The revision that a rollback went back to; `nil` for other revisions.
+    public let restores: Int?
+}
+
+extension PolicyRevision {
+    /// Finds where a rollback of `history` (all revisions, oldest first) goes, or says why there is no such place.
+    ///
+    /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies that
+    /// were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth again.
+    static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError> {
+        var path: [PolicyRevision] = []
+        for revision in history {
+            if let restored = revision.restores {
+                while let last = path.last, last.revision > restored { path.removeLast() }
+            } else {
+                path.append(revision)
+            }
+        }
+        guard let current = path.last else {
+            return .failure(PlatformError(.notFound, "deployment", "nothing was ever deployed"))
+        }
+        func isIn(_ version: Int, _ revision: PolicyRevision) -> Bool {
+            revision.policy.variants.contains { $0.version == version }
+        }
+        let ages = current.policy.variants.map { variant in
+            (version: variant.version, age: path.reversed().prefix { isIn(variant.version, $0) }.count)
+        }
+        guard let newest = ages.min(by: { ($0.age, -$0.version) < ($1.age, -$1.version) })?.version,
+            let goal = path.last(where: { !isIn(newest, $0) })
+        else {
+            return .failure(
+                PlatformError(
+                    .refused, "deployment/\(current.deployment)",
+                    "no earlier policy is left to go back to; publish one, or deploy another version"))
+        }
+        return .success((goal, newest))
+    }
+}

@@ -1,0 +1,214 @@
+public import Definitions
+public import PlatformCore
+import StoragePorts
+
+extension ModelVersionRegistry {
+    /// Publishes a deployment's next policy.
+    ///
+    /// - Parameter expectedRevision: the revision that the caller saw; 0 for none yet, `nil` to take any.
+    /// - Throws: `conflict` if another revision came in between, `invalidInput` for a policy that makes no sense,
+    ///   `notFound` for an unknown version, `refused` for a version that may not be served: an archived one anywhere, one
+    ///   in `development` or `staging` as a variant.
+    @discardableResult
+    public func publish(
+        _ deployment: Name, of model: Name, _ policy: DeploymentPolicy, actor: String, reason: String,
+        expectedRevision: Int? = nil
+    ) async throws -> PolicyRevision {
+        let subject = "deployment/\(deployment)"
+        if let fault = policy.fault { throw PlatformError(.invalidInput, subject, fault) }
+        let now = clock.now()
+        let revision = try await store.write { transaction in
+            let stages = try StageTransition.stages(model, at: nil, in: transaction)
+            for version in policy.versions {
+                guard let stage = stages[version] else { throw Self.unknown(model, version) }
+                let isVariant = policy.variants.contains { $0.version == version }
+                if isVariant, stage != .canary, stage != .production {
+                    throw PlatformError(
+                        .refused, subject,
+                        "version \(version) is in \(stage.rawValue); only canary and production answer requests")
+                }
+                if stage == .archived, policy.shadows.contains(version) {
+                    throw PlatformError(.refused, subject, "version \(version) is archived and sees no traffic")
+                }
+            }
+            return try Self.append(
+                deployment, of: model, policy, at: now, actor: actor, reason: reason, expected: expectedRevision,
+                restores: nil, in: transaction)
+        }
+        await announce(revision)
+        return revision
+    }
+
+    /// Goes back to the policy before the version that came in last, and takes that version's stage away with it.
+    ///
+    /// If the policy's main version was archived meanwhile it is in production again and the one there is archived; other
+    /// archived variants are canaries again. Everything happens in one transaction.
+    /// - Throws: `notFound` if nothing was deployed, `refused` if there is nothing to go back to, `conflict`.
+    @discardableResult
+    public func rollback(_ deployment: Name, actor: String, reason: String, expectedRevision: Int? = nil) async throws
+        -> PolicyRevision
+    {
+        let now = clock.now()
+        let (revision, steps) = try await store.write { transaction -> (PolicyRevision, [StageTransition]) in
+            let history = try Self.revisions(of: deployment, in: transaction)
+            guard let current = history.last else {
+                throw PlatformError(.notFound, "deployment/\(deployment)", "nothing was ever deployed")
+            }
+            let (goal, leaving) = try PolicyRevision.rollbackGoal(history).get()
+            var stages = try StageTransition.stages(current.model, at: nil, in: transaction)
+            var steps: [StageTransition] = []
+            func move(_ version: Int, to stage: ModelStage) throws {
+                guard let from = stages[version], from != stage else { return }
+                steps.append(
+                    try StageTransition.append(
+                        current.model, version, from: from, to: stage, at: now, actor: actor,
+                        reason: "rollback of \(deployment) to revision \(goal.revision): \(reason)", evidence: nil,
+                        in: transaction))
+                stages[version] = stage
+            }
+            for variant in goal.policy.variants where stages[variant.version] == .archived {
+                let isMain = variant.version == goal.policy.mainVersion
+                if isMain, let champion = stages.first(where: { $0.value == .production })?.key {
+                    try move(champion, to: .archived)
+                }
+                try move(variant.version, to: isMain ? .production : .canary)
+            }
+            let policy = DeploymentPolicy(
+                variants: goal.policy.variants,
+                shadows: goal.policy.shadows.filter { $0 != leaving && stages[$0] != .archived }, previous: leaving)
+            let revision = try Self.append(
+                deployment, of: current.model, policy, at: now, actor: actor, reason: reason, expected: expectedRevision,
+                restores: goal.revision, in: transaction)
+            return (revision, steps)
+        }
+        await announce(steps)
+        await announce(revision)
+        return revision
+    }
+
+    /// The policy in force; `nil` if nothing was ever deployed.
+    public func current(_ deployment: Name) async throws -> PolicyRevision? {
+        try await store.read {
+            try $0.query(
+                "SELECT * FROM deployment_policies WHERE deployment = ? ORDER BY revision DESC LIMIT 1",
+                [.text(deployment.text)]
+            ).first.map { try PolicyRevision(row: $0) }
+        }
+    }
+
+    /// Every policy of a deployment, oldest first.
+    public func history(_ deployment: Name) async throws -> [PolicyRevision] {
+        try await store.read { try Self.revisions(of: deployment, in: $0) }
+    }
+
+    /// Names of everything that was ever deployed, sorted.
+    public func deployments() async throws -> [Name] {
+        try await store.read {
+            try $0.query("SELECT DISTINCT deployment FROM deployment_policies ORDER BY deployment")
+                .compactMap { Name($0.text("deployment")) }
+        }
+    }
+
+    /// What was live at a moment.
+    public struct LiveState: Sendable, Hashable {
+        /// Stage of each version that was registered.
+        public let stages: [Int: ModelStage]
+        /// The version in production.
+        public let champion: Int?
+        /// The policy in force for each deployment of the model.
+        public let policies: [Name: PolicyRevision]
+    }
+
+    /// What was live of a model at a moment, changes of that very millisecond included.
+    public func live(_ model: Name, at moment: EventTime) async throws -> LiveState {
+        try await store.read { transaction in
+            let stages = try StageTransition.stages(model, at: moment, in: transaction)
+            let rows = try transaction.query(
+                "SELECT * FROM deployment_policies WHERE model = ? AND time <= ? ORDER BY deployment, revision",
+                [.text(model.text), MetadataValue(moment)])
+            var policies: [Name: PolicyRevision] = [:]
+            for row in rows {
+                let revision = try PolicyRevision(row: row)
+                policies[revision.deployment] = revision
+            }
+            return LiveState(
+                stages: stages, champion: stages.first { $0.value == .production }?.key, policies: policies)
+        }
+    }
+
+    private func announce(_ revision: PolicyRevision) async {
+        let shares = revision.policy.variants.map { (String($0.version), JSONValue.number($0.share)) }
+        await publish(
+            PlatformEvent(
+                kind: "deployment.policy.published", subject: "deployment/\(revision.deployment)", time: revision.time,
+                actor: revision.actor,
+                details: [
+                    "model": .string(revision.model.text), "revision": .integer(Int64(revision.revision)),
+                    "reason": .string(revision.reason),
+                    "restores": revision.restores.map { .integer(Int64($0)) } ?? .null,
+                    "shares": .object(Dictionary(shares, uniquingKeysWith: { $1 })),
+                    "shadows": .array(revision.policy.shadows.map { .integer(Int64($0)) }),
+                ]))
+    }
+
+    private static func revisions(of deployment: Name, in transaction: any MetadataTransaction) throws
+        -> [PolicyRevision]
+    {
+        try transaction.query(
+            "SELECT * FROM deployment_policies WHERE deployment = ? ORDER BY revision", [.text(deployment.text)]
+        ).map { try PolicyRevision(row: $0) }
+    }
+
+    private static func append(
+        _ deployment: Name, of model: Name, _ policy: DeploymentPolicy, at now: EventTime, actor: String, reason: String,
+        expected: Int?, restores: Int?, in transaction: any MetadataTransaction
+    ) throws -> PolicyRevision {
+        let subject = "deployment/\(deployment)"
+        guard !reason.allSatisfy(\.isWhitespace) else {
+            throw PlatformError(.invalidInput, subject, "a change of traffic needs a reason")
+        }
+        let last = try transaction.query(
+            "SELECT revision, time, model FROM deployment_policies WHERE deployment = ? ORDER BY revision DESC LIMIT 1",
+            [.text(deployment.text)]
+        ).first
+        let before = Int(last?.integer("revision") ?? 0)
+        if let expected, expected != before {
+            throw PlatformError(.conflict, subject, "revision \(before) is in force, not \(expected); look again")
+        }
+        if let last, last.text("model") != model.text {
+            throw PlatformError(.refused, subject, "it serves the model '\(last.text("model"))', not '\(model)'")
+        }
+        let revision = PolicyRevision(
+            deployment: deployment, model: model, revision: before + 1,
+            time: max(now, EventTime(milliseconds: last?.integer("time") ?? .min)), actor: actor, reason: reason,
+            policy: policy, restores: restores)
+        try transaction.execute(
+            """
+            INSERT INTO deployment_policies (deployment, revision, model, time, actor, reason, policy, restores) \
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+            [
+                .text(deployment.text), .integer(Int64(revision.revision)), .text(model.text),
+                MetadataValue(revision.time), .text(actor), .text(reason), .text(try JSONValue.of(policy).text),
+                MetadataValue(restores.map(Int64.init)),
+            ])
+        return revision
+    }
+}
+
+extension PolicyRevision {
+    /// The revision from its row.
+    init(row: MetadataRow) throws {
+        let name = row.text("deployment")
+        guard let deployment = Name(name), let model = Name(row.text("model")),
+            let policy = try? JSONValue.parse(Array(row.text("policy").utf8)).decoded(as: DeploymentPolicy.self)
+        else {
+            throw PlatformError(
+                .corrupted, "deployment/\(name)", "the stored revision \(row.integer("revision")) cannot be read")
+        }
+        self.init(
+            deployment: deployment, model: model, revision: Int(row.integer("revision")),
+            time: EventTime(milliseconds: row.integer("time")), actor: row.text("actor"), reason: row.text("reason"),
+            policy: policy, restores: row["restores"].integerValue.map { Int($0) })
+    }
+}
