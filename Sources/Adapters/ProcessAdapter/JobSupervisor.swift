@@ -26,7 +26,8 @@ struct JobSupervisor {
             }
         }
         guard let executable = Self.find(program, job: job) else {
-            return notStarted("the program '\(program)' is not found, or may not be run; looked in \(searchPlaces(program))")
+            return notStarted(
+                "the program '\(program)' is not found, or may not be run; looked in \(searchPlaces(program))")
         }
         let log = open(job.logPath, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard log >= 0 else { return notStarted("the log '\(job.logPath)' cannot be opened: \(systemMessage(errno))") }
@@ -47,7 +48,8 @@ struct JobSupervisor {
         let pid: pid_t
         switch spawned {
         case .success(let value): pid = value
-        case .failure(let failure): return notStarted("'\(executable)' cannot be started: \(systemMessage(failure.number))")
+        case .failure(let failure):
+            return notStarted("'\(executable)' cannot be started: \(systemMessage(failure.number))")
         }
         if let status = ProcessTable.status(of: pid) {
             // Without a record a restart could not end the job; it still ends with us, so it may run.

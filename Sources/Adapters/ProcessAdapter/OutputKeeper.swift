@@ -45,8 +45,10 @@ struct OutputKeeper {
     var lastLine: String? {
         for line in tail.split(whereSeparator: { $0 == 10 || $0 == 13 }).reversed() {
             let text = String(decoding: line, as: UTF8.self)
-            let visible = String(String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 }))
-                .trimmingCharacters(in: .whitespaces)
+            let visible = String(
+                String.UnicodeScalarView(text.unicodeScalars.filter { $0.value >= 32 && $0.value != 127 })
+            )
+            .trimmingCharacters(in: .whitespaces)
             if !visible.isEmpty { return visible.count > 300 ? String(visible.prefix(299)) + "…" : visible }
         }
         return nil

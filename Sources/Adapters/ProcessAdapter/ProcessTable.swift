@@ -26,7 +26,8 @@ enum ProcessTable {
     static func parse(_ bytes: [UInt8], pid: pid_t) -> ProcessStatus? {
         guard let close = bytes.lastIndex(of: UInt8(ascii: ")")) else { return nil }
         let fields = bytes[(close + 1)...].split(separator: 32).map { String(decoding: $0, as: UTF8.self) }
-        guard fields.count > 19, let state = fields[0].first, let parent = pid_t(fields[1]), let group = pid_t(fields[2]),
+        guard fields.count > 19, let state = fields[0].first, let parent = pid_t(fields[1]),
+            let group = pid_t(fields[2]),
             let session = pid_t(fields[3]), let startTicks = UInt64(fields[19])
         else { return nil }
         return ProcessStatus(

@@ -98,7 +98,8 @@ public struct AuditLog: Sendable {
         if let subject { arguments.append(.text(subject)) }
         arguments.append(.integer(Int64(max(0, countMax))))
         let rows = try await store.read { [arguments] in
-            try $0.query("SELECT * FROM audit_entries WHERE position >= ? \(filter)ORDER BY position LIMIT ?", arguments)
+            try $0.query(
+                "SELECT * FROM audit_entries WHERE position >= ? \(filter)ORDER BY position LIMIT ?", arguments)
         }
         return try rows.map { try Self.stored($0).entry }
     }

@@ -80,7 +80,8 @@ extension PolicyRevision {
     ///
     /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies that
     /// were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth again.
-    static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError> {
+    static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError>
+    {
         var path: [PolicyRevision] = []
         for revision in history {
             if let restored = revision.restores {

@@ -18,14 +18,18 @@ public enum ModelCard {
         var lines = ["# \(version.model) version \(version.number)", ""]
         for text in [purpose, candidate.description] where !text.isEmpty { lines += [text, ""] }
         let stage = transitions.last { $0.version == version.number }?.to.rawValue ?? ModelStage.development.rawValue
-        let code = origin.commit.isEmpty
+        let code =
+            origin.commit.isEmpty
             ? "unknown"
             : "`\(origin.commit)`" + (origin.branch.isEmpty ? "" : " on `\(origin.branch)`")
                 + (origin.isDirty ? ", with uncommitted changes" : "")
         let facts = [
             ("Stage", stage), ("Owner", owner),
             ("Registered", "\(version.createdAt) by \(version.createdBy)"),
-            ("Artifact", "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), \(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"),
+            (
+                "Artifact",
+                "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), \(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"
+            ),
             ("Trained on", "dataset `\(origin.dataset)`"), ("Features", "service version `\(origin.serviceVersion)`"),
             ("Run", origin.runID), ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),
             ("Environment", origin.environment.map { "`\($0)`" } ?? "not recorded"),

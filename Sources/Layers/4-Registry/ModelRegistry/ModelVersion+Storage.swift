@@ -58,7 +58,8 @@ extension ModelVersion {
             ("code_branch", .text(origin.branch)), ("code_dirty", .integer(origin.isDirty ? 1 : 0)),
             ("seed", .integer(origin.seed)), ("environment_hash", MetadataValue(origin.environment?.hex)),
             ("parameters", .text(try JSONValue.of(origin.parameters).text)),
-            ("metrics", .text(candidate.metricsJSON.text)), ("slice_rows", .text(try JSONValue.of(candidate.rows).text)),
+            ("metrics", .text(candidate.metricsJSON.text)),
+            ("slice_rows", .text(try JSONValue.of(candidate.rows).text)),
             ("profile_hash", MetadataValue(candidate.referenceProfile?.hex)),
             ("description", .text(candidate.description)), ("tags", .text(try JSONValue.of(candidate.tags).text)),
         ]
@@ -97,7 +98,8 @@ extension StageTransition {
     init(row: MetadataRow) throws {
         guard let model = Name(row.text("model")), let to = ModelStage(rawValue: row.text("to_stage")) else {
             throw PlatformError(
-                .corrupted, "model_stage_transitions/\(row.integer("position"))", "the stored transition cannot be read")
+                .corrupted, "model_stage_transitions/\(row.integer("position"))", "the stored transition cannot be read"
+            )
         }
         self.init(
             position: row.integer("position"), model: model, version: Int(row.integer("number")),

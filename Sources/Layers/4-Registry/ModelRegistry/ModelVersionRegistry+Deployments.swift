@@ -77,7 +77,8 @@ extension ModelVersionRegistry {
                 variants: goal.policy.variants,
                 shadows: goal.policy.shadows.filter { $0 != leaving && stages[$0] != .archived }, previous: leaving)
             let revision = try Self.append(
-                deployment, of: current.model, policy, at: now, actor: actor, reason: reason, expected: expectedRevision,
+                deployment, of: current.model, policy, at: now, actor: actor, reason: reason,
+                expected: expectedRevision,
                 restores: goal.revision, in: transaction)
             return (revision, steps)
         }
@@ -160,7 +161,8 @@ extension ModelVersionRegistry {
     }
 
     private static func append(
-        _ deployment: Name, of model: Name, _ policy: DeploymentPolicy, at now: EventTime, actor: String, reason: String,
+        _ deployment: Name, of model: Name, _ policy: DeploymentPolicy, at now: EventTime, actor: String,
+        reason: String,
         expected: Int?, restores: Int?, in transaction: any MetadataTransaction
     ) throws -> PolicyRevision {
         let subject = "deployment/\(deployment)"

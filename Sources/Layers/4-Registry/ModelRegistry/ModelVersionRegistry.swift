@@ -49,7 +49,8 @@ public struct ModelVersionRegistry: Sendable {
             throw PlatformError(.invalidInput, "model/\(model)", "the \(what) \(hash.short) is not stored")
         }
         if let bad = candidate.metrics.values.flatMap({ $0 }).first(where: { !$0.value.isFinite }) {
-            throw PlatformError(.invalidInput, "model/\(model)", "the metric \(bad.key.rawValue) is not a finite number")
+            throw PlatformError(
+                .invalidInput, "model/\(model)", "the metric \(bad.key.rawValue) is not a finite number")
         }
         let now = clock.now()
         let (version, step) = try await store.write { transaction -> (ModelVersion, StageTransition?) in
@@ -94,7 +95,8 @@ public struct ModelVersionRegistry: Sendable {
     public func version(_ model: Name, _ number: Int) async throws -> ModelVersion {
         let rows = try await store.read {
             try $0.query(
-                "SELECT * FROM model_versions WHERE model = ? AND number = ?", [.text(model.text), .integer(Int64(number))])
+                "SELECT * FROM model_versions WHERE model = ? AND number = ?",
+                [.text(model.text), .integer(Int64(number))])
         }
         guard let row = rows.first else { throw Self.unknown(model, number) }
         return try ModelVersion(row: row)
@@ -111,15 +113,19 @@ public struct ModelVersionRegistry: Sendable {
     /// Versions whose artifact has these bytes, of any model.
     public func versions(withArtifact hash: ContentHash) async throws -> [ModelVersion] {
         try await store.read {
-            try $0.query("SELECT * FROM model_versions WHERE artifact_hash = ? ORDER BY model, number", [.text(hash.hex)])
-                .map { try ModelVersion(row: $0) }
+            try $0.query(
+                "SELECT * FROM model_versions WHERE artifact_hash = ? ORDER BY model, number", [.text(hash.hex)]
+            )
+            .map { try ModelVersion(row: $0) }
         }
     }
 
     /// Models with at least one version, sorted.
     public func models() async throws -> [Name] {
         try await store.read {
-            try $0.query("SELECT DISTINCT model FROM model_versions ORDER BY model").compactMap { Name($0.text("model")) }
+            try $0.query("SELECT DISTINCT model FROM model_versions ORDER BY model").compactMap {
+                Name($0.text("model"))
+            }
         }
     }
 
@@ -195,7 +201,8 @@ public struct ModelVersionRegistry: Sendable {
         if !gates.isEmpty || !details.isNull {
             let record: JSONValue = [
                 "model": .string(model.text), "version": .integer(Int64(number)), "to": .string(stage.rawValue),
-                "actor": .string(actor), "reason": .string(reason), "gates": try JSONValue.of(gates), "details": details,
+                "actor": .string(actor), "reason": .string(reason), "gates": try JSONValue.of(gates),
+                "details": details,
             ]
             evidence = try await content.put(record.canonicalBytes)
         }
@@ -206,7 +213,8 @@ public struct ModelVersionRegistry: Sendable {
             }
             if let expected, expected != current {
                 throw PlatformError(
-                    .conflict, subject, "the version is in \(current.rawValue), not in \(expected.rawValue); look again")
+                    .conflict, subject, "the version is in \(current.rawValue), not in \(expected.rawValue); look again"
+                )
             }
             guard Self.allows(from: current, to: stage) else {
                 throw PlatformError(.refused, subject, Self.orderMessage(from: current, to: stage))
@@ -239,7 +247,8 @@ public struct ModelVersionRegistry: Sendable {
         for step in steps {
             await publish(
                 PlatformEvent(
-                    kind: "model.stage.changed", subject: ModelVersion.subject(step.model, step.version), time: step.time,
+                    kind: "model.stage.changed", subject: ModelVersion.subject(step.model, step.version),
+                    time: step.time,
                     actor: step.actor,
                     details: [
                         "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue),
