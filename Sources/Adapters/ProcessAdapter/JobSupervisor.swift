@@ -2,7 +2,9 @@ import Foundation
 import PlatformCore
 import RuntimePorts
 
-/// Starts one job and stays with it to its end. Blocks its thread; that thread does nothing else.
+/// Starts one job and stays with it to its end.
+///
+/// Blocks its thread; that thread does nothing else.
 struct JobSupervisor {
     let job: JobSpecification
     let record: ProcessRecord

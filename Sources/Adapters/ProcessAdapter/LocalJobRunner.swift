@@ -24,7 +24,9 @@ public struct LocalJobRunner: JobRunner {
         self.grace = grace
     }
 
-    /// Runs a job to its end. Cancelling the task ends the job and everything it started.
+    /// Runs a job to its end.
+    ///
+    /// Cancelling the task ends the job and everything it started.
     public func run(_ job: JobSpecification) async -> JobOutcome {
         let stop = StopSignal()
         return await withTaskCancellationHandler {

@@ -14,7 +14,9 @@ struct ProcessStatus: Hashable {
     var isAlive: Bool { state != "Z" && state != "X" }
 }
 
-/// Reads the kernel's list of processes. Everything is empty where there is no `/proc`.
+/// Reads the kernel's list of processes.
+///
+/// Everything is empty where there is no `/proc`.
 enum ProcessTable {
     /// The status of one process; `nil` if there is none.
     static func status(of pid: pid_t) -> ProcessStatus? {
@@ -22,7 +24,9 @@ enum ProcessTable {
         return parse(bytes, pid: pid)
     }
 
-    /// Reads a line of `stat`. The program's name stands in parentheses and may hold anything, parentheses included.
+    /// Reads a line of `stat`.
+    ///
+    /// The program's name stands in parentheses and may hold anything, parentheses included.
     static func parse(_ bytes: [UInt8], pid: pid_t) -> ProcessStatus? {
         guard let close = bytes.lastIndex(of: UInt8(ascii: ")")) else { return nil }
         let fields = bytes[(close + 1)...].split(separator: 32).map { String(decoding: $0, as: UTF8.self) }

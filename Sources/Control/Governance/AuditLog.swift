@@ -25,6 +25,7 @@ public struct AuditLog: Sendable {
             ])
     ]
 
+    private static let limits = JSONLimits(byteCountMax: 2 * valueByteCountMax, depthMax: 64)
     private let store: any MetadataStore
     private let clock: any PlatformClock
 
@@ -54,6 +55,12 @@ public struct AuditLog: Sendable {
                 .tooLarge, "audit/\(record.subject.prefix(200))",
                 "a value of \(value.utf8.count) bytes exceeds \(valueByteCountMax); store it as evidence")
         }
+        // What could not be read back could not be verified.
+        for value in [before, after] {
+            do { _ = try JSONValue.parse(value, limits: Self.limits) } catch {
+                throw PlatformError(.invalidInput, "audit/\(record.subject.prefix(200))", error.description)
+            }
+        }
         let last = try transaction.query(
             "SELECT position, time, hash FROM audit_entries ORDER BY position DESC LIMIT 1"
         ).first
@@ -81,7 +88,9 @@ public struct AuditLog: Sendable {
         return entry
     }
 
-    /// The newest entry; `nil` when there is none. Its hash stands for the whole chain.
+    /// The newest entry; `nil` when there is none.
+    ///
+    /// Its hash stands for the whole chain.
     public func head() async throws -> AuditEntry? {
         let rows = try await store.read {
             try $0.query("SELECT * FROM audit_entries ORDER BY position DESC LIMIT 1")
@@ -174,11 +183,10 @@ public struct AuditLog: Sendable {
         guard let previous = ContentHash(hex: row.text("previous_hash")) else {
             throw PlatformError(.corrupted, "audit/\(position)", "the stored previous hash is no SHA-256")
         }
-        let limits = JSONLimits(byteCountMax: 2 * valueByteCountMax, depthMax: 128)
         let record = AuditRecord(
             actor: row.text("actor"), action: row.text("action"), subject: row.text("subject"),
-            before: try JSONValue.parse(Array(row.text("before_json").utf8), limits: limits),
-            after: try JSONValue.parse(Array(row.text("after_json").utf8), limits: limits),
+            before: try JSONValue.parse(Array(row.text("before_json").utf8), limits: Self.limits),
+            after: try JSONValue.parse(Array(row.text("after_json").utf8), limits: Self.limits),
             evidence: row["evidence"].textValue.flatMap { ContentHash(hex: $0) })
         let entry = AuditEntry(
             position: position, time: EventTime(milliseconds: row.integer("time")), record: record,

@@ -31,8 +31,10 @@ final class AuditFixture: Sendable {
                     actor: "ada \"the first\"", action: "model.stage.change", subject: "model/m/versions/\(index)",
                     before: .null,
                     after: [
-                        "share": .number(0.1 + Double(index)), "tiny": .number(.leastNonzeroMagnitude), "large": .number(9.5e15),
-                        "whole": .number(3), "count": .integer(.max), "text": "Größe\n\u{1}🛫", "list": [true, nil, [:]],
+                        "share": .number(0.1 + Double(index)), "tiny": .number(.leastNonzeroMagnitude),
+                        "large": .number(9.5e15),
+                        "whole": .number(3), "count": .integer(.max), "text": "Größe\n\u{1}🛫",
+                        "list": [true, nil, [:]],
                     ], evidence: ContentHash(bytes: [UInt8](repeating: UInt8(index % 256), count: 32))))
         }
     }
@@ -68,7 +70,10 @@ final class AuditFixture: Sendable {
         ("UPDATE audit_entries SET hash = previous_hash WHERE position = 5", "entry 5 was changed"),
         ("DELETE FROM audit_entries WHERE position = 5", "entry 5 is missing"),
         ("DELETE FROM audit_entries WHERE position = 1", "entry 1 is missing"),
-        ("DELETE FROM audit_entries WHERE position > 5", "the expected head is not in the chain: entries are missing at its end"),
+        (
+            "DELETE FROM audit_entries WHERE position > 5",
+            "the expected head is not in the chain: entries are missing at its end"
+        ),
     ])
     func findsWhatWasDoneToTheRows(sql: String, fault: String) async throws {
         let fixture = try await AuditFixture()
@@ -106,11 +111,14 @@ final class AuditFixture: Sendable {
         #expect(verification.isIntact && verification.entryCount == 32)
     }
 
-    @Test func refusesWhatIsTooLarge() async throws {
+    @Test func refusesWhatIsTooLargeOrTooDeep() async throws {
         let fixture = try await AuditFixture()
         let large = JSONValue.string(String(repeating: "x", count: AuditLog.valueByteCountMax))
-        await #expect(throws: PlatformError.self) {
-            try await fixture.log.append(AuditRecord(actor: "a", action: "b", subject: "c", after: large))
+        let deep = (0..<100).reduce(JSONValue.null) { inner, _ in [inner] }
+        for value in [large, deep] {
+            await #expect(throws: PlatformError.self) {
+                try await fixture.log.append(AuditRecord(actor: "a", action: "b", subject: "c", after: value))
+            }
         }
         #expect(try await fixture.log.head() == nil)
     }

@@ -24,8 +24,9 @@ import Testing
         return (process.terminationStatus, String(decoding: data, as: UTF8.self))
     }
 
-    private func verify(_ bytes: [UInt8], in folder: String, head: ContentHash? = nil) throws -> (code: Int32, output: String)
-    {
+    private func verify(_ bytes: [UInt8], in folder: String, head: ContentHash? = nil) throws -> (
+        code: Int32, output: String
+    ) {
         let path = folder + "/" + UUID().uuidString + ".ndjson"
         try Data(bytes).write(to: URL(fileURLWithPath: path))
         return try python([Self.script, path] + (head.map { ["--head", $0.hex] } ?? []))
@@ -66,7 +67,9 @@ import Testing
     @Test func showsAChangedRowInTheExportAsChanged() async throws {
         let fixture = try await AuditFixture()
         try await fixture.fill(4)
-        try await fixture.store.write { _ = try $0.execute("UPDATE audit_entries SET subject = 'x' WHERE position = 2") }
+        try await fixture.store.write {
+            _ = try $0.execute("UPDATE audit_entries SET subject = 'x' WHERE position = 2")
+        }
         let result = try verify(try await fixture.export(), in: fixture.folder)
         #expect(result.output == "NOT INTACT: line 2: its content was changed (the hash does not match)\n")
     }

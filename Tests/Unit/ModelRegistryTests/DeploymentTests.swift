@@ -40,7 +40,8 @@ import Testing
         #expect(try await fixture.registry.current(fixture.deployment) == second)
         #expect(try await fixture.registry.history(fixture.deployment) == [first, second])
         #expect(try await fixture.registry.live(fixture.model, at: first.time).policies == [fixture.deployment: first])
-        #expect(try await fixture.registry.live(fixture.model, at: second.time).policies == [fixture.deployment: second])
+        #expect(
+            try await fixture.registry.live(fixture.model, at: second.time).policies == [fixture.deployment: second])
         #expect(try await fixture.registry.deployments() == [fixture.deployment])
         #expect(fixture.events.last?.kind == "deployment.policy.published")
         #expect(fixture.events.last?.details["shares"]?["2"]?.doubleValue == 0.05)
@@ -108,6 +109,20 @@ import Testing
         #expect(try await fixture.registry.champion(of: fixture.model)?.number == 1)
         let reasons = try await fixture.registry.transitions(of: fixture.model).suffix(2).map(\.reason)
         #expect(reasons.allSatisfy { $0 == "rollback of flight_delay_live to revision 1: worse" })
+    }
+
+    @Test func trafficAndChampionAgreeAfterRollingBackToACanary() async throws {
+        let fixture = try await RegistryFixture()
+        for number in 1...2 {
+            try await fixture.register("v\(number)")
+            try await fixture.move(number, .staging, .canary)
+        }
+        _ = try await fixture.publish([1: 1])
+        try await fixture.move(2, .production)
+        _ = try await fixture.publish([2: 1])
+        let back = try await fixture.registry.rollback(fixture.deployment, actor: "ada", reason: "worse")
+        #expect(shares(back) == [1: 1])
+        #expect(try await fixture.registry.stages(of: fixture.model) == [1: .production, 2: .archived])
     }
 
     @Test func rollingBackTwiceGoesBackTwiceAndNeverForth() async throws {

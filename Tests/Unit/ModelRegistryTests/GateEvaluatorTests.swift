@@ -33,11 +33,20 @@ import Testing
 
     @Test func missingEvidenceFails() {
         let missing: [(GateDefinition, VersionEvidence, String)] = [
-            (.metric(.auc, slice: "test", minimum: 0.1, maximum: nil), evidence(auc: nil), "auc on test was not measured"),
+            (
+                .metric(.auc, slice: "test", minimum: 0.1, maximum: nil), evidence(auc: nil),
+                "auc on test was not measured"
+            ),
             (.metric(.auc, slice: "night", minimum: nil, maximum: 1), evidence(), "auc on night was not measured"),
-            (.metric(.auc, slice: "test", minimum: nil, maximum: 1), evidence(auc: .nan), "auc on test was not measured"),
+            (
+                .metric(.auc, slice: "test", minimum: nil, maximum: 1), evidence(auc: .nan),
+                "auc on test was not measured"
+            ),
             (.latency(p99MillisecondsMax: 5), evidence(latency: nil), "the latency of the artifact was not measured"),
-            (.latency(p99MillisecondsMax: 5), evidence(latency: .infinity), "the latency of the artifact was not measured"),
+            (
+                .latency(p99MillisecondsMax: 5), evidence(latency: .infinity),
+                "the latency of the artifact was not measured"
+            ),
             (.rows(slice: "night", minimum: 0), evidence(), "the rows of night were not counted"),
             (.signaturePresent, evidence(signature: false), "the version has no signature"),
             (
@@ -72,7 +81,9 @@ import Testing
     }
 
     @Test func keepsOrderAndPassesWhatHolds() {
-        let gates: [GateDefinition] = [.signaturePresent, .rows(slice: "test", minimum: 100), .latency(p99MillisecondsMax: 2)]
+        let gates: [GateDefinition] = [
+            .signaturePresent, .rows(slice: "test", minimum: 100), .latency(p99MillisecondsMax: 2),
+        ]
         let results = GateEvaluator.evaluate(gates, on: evidence())
         #expect(results.map(\.gate) == gates.map(\.summary))
         #expect(results.allSatisfy { $0.passed })

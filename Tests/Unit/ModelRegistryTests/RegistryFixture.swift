@@ -43,7 +43,8 @@ final class RegistryFixture: Sendable {
         let artifact = try await content.put(Array("artifact \(text)".utf8))
         let profile = try await content.put(Array("profile \(text)".utf8))
         return VersionCandidate(
-            artifact: ModelArtifact(hash: artifact, byteCount: 9 + text.utf8.count, format: "xgboost-ubj", fileName: "model.ubj"),
+            artifact: ModelArtifact(
+                hash: artifact, byteCount: 9 + text.utf8.count, format: "xgboost-ubj", fileName: "model.ubj"),
             signature: ModelSignature(
                 inputs: [
                     SignatureField(name: "distance", kind: .number, isNullable: false),

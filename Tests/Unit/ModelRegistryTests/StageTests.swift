@@ -33,7 +33,9 @@ import Testing
     @Test func everyStepKeepsActorReasonAndEvidence() async throws {
         let fixture = try await RegistryFixture()
         try await fixture.register("one")
-        let gates = [GateResult(gate: "auc on test ≥ 0.65", passed: true, observed: 0.7, detail: "0.7 is within bounds")]
+        let gates = [
+            GateResult(gate: "auc on test ≥ 0.65", passed: true, observed: 0.7, detail: "0.7 is within bounds")
+        ]
         let steps = try await fixture.registry.transition(
             fixture.model, 1, to: .staging, actor: "grace", reason: "looks good", gates: gates, details: ["note": "x"])
         let stored = try await fixture.registry.transitions(of: fixture.model, version: 1)
@@ -84,7 +86,8 @@ import Testing
         #expect(error?.code == .refused)
         #expect(
             error?.message
-                == "a version cannot go from development to production; from development it can go to staging or archived")
+                == "a version cannot go from development to production; from development it can go to staging or archived"
+        )
         let again = await refusal {
             try await fixture.registry.transition(
                 fixture.model, 1, to: .development, actor: "ada", reason: "hurry", gates: [])

@@ -28,6 +28,27 @@ import Testing
         waitpid(pid, &status, 0)
     }
 
+    /// The kernel's rule is about threads, so the end of the starting thread stands for the end of the platform.
+    @Test func diesWithWhoeverStartedIt() async throws {
+        let shop = try Workshop()
+        let folder = shop.folder
+        let pid: pid_t = try await withCheckedThrowingContinuation { continuation in
+            Thread.detachNewThread {
+                let null = open("/dev/null", O_WRONLY)
+                defer { close(null) }
+                let command = SpawnedProcess.limited(executable: "/bin/sleep", job: shop.job(["sleep", "300"]))
+                continuation.resume(
+                    with: SpawnedProcess.start(
+                        command: command, environment: [:], workingDirectory: folder, output: null))
+                // Long enough for the chain of programs to have become the job.
+                usleep(300_000)
+            }
+        }
+        var status: Int32 = 0
+        waitpid(pid, &status, 0)
+        #expect(status & 0x7F == SIGKILL)
+    }
+
     @Test func endsTheProcessesOfAnEarlierRun() async throws {
         let shop = try Workshop()
         let pid = try orphan(shop, "sleep 300 & echo $! > grandchild; wait")

@@ -10,7 +10,9 @@ import TrainingJobs
 
 @testable import Definitions
 
-/// A service over real processes and an empty database. Training scripts are shell scripts in `code/`.
+/// A service over real processes and an empty database.
+///
+/// Training scripts are shell scripts in `code/`.
 final class TrainingFixture: Sendable {
     let folder: String
     let store: SQLiteMetadataStore
@@ -26,7 +28,9 @@ final class TrainingFixture: Sendable {
     var runTags: [[String: String]] { seen.runs.withLock { $0 } }
 
     /// Opens the folder of another fixture to be its next start.
-    init(after earlier: TrainingFixture? = nil, slots: Int = 1, queued: Int = 16, interpreter: String = "python3") async throws {
+    init(after earlier: TrainingFixture? = nil, slots: Int = 1, queued: Int = 16, interpreter: String = "python3")
+        async throws
+    {
         folder = earlier?.folder ?? NSTemporaryDirectory() + "training-" + UUID().uuidString
         try FileManager.default.createDirectory(atPath: folder + "/code", withIntermediateDirectories: true)
         store = try SQLiteMetadataStore(path: folder + "/metadata.sqlite")
@@ -35,7 +39,8 @@ final class TrainingFixture: Sendable {
         self.seen = seen
         service = TrainingJobService(
             configuration: TrainingJobConfiguration(
-                folder: folder + "/jobs", interpreter: interpreter, trackingURL: "http://127.0.0.1:8000", slotCount: slots,
+                folder: folder + "/jobs", interpreter: interpreter, trackingURL: "http://127.0.0.1:8000",
+                slotCount: slots,
                 queuedCountMax: queued, threadCount: 3),
             store: store, content: content,
             runner: LocalJobRunner(recordFolder: folder + "/records", grace: .seconds(1)), clock: SystemClock(),
@@ -51,18 +56,23 @@ final class TrainingFixture: Sendable {
 
     deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-    func request(_ script: String, parameters: [String: String] = [:], timeout: TimeSpan = .seconds(30)) throws -> TrainingRequest {
+    func request(_ script: String, parameters: [String: String] = [:], timeout: TimeSpan = .seconds(30)) throws
+        -> TrainingRequest
+    {
         let data = folder + "/train.parquet"
         try Data("rows".utf8).write(to: URL(fileURLWithPath: data))
         let training = TrainingDefinition(
-            command: ["/bin/sh", "-c", script], folder: folder + "/code", parameters: ["depth": "6", "rate": "0.1"], seed: 11,
+            command: ["/bin/sh", "-c", script], folder: folder + "/code", parameters: ["depth": "6", "rate": "0.1"],
+            seed: 11,
             timeout: timeout, memoryByteCountMax: 0)
         let name = Name(static: "flight_delay")
         return TrainingRequest(
             model: ModelDefinition(
-                name: name, service: name, trainingSet: name, training: training, gates: [:], description: "", owner: ""),
+                name: name, service: name, trainingSet: name, training: training, gates: [:], description: "", owner: ""
+            ),
             input: TrainingInput(
-                dataset: ContentHash(bytes: [UInt8](repeating: 9, count: 32)), manifest: ["rows": 4], paths: ["train": data]),
+                dataset: ContentHash(bytes: [UInt8](repeating: 9, count: 32)), manifest: ["rows": 4],
+                paths: ["train": data]),
             parameters: parameters, actor: "ada")
     }
 

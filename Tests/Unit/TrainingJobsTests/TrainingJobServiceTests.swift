@@ -19,7 +19,8 @@ import TrainingJobs
         let log = String(decoding: try #require(FileManager.default.contents(atPath: job.logPath)), as: UTF8.self)
         let lines = Set(log.split(separator: "\n").map(String.init))
         for line in [
-            "BOTTEGA_SEED=11", "PYTHONHASHSEED=11", "BOTTEGA_PARAM_DEPTH=6", "BOTTEGA_PARAM_RATE=0.3", "OMP_NUM_THREADS=3",
+            "BOTTEGA_SEED=11", "PYTHONHASHSEED=11", "BOTTEGA_PARAM_DEPTH=6", "BOTTEGA_PARAM_RATE=0.3",
+            "OMP_NUM_THREADS=3",
             "MLFLOW_TRACKING_URI=http://127.0.0.1:8000", "MLFLOW_EXPERIMENT_NAME=flight_delay",
             "MLFLOW_RUN_ID=run-flight_delay-1", "HOME=\(job.folder)", "BOTTEGA_TRAIN=\(fixture.folder)/train.parquet",
             "PATH=/usr/local/bin:/usr/bin:/bin", "  \"rows\": 4",
@@ -35,7 +36,8 @@ import TrainingJobs
 
     @Test func recordsCodeEnvironmentAndMachine() async throws {
         let fixture = try await TrainingFixture()
-        let git = "cd '\(fixture.folder)/code' && export GIT_CONFIG_GLOBAL=/dev/null && git init -q -b trunk . && echo 1 > a && git add a && git -c user.name=a -c user.email=a@b commit -qm one && echo 2 > a"
+        let git =
+            "cd '\(fixture.folder)/code' && export GIT_CONFIG_GLOBAL=/dev/null && git init -q -b trunk . && echo 1 > a && git add a && git -c user.name=a -c user.email=a@b commit -qm one && echo 2 > a"
         let setUp = try Process.run(URL(fileURLWithPath: "/bin/sh"), arguments: ["-c", git])
         setUp.waitUntilExit()
         try #require(setUp.terminationStatus == 0)
@@ -47,7 +49,8 @@ import TrainingJobs
         #expect(record["packages"]?.arrayValue != nil)
         #expect(record["python"]?.stringValue == facts.interpreterVersion)
         #expect(facts.hardware.processorCount > 0 && facts.hardware.memoryByteCount > 1 << 20)
-        #expect(try FileManager.default.contentsOfDirectory(atPath: job.folder).sorted() == ["manifest.json", "output.log"])
+        #expect(
+            try FileManager.default.contentsOfDirectory(atPath: job.folder).sorted() == ["manifest.json", "output.log"])
     }
 
     @Test func noRepositoryAndNoInterpreterStopNothing() async throws {
@@ -149,7 +152,8 @@ import TrainingJobs
         }
         var request = try fixture.request("true")
         request = TrainingRequest(
-            model: request.model, input: TrainingInput(dataset: request.input.dataset, manifest: nil, paths: ["train": "/no/file"]),
+            model: request.model,
+            input: TrainingInput(dataset: request.input.dataset, manifest: nil, paths: ["train": "/no/file"]),
             actor: "ada")
         await #expect(throws: PlatformError.self) { try await fixture.service.start(request) }
         #expect(try await fixture.service.jobs().isEmpty)

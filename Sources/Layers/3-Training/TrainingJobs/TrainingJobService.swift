@@ -152,7 +152,12 @@ public actor TrainingJobService {
         }
     }
 
-    /// Waits for a job's end and gives it. A cancelled wait gives the job as it is.
+    /// Waits until a job has ended and `finished` has heard of it, and gives it.
+    ///
+    /// A cancelled wait ends early.
+    ///
+    /// Gives the job as it is when the service stops first. Never called from `finished`, which it waits for.
+    /// - Throws: `notFound`.
     public func wait(for id: String) async throws -> TrainingJob {
         if unfinished[id] != nil {
             let (stream, continuation) = AsyncStream.makeStream(of: Never.self)
@@ -167,7 +172,9 @@ public actor TrainingJobService {
     // MARK: Running
 
     /// Marks what an earlier start left unfinished as lost, then runs jobs until its task is cancelled; that ends the
-    /// running ones. Called once.
+    /// running ones.
+    ///
+    /// Called once.
     public func run() async throws {
         for id in try await journal.unfinished() where unfinished[id] == nil {
             await runner.endLeftover(id)

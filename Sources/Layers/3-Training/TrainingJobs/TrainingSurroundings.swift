@@ -3,8 +3,9 @@ import PlatformCore
 import RuntimePorts
 import StoragePorts
 
-/// Finds out what a job runs in: the code's commit, the interpreter's packages, the machine. Asks through short jobs of the
-/// same runner; what cannot be found out is left empty and stops nothing.
+/// Finds out what a job runs in: the code's commit, the interpreter's packages, the machine.
+///
+/// Asks through short jobs of the same runner; what cannot be found out is left empty and stops nothing.
 struct TrainingSurroundings: Sendable {
     let runner: any JobRunner
     let content: ContentStore

@@ -33,7 +33,9 @@ public struct DeploymentPolicy: Sendable, Hashable, Codable {
     /// Every version that must be loaded.
     public var versions: [Int] { Set(variants.map(\.version) + shadows + (previous.map { [$0] } ?? [])).sorted() }
 
-    /// The version with the largest share; the lower number if two are equal. `nil` without variants.
+    /// The version with the largest share; the lower number if two are equal.
+    ///
+    /// `nil` without variants.
     public var mainVersion: Int? {
         variants.max { ($0.share, $1.version) < ($1.share, $0.version) }?.version
     }

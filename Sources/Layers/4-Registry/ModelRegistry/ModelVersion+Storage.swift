@@ -128,7 +128,9 @@ extension StageTransition {
         return stages
     }
 
-    /// Adds a step to a version's history. Its time is never before that of the step added last, whatever the clock says.
+    /// Adds a step to a version's history.
+    ///
+    /// Its time is never before that of the step added last, whatever the clock says.
     static func append(
         _ model: Name, _ version: Int, from: ModelStage?, to: ModelStage, at now: EventTime, actor: String,
         reason: String, evidence: ContentHash?, in transaction: any MetadataTransaction

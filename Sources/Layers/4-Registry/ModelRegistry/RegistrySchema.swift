@@ -1,7 +1,9 @@
 public import StoragePorts
 
 extension ModelVersionRegistry {
-    /// The tables, for `MetadataStore.migrate`. Rows are added and never changed.
+    /// The tables, for `MetadataStore.migrate`.
+    ///
+    /// Rows are added and never changed.
     public static let migrations = [
         MetadataMigration(
             name: "registry-1",
