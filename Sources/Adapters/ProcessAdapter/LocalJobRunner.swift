@@ -5,10 +5,10 @@ import Synchronization
 
 /// Runs jobs as processes of this machine, each in a session of its own.
 ///
-/// A job inherits nothing: not our environment, not our open files, not our signal settings. When its first process ends
-/// for whatever reason, everything that it started and left behind is ended too. When the platform itself dies, the
-/// kernel ends the job's first process; `endLeftover` ends what is left after a restart. A process that makes a session of
-/// its own and whose parents have all ended escapes both.
+/// A job inherits nothing: not our environment, not our open files, not our signal settings. When its first process
+/// ends for whatever reason, everything that it started and left behind is ended too. When the platform itself dies,
+/// the kernel ends the job's first process; `endLeftover` ends what is left after a restart. A process that makes a
+/// session of its own and whose parents have all ended escapes both.
 ///
 /// Limits are set by `prlimit` and the bond to our life by `setpriv`, both of util-linux, because neither can be set
 /// between fork and exec from Swift.

@@ -67,8 +67,8 @@ enum SpawnedProcess {
         @convention(c) (UnsafeMutablePointer<posix_spawn_file_actions_t>, UnsafePointer<CChar>) -> Int32
     private typealias CloseFrom = @convention(c) (UnsafeMutablePointer<posix_spawn_file_actions_t>, Int32) -> Int32
 
-    /// A function of the C library whose declaration is hidden behind `_GNU_SOURCE`, which Swift does not set; glibc has
-    /// both since 2.34.
+    /// A function of the C library whose declaration is hidden behind `_GNU_SOURCE`, which Swift does not set; glibc
+    /// has both since 2.34.
     private static func libraryFunction<Function>(_ name: String, as type: Function.Type = Function.self) -> Function? {
         dlsym(nil, name).map { unsafeBitCast($0, to: Function.self) }
     }

@@ -2,8 +2,8 @@ import ContentHashing
 public import PlatformCore
 public import StoragePorts
 
-/// The audit chain: every entry holds the hash of the one before, so no entry can be changed, dropped, moved or slipped in
-/// without breaking every hash after it.
+/// The audit chain: every entry holds the hash of the one before, so no entry can be changed, dropped, moved or slipped
+/// in without breaking every hash after it.
 ///
 /// Whoever can write the database can cut entries off the end or rewrite the chain as a whole; the head's hash, kept
 /// somewhere else, shows that too.

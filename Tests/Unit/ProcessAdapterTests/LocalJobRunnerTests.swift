@@ -56,6 +56,19 @@ import Testing
         #expect(outcome.reason == "exit code 1; last line: the end")
     }
 
+    @Test func aFullDiskStopsTheLogAndNotTheJob() async throws {
+        let job = JobSpecification(
+            id: "full", command: ["/bin/sh", "-c", "echo lost; head -c 1000000 /dev/zero; echo; echo seen; exit 2"],
+            environment: ["PATH": "/usr/bin:/bin"], workingDirectory: shop.folder, logPath: "/dev/full",
+            timeout: .seconds(30))
+        let outcome = await shop.runner.run(job)
+        #expect(outcome.ending == .failed)
+        #expect(outcome.droppedOutputByteCount == 1_000_011)
+        #expect(
+            outcome.reason
+                == "exit code 2; last line: seen; its log could not be written: No space left on device")
+    }
+
     @Test func tellsOfADeathFromOutside() async throws {
         let outcome = await shop.runner.run(shop.script("echo working; kill -9 $$"))
         #expect(outcome.ending == .killed)

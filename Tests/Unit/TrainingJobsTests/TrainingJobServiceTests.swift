@@ -37,7 +37,8 @@ import TrainingJobs
     @Test func recordsCodeEnvironmentAndMachine() async throws {
         let fixture = try await TrainingFixture()
         let git =
-            "cd '\(fixture.folder)/code' && export GIT_CONFIG_GLOBAL=/dev/null && git init -q -b trunk . && echo 1 > a && git add a && git -c user.name=a -c user.email=a@b commit -qm one && echo 2 > a"
+            "cd '\(fixture.folder)/code' && export GIT_CONFIG_GLOBAL=/dev/null && git init -q -b trunk . && echo 1 > a"
+            + " && git add a && git -c user.name=a -c user.email=a@b commit -qm one && echo 2 > a"
         let setUp = try Process.run(URL(fileURLWithPath: "/bin/sh"), arguments: ["-c", git])
         setUp.waitUntilExit()
         try #require(setUp.terminationStatus == 0)

@@ -7,9 +7,9 @@ public import StoragePorts
 
 /// Runs training jobs one after the other in each slot, and keeps their history.
 ///
-/// It gives a script its data, seed, parameters and a run to log into, and says how it ended. It reads neither the run nor
-/// the model: whoever asked for the job registers what came out. Jobs do not survive a restart: the unfinished ones of an
-/// earlier start are ended and marked lost, and are reported like any other end.
+/// It gives a script its data, seed, parameters and a run to log into, and says how it ended. It reads neither the run
+/// nor the model: whoever asked for the job registers what came out. Jobs do not survive a restart: the unfinished ones
+/// of an earlier start are ended and marked lost, and are reported like any other end.
 public actor TrainingJobService {
     /// The tables, for `MetadataStore.migrate`.
     public static var migrations: [MetadataMigration] { JobJournal.migrations }
@@ -69,8 +69,8 @@ public actor TrainingJobService {
     // MARK: Asking
 
     /// Puts a job into the queue and gives it back; it is durable by then.
-    /// - Throws: `overloaded` if the queue is full, `invalidInput` for parameters that no environment can hold or a slice
-    ///   without a file, and what `createRun` throws.
+    /// - Throws: `overloaded` if the queue is full, `invalidInput` for parameters that no environment can hold or a
+    ///   slice without a file, and what `createRun` throws.
     public func start(_ request: TrainingRequest) async throws -> TrainingJob {
         let subject = "model/\(request.model.name)"
         let training = request.model.training

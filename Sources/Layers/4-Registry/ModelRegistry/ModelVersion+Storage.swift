@@ -111,7 +111,8 @@ extension StageTransition {
     /// The stage of one version; `nil` if there is no such version.
     static func stage(_ model: Name, _ version: Int, in transaction: any MetadataTransaction) throws -> ModelStage? {
         try transaction.query(
-            "SELECT to_stage FROM model_stage_transitions WHERE model = ? AND number = ? ORDER BY position DESC LIMIT 1",
+            "SELECT to_stage FROM model_stage_transitions WHERE model = ? AND number = ? "
+                + "ORDER BY position DESC LIMIT 1",
             [.text(model.text), .integer(Int64(version))]
         ).first.flatMap { ModelStage(rawValue: $0.text("to_stage")) }
     }

@@ -41,9 +41,10 @@ extension ModelVersionRegistry {
 
     /// Goes back to the policy before the version that came in last.
     ///
-    /// Stages follow the traffic, in the same transaction: if the goal's main version was archived or withdrawn meanwhile,
-    /// or the version to leave is in production, the main version is in production again and the one there is archived;
-    /// other variants without a serving stage are canaries again. A canary that is left stays one, without traffic.
+    /// Stages follow the traffic, in the same transaction: if the goal's main version was archived or withdrawn
+    /// meanwhile, or the version to leave is in production, the main version is in production again and the one there
+    /// is archived; other variants without a serving stage are canaries again. A canary that is left stays one, without
+    /// traffic.
     /// - Throws: `notFound` if nothing was deployed, `refused` if there is nothing to go back to, `conflict`.
     @discardableResult
     public func rollback(_ deployment: Name, actor: String, reason: String, expectedRevision: Int? = nil) async throws
