@@ -97,10 +97,10 @@ struct JobSupervisor {
         while isOpen, ContinuousClock.now < drained {
             isOpen = drain(output, isOpen: true, wait: Self.tickMilliseconds, &buffer, &keeper)
         }
-        // The kernel counts our own memory into the child's peak (it shares it until exec), so a lower value says
-        // nothing.
+        // The kernel counts our own memory into the child's peak (the two share it until exec), so a value near ours says
+        // nothing, and what was seen on the way is used; the kernel's counters are a few pages per thread behind.
         let reported = Int(usage.ru_maxrss) * 1024
-        if reported > ownPeak { peak = max(peak, reported) }
+        if reported > ownPeak + ownPeak / 8 + (8 << 20) { peak = max(peak, reported) }
         return outcome(
             status: status, intent: intent, keeper: keeper, peak: peak, leftBehind: leftBehind.count,
             duration: began.duration(to: .now))

@@ -33,7 +33,9 @@ public struct DeploymentPolicy: Sendable, Hashable, Codable {
     /// Every version that must be loaded.
     public var versions: [Int] { Set(variants.map(\.version) + shadows + (previous.map { [$0] } ?? [])).sorted() }
 
-    /// The version with the largest share; the lower number if two are equal. `nil` without variants.
+    /// The version with the largest share; the lower number if two are equal.
+    ///
+    /// `nil` without variants.
     public var mainVersion: Int? {
         variants.max { ($0.share, $1.version) < ($1.share, $0.version) }?.version
     }
@@ -78,8 +80,9 @@ public struct PolicyRevision: Sendable, Hashable {
 extension PolicyRevision {
     /// Finds where a rollback of `history` (all revisions, oldest first) goes, or says why there is no such place.
     ///
-    /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies that
-    /// were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth again.
+    /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies
+    /// that were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth
+    /// again.
     static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError>
     {
         var path: [PolicyRevision] = []

@@ -47,7 +47,9 @@ public struct VersionEvidence: Sendable, Hashable {
     }
 }
 
-/// Compares evidence with gates. Evidence that is missing, or not a finite number, fails its gate.
+/// Compares evidence with gates.
+///
+/// Evidence that is missing, or not a finite number, fails its gate.
 public enum GateEvaluator {
     /// One result for each gate, in their order.
     public static func evaluate(_ gates: [GateDefinition], on evidence: VersionEvidence) -> [GateResult] {

@@ -28,7 +28,8 @@ public enum ModelCard {
             ("Registered", "\(version.createdAt) by \(version.createdBy)"),
             (
                 "Artifact",
-                "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), \(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"
+                "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), "
+                    + "\(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"
             ),
             ("Trained on", "dataset `\(origin.dataset)`"), ("Features", "service version `\(origin.serviceVersion)`"),
             ("Run", origin.runID), ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),

@@ -111,7 +111,8 @@ extension StageTransition {
     /// The stage of one version; `nil` if there is no such version.
     static func stage(_ model: Name, _ version: Int, in transaction: any MetadataTransaction) throws -> ModelStage? {
         try transaction.query(
-            "SELECT to_stage FROM model_stage_transitions WHERE model = ? AND number = ? ORDER BY position DESC LIMIT 1",
+            "SELECT to_stage FROM model_stage_transitions WHERE model = ? AND number = ? "
+                + "ORDER BY position DESC LIMIT 1",
             [.text(model.text), .integer(Int64(version))]
         ).first.flatMap { ModelStage(rawValue: $0.text("to_stage")) }
     }
@@ -128,7 +129,9 @@ extension StageTransition {
         return stages
     }
 
-    /// Adds a step to a version's history. Its time is never before that of the step added last, whatever the clock says.
+    /// Adds a step to a version's history.
+    ///
+    /// Its time is never before that of the step added last, whatever the clock says.
     static func append(
         _ model: Name, _ version: Int, from: ModelStage?, to: ModelStage, at now: EventTime, actor: String,
         reason: String, evidence: ContentHash?, in transaction: any MetadataTransaction

@@ -149,7 +149,9 @@ public struct VersionCandidate: Sendable, Hashable {
     }
 }
 
-/// A registered version. What it says never changes; its stage is history beside it.
+/// A registered version.
+///
+/// What it says never changes; its stage is history beside it.
 public struct ModelVersion: Sendable, Hashable {
     /// The model.
     public let model: Name

@@ -14,7 +14,8 @@ extension ModelVersionRegistry {
                 "SELECT position, time FROM model_alias_changes ORDER BY position DESC LIMIT 1"
             ).first
             try transaction.execute(
-                "INSERT INTO model_alias_changes (position, model, alias, number, time, actor) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO model_alias_changes (position, model, alias, number, time, actor) "
+                    + "VALUES (?, ?, ?, ?, ?, ?)",
                 [
                     .integer((last?.integer("position") ?? 0) + 1), .text(model.text), .text(alias.text),
                     MetadataValue(number.map(Int64.init)),

@@ -39,10 +39,12 @@ extension ModelVersionRegistry {
         return revision
     }
 
-    /// Goes back to the policy before the version that came in last, and takes that version's stage away with it.
+    /// Goes back to the policy before the version that came in last.
     ///
-    /// If the policy's main version was archived meanwhile it is in production again and the one there is archived; other
-    /// archived variants are canaries again. Everything happens in one transaction.
+    /// Stages follow the traffic, in the same transaction: if the goal's main version was archived or withdrawn
+    /// meanwhile, or the version to leave is in production, the main version is in production again and the one there
+    /// is archived; other variants without a serving stage are canaries again. A canary that is left stays one, without
+    /// traffic.
     /// - Throws: `notFound` if nothing was deployed, `refused` if there is nothing to go back to, `conflict`.
     @discardableResult
     public func rollback(_ deployment: Name, actor: String, reason: String, expectedRevision: Int? = nil) async throws
@@ -66,12 +68,15 @@ extension ModelVersionRegistry {
                         in: transaction))
                 stages[version] = stage
             }
-            for variant in goal.policy.variants where stages[variant.version] == .archived {
-                let isMain = variant.version == goal.policy.mainVersion
-                if isMain, let champion = stages.first(where: { $0.value == .production })?.key {
+            func answers(_ version: Int) -> Bool { stages[version] == .canary || stages[version] == .production }
+            if let main = goal.policy.mainVersion, !answers(main) || stages[leaving] == .production {
+                if let champion = stages.first(where: { $0.value == .production })?.key, champion != main {
                     try move(champion, to: .archived)
                 }
-                try move(variant.version, to: isMain ? .production : .canary)
+                try move(main, to: .production)
+            }
+            for variant in goal.policy.variants where !answers(variant.version) {
+                try move(variant.version, to: .canary)
             }
             let policy = DeploymentPolicy(
                 variants: goal.policy.variants,

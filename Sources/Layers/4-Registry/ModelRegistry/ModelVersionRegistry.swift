@@ -4,8 +4,9 @@ public import StoragePorts
 
 /// Models, their versions and the stages these go through.
 ///
-/// It keeps facts and history and refuses steps that break the rules; it neither loads models nor computes metrics. Every
-/// change is a new row, so what was true at any moment can be asked. After a change is durable, `publish` hears of it.
+/// It keeps facts and history and refuses steps that break the rules; it neither loads models nor computes metrics.
+/// Every change is a new row, so what was true at any moment can be asked. After a change is durable, `publish` hears
+/// of it.
 public struct ModelVersionRegistry: Sendable {
     let store: any MetadataStore
     let content: ContentStore

@@ -1,7 +1,9 @@
 public import StoragePorts
 
 extension ModelVersionRegistry {
-    /// The tables, for `MetadataStore.migrate`. Rows are added and never changed.
+    /// The tables, for `MetadataStore.migrate`.
+    ///
+    /// Rows are added and never changed.
     public static let migrations = [
         MetadataMigration(
             name: "registry-1",
@@ -11,8 +13,8 @@ extension ModelVersionRegistry {
                 created_by TEXT NOT NULL, artifact_hash TEXT NOT NULL, artifact_byte_count BIGINT NOT NULL, \
                 artifact_format TEXT NOT NULL, artifact_file_name TEXT NOT NULL, signature TEXT, \
                 dataset_hash TEXT NOT NULL, service_version TEXT NOT NULL, run_id TEXT NOT NULL, job_id TEXT NOT NULL, \
-                code_commit TEXT NOT NULL, code_branch TEXT NOT NULL, code_dirty BIGINT NOT NULL, seed BIGINT NOT NULL, \
-                environment_hash TEXT, parameters TEXT NOT NULL, metrics TEXT NOT NULL, slice_rows TEXT NOT NULL, \
+                code_commit TEXT NOT NULL, code_branch TEXT NOT NULL, code_dirty BIGINT NOT NULL, \
+                seed BIGINT NOT NULL, environment_hash TEXT, parameters TEXT NOT NULL, metrics TEXT NOT NULL, slice_rows TEXT NOT NULL, \
                 profile_hash TEXT, description TEXT NOT NULL, tags TEXT NOT NULL, PRIMARY KEY (model, number))
                 """,
                 "CREATE INDEX model_versions_by_artifact ON model_versions (artifact_hash)",
@@ -26,8 +28,8 @@ extension ModelVersionRegistry {
                 CREATE INDEX model_stage_transitions_by_version ON model_stage_transitions (model, number, position)
                 """,
                 """
-                CREATE TABLE model_alias_changes (position BIGINT PRIMARY KEY, model TEXT NOT NULL, alias TEXT NOT NULL, \
-                number BIGINT, time BIGINT NOT NULL, actor TEXT NOT NULL)
+                CREATE TABLE model_alias_changes (position BIGINT PRIMARY KEY, model TEXT NOT NULL, \
+                alias TEXT NOT NULL, number BIGINT, time BIGINT NOT NULL, actor TEXT NOT NULL)
                 """,
                 "CREATE INDEX model_alias_changes_by_alias ON model_alias_changes (model, alias, position)",
                 """
