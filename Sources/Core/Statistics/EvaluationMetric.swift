@@ -59,7 +59,9 @@ struct PreparedMetric {
             guard hasPositive, metric == .averagePrecision || positive.contains(false) else { throw .oneClassOnly }
             let order = descendingOrder(predictions)
             self.order = order
-            endsRun = order.indices.map { $0 == order.count - 1 || predictions[order[$0]] != predictions[order[$0 + 1]] }
+            endsRun = order.indices.map {
+                $0 == order.count - 1 || predictions[order[$0]] != predictions[order[$0 + 1]]
+            }
             (losses, bins, self.predictions) = ([], [], [])
         case .calibrationError:
             try checkProbabilities(predictions)

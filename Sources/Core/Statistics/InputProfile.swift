@@ -213,7 +213,8 @@ extension InputProfile: Codable {
         }
         guard fits, (counts + [nullCount]).allSatisfy({ 0...(1 << 40) ~= $0 }) else {
             throw DecodingError.dataCorruptedError(
-                forKey: .counts, in: container, debugDescription: "the bins and counts of the profile do not fit together")
+                forKey: .counts, in: container,
+                debugDescription: "the bins and counts of the profile do not fit together")
         }
         self.init(
             name: try container.decode(String.self, forKey: .name), kind: kind, counts: counts, nullCount: nullCount,

@@ -257,7 +257,6 @@ public enum MonitorEffect: Sendable, Hashable {
         }
     }
 
-
     /// The platform event: its details are the report or alert as JSON with the member `event_id` added.
     public func event(at time: EventTime) throws -> PlatformEvent {
         let (value, subject): (JSONValue, String) =

@@ -111,7 +111,8 @@ public actor MonitorService {
                     try await log.waitForRecords(
                         PlatformTopic.predictions, partition: 0, past: predictionOffset,
                         timeout: configuration.pollInterval)
-                } catch where error.code == .notFound {
+                } catch {
+                    guard error.code == .notFound || Task.isCancelled else { throw error }
                     try? await Task.sleep(for: configuration.pollInterval)
                 }
             }
@@ -148,7 +149,8 @@ public actor MonitorService {
             let records = try await log.read(PlatformTopic.monitoring, from: offset)
             guard let last = records.last else { break }
             for record in records {
-                if let event = try? JSONValue.parse(record.record.value), let id = event["details"]?["event_id"]?.stringValue
+                if let event = try? JSONValue.parse(record.record.value),
+                    let id = event["details"]?["event_id"]?.stringValue
                 {
                     alreadyWritten.insert(id)
                 }
@@ -219,8 +221,10 @@ public actor MonitorService {
                 topic, partition: 0, from: offset, recordCountMax: configuration.batchCountMax,
                 byteCountMax: 16 << 20
             ).map { (decode($0.record.value), $0.offset + 1) }
-        } catch where error.code == .notFound {
-            return []  // serving has not made the topic yet
+        } catch {
+            // Serving has not made the topic yet. (A `where` on this `catch` crashes the 6.3.1 compiler.)
+            if error.code == .notFound { return [] }
+            throw error
         }
     }
 
