@@ -122,7 +122,9 @@ public struct MonitorEngine: Sendable {
             && references[VersionKey(model: model, version: version)] == nil
     }
 
-    /// Gives the reference of a version; the first one given holds. Windows that have rows of it already do without.
+    /// Gives the reference of a version; the first one given holds.
+    ///
+    /// Windows that have rows of it already do without.
     public mutating func add(_ reference: MonitorReference, model: String, version: Int) {
         let key = VersionKey(model: model, version: version)
         guard references[key] == nil else { return }
@@ -318,7 +320,9 @@ public struct MonitorEngine: Sendable {
         return groups.count
     }
 
-    /// Moves the log's time forward; gives what that closes, in the order of its time. An earlier time changes nothing.
+    /// Moves the log's time forward; gives what that closes, in the order of its time.
+    ///
+    /// An earlier time changes nothing.
     ///
     /// A time outside of 1900 to 2200 is ignored, so that one broken record cannot close everything.
     public mutating func advance(to moment: EventTime) -> [MonitorEffect] {

@@ -74,7 +74,9 @@ public struct PerformanceReport: Sendable, Hashable, Codable {
     public let labelled: Int
     /// Rows without one.
     public let unlabelled: Int
-    /// Mean of the labels: for a binary model the share of positives. `nil` without labels.
+    /// Mean of the labels: for a binary model the share of positives.
+    ///
+    /// `nil` without labels.
     public let labelMean: Double?
     /// Mean of the predictions of the labelled rows.
     public let predictionMean: Double?
