@@ -41,7 +41,9 @@ public struct ConfidenceInterval: Sendable, Hashable, Codable {
             estimate: area, lower: max(0, area - reach), upper: min(1, area + reach), confidence: 0.95)
     }
 
-    /// For each value the share of `others` below it, equal ones counting half. Both lists are sorted.
+    /// For each value the share of `others` below it, equal ones counting half.
+    ///
+    /// Both lists are sorted.
     private static func placements(of values: [Double], among others: [Double]) -> [Double] {
         var (below, upTo) = (0, 0)
         return values.map { value in

@@ -36,7 +36,9 @@ public enum EvaluationMetric: String, Sendable, Codable, CaseIterable {
 /// A metric with the rows checked and sorted once, so that resamples cost one pass each.
 struct PreparedMetric {
     private let metric: EvaluationMetric
-    /// For ranking metrics: row numbers from the highest prediction down. Otherwise empty.
+    /// For ranking metrics: row numbers from the highest prediction down.
+    ///
+    /// Otherwise empty.
     private let order: [Int]
     /// For ranking metrics: whether the row at this place of `order` ends a run of equal predictions.
     private let endsRun: [Bool]
@@ -59,7 +61,9 @@ struct PreparedMetric {
             guard hasPositive, metric == .averagePrecision || positive.contains(false) else { throw .oneClassOnly }
             let order = descendingOrder(predictions)
             self.order = order
-            endsRun = order.indices.map { $0 == order.count - 1 || predictions[order[$0]] != predictions[order[$0 + 1]] }
+            endsRun = order.indices.map {
+                $0 == order.count - 1 || predictions[order[$0]] != predictions[order[$0 + 1]]
+            }
             (losses, bins, self.predictions) = ([], [], [])
         case .calibrationError:
             try checkProbabilities(predictions)
@@ -134,7 +138,9 @@ func descendingOrder(_ values: [Double]) -> [Int] {
     values.indices.sorted { values[$0] != values[$1] ? values[$0] > values[$1] : $0 < $1 }
 }
 
-/// The equal-width bin of a probability. Bins hold their upper edge, as scikit-learn's `calibration_curve` has it.
+/// The equal-width bin of a probability.
+///
+/// Bins hold their upper edge, as scikit-learn's `calibration_curve` has it.
 func calibrationBin(of probability: Double, binCount: Int) -> Int {
     let width = 1 / Double(binCount)
     var bin = min(binCount - 1, max(0, Int(probability * Double(binCount))))

@@ -37,7 +37,9 @@ public struct InputHistogram: Sendable, Hashable, Codable {
     /// Whether there is a finite value.
     public var hasValues: Bool { finiteCount > 0 }
 
-    /// Adds one value; NaN is a missing one. Allocates nothing.
+    /// Adds one value; NaN is a missing one.
+    ///
+    /// Allocates nothing.
     ///
     /// `profile` is the one that the histogram was made for.
     @inline(__always)

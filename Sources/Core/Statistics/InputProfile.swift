@@ -21,7 +21,9 @@ public struct InputProfile: Sendable, Hashable {
     public let counts: [Int]
     /// Training rows without a value.
     public let nullCount: Int
-    /// Mean of the finite values; 0 if there are none. Of a category it is of no use.
+    /// Mean of the finite values; 0 if there are none.
+    ///
+    /// Of a category it is of no use.
     public let mean: Double
     /// Variance (divided by the number of rows) of the finite values.
     public let variance: Double
@@ -149,7 +151,9 @@ public struct InputProfile: Sendable, Hashable {
         return sample
     }
 
-    /// Quantile edges, distinct and below the largest value. Where one value spans two quantiles, an edge below it and
+    /// Quantile edges, distinct and below the largest value.
+    ///
+    /// Where one value spans two quantiles, an edge below it and
     /// one at it give it a bin of its own.
     private static func edges(
         of sorted: [Double], minimum: Double, driftBinCount: Int
@@ -213,7 +217,8 @@ extension InputProfile: Codable {
         }
         guard fits, (counts + [nullCount]).allSatisfy({ 0...(1 << 40) ~= $0 }) else {
             throw DecodingError.dataCorruptedError(
-                forKey: .counts, in: container, debugDescription: "the bins and counts of the profile do not fit together")
+                forKey: .counts, in: container,
+                debugDescription: "the bins and counts of the profile do not fit together")
         }
         self.init(
             name: try container.decode(String.self, forKey: .name), kind: kind, counts: counts, nullCount: nullCount,

@@ -1,4 +1,6 @@
-/// Why a measure has no value. A measure that is undefined throws one of these; it never gives NaN.
+/// Why a measure has no value.
+///
+/// A measure that is undefined throws one of these; it never gives NaN.
 public enum StatisticsError: Error, Sendable, Hashable, CustomStringConvertible {
     /// Two lists that belong together differ in length.
     case shapeMismatch(Int, Int)

@@ -17,7 +17,9 @@ extension MonitorEngine {
         }) {
             writer.write(key.model)
             writer.write(varint: UInt64(key.version))
-            try Self.write(reference, to: &writer)
+            let bytes = try referenceBytes[key] ?? Self.encoded(reference)
+            writer.write(varint: UInt64(bytes.count))
+            writer.write(bytes: bytes)
         }
         writer.write(varint: UInt64(monitors.count))
         for monitor in monitors {
@@ -56,8 +58,10 @@ extension MonitorEngine {
         for _ in 0..<(try reader.count(unitByteCount: 3)) {
             let model = try reader.text()
             let version = Int(clamping: try reader.varint())
-            references[VersionKey(model: model, version: version)] = try Self.read(
-                MonitorReference.self, from: &reader)
+            let key = VersionKey(model: model, version: version)
+            let bytes = try reader.raw(try reader.count())
+            references[key] = try JSONDecoder().decode(MonitorReference.self, from: Data(bytes))
+            referenceBytes[key] = bytes
         }
         for _ in 0..<(try reader.count(unitByteCount: 4)) {
             let name = try reader.text()
@@ -84,15 +88,21 @@ extension MonitorEngine {
             waitingOrder.append((key, place))
             if state < 2 { waiting[key] = WaitingLabel(time: labelTime, value: value, matched: state == 1) }
         }
-        guard reader.remaining == 0 else { throw DecodingFailure("the snapshot has \(reader.remaining) bytes too many") }
+        guard reader.remaining == 0 else {
+            throw DecodingFailure("the snapshot has \(reader.remaining) bytes too many")
+        }
     }
 
     private static func write(_ value: some Encodable, to writer: inout ByteWriter) throws {
-        let encoder = JSONEncoder()
-        encoder.outputFormatting = .sortedKeys  // equal states give equal bytes
-        let bytes = try encoder.encode(value)
+        let bytes = try encoded(value)
         writer.write(varint: UInt64(bytes.count))
         writer.write(bytes: bytes)
+    }
+
+    static func encoded(_ value: some Encodable) throws -> [UInt8] {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys  // equal states give equal bytes
+        return try Array(encoder.encode(value))
     }
 
     private static func read<Value: Decodable>(_: Value.Type, from reader: inout ByteReader) throws -> Value {

@@ -81,6 +81,8 @@ public struct MonitorEngine: Sendable {
 
     var monitors: [MonitorState] = []
     var references: [VersionKey: MonitorReference] = [:]
+    /// The references as a snapshot holds them; they never change, so they are encoded once.
+    var referenceBytes: [VersionKey: [UInt8]] = [:]
     var waiting: [RowKey: WaitingLabel] = [:]
     var waitingOrder: [(key: RowKey, time: Int64)] = []
     var waitingStart = 0
@@ -120,10 +122,14 @@ public struct MonitorEngine: Sendable {
             && references[VersionKey(model: model, version: version)] == nil
     }
 
-    /// Gives the reference of a version; the first one given holds. Windows that have rows of it already do without.
+    /// Gives the reference of a version; the first one given holds.
+    ///
+    /// Windows that have rows of it already do without.
     public mutating func add(_ reference: MonitorReference, model: String, version: Int) {
         let key = VersionKey(model: model, version: version)
-        if references[key] == nil { references[key] = reference }
+        guard references[key] == nil else { return }
+        references[key] = reference
+        referenceBytes[key] = try? Self.encoded(reference)
     }
 
     /// The open incidents.
@@ -314,7 +320,9 @@ public struct MonitorEngine: Sendable {
         return groups.count
     }
 
-    /// Moves the log's time forward; gives what that closes, in the order of its time. An earlier time changes nothing.
+    /// Moves the log's time forward; gives what that closes, in the order of its time.
+    ///
+    /// An earlier time changes nothing.
     ///
     /// A time outside of 1900 to 2200 is ignored, so that one broken record cannot close everything.
     public mutating func advance(to moment: EventTime) -> [MonitorEffect] {
@@ -356,6 +364,7 @@ public struct MonitorEngine: Sendable {
             .prefix(references.count - 64)
         {
             references[key] = nil
+            referenceBytes[key] = nil
         }
     }
 }

@@ -74,7 +74,9 @@ public struct PerformanceReport: Sendable, Hashable, Codable {
     public let labelled: Int
     /// Rows without one.
     public let unlabelled: Int
-    /// Mean of the labels: for a binary model the share of positives. `nil` without labels.
+    /// Mean of the labels: for a binary model the share of positives.
+    ///
+    /// `nil` without labels.
     public let labelMean: Double?
     /// Mean of the predictions of the labelled rows.
     public let predictionMean: Double?
@@ -256,7 +258,6 @@ public enum MonitorEffect: Sendable, Hashable {
         case .alertContinued(let alert): "\(kind)/\(alert.id)/\(alert.count)"
         }
     }
-
 
     /// The platform event: its details are the report or alert as JSON with the member `event_id` added.
     public func event(at time: EventTime) throws -> PlatformEvent {

@@ -23,9 +23,12 @@ public actor MonitorService {
     public struct Configuration: Sendable {
         /// Least time between two heartbeats while there is work.
         public var heartbeatInterval: Duration = .seconds(1)
+        /// Least time between two heartbeats that tell that the ends of both topics were reached.
+        public var caughtUpHeartbeatInterval: Duration = .milliseconds(200)
         /// Time between heartbeats while there is none: silence longer than this means that the monitor is dead.
         public var idleHeartbeatInterval: Duration = .seconds(10)
-        /// Least time between two snapshots.
+        /// Least time between two snapshots; a large state is saved less often, so that saving takes at most a tenth of
+        /// the time.
         public var snapshotInterval: Duration = .seconds(1)
         /// Time between two looks at idle topics.
         public var pollInterval: Duration = .milliseconds(50)
@@ -56,6 +59,7 @@ public actor MonitorService {
     private var withoutReference: [String: ContinuousClock.Instant] = [:]
     private var lastHeartbeat: ContinuousClock.Instant?
     private var lastSnapshot: ContinuousClock.Instant?
+    private var lastSaveDuration: Duration = .zero
     private var progressSinceHeartbeat = false
     private var progressSinceSnapshot = false
 
@@ -124,6 +128,10 @@ public actor MonitorService {
     public func runUntilIdle() async throws {
         try await start()
         while try await step() {}
+        if progressSinceHeartbeat {
+            lastHeartbeat = nil
+            try await beat(caughtUp: true)
+        }
         try save()
     }
 
@@ -149,7 +157,8 @@ public actor MonitorService {
             let records = try await log.read(PlatformTopic.monitoring, from: offset)
             guard let last = records.last else { break }
             for record in records {
-                if let event = try? JSONValue.parse(record.record.value), let id = event["details"]?["event_id"]?.stringValue
+                if let event = try? JSONValue.parse(record.record.value),
+                    let id = event["details"]?["event_id"]?.stringValue
                 {
                     alreadyWritten.insert(id)
                 }
@@ -180,7 +189,10 @@ public actor MonitorService {
             progressSinceHeartbeat = true
         }
         try await beat(caughtUp: !busy)
-        if progressSinceSnapshot, Self.passed(lastSnapshot, configuration.snapshotInterval) || !busy { try save() }
+        if progressSinceSnapshot, Self.passed(lastSnapshot, max(configuration.snapshotInterval, lastSaveDuration * 10))
+        {
+            try save()
+        }
         return busy
     }
 
@@ -285,7 +297,9 @@ public actor MonitorService {
     private func beat(caughtUp: Bool) async throws {
         let due =
             progressSinceHeartbeat
-            ? caughtUp || Self.passed(lastHeartbeat, configuration.heartbeatInterval)
+            ? Self.passed(
+                lastHeartbeat,
+                caughtUp ? configuration.caughtUpHeartbeatInterval : configuration.heartbeatInterval)
             : Self.passed(lastHeartbeat, configuration.idleHeartbeatInterval)
         guard due else { return }
         let time = max(engine.time, .earliestAccepted)
@@ -309,6 +323,7 @@ public actor MonitorService {
     /// Mark, checksum, then offsets and engine.
     private func save() throws {
         guard started, progressSinceSnapshot else { return }
+        let begun = ContinuousClock.now
         var body = ByteWriter(capacity: 1 << 16)
         body.write(varint: predictionOffset)
         body.write(varint: labelOffset)
@@ -320,6 +335,7 @@ public actor MonitorService {
         writer.write(bytes: body.bytes)
         try state.save(writer.bytes)
         lastSnapshot = .now
+        lastSaveDuration = ContinuousClock.now - begun
         progressSinceSnapshot = false
     }
 
