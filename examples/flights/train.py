@@ -77,7 +77,7 @@ def thread_count() -> int:
 
 
 def load(name: str, inputs: Inputs, threads: int) -> Slice:
-    """Reads one slice. A category's code is its position in the manifest's list, whatever this slice happens to hold."""
+    """Reads one slice. A category's code is its position in the manifest's list, whatever this slice holds."""
     path = os.environ[f"BOTTEGA_{name.upper()}"]
     frame: pd.DataFrame = parquet.read_table(path, columns=[*inputs.features, inputs.label]).to_pandas()
     frame = frame[frame[inputs.label].notna()]
