@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "sdk/python/src"), str(ROOT / "examples/flights")]
+sys.path[:0] = [str(ROOT / "sdk/python/src"), str(ROOT / "examples/flights")]
 
-import bottega
-from demolib.console import Console, clock_text
-from demolib.replay import Replay, Tally, day_text
-from demolib.report import render
-from demolib.server import CommandFailed, Commands, Server, base_environment
+import bottega  # noqa: E402  (the client from this checkout, installed or not)
+from demolib.console import Console, clock_text  # noqa: E402
+from demolib.facts import Facts  # noqa: E402
+from demolib.replay import Replay, Tally, day_text  # noqa: E402
+from demolib.report import render  # noqa: E402
+from demolib.server import CommandFailed, Commands, Server, base_environment  # noqa: E402
 
 MODEL = "flight_delay"
 TRAINING_SET = "flight_delay"
@@ -320,13 +321,6 @@ def strip_times(sources: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     return sorted((str(source.get("name")), source.get("rows"), source.get("quarantined")) for source in sources)
 
 
-def summary_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
-    """The table at the end."""
-    from demolib.report import Facts
-
-    return Facts(facts).summary()
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description="Run the whole loop on a year of flights.")
     parser.add_argument("--bottega", default=str(ROOT / ".build/release/bottega"), help="the program")
@@ -370,7 +364,7 @@ def main() -> int:
     page = arguments.out / "report.html"
     page.write_text(render(facts), encoding="utf-8")
     print()
-    console.table(summary_rows(facts))
+    console.table(Facts(facts).summary())
     print(f"\nThe report: {shorten(page)} ({page.stat().st_size / 1024:.0f} KiB, one file, no network)")
     return 0
 
