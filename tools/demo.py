@@ -160,9 +160,8 @@ class Demo:
                         total[key][reason] = total[key].get(reason, 0) + count
             for source, total in by_source.items():
                 why = ", ".join(f"{count} {reason}" for reason, count in total["reasons"].items())
-                self.console.line(
-                    f"{source:<18} {total['rows']:>9,} rows, {total['quarantined']:>4} quarantined{': ' + why if why else ''}"
-                )
+                kept_apart = f"{total['quarantined']:>4} quarantined{': ' + why if why else ''}"
+                self.console.line(f"{source:<18} {total['rows']:>9,} rows, {kept_apart}")
             again = files[-1]
             before = self.client.sources.list()
             repeat = self.commands.run("ingest", again["source"], shorten(self.work / "data" / again["path"]))
@@ -242,8 +241,9 @@ class Demo:
             if tally.failures:
                 self.console.line(f"failed: {dict(tally.failures)}")
             step.note = (
-                f"{tally.predictions:,} predictions ({tally.predictions / tally.seconds:,.0f}/s), {tally.events:,} events, "
-                f"{tally.labels:,} labels; p50 {live_facts['p50_milliseconds']:.2f} ms, p99 {live_facts['p99_milliseconds']:.2f} ms"
+                f"{tally.predictions:,} predictions ({tally.predictions / tally.seconds:,.0f}/s), "
+                f"{tally.events:,} events, {tally.labels:,} labels; "
+                f"p50 {live_facts['p50_milliseconds'] or 0:.2f} ms, p99 {live_facts['p99_milliseconds'] or 0:.2f} ms"
             )
 
     def _end_of_day(self, midnight: int, _: Tally) -> None:
@@ -252,9 +252,8 @@ class Demo:
             key = str(alert.get("id") or json.dumps(alert, sort_keys=True))
             if key not in self._seen_alerts:
                 self._seen_alerts.add(key)
-                self.console.line(
-                    f"{day_text(midnight)}  alert {alert.get('severity', '')} {alert.get('rule', '')}: {alert.get('message', '')}"
-                )
+                name = f"{alert.get('severity', '')} {alert.get('rule', '')}"
+                self.console.line(f"{day_text(midnight)}  alert {name}: {alert.get('message', '')}")
         for workflow in self.client.workflows():
             for index, entry in enumerate(workflow.get("steps", [])):
                 key = f"{workflow.get('id')} {index} {entry.get('name')} {entry.get('state')}"

@@ -103,7 +103,8 @@ def calibration(curves: Sequence[tuple[int, list[tuple[float, float, int]]]]) ->
             f'<line class="grid" x1="{x(0)}" x2="{x(1)}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>',
             f'<line class="grid" x1="{x(value):.1f}" x2="{x(value):.1f}" y1="{y(0)}" y2="{y(1)}"/>',
             f'<text x="{LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.0%}</text>',
-            f'<text x="{x(value):.1f}" y="{size - 8}" text-anchor="{"end" if value == 1 else "middle"}">{value:.0%}</text>',
+            f'<text x="{x(value):.1f}" y="{size - 8}" '
+            f'text-anchor="{"end" if value == 1 else "middle"}">{value:.0%}</text>',
         ]
     parts.append(f'<line x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}" stroke="var(--soft)" stroke-dasharray="3 5"/>')
     for version, points in curves:

