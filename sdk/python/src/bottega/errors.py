@@ -1,0 +1,119 @@
+"""Exceptions keyed by the server's wire codes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class BottegaError(Exception):
+    """A call that did not work: what went wrong (`code`), about which thing (`subject`), and why (`message`)."""
+
+    code: str
+    by_code: ClassVar[dict[str, type[BottegaError]]] = {}
+    wire_code: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        if cls.wire_code:
+            BottegaError.by_code[cls.wire_code] = cls
+
+    def __init__(
+        self, message: str, *, code: str = "", subject: str = "", status: int = 0, details: dict[str, Any] | None = None
+    ) -> None:
+        self.code = code or self.wire_code
+        self.subject = subject
+        self.message = message
+        self.status = status
+        self.details = details or {}
+        super().__init__(f"{subject}: {message}" if subject else message)
+
+
+class InvalidInput(BottegaError):
+    """The server could not use what was sent."""
+
+    wire_code = "invalid_input"
+
+
+class TooLarge(BottegaError):
+    """The input is larger than the stated limit."""
+
+    wire_code = "too_large"
+
+
+class NotFound(BottegaError):
+    """The named thing does not exist."""
+
+    wire_code = "not_found"
+
+
+class Conflict(BottegaError):
+    """The thing exists already, or changed in the meantime."""
+
+    wire_code = "conflict"
+
+
+class Refused(BottegaError):
+    """A gate or policy said no; `details` holds the evidence."""
+
+    wire_code = "refused"
+
+
+class Forbidden(BottegaError):
+    """The caller may not do this."""
+
+    wire_code = "forbidden"
+
+
+class Overloaded(BottegaError):
+    """A stated limit of concurrency or rate is reached; try again later."""
+
+    wire_code = "overloaded"
+
+
+class DeadlineExceeded(BottegaError):
+    """A deadline passed."""
+
+    wire_code = "deadline_exceeded"
+
+
+class Unavailable(BottegaError):
+    """A store or another part of the platform failed; the same call may succeed later."""
+
+    wire_code = "unavailable"
+
+
+class Corrupted(BottegaError):
+    """Stored bytes do not check out."""
+
+    wire_code = "corrupted"
+
+
+class Internal(BottegaError):
+    """A fault of the platform itself."""
+
+    wire_code = "internal"
+
+
+class ConnectionFailed(BottegaError):
+    """No answer came: the server is not there, went away, or took too long."""
+
+    wire_code = "connection_failed"
+
+
+class OperationFailed(BottegaError):
+    """Long work ended in failure; `code`, `subject` and `message` are those of its cause."""
+
+
+def error_from(status: int, document: Any) -> BottegaError:
+    """The exception for an answer that is not a success."""
+    error = document.get("error") if isinstance(document, dict) else None
+    if not isinstance(error, dict):
+        error = {"message": f"the server answered {status}"}
+    code = str(error.get("code", ""))
+    kind = BottegaError.by_code.get(code, BottegaError)
+    return kind(
+        str(error.get("message", "")),
+        code=code,
+        subject=str(error.get("subject", "")),
+        status=status,
+        details=document if isinstance(document, dict) else None,
+    )
