@@ -86,7 +86,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
-    module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts", subprocess, system, logging]),
+    module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
@@ -96,7 +96,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "TrainingJobs", "ModelRegistry", "ModelServing", "Workflows", "APIContract", hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows", "APIContract",
+            hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),
     // The one executable and composition root: the only code that names an adapter.

@@ -1,10 +1,14 @@
 import APIContract
-import Definitions
+public import Datasets
+public import ExperimentTracking
+public import FeatureStore
 import Foundation
+public import Governance
 public import ModelRegistry
 public import ModelServing
 public import PlatformCore
 public import StoragePorts
+public import TrainingJobs
 public import Workflows
 
 /// Everything the native routes speak to; put together by the composition root.
@@ -32,12 +36,48 @@ public struct PlatformServices: Sendable {
     /// Keeps the time that a manual clock was set to.
     public let rememberClock: @Sendable (EventTime) throws -> Void
 
+    /// Takes rows in.
+    public let ingest: IngestService
+    /// Tables of sources.
+    public let tables: TableService
+    /// Feature state.
+    public let stream: StreamEngine
+    /// Training sets, jobs, registration.
+    public let pipeline: TrainingPipeline
+    /// Training jobs.
+    public let jobs: TrainingJobService
+    /// Runs and their files.
+    public let tracking: TrackingStore
+    /// What the monitor found.
+    public let monitoring: MonitoringIndex
+    /// Writes an audit entry.
+    public let audit: @Sendable (AuditRecord) async -> Void
+    /// Reads and verifies the audit log.
+    public let auditLog: AuditLog
+    /// Whether a monitor process is supervised by this one.
+    public let expectsMonitor: Bool
+    /// When this process began.
+    public let startedAt = ContinuousClock.now
+
     /// Puts them together.
     public init(
         catalog: DefinitionCatalog, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
-        clock: any PlatformClock, manualClock: ManualClock?, rememberClock: @escaping @Sendable (EventTime) throws -> Void
+        clock: any PlatformClock, manualClock: ManualClock?, rememberClock: @escaping @Sendable (EventTime) throws -> Void,
+        ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline, jobs: TrainingJobService,
+        tracking: TrackingStore, monitoring: MonitoringIndex, audit: @escaping @Sendable (AuditRecord) async -> Void,
+        auditLog: AuditLog, expectsMonitor: Bool
     ) {
+        self.ingest = ingest
+        self.tables = tables
+        self.stream = stream
+        self.pipeline = pipeline
+        self.jobs = jobs
+        self.tracking = tracking
+        self.monitoring = monitoring
+        self.audit = audit
+        self.auditLog = auditLog
+        self.expectsMonitor = expectsMonitor
         self.catalog = catalog
         self.desk = desk
         self.registry = registry

@@ -32,6 +32,7 @@ public actor TrainingJobService {
         let training: TrainingDefinition
         let input: TrainingInput
     }
+    private var trackingURL: String
     private var queue: [Queued] = []
     /// Jobs being admitted, which hold a place of the queue while their run is made.
     private var arriving = 0
@@ -54,6 +55,7 @@ public actor TrainingJobService {
         finished: @escaping @Sendable (TrainingJob) async -> Void, logger: Logger
     ) {
         self.configuration = configuration
+        trackingURL = configuration.trackingURL
         journal = JobJournal(store: store)
         surroundings = TrainingSurroundings(runner: runner, content: content, configuration: configuration)
         self.runner = runner
@@ -65,6 +67,9 @@ public actor TrainingJobService {
         // One waiting wake-up is enough: whoever wakes looks at the whole queue.
         (wakes, wake) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
+
+    /// Says where the tracking server answers, once that is known: a port chosen by the system is known late.
+    public func setTrackingURL(_ url: String) { trackingURL = url }
 
     // MARK: Asking
 
@@ -267,7 +272,7 @@ public actor TrainingJobService {
             ? configuration.threadCount : max(1, facts.hardware.processorCount / configuration.slotCount)
         var environment = [
             "PATH": configuration.searchPath, "HOME": job.folder, "LC_ALL": "C.UTF-8", "TMPDIR": job.folder,
-            "MLFLOW_TRACKING_URI": configuration.trackingURL, "MLFLOW_EXPERIMENT_NAME": job.model.text,
+            "MLFLOW_TRACKING_URI": trackingURL, "MLFLOW_EXPERIMENT_NAME": job.model.text,
             "MLFLOW_RUN_ID": job.runID, "BOTTEGA_JOB_ID": job.id, "BOTTEGA_MODEL": job.model.text,
             "BOTTEGA_DATASET": job.dataset.hex, "BOTTEGA_DATASET_MANIFEST": manifest, "BOTTEGA_SEED": String(job.seed),
             "PYTHONHASHSEED": String(UInt32(truncatingIfNeeded: job.seed)), "PYTHONUNBUFFERED": "1",

@@ -1,0 +1,264 @@
+import APIContract
+import CommandLine
+import Datasets
+import Definitions
+import DuckDBAdapter
+import ExperimentTracking
+import FeatureStore
+import FileSystemAdapter
+import Foundation
+import Gateway
+import Governance
+import LMDBAdapter
+import Logging
+import MLflowAPI
+import ModelRegistry
+import ModelServing
+import PlatformCore
+import ProcessAdapter
+import RuntimePorts
+import SQLiteAdapter
+import ServiceLifecycle
+import StoragePorts
+import Synchronization
+import TrainingJobs
+import TreeModelAdapter
+import Workflows
+
+/// Puts the platform together from its settings: the only place that names an adapter.
+struct Platform {
+    /// Long-lived parts in start order; shutdown walks the list backwards.
+    let services: [any Service]
+
+    /// The stores of one data directory. The lock says that one process owns it.
+    struct Stores {
+        let lock: DirectoryLock
+        let objects: FolderObjectStore
+        let log: SegmentEventLog
+        let online: LMDBOnlineStore
+        let metadata: SQLiteMetadataStore
+
+        init(_ settings: Settings, logger: Logger) throws {
+            let directory = settings.dataDirectory
+            lock = try DirectoryLock(directory: directory)
+            objects = try FolderObjectStore(directory: "\(directory)/objects")
+            log = try SegmentEventLog(
+                directory: "\(directory)/log",
+                configuration: SegmentEventLogConfiguration(
+                    synchronizes: settings.waitsForDisk,
+                    onTornTail: { logger.warning("a torn end of the log was cut", metadata: ["tail": "\($0)"]) }))
+            online = try LMDBOnlineStore(
+                directory: "\(directory)/online", configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
+            metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
+        }
+    }
+
+    init(_ settings: Settings, logger: Logger, onReady: @escaping @Sendable (String) -> Void) async throws {
+        let stores = try Stores(settings, logger: logger)
+        let directory = settings.dataDirectory
+        let (log, metadata) = (stores.log, stores.metadata)
+        let content = ContentStore(base: stores.objects)
+        let clockFile = ClockFile(path: "\(directory)/clock")
+        let manualClock: ManualClock? =
+            settings.clockMode == .manual
+            ? ManualClock(startingAt: max(try clockFile.read() ?? EventTime(milliseconds: 0), settings.clockStart ?? EventTime(milliseconds: 0))) : nil
+        let clock: any PlatformClock = manualClock ?? SystemClock()
+        let identifiers = IdentifierSource(clock: clock)
+        let machineIdentifiers = IdentifierSource(clock: SystemClock())
+
+        try await metadata.migrate(
+            DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
+                + TrainingJobService.migrations + AuditLog.migrations)
+        for topic in [PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring] {
+            try await log.createTopic(topic, partitions: 1)
+        }
+        let audit = AuditLog(store: metadata, clock: clock)
+        let announce = Announcer(log: log, audit: audit, logger: logger)
+
+        // Data and features.
+        let engine = DuckDBEngine(
+            configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"), logger: logger)
+        let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
+        let catalog = DefinitionCatalog(store: metadata, clock: clock)
+        let codecs = CodecCache()
+        let stream = StreamEngine(online: stores.online, log: log, clock: clock) { record, source in
+            try? codecs.codec(of: source).decode(record.value)
+        }
+        let ingest = IngestService(
+            log: log, metadata: metadata, engine: engine, spoolFolder: "\(directory)/spool", listener: stream,
+            identifiers: machineIdentifiers)
+        try await ingest.prepare()
+        let tables = TableService(
+            log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool", identifiers: machineIdentifiers,
+            clock: clock)
+
+        // Models and serving.
+        let tracking = TrackingStore(
+            metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
+        try await tracking.prepare()
+        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) { await announce.publish($0) }
+        let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
+        try await mlflowRegistry.prepare()
+        let routes = RouteTable()
+        let observer = RolloutObserver()
+        let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
+        let metrics = ServingMetrics()
+        let predictor = Predictor(routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
+        let desk = ModelDesk(
+            registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
+            evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
+            reader: { StreamReader(engine: stream, plan: ServingPlan(service: $0, definitions: catalog.current)) },
+            dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
+        let jobs = TrainingJobService(
+            configuration: TrainingJobConfiguration(
+                folder: "\(directory)/jobs", interpreter: settings.pythonPath, trackingURL: "http://127.0.0.1:\(settings.port)", slotCount: settings.jobSlots),
+            store: metadata, content: content, runner: LocalJobRunner(recordFolder: "\(directory)/jobs"), clock: clock,
+            identifiers: machineIdentifiers,
+            createRun: { model, tags in
+                let experiment = try await tracking.findOrCreateExperiment(named: model.text)
+                let run = try await tracking.createRun(experiment: experiment, tags: tags.map { TrackedTag($0.key, $0.value) })
+                return run.info.id
+            },
+            finished: { job in
+                if let commit = job.facts?.code.commit, !commit.isEmpty {
+                    try? await tracking.setTag(TrackedTag("mlflow.source.git.commit", commit), ofRun: job.runID)
+                }
+                if job.state != .succeeded { try? await tracking.finishRun(job.runID, status: .failed) }
+            }, logger: logger)
+        let pipeline = TrainingPipeline(
+            definitions: { catalog.current }, tables: tables,
+            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
+            tracking: tracking, desk: desk, clock: clock)
+        let lifecycle = LifecycleService(
+            desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
+            definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers, logger: logger,
+            publish: { await announce.publish($0) })
+
+        await catalog.addListener { set in
+            for source in set.sources.values { try await ingest.open(source) }
+            try await stream.update(definitions: set)
+        }
+        try await catalog.load()
+        await desk.refreshRoutes()
+
+        let operations = OperationRunner(identifiers: machineIdentifiers)
+        let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
+        let monitoring = MonitoringIndex(log: log)
+        let platform = PlatformServices(
+            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations, predictor: predictor,
+            archive: archive, log: log, clock: clock, manualClock: manualClock, rememberClock: { try clockFile.write($0) },
+            ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
+            monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
+            expectsMonitor: settings.startsMonitor)
+        let access = try Self.access(settings)
+        let all = NativeRoutes.all(platform) + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+        let gateway = GatewayServer(
+            configuration: GatewayConfiguration(
+                host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
+            routes: all, predictor: predictor, logger: logger,
+            onReady: { port in
+                let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
+                await jobs.setTrackingURL(url)
+                onReady(url)
+            })
+        var services: [any Service] = [
+            StoreService(stores: stores), PredictionLogService(log: predictionLog),
+            CheckpointService(stream: stream, logger: logger), operations, JobService(jobs: jobs), lifecycle,
+        ]
+        if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
+        services.append(gateway)
+        self.services = services
+    }
+
+    private static func steps(_ pipeline: TrainingPipeline, _ catalog: DefinitionCatalog) -> PipelineSteps {
+        PipelineSteps(
+            buildDataset: { model, from, to in
+                guard let definition = catalog.current.models[model] else {
+                    throw PlatformError(.notFound, "model/\(model)", "no such model is defined")
+                }
+                let build = try await pipeline.buildDataset(
+                    definition.trainingSet, from: from, to: to, asOf: to, progress: ProgressReporter())
+                let seconds = (build.seconds * 10).rounded() / 10
+                return (build.hash.hex, "\(build.manifest.rows) rows in \(seconds) s, dataset \(build.hash.short)")
+            },
+            train: { model, dataset, actor in
+                guard let hash = ContentHash(hex: dataset) else {
+                    throw PlatformError(.internal, "dataset", "'\(dataset)' is no hash")
+                }
+                let job = try await pipeline.train(
+                    model, dataset: hash, seed: nil, parameters: [:], actor: actor, progress: ProgressReporter())
+                return (job.id, "run \(job.runID)")
+            },
+            register: { model, job, actor, reason in try await pipeline.register(model, job: job, actor: actor, reason: reason) })
+    }
+
+    /// On loopback nobody needs a token. Elsewhere everybody does: the configured one, or one made at the first start.
+    private static func access(_ settings: Settings) throws -> AccessPolicy {
+        if let token = settings.token {
+            guard token.utf8.count >= 16 else {
+                throw PlatformError(.invalidInput, "configuration gateway.token", "a token has at least 16 characters")
+            }
+            return AccessPolicy(token: token)
+        }
+        if ["127.0.0.1", "::1", "localhost"].contains(settings.host) { return AccessPolicy(token: nil) }
+        let path = "\(settings.dataDirectory)/admin-token"
+        if let data = FileManager.default.contents(atPath: path) {
+            return AccessPolicy(token: String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
+        }
+        var generator = SystemRandomNumberGenerator()
+        let token = (0..<4).map { _ in String(generator.next() as UInt64, radix: 36) }.joined()
+        guard FileManager.default.createFile(atPath: path, contents: Data(token.utf8), attributes: [.posixPermissions: 0o600]) else {
+            throw PlatformError(.unavailable, path, "the admin token cannot be written")
+        }
+        FileHandle.standardError.write(Data("bottega: \(settings.host) is not loopback, so every request needs the token in \(path)\n".utf8))
+        return AccessPolicy(token: token)
+    }
+}
+
+/// Appends news to the topic `platform` and changes to the audit log.
+struct Announcer: Sendable {
+    let log: any EventLog
+    let audit: AuditLog
+    let logger: Logger
+
+    func publish(_ event: PlatformEvent) async {
+        do {
+            try await log.append(
+                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)], to: PlatformTopic.platform)
+        } catch { logger.error("an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"]) }
+        await audit(AuditRecord(actor: event.actor, action: event.kind, subject: event.subject, after: event.details))
+    }
+
+    func audit(_ record: AuditRecord) async {
+        do { _ = try await audit.append(record) } catch {
+            logger.error("an audit entry cannot be written", metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])
+        }
+    }
+}
+
+/// Reads one service's features from the stream engine.
+struct StreamReader: VectorReader {
+    let engine: StreamEngine
+    let plan: ServingPlan
+
+    func read(
+        keys: [String?], asOf: EventTime, values: UnsafeMutableBufferPointer<Double>,
+        ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>
+    ) throws(PlatformError) {
+        try engine.read(plan, keys: keys, at: asOf, into: values, ages: ages, statuses: statuses)
+    }
+}
+
+/// Codecs of sources, compiled once for each definition.
+final class CodecCache: Sendable {
+    private let codecs = Mutex<[Name: (definition: SourceDefinition, codec: SourceRowCodec)]>([:])
+
+    func codec(of source: SourceDefinition) -> SourceRowCodec {
+        codecs.withLock { codecs in
+            if let known = codecs[source.name], known.definition == source { return known.codec }
+            let codec = SourceRowCodec(source)
+            codecs[source.name] = (source, codec)
+            return codec
+        }
+    }
+}

@@ -1,0 +1,147 @@
+import FeatureStore
+import Foundation
+import Logging
+import ModelServing
+import PlatformCore
+import ServiceLifecycle
+import TrainingJobs
+
+/// Holds the stores open for as long as anything runs. First in the list, so last to end.
+struct StoreService: Service {
+    let stores: Platform.Stores
+
+    func run() async throws {
+        try? await gracefulShutdown()
+        withExtendedLifetime(stores) {}
+    }
+}
+
+/// Writes predictions until everything that was answered is in the log.
+struct PredictionLogService: Service {
+    let log: PredictionLog
+
+    func run() async throws {
+        await withGracefulShutdownHandler { await log.run() } onGracefulShutdown: { log.close() }
+    }
+}
+
+/// Writes the feature state to the online store every second, and once more at the end.
+struct CheckpointService: Service {
+    let stream: StreamEngine
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(1))
+                await checkpoint()
+            }
+        }
+        await checkpoint()
+    }
+
+    private func checkpoint() async {
+        do { try await stream.checkpoint() } catch {
+            logger.error("the feature state cannot be written", metadata: ["error": "\(errorText(error))"])
+        }
+    }
+}
+
+/// Runs training jobs.
+struct JobService: Service {
+    let jobs: TrainingJobService
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await jobs.run() }
+    }
+}
+
+/// Says that one process owns a data directory, and which.
+final class DirectoryLock: Sendable {
+    private let descriptor: Int32
+
+    /// Takes the lock, or says who has it.
+    init(directory: String) throws {
+        do {
+            try FileManager.default.createDirectory(
+                atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        } catch { throw PlatformError(.unavailable, directory, "the data directory cannot be made: \(error.localizedDescription)") }
+        let path = "\(directory)/lock"
+        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else {
+            throw PlatformError(.unavailable, path, "cannot be opened: \(String(cString: strerror(errno)))")
+        }
+        guard flock(descriptor, LOCK_EX | LOCK_NB) == 0 else {
+            let owner = String(decoding: FileManager.default.contents(atPath: path) ?? Data(), as: UTF8.self)
+            close(descriptor)
+            throw PlatformError(
+                .unavailable, directory,
+                "another bottega (process \(owner.trimmingCharacters(in: .whitespacesAndNewlines))) uses this data directory; stop it or choose another with --data-dir")
+        }
+        ftruncate(descriptor, 0)
+        let text = "\(getpid())\n"
+        _ = text.withCString { pwrite(descriptor, $0, strlen($0), 0) }
+    }
+
+    deinit { close(descriptor) }
+}
+
+/// Keeps the moment that a manual clock was last set to.
+struct ClockFile: Sendable {
+    let path: String
+
+    func read() throws -> EventTime? {
+        guard let data = FileManager.default.contents(atPath: path) else { return nil }
+        guard let value = Int64(String(decoding: data, as: UTF8.self)) else {
+            throw PlatformError(.corrupted, path, "holds no time; remove it to start the manual clock anew")
+        }
+        return EventTime(milliseconds: value)
+    }
+
+    func write(_ time: EventTime) throws {
+        try Data(String(time.milliseconds).utf8).write(to: URL(fileURLWithPath: path), options: .atomic)
+    }
+}
+
+/// Starts the monitor as a process of its own and starts it again when it ends: a watcher must not die with what it watches.
+struct MonitorSupervisor: Service {
+    let settings: Settings
+    let logger: Logger
+
+    func run() async throws {
+        try await cancelWhenGracefulShutdown {
+            var delay = Duration.milliseconds(200)
+            while !Task.isCancelled {
+                let start = ContinuousClock.now
+                await runOnce()
+                if Task.isCancelled { return }
+                if ContinuousClock.now - start > .seconds(60) { delay = .milliseconds(200) }
+                logger.warning("the monitor ended; starting it again", metadata: ["delay": "\(delay)"])
+                try? await Task.sleep(for: delay)
+                delay = min(delay * 2, .seconds(30))
+            }
+        }
+    }
+
+    private func runOnce() async {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
+        process.arguments = [
+            "up", "--roles", "monitoring", "--data-dir", settings.dataDirectory, "--clock", settings.clockMode.rawValue, "--log-level",
+            settings.logLevel.rawValue, "--parent", String(getpid()),
+        ]
+        process.standardOutput = FileHandle.nullDevice
+        let (ended, end) = AsyncStream.makeStream(of: Void.self)
+        process.terminationHandler = { _ in end.finish() }
+        do { try process.run() } catch {
+            logger.error("the monitor cannot be started", metadata: ["error": "\(error)"])
+            return
+        }
+        for await _ in ended {}  // ends with the process, or when this task is cancelled
+        if process.isRunning {
+            process.terminate()
+            for _ in 0..<200 where process.isRunning { try? await Task.detached { try await Task.sleep(for: .milliseconds(25)) }.value }
+            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+import APIContract
+import ContentHashing
+import Datasets
+import Definitions
+import FeatureStore
+import Foundation
+import Governance
+import PlatformCore
+import StoragePorts
+import Workflows
+
+/// Sources, quarantine, online features, training sets.
+enum DataRoutes {
+    /// Largest push in bytes.
+    static let pushByteCountMax = 32 << 20
+    /// Largest file in bytes.
+    static let fileByteCountMax = 64 << 30
+
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/sources/{source}/events", body: .collect(byteCountMax: pushByteCountMax)) { request in
+                try await push(request, services)
+            },
+            Route("POST", "/api/v1/sources/{source}/load", body: .spool(byteCountMax: fileByteCountMax)) { request in
+                try await load(request, services)
+            },
+            Route("GET", "/api/v1/sources") { _ in
+                var list: [JSONValue] = []
+                for source in services.catalog.current.sources.values.sorted(by: { $0.name < $1.name }) {
+                    let counts = try await services.ingest.counts(of: source.name)
+                    list.append([
+                        "name": .string(source.name.text), "description": .string(source.description), "owner": .string(source.owner),
+                        "rows": .integer(Int64(counts.rows)), "quarantined": .integer(Int64(counts.quarantined)),
+                        "columns": .array(
+                            source.columns.map {
+                                [
+                                    "name": .string($0.name), "type": .string($0.type.rawValue), "nullable": .bool($0.nullable),
+                                    "unit": $0.unit.map(JSONValue.string) ?? .null,
+                                ]
+                            }),
+                    ])
+                }
+                return .json(["sources": .array(list)])
+            },
+            Route("GET", "/api/v1/sources/{source}/quarantine") { request in
+                let source = try source(request, services)
+                let rows = try await services.ingest.quarantined(
+                    source.name, countMax: try request.count("limit", default: 100, most: 10_000))
+                return .json(["rows": .array(rows.map(\.json))])
+            },
+            Route("GET", "/api/v1/sources/{source}/versions") { request in
+                let source = try source(request, services)
+                let history = try await services.tables.history(of: source.name)
+                return .json([
+                    "versions": .array(
+                        history.map {
+                            [
+                                "version": .integer($0.version), "time": .string($0.time.description), "rows": .integer(Int64($0.rowCount)),
+                                "operation": .string($0.operation),
+                            ]
+                        })
+                ])
+            },
+            Route("POST", "/api/v1/sources/{source}/flush") { request in
+                let source = try source(request, services)
+                return try services.start { _ in
+                    let rows = try await services.tables.flush(source)
+                    let quarantine = try await services.tables.flushQuarantine(of: source.name)
+                    return [
+                        "rows": .integer(Int64(rows.rows)), "version": .integer(rows.version),
+                        "quarantined": .integer(Int64(quarantine.rows)),
+                    ]
+                }
+            },
+            Route("POST", "/features/groups/{view}/get-online") { request in try await online(request, services) },
+            Route("POST", "/api/v1/datasets") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["training_set", "from", "to", "as_of"])
+                let (name, from, to) = (try body.name("training_set"), try body.requiredTime("from"), try body.requiredTime("to"))
+                let asOf = try body.time("as_of")
+                return try services.start { progress in
+                    let build = try await services.pipeline.buildDataset(name, from: from, to: to, asOf: asOf, progress: progress)
+                    return describe(build)
+                }
+            },
+            Route("GET", "/api/v1/datasets/{hash}") { request in
+                let text = request.parameters["hash"] ?? ""
+                guard let hash = ContentHash(hex: text) else {
+                    throw PlatformError(.invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
+                }
+                let manifest = try await services.pipeline.manifest(hash)
+                return .json(["dataset": .string(hash.hex), "rows": .integer(Int64(manifest.rows)), "manifest": manifest.json])
+            },
+        ]
+    }
+
+    static func source(_ request: APIRequest, _ services: PlatformServices) throws -> SourceDefinition {
+        let name = try request.name("source")
+        let sources = services.catalog.current.sources
+        if let source = sources[name] { return source }
+        let near = nearestName(to: name.text, among: sources.keys.map(\.text))
+        throw PlatformError(
+            .notFound, "source/\(name)", "no such source is defined" + (near.map { "; did you mean '\($0)'?" } ?? "; 'bottega apply' defines it"))
+    }
+
+    private static func push(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let source = try source(request, services)
+        let rows = try rows(of: request)
+        guard !rows.isEmpty else { throw PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event") }
+        let report = try await services.ingest.push(
+            source, rows: rows, idempotencyKey: request.headers["idempotency-key"], now: services.clock.now())
+        return .json(report.json)
+    }
+
+    /// One object, a list, or JSON lines.
+    private static func rows(of request: APIRequest) throws -> [JSONValue] {
+        let isLines = request.headers["content-type"].map { $0.contains("ndjson") || $0.contains("jsonl") || $0.contains("json-lines") } ?? false
+        if !isLines {
+            do {
+                let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
+                return json.arrayValue ?? [json]
+            } catch {
+                // A list or object that is broken stays an error; several lines of objects are JSON lines without the header.
+                guard request.body.first == 0x7B, error.description.contains("more text follows") else {
+                    throw PlatformError(.invalidInput, "request body", error.description)
+                }
+            }
+        }
+        var rows: [JSONValue] = []
+        for (index, line) in request.body.split(separator: 10).enumerated() {
+            if line.allSatisfy({ $0 == 32 || $0 == 13 || $0 == 9 }) { continue }
+            do { rows.append(try JSONValue.parse(line)) } catch {
+                throw PlatformError(.invalidInput, "request body, line \(index + 1)", error.description)
+            }
+        }
+        return rows
+    }
+
+    private static func load(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let source = try source(request, services)
+        let name = String((request.queryValue("name") ?? "file").suffix(255))
+        guard let format = SourceFileFormat(rawValue: request.queryValue("format") ?? "csv") else {
+            let known = SourceFileFormat.allCases.map(\.rawValue).joined(separator: ", ")
+            throw PlatformError(.invalidInput, "query", "'format' must be one of \(known)")
+        }
+        guard let spooled = request.bodyFile else { throw PlatformError(.invalidInput, "request body", "the file is missing") }
+        let kept = spooled + ".load"
+        try FileManager.default.moveItem(atPath: spooled, toPath: kept)
+        let actor = request.actor
+        do {
+            return try services.start { progress in
+                defer { try? FileManager.default.removeItem(atPath: kept) }
+                progress.report("hashing")
+                let hash = try hash(fileAt: kept)
+                let report = try await services.ingest.load(
+                    source, fileAt: kept, fileName: name, format: format, contentHash: hash, now: services.clock.now()
+                ) { step in
+                    progress.report("loading", done: Double(step.rows), unit: "rows")
+                }
+                if !report.isAlreadyLoaded {
+                    await services.audit(
+                        AuditRecord(actor: actor, action: "source.file.loaded", subject: "source/\(source.name)", after: report.json))
+                }
+                return report.json
+            }
+        } catch {
+            try? FileManager.default.removeItem(atPath: kept)
+            throw error
+        }
+    }
+
+    private static func hash(fileAt path: String) throws -> ContentHash {
+        let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
+        defer { try? file.close() }
+        var hasher = ContentHasher()
+        while let data = try file.read(upToCount: 1 << 20), !data.isEmpty { hasher.update(Array(data)) }
+        return hasher.finalize()
+    }
+
+    // MARK: Features
+
+    private static func online(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let name = try request.name("view")
+        let body = try RequestBody(request)
+        try body.checkKeys(["entities", "as_of"])
+        guard let list = body["entities"]?.arrayValue, 1...10_000 ~= list.count else {
+            throw PlatformError(.invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
+        }
+        let entities = try list.enumerated().map { index, entity in
+            guard case .object(let members) = entity else {
+                throw PlatformError(.invalidInput, "entities[\(index)]", "an object of join keys is expected, not \(entity.kindName)")
+            }
+            return try members.compactMapValues { value -> String? in
+                switch value {
+                case .null: return nil
+                case .string(let text): return text
+                case .integer(let number): return String(number)
+                default: throw PlatformError(.invalidInput, "entities[\(index)]", "a join key is text, not \(value.kindName)")
+                }
+            }
+        }
+        let isService = services.catalog.current.featureViews[name] == nil && services.catalog.current.featureServices[name] != nil
+        let asOf = try body.time("as_of")
+        let answer =
+            isService
+            ? try await services.stream.onlineFeatures(service: name, entities: entities, at: asOf)
+            : try await services.stream.onlineFeatures(view: name, entities: entities, at: asOf)
+        return .json([
+            "names": .array(answer.names.map(JSONValue.string)),
+            "entities": .array(
+                answer.entities.map {
+                    [
+                        "values": .array($0.values.map(\.json)), "statuses": .array($0.statuses.map { .string($0.text) }),
+                        "event_times": .array($0.eventTimes.map { $0.map { .string($0.description) } ?? .null }),
+                    ]
+                }),
+        ])
+    }
+
+    private static func describe(_ build: DatasetBuild) -> JSONValue {
+        [
+            "dataset": .string(build.hash.hex), "rows": .integer(Int64(build.manifest.rows)),
+            "slices": .object(
+                Dictionary(uniqueKeysWithValues: build.manifest.slices.map { ($0.name, .integer(Int64($0.rows))) })),
+            "positive_share": .object(
+                Dictionary(
+                    uniqueKeysWithValues: build.manifest.slices.map { ($0.name, $0.positiveShare.map(JSONValue.number) ?? .null) })),
+            "questions": .integer(Int64(build.manifest.questions)),
+            "questions_without_label": .integer(Int64(build.manifest.questionsWithoutLabel)),
+            "seconds": .number(build.seconds), "manifest": build.manifest.json,
+        ]
+    }
+}

@@ -1,0 +1,79 @@
+import Foundation
+import ModelServing
+import PlatformCore
+import Workflows
+
+/// The page at `/`: what is there, what is live, what is wrong.
+enum HomePage {
+    static func html(_ services: PlatformServices) async throws -> String {
+        try await services.monitoring.refresh()
+        let set = services.catalog.current
+        var body = ""
+        let open = await services.monitoring.alerts(of: nil).filter { $0["state"]?.stringValue == "open" }
+        body += section(
+            "Live", header: ["Model", "Version", "Share", "Artifact", "Revision"],
+            rows: services.predictor.routes.routes().sorted { $0.key < $1.key }.flatMap { model, route in
+                route.variants.map {
+                    [model, "\($0.version.number)", "\(Int(($0.share * 100).rounded())) %", $0.version.artifact.short, "\(route.revision)"]
+                } + route.shadows.map { [model, "\($0.number)", "shadow", $0.artifact.short, "\(route.revision)"] }
+            }, empty: "No model is deployed. <code>bottega deploy</code> puts a version in front of traffic.")
+        body += section(
+            "Answers", header: ["Model", "Version", "Variant", "Predictions", "p50", "p99"],
+            rows: services.predictor.metrics.latencies().sorted { "\($0.key)" < "\($1.key)" }.map { key, histogram in
+                [
+                    key.model, "\(key.version)", key.choice.word, "\(histogram.count)", milliseconds(histogram.quantile(0.5)),
+                    milliseconds(histogram.quantile(0.99)),
+                ]
+            }, empty: "No prediction since this process started.")
+        body += section(
+            "Open alerts", header: ["Severity", "Since", "What"],
+            rows: open.map { [$0["severity"]?.stringValue ?? "", $0["time"]?.stringValue ?? "", $0["message"]?.stringValue ?? ""] },
+            empty: "None.")
+        var versions: [[String]] = []
+        for model in try await services.registry.models() {
+            for version in try await services.registry.versions(of: model) {
+                let test = version.candidate.metrics["test"] ?? [:]
+                versions.append([
+                    model.text, "\(version.number)", try await services.registry.stage(of: model, version.number).rawValue,
+                    test[.auc].map { String(format: "%.4f", $0) } ?? "–",
+                    test[.calibrationError].map { String(format: "%.4f", $0) } ?? "–", String(version.createdAt.description.prefix(16)),
+                ])
+            }
+        }
+        body += section(
+            "Versions", header: ["Model", "Version", "Stage", "AUC", "ECE", "Created"], rows: versions,
+            empty: "None is registered. <code>bottega model register</code> registers what a job logged.")
+        var sources: [[String]] = []
+        for source in set.sources.keys.sorted() {
+            let counts = try await services.ingest.counts(of: source)
+            sources.append([source.text, "\(counts.rows)", "\(counts.quarantined)"])
+        }
+        body += section(
+            "Sources", header: ["Source", "Rows", "Quarantined"], rows: sources,
+            empty: "None is defined. <code>bottega apply examples/flights</code> defines some.")
+        let now = services.clock.now().description
+        return """
+            <!doctype html><html lang="en"><head><meta charset="utf-8"><title>Bottega</title>
+            <meta name="viewport" content="width=device-width, initial-scale=1"><meta http-equiv="refresh" content="10"><style>
+            :root{color-scheme:light dark;--line:#8884;--dim:#888}body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}
+            h1{font-size:1.4rem}h2{font-size:1rem;margin:2rem 0 .4rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+            th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--dim);font-weight:500}
+            p,.dim{color:var(--dim)}div{overflow-x:auto}</style></head><body>
+            <h1>Bottega</h1><p>\(set.meanings.count) definitions, revision \(services.catalog.revision) · platform time \(now)</p>
+            \(body)</body></html>
+            """
+    }
+
+    private static func milliseconds(_ microseconds: Double) -> String { String(format: "%.2f ms", microseconds / 1000) }
+
+    private static func section(_ title: String, header: [String], rows: [[String]], empty: String) -> String {
+        guard !rows.isEmpty else { return "<h2>\(title)</h2><p>\(empty)</p>" }
+        let head = header.map { "<th>\($0)</th>" }.joined()
+        let lines = rows.map { "<tr>" + $0.map { "<td>\(escape($0))</td>" }.joined() + "</tr>" }.joined()
+        return "<h2>\(title)</h2><div><table><thead><tr>\(head)</tr></thead><tbody>\(lines)</tbody></table></div>"
+    }
+
+    static func escape(_ text: String) -> String {
+        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing("\"", with: "&quot;")
+    }
+}

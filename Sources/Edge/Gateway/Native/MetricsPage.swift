@@ -1,0 +1,91 @@
+import Foundation
+import ModelServing
+import PlatformCore
+import StoragePorts
+import Workflows
+
+/// The Prometheus page.
+enum MetricsPage {
+    static func text(_ services: PlatformServices) async throws -> String {
+        var page = Page()
+        page.gauge("bottega_uptime_seconds", "Seconds since the process started.")
+        page.sample("bottega_uptime_seconds", [:], Double((ContinuousClock.now - services.startedAt).components.seconds))
+
+        let latencies = services.predictor.metrics.latencies().sorted { "\($0.key)" < "\($1.key)" }
+        page.header("bottega_prediction_duration_seconds", "histogram", "Time from the parsed request to the answer.")
+        for (key, histogram) in latencies {
+            let labels = ["model": key.model, "version": String(key.version), "variant": key.choice.word]
+            var seen: UInt64 = 0
+            for bucket in stride(from: 7, to: LatencyHistogram.bucketCount, by: 4) {
+                seen = histogram.counts[0...bucket].reduce(0, +)
+                page.sample(
+                    "bottega_prediction_duration_seconds_bucket",
+                    labels.merging(["le": number(LatencyHistogram.upperBound(of: bucket) / 1e6)]) { $1 }, Double(seen))
+            }
+            page.sample("bottega_prediction_duration_seconds_bucket", labels.merging(["le": "+Inf"]) { $1 }, Double(histogram.count))
+            page.sample("bottega_prediction_duration_seconds_sum", labels, Double(histogram.sumMicroseconds) / 1e6)
+            page.sample("bottega_prediction_duration_seconds_count", labels, Double(histogram.count))
+        }
+        page.header("bottega_prediction_requests_refused_total", "counter", "Requests refused for a fault of the caller, by status.")
+        for (model, statuses) in services.predictor.metrics.refused().sorted(by: { $0.key < $1.key }) {
+            for (status, count) in statuses.sorted(by: { $0.key < $1.key }) {
+                page.sample("bottega_prediction_requests_refused_total", ["model": model, "status": String(status)], Double(count))
+            }
+        }
+        let log = services.predictor.log
+        page.gauge("bottega_prediction_log_pending", "Predictions answered but not yet in the log.")
+        page.sample("bottega_prediction_log_pending", [:], Double(log.pending))
+        page.counter("bottega_prediction_log_written_total", "Prediction records written, shadows included.", Double(log.written))
+        page.counter("bottega_prediction_log_shed_total", "Prediction records dropped by policy.", Double(log.shed))
+        page.counter("bottega_shadow_failures_total", "Shadow answers that failed.", Double(log.shadowFailures))
+
+        let stream = services.stream.statistics
+        page.counter("bottega_feature_rows_applied_total", "Rows applied to feature views.", Double(stream.rowsApplied))
+        page.counter("bottega_feature_rows_failed_total", "Rows that could not be applied.", Double(stream.rowsFailed))
+        page.gauge("bottega_feature_entities", "Entities in memory, over all views.")
+        page.sample("bottega_feature_entities", [:], Double(stream.entities))
+        page.gauge("bottega_source_rows", "Rows in a source's log.")
+        var quarantined: [(String, Int)] = []
+        for source in services.catalog.current.sources.keys.sorted() {
+            let counts = try await services.ingest.counts(of: source)
+            page.sample("bottega_source_rows", ["source": source.text], Double(counts.rows))
+            quarantined.append((source.text, counts.quarantined))
+        }
+        page.gauge("bottega_source_rows_quarantined", "Rows that a source's contract refused.")
+        for (source, count) in quarantined { page.sample("bottega_source_rows_quarantined", ["source": source], Double(count)) }
+
+        try await services.monitoring.refresh()
+        page.gauge("bottega_alerts_open", "Incidents that are open.")
+        let open = await services.monitoring.alerts(of: nil).filter { $0["state"]?.stringValue == "open" }
+        page.sample("bottega_alerts_open", [:], Double(open.count))
+        if let progress = await services.monitoring.progress() {
+            page.gauge("bottega_monitor_heartbeat_age_seconds", "Seconds since the monitor process last spoke.")
+            page.sample("bottega_monitor_heartbeat_age_seconds", [:], Double(progress.age.components.seconds))
+        }
+        return page.text
+    }
+
+    private static func number(_ value: Double) -> String {
+        value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : "\(value)"
+    }
+
+    private struct Page {
+        var text = ""
+
+        mutating func header(_ name: String, _ type: String, _ help: String) {
+            text += "# HELP \(name) \(help)\n# TYPE \(name) \(type)\n"
+        }
+        mutating func gauge(_ name: String, _ help: String) { header(name, "gauge", help) }
+        mutating func counter(_ name: String, _ help: String, _ value: Double) {
+            header(name, "counter", help)
+            sample(name, [:], value)
+        }
+        mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
+            let list = labels.sorted { $0.key < $1.key }.map { key, value in
+                let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+                return "\(key)=\"\(escaped)\""
+            }
+            text += name + (list.isEmpty ? "" : "{\(list.joined(separator: ","))}") + " \(MetricsPage.number(value))\n"
+        }
+    }
+}

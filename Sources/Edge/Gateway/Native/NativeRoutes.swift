@@ -1,0 +1,10 @@
+public import APIContract
+
+/// Every route of the platform's own surface; `API/openapi.yaml` describes them.
+public enum NativeRoutes {
+    /// The routes, ready to mount.
+    public static func all(_ services: PlatformServices) -> [Route] {
+        SystemRoutes.routes(services) + DataRoutes.routes(services) + ModelRoutes.routes(services)
+            + TrainingRoutes.routes(services) + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
+    }
+}

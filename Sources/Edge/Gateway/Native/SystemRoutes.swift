@@ -1,0 +1,159 @@
+import APIContract
+import Definitions
+import Foundation
+import Governance
+import PlatformCore
+import StoragePorts
+import Workflows
+
+/// Health, status, clock, definitions, operations, audit.
+enum SystemRoutes {
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("GET", "/livez") { _ in .text("ok\n") },
+            Route("GET", "/readyz") { _ in
+                if let failure = services.stream.failure { return .text("features: \(failure)\n", status: 503) }
+                return .text("ok\n")
+            },
+            Route("GET", "/metrics") { _ in
+                .text(try await MetricsPage.text(services), type: "text/plain; version=0.0.4; charset=utf-8")
+            },
+            Route("GET", "/") { _ in .text(try await HomePage.html(services), type: "text/html; charset=utf-8") },
+            Route("GET", "/api/v1/status") { _ in .json(try await status(services)) },
+            Route("POST", "/api/v1/clock") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["now"])
+                let moment = try body.requiredTime("now")
+                guard let clock = services.manualClock else {
+                    throw PlatformError(.refused, "clock", "the platform runs on the machine's clock; start it with --clock manual to set it")
+                }
+                guard moment >= clock.now() else {
+                    throw PlatformError(.conflict, "clock", "it shows \(clock.now()) and does not go back to \(moment)")
+                }
+                let shown = clock.advance(to: moment)
+                try services.rememberClock(shown)
+                return .json(["now": .string(shown.description)])
+            },
+            Route("POST", "/api/v1/apply") { request in try await apply(request, services) },
+            Route("GET", "/api/v1/definitions") { _ in
+                let set = services.catalog.current
+                return .json([
+                    "revision": .integer(Int64(services.catalog.revision)),
+                    "definitions": .object(set.meanings.mapValues { .string($0.hex) }),
+                    "references": .object(set.references.mapValues { .array($0.map(JSONValue.string)) }),
+                ])
+            },
+            Route("GET", "/api/v1/operations/{id}") { request in
+                let id = request.parameters["id"] ?? ""
+                guard let status = services.operations.status(id) else {
+                    throw PlatformError(.notFound, "operation/\(id.prefix(64))", "no such operation since this process started")
+                }
+                return .json(describe(status))
+            },
+            Route("GET", "/api/v1/audit") { request in
+                let from = request.queryValue("from").flatMap { Int64($0) } ?? 1
+                let entries = try await services.auditLog.entries(
+                    from: from, countMax: try request.count("limit", default: 1000, most: 10_000), about: request.queryValue("subject"))
+                return .json([
+                    "entries": .array(
+                        entries.map {
+                            [
+                                "position": .integer($0.position), "time": .string($0.time.description),
+                                "actor": .string($0.record.actor), "action": .string($0.record.action),
+                                "subject": .string($0.record.subject), "after": $0.record.after, "hash": .string($0.hash.hex),
+                            ]
+                        })
+                ])
+            },
+            Route("POST", "/api/v1/audit/verify") { _ in
+                let result = try await services.auditLog.verify()
+                return .json([
+                    "entries": .integer(Int64(result.entryCount)), "intact": .bool(result.isIntact), "head": .string(result.head.hex),
+                    "fault": result.fault.map { .string("\($0)") } ?? .null,
+                ])
+            },
+        ]
+    }
+
+    // MARK: Definitions
+
+    private static func apply(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let body = try RequestBody(request)
+        try body.checkKeys(["files", "dry_run"])
+        guard let list = body["files"]?.arrayValue, 1...10_000 ~= list.count else {
+            throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
+        }
+        let files = try list.map { file in
+            guard let path = file["path"]?.stringValue, let folder = file["folder"]?.stringValue, let text = file["text"]?.stringValue
+            else { throw PlatformError(.invalidInput, "request body", "each file needs 'path', 'folder' and 'text'") }
+            return DefinitionFile(path: path, folder: folder, text: text)
+        }
+        let isRehearsal = body["dry_run"]?.boolValue ?? false
+        let outcome = try await services.catalog.apply(files, isRehearsal: isRehearsal, actor: request.actor)
+        if !isRehearsal, !outcome.changes.isEmpty {
+            await services.desk.refreshRoutes()
+            await services.audit(
+                AuditRecord(
+                    actor: request.actor, action: "definitions.applied", subject: "definitions/\(outcome.revision)",
+                    after: try JSONValue.of(outcome.changes)))
+        }
+        return .json([
+            "changes": try JSONValue.of(outcome.changes), "definitions": .integer(Int64(outcome.definitionCount)),
+            "revision": .integer(Int64(outcome.revision)),
+        ])
+    }
+
+    private static func describe(_ status: OperationRunner.Status) -> JSONValue {
+        var members: [String: JSONValue] = [
+            "state": .string(status.state.rawValue),
+            "progress": [
+                "done": .number(status.progress.done), "total": .number(status.progress.total),
+                "unit": .string(status.progress.unit), "message": .string(status.progress.message),
+            ],
+        ]
+        if let result = status.result { members["result"] = result }
+        if let error = status.error {
+            let known = ErrorTable.platformError(error)
+            members["error"] = [
+                "code": .string(known.code.rawValue), "subject": .string(known.subject), "message": .string(known.message),
+                "status": .integer(Int64(ErrorTable.status(known.code))),
+            ]
+        }
+        return .object(members)
+    }
+
+    // MARK: Status
+
+    static func status(_ services: PlatformServices) async throws -> JSONValue {
+        try await services.monitoring.refresh()
+        let log = services.log
+        let predictions = try await log.endOffset(PlatformTopic.predictions, partition: 0)
+        let labels = try await log.endOffset(PlatformTopic.labels, partition: 0)
+        let monitoring = try await log.endOffset(PlatformTopic.monitoring, partition: 0)
+        let progress = await services.monitoring.progress()
+        let pending = services.predictor.log.pending
+        let heard = services.lifecycle.monitoringOffset
+        let computing = services.lifecycle.computingCount
+        let isMonitored = progress.map { $0.predictions >= predictions && $0.labels >= labels } ?? false
+        let isIdle =
+            pending == 0 && computing == 0 && services.operations.runningCount == 0 && heard >= monitoring
+            && (isMonitored || !services.expectsMonitor)
+        let rolling = services.lifecycle.rollouts.values.filter { !$0.phase.isOver }
+        return [
+            "now": .string(services.clock.now().description), "clock": services.manualClock == nil ? "system" : "manual",
+            "idle": .bool(isIdle), "pending_predictions": .integer(Int64(pending)),
+            "predictions": .integer(Int64(predictions)), "labels": .integer(Int64(labels)),
+            "consumers": [
+                "monitor": .object([
+                    "predictions": progress.map { .integer(Int64($0.predictions)) } ?? .null,
+                    "labels": progress.map { .integer(Int64($0.labels)) } ?? .null,
+                    "heartbeat_seconds_ago": progress.map { .integer($0.age.components.seconds) } ?? .null,
+                ]), "lifecycle": ["monitoring": .integer(Int64(heard)), "of": .integer(Int64(monitoring))],
+            ],
+            "operations_running": .integer(Int64(services.operations.runningCount)),
+            "workflows_active": .integer(Int64(computing)), "rollouts_active": .integer(Int64(rolling.count)),
+            "definitions_revision": .integer(Int64(services.catalog.revision)),
+            "uptime_seconds": .integer((ContinuousClock.now - services.startedAt).components.seconds),
+        ]
+    }
+}

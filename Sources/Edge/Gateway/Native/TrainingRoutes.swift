@@ -1,0 +1,103 @@
+import APIContract
+import Foundation
+import Governance
+import ModelRegistry
+import PlatformCore
+import TrainingJobs
+import Workflows
+
+/// Training jobs and the registration of what they logged.
+enum TrainingRoutes {
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/training-jobs") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["model", "dataset", "seed", "parameters"])
+                let (model, dataset) = (try body.name("model"), try hash(try body.text("dataset")))
+                let seed = try body["seed"].map { _ in try body.integer("seed", default: 0, in: 0...Int64(Int32.max)) }
+                var parameters: [String: String] = [:]
+                for (key, value) in body["parameters"]?.objectValue ?? [:] { parameters[key] = value.stringValue ?? value.text }
+                let actor = request.actor
+                let job = try await services.pipeline.start(
+                    model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
+                let operation = try services.operations.start { progress in
+                    describe(try await services.pipeline.finish(job, progress: progress))
+                }
+                return .json(["id": .string(job.id), "run_id": .string(job.runID), "operation": .string(operation)], status: 202)
+            },
+            Route("GET", "/training-jobs") { _ in
+                .json(["jobs": .array(try await services.jobs.jobs(of: nil, countMax: 1000).map(describe))])
+            },
+            Route("GET", "/training-jobs/{id}") { request in
+                .json(describe(try await services.jobs.job(request.parameters["id"] ?? "")))
+            },
+            Route("POST", "/training-jobs/{id}/cancel") { request in
+                let id = request.parameters["id"] ?? ""
+                try await services.jobs.cancel(id)
+                return .json(describe(try await services.jobs.job(id)))
+            },
+            Route("GET", "/training-jobs/{id}/output") { request in
+                let lines = try await services.jobs.progress(
+                    request.parameters["id"] ?? "", lineCountMax: try request.count("lines", default: 200, most: 10_000))
+                return .text(lines.joined(separator: "\n") + "\n")
+            },
+            Route("POST", "/api/v1/models/{model}/versions") { request in try await register(request, services) },
+            Route("GET", "/api/v1/models/{model}/versions/{version}/card") { request in
+                let model = try request.name("model")
+                let version = try await services.registry.version(model, try request.versionNumber())
+                let definition = services.catalog.current.models[model]
+                let text = ModelCard.markdown(
+                    version, transitions: try await services.registry.transitions(of: model, version: version.number),
+                    purpose: definition?.description ?? "", owner: definition?.owner ?? "")
+                return .json(["markdown": .string(text)])
+            },
+        ]
+    }
+
+    private static func hash(_ text: String) throws -> ContentHash {
+        guard let hash = ContentHash(hex: text) else {
+            throw PlatformError(.invalidInput, "request body", "'dataset' must be a hash of 64 hexadecimal digits, not '\(text.prefix(64))'")
+        }
+        return hash
+    }
+
+    private static func register(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let body = try RequestBody(request)
+        try body.checkKeys(["job", "run_id", "dataset", "reason"])
+        let model = try request.name("model")
+        let actor = request.actor
+        let reason = body["reason"]?.stringValue ?? "registered by \(actor)"
+        let job = body["job"]?.stringValue
+        let run = body["run_id"]?.stringValue
+        guard (job == nil) != (run == nil) else {
+            throw PlatformError(.invalidInput, "request body", "name either 'job', or 'run_id' with 'dataset'")
+        }
+        let dataset = try job == nil ? hash(try body.text("dataset")) : nil
+        return try services.start { progress in
+            progress.report("evaluating the model on its training set")
+            let version: ModelVersion
+            if let job {
+                version = try await services.pipeline.register(model, job: job, actor: actor, reason: reason)
+            } else if let run, let dataset {
+                version = try await services.pipeline.register(model, run: run, dataset: dataset, actor: actor, reason: reason)
+            } else {
+                throw PlatformError(.internal, "request body", "checked above")
+            }
+            return try await ModelRoutes.describe(version, services.registry, whole: true)
+        }
+    }
+
+    static func describe(_ job: TrainingJob) -> JSONValue {
+        [
+            "id": .string(job.id), "model": .string(job.model.text), "dataset": .string(job.dataset.hex),
+            "state": .string(job.state.rawValue), "run_id": .string(job.runID), "seed": .integer(job.seed),
+            "parameters": .object(job.parameters.mapValues(JSONValue.string)), "created_at": .string(job.createdAt.description),
+            "commit": job.facts.map { .string($0.code.commit) } ?? .null,
+            "environment": job.facts?.environment.map { .string($0.hex) } ?? .null,
+            "reason": job.outcome.map { .string($0.reason) } ?? .null,
+            "seconds": job.outcome.map { .number(Double($0.duration.milliseconds) / 1000) } ?? .null,
+            "memory_bytes_peak": job.outcome.map { .integer(Int64($0.memoryByteCountPeak)) } ?? .null,
+            "log": .string(job.logPath),
+        ]
+    }
+}
