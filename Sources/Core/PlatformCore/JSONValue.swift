@@ -414,7 +414,7 @@ extension JSONValue {
             out.append(contentsOf: "null".utf8)
             return
         }
-        if let whole = Int64(exactly: value), abs(whole) < 1 << 53, value.sign == .plus || whole != 0 {
+        if let whole = Int64(exactly: value), whole.magnitude < 1 << 53, value.sign == .plus || whole != 0 {
             out.append(contentsOf: String(whole).utf8)
             out.append(contentsOf: ".0".utf8)
         } else {

@@ -5,6 +5,7 @@ public import FeatureStore
 import Foundation
 public import ModelRegistry
 public import PlatformCore
+import RuntimePorts
 public import StoragePorts
 public import TrainingJobs
 

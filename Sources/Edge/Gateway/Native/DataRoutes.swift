@@ -5,8 +5,12 @@ import Definitions
 import FeatureStore
 import Foundation
 import Governance
+import ModelRegistry
+import ModelServing
 import PlatformCore
+import RuntimePorts
 import StoragePorts
+import TrainingJobs
 import Workflows
 
 /// Sources, quarantine, online features, training sets.

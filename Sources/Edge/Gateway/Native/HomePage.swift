@@ -1,6 +1,12 @@
+import Datasets
+import Definitions
+import FeatureStore
 import Foundation
+import ModelRegistry
 import ModelServing
 import PlatformCore
+import RuntimePorts
+import TrainingJobs
 import Workflows
 
 /// The page at `/`: what is there, what is live, what is wrong.

@@ -1,7 +1,13 @@
+import Datasets
+import Definitions
+import FeatureStore
 import Foundation
+import ModelRegistry
 import ModelServing
 import PlatformCore
+import RuntimePorts
 import StoragePorts
+import TrainingJobs
 import Workflows
 
 /// The Prometheus page.

@@ -1,8 +1,13 @@
 import APIContract
+import Datasets
 import Definitions
+import FeatureStore
 import Foundation
 import ModelRegistry
+import ModelServing
 import PlatformCore
+import RuntimePorts
+import TrainingJobs
 import Workflows
 
 /// Models, versions, stages, deployments, and the lifecycle that moves them.

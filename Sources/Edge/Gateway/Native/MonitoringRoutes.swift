@@ -1,7 +1,13 @@
 import APIContract
+import Datasets
 import Definitions
+import FeatureStore
 import Foundation
+import ModelRegistry
+import ModelServing
 import PlatformCore
+import RuntimePorts
+import TrainingJobs
 import Workflows
 
 /// What the monitor process found.

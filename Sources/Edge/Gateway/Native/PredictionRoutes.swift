@@ -1,11 +1,14 @@
 import APIContract
+import Datasets
 import Definitions
+import FeatureStore
 import Foundation
 import ModelRegistry
 import ModelServing
 import PlatformCore
 import RuntimePorts
 import StoragePorts
+import TrainingJobs
 import Workflows
 
 /// Labels, and the questions an auditor asks of a prediction.
@@ -69,14 +72,13 @@ enum PredictionRoutes {
                 value = double
             case nil: throw PlatformError(.invalidInput, place, "'label' is missing")
             }
-            var time = now
             if let given = label["event_time"], !given.isNull {
-                guard let parsed = given.stringValue.flatMap({ EventTime(text: $0) }) ?? given.integerValue.map(EventTime.init(milliseconds:)),
-                    parsed.isAccepted
-                else { throw PlatformError(.invalidInput, place, "'event_time' must be a time within the years 1900 to 2199") }
-                time = parsed
+                guard let time = given.stringValue.flatMap({ EventTime(text: $0) }) ?? given.integerValue.map(EventTime.init(milliseconds:)),
+                    time.isAccepted, time <= now
+                else { throw PlatformError(.invalidInput, place, "'event_time' must be a time that is not in the future") }
             }
-            let record = LabelRecord(predictionID: id, time: time, value: value)
+            // When it reached us decides whether it is on time: a sender's clock cannot close the monitor's windows.
+            let record = LabelRecord(predictionID: id, time: now, value: value)
             records.append(LogRecord(key: id, time: now, value: record.encoded()))
         }
         try await services.log.append(records, to: PlatformTopic.labels)

@@ -1,9 +1,15 @@
 import APIContract
+import Datasets
 import Definitions
+import FeatureStore
 import Foundation
 import Governance
+import ModelRegistry
+import ModelServing
 import PlatformCore
+import RuntimePorts
 import StoragePorts
+import TrainingJobs
 import Workflows
 
 /// Health, status, clock, definitions, operations, audit.

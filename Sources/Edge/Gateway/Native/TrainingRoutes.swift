@@ -1,8 +1,13 @@
 import APIContract
+import Datasets
+import Definitions
+import FeatureStore
 import Foundation
 import Governance
 import ModelRegistry
+import ModelServing
 import PlatformCore
+import RuntimePorts
 import TrainingJobs
 import Workflows
 

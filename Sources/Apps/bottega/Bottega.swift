@@ -1,0 +1,139 @@
+import ArgumentParser
+import CommandLine
+import Foundation
+import Logging
+import PlatformCore
+import RuntimePorts
+import ServiceLifecycle
+import Synchronization
+import TreeModelAdapter
+
+/// The program: the server, and the commands that talk to one.
+@main
+struct Bottega: AsyncParsableCommand {
+    static let version = "0.1.0"
+
+    static let configuration = CommandConfiguration(
+        commandName: "bottega", abstract: "Raw events to governed, monitored predictions, in one program.",
+        discussion: """
+            Start a server with 'bottega up', describe your features and models in YAML, and apply them with 'bottega apply DIR'.
+            Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 69 no server.
+            """, version: version, subcommands: [Up.self, Doctor.self] + ClientCommands.all + [ScoreFile.self])
+}
+
+/// Settings as flags.
+struct SettingFlags: ParsableArguments {
+    @Option(name: .long, help: "Where everything is kept. Default: .bottega") var dataDir: String?
+    @Option(name: .long, help: "Port; 0 lets the system choose. Default: 8000") var port: Int?
+    @Option(name: .long, help: "Address. Default: 127.0.0.1; any other needs a token.") var host: String?
+    @Option(name: .long, help: "system, or manual: it stands still until POST /api/v1/clock moves it.") var clock: String?
+    @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical. Default: warning") var logLevel: String?
+    @Option(name: .long, help: "Configuration file (YAML).") var config: String?
+    @Option(name: .long, help: ArgumentHelp("Any other setting, as key=value; may be repeated.", valueName: "key=value"))
+    var set: [String] = []
+
+    func settings() throws -> Settings {
+        var flags: [String: String] = [:]
+        for pair in set {
+            let parts = pair.split(separator: "=", maxSplits: 1).map(String.init)
+            guard parts.count == 2, Settings.keys.contains(parts[0]) else {
+                let near = nearestName(to: parts.first ?? "", among: Settings.keys)
+                throw PlatformError(
+                    .invalidInput, "--set \(pair)", "is no known key=value" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            flags[parts[0]] = parts[1]
+        }
+        flags["data.directory"] = dataDir ?? flags["data.directory"]
+        flags["gateway.port"] = port.map(String.init) ?? flags["gateway.port"]
+        flags["gateway.host"] = host ?? flags["gateway.host"]
+        flags["clock.mode"] = clock ?? flags["clock.mode"]
+        flags["log.level"] = logLevel ?? flags["log.level"]
+        return try Settings(flags: flags, file: config)
+    }
+}
+
+/// Prints one line about an error and gives the exit code for it.
+func fail(_ error: any Error) -> ExitCode {
+    FileHandle.standardError.write(Data("bottega: \(errorText(error))\n".utf8))
+    return ExitCode((error as? PlatformError)?.code == .invalidInput ? 2 : 1)
+}
+
+struct Up: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand.")
+    @OptionGroup var flags: SettingFlags
+    @Option(name: .long, help: "all, or monitoring.") var roles = "all"
+    @Option(name: .long, help: .hidden) var parent: Int32?
+
+    func run() async throws {
+        do {
+            let settings = try flags.settings()
+            LoggingSystem.bootstrap { StructuredLog(label: $0, level: settings.logLevel) }
+            let logger = Logger(label: "bottega")
+            switch roles {
+            case "all": try await serve(settings, logger)
+            case "monitoring": try await watch(settings, logger)
+            default: throw PlatformError(.invalidInput, "--roles", "must be all or monitoring; splitting further is not supported yet")
+            }
+        } catch { throw fail(error) }
+    }
+
+    private func serve(_ settings: Settings, _ logger: Logger) async throws {
+        let platform = try await Platform(settings, logger: logger) { url in
+            FileHandle.standardOutput.write(Data("ready \(url)\n".utf8))
+        }
+        var configuration = ServiceGroupConfiguration(
+            services: platform.services.map {
+                .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup, failureTerminationBehavior: .gracefullyShutdownGroup)
+            }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        configuration.maximumGracefulShutdownDuration = .seconds(30)
+        try await ServiceGroup(configuration: configuration).run()
+    }
+
+    private func watch(_ settings: Settings, _ logger: Logger) async throws {
+        let process = MonitorProcess(settings: settings, logger: logger, parent: parent)
+        let service = ClosureService { try await process.run() }
+        var configuration = ServiceGroupConfiguration(
+            services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],
+            gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
+        configuration.maximumGracefulShutdownDuration = .seconds(20)
+        try await ServiceGroup(configuration: configuration).run()
+    }
+}
+
+/// Runs a closure until graceful shutdown cancels it.
+struct ClosureService: Service {
+    let work: @Sendable () async throws -> Void
+
+    init(_ work: @escaping @Sendable () async throws -> Void) { self.work = work }
+
+    func run() async throws {
+        do { try await cancelWhenGracefulShutdown { try await work() } } catch is CancellationError {}
+    }
+}
+
+/// Scores a file of rows with a model file, apart from any server: the native scorer for comparison with others.
+struct ScoreFile: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "score-file", abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
+    @Option(help: "The model: XGBoost JSON or UBJSON.") var file: String
+    @Option(help: "Rows, one after the other.") var rows: String
+    @Option(help: "Where predictions go.") var output: String
+
+    func run() throws {
+        do {
+            func read(_ path: String) throws -> [UInt8] {
+                guard let data = FileManager.default.contents(atPath: path) else {
+                    throw PlatformError(.invalidInput, path, "cannot be read")
+                }
+                return Array(data)
+            }
+            let result: [UInt8]
+            do {
+                result = try TreeModelTool.score(
+                    model: read(file), fileName: URL(fileURLWithPath: file).lastPathComponent, rows: read(rows))
+            } catch let error as ModelError { throw PlatformError(.invalidInput, "", error.message) }
+            try Data(result).write(to: URL(fileURLWithPath: output))
+        } catch { throw fail(error) }
+    }
+}

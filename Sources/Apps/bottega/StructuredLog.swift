@@ -1,0 +1,33 @@
+import Foundation
+import Logging
+
+/// Writes one JSON object for each message to standard error.
+struct StructuredLog: LogHandler {
+    let label: String
+    var logLevel: Logger.Level
+    var metadata: Logger.Metadata = [:]
+
+    init(label: String, level: Logger.Level) {
+        self.label = label
+        logLevel = level
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(
+        level: Logger.Level, message: Logger.Message, metadata more: Logger.Metadata?, source: String, file: String,
+        function: String, line: UInt
+    ) {
+        var fields: [String: JSONValue] = [
+            "time": .string(SystemClock().now().description), "level": .string(level.rawValue), "message": .string("\(message)"),
+            "part": .string(source),
+        ]
+        for (key, value) in metadata.merging(more ?? [:], uniquingKeysWith: { $1 }) { fields[key] = .string("\(value)") }
+        FileHandle.standardError.write(Data((JSONValue.object(fields).text + "\n").utf8))
+    }
+}
+
+import PlatformCore
