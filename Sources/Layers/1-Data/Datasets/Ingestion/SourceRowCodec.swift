@@ -60,7 +60,8 @@ public struct SourceRowCodec: Sendable {
     /// A row as the value of a log record.
     public func encode(_ row: SourceRow, batch: String) -> [UInt8] {
         Self.envelope(
-            batch: batch, eventTime: row.eventTime, ingestTime: row.ingestTime, push: nil, content: content(of: row.cells))
+            batch: batch, eventTime: row.eventTime, ingestTime: row.ingestTime, push: nil,
+            content: content(of: row.cells))
     }
 
     /// The envelope around `content`; `push` is the idempotency key and report of a push.
