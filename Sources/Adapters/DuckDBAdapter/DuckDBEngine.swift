@@ -43,7 +43,9 @@ public final class DuckDBEngine: OfflineEngine {
     private let slots: CallSlots
     private let knownVersion = Mutex<String?>(nil)  // held for one copy
 
-    /// Makes an engine; nothing is started before the first call. Call folders that a killed platform process left
+    /// Makes an engine; nothing is started before the first call.
+    ///
+    /// Call folders that a killed platform process left
     /// behind are removed here, so two engines must not share a spill folder.
     public init(configuration: DuckDBConfiguration, logger: Logger = Logger(label: "bottega.duckdb")) {
         self.configuration = configuration

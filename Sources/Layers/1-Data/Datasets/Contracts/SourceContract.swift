@@ -59,7 +59,9 @@ public struct SourceContract: Sendable {
     /// Longest accepted text in one cell, in UTF-8 bytes.
     public static let textByteCountMax = 64 << 10
 
-    /// Compiles a contract. A checked definition always has its time columns.
+    /// Compiles a contract.
+    ///
+    /// A checked definition always has its time columns.
     public init(_ definition: SourceDefinition) {
         self.definition = definition
         var positions: [String: Int] = [:]
@@ -117,7 +119,9 @@ public struct SourceContract: Sendable {
         return verdict(check)
     }
 
-    /// Checks one row of text cells. `order[i]` is the position among the source's columns of the i-th field, or `nil` for a
+    /// Checks one row of text cells.
+    ///
+    /// `order[i]` is the position among the source's columns of the i-th field, or `nil` for a
     /// field that is dropped; fields and order have the same length.
     func check(fields: [String], order: [Int?], isPresent: [Bool], from origin: RowOrigin) -> RowVerdict {
         var check = RowCheck(columnCount: definition.columns.count)

@@ -1,7 +1,9 @@
 import PlatformCore
 
 /// Reads a CSV file (RFC 4180): fields separated by commas, quoted where needed, `""` for a quote inside quotes, lines that
-/// end in LF or CR LF; UTF-8, with or without a byte order mark. Empty lines are left out.
+/// end in LF or CR LF; UTF-8, with or without a byte order mark.
+///
+/// Empty lines are left out.
 ///
 /// A quote that does not close within the record limit, or text behind a closing quote, costs one line: it is reported with
 /// its number, and reading goes on behind it.

@@ -29,7 +29,7 @@ public final class IngestService: Sendable {
         var intakes: [Name: SourceIntake] = [:]
         var running: Set<String> = []
     }
-    private let state = Mutex(State())  // held for a look-up; compiling a contract happens under it, once per definition
+    private let state = Mutex(State())  // held for a look-up, or to compile a contract once
 
     /// Makes the service.
     ///
@@ -74,7 +74,9 @@ public final class IngestService: Sendable {
     /// Makes a source's topics and reads what its log holds, so that the first push does not wait for that.
     public func open(_ source: SourceDefinition) async throws { try await intake(of: source.name).open() }
 
-    /// Checks and stores rows. Calls for one source may run at the same time; they share appends.
+    /// Checks and stores rows.
+    ///
+    /// Calls for one source may run at the same time; they share appends.
     ///
     /// - Parameters:
     ///   - source: the definition now in force.

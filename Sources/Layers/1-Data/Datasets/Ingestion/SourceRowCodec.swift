@@ -88,7 +88,9 @@ public struct SourceRowCodec: Sendable {
 
     // MARK: Reading
 
-    /// Reads a row back. A column that the record lacks, or holds in a type that the source no longer has, is null; what the
+    /// Reads a row back.
+    ///
+    /// A column that the record lacks, or holds in a type that the source no longer has, is null; what the
     /// record has beyond the source's columns is left out.
     /// - Throws: `DecodingFailure` for bytes that are no row at all.
     public func decode(_ bytes: [UInt8]) throws(DecodingFailure) -> SourceRow {

@@ -88,7 +88,9 @@ extension DeltaAction {
         return out
     }
 
-    /// Reads a commit that anybody may have written. Actions that do not change what a scan sees are left out.
+    /// Reads a commit that anybody may have written.
+    ///
+    /// Actions that do not change what a scan sees are left out.
     /// - Throws: `DecodingFailure` for bytes that are no commit, paths that leave the table's folder, and tables that need a
     ///   newer reader.
     static func parse(_ bytes: [UInt8]) throws(DecodingFailure) -> [DeltaAction] {
