@@ -43,7 +43,9 @@ public final class DuckDBEngine: OfflineEngine {
     private let slots: CallSlots
     private let knownVersion = Mutex<String?>(nil)  // held for one copy
 
-    /// Makes an engine; nothing is started before the first call. Call folders that a killed platform process left
+    /// Makes an engine; nothing is started before the first call.
+    ///
+    /// Call folders that a killed platform process left
     /// behind are removed here, so two engines must not share a spill folder.
     public init(configuration: DuckDBConfiguration, logger: Logger = Logger(label: "bottega.duckdb")) {
         self.configuration = configuration
@@ -83,7 +85,8 @@ public final class DuckDBEngine: OfflineEngine {
         if let known = knownVersion.withLock({ $0 }) { return known }
         do {
             let result = try await Subprocess.run(
-                .path(FilePath(configuration.executablePath)), arguments: ["-version"], environment: .custom(["TZ": "UTC"]),
+                .path(FilePath(configuration.executablePath)), arguments: ["-version"],
+                environment: .custom(["TZ": "UTC"]),
                 output: .string(limit: 4096), error: .discarded)
             let text = result.standardOutput.split(separator: " ").first.map { "DuckDB \($0)" }
             guard result.terminationStatus.isSuccess, let text else {
@@ -184,7 +187,8 @@ public final class DuckDBEngine: OfflineEngine {
         let result = try await Subprocess.run(
             .path(FilePath(configuration.executablePath)),
             arguments: ["-no-init", "-batch", "-bail", "-jsonlines", "-f", folder + "/statements.sql"],
-            environment: .custom(["TZ": "UTC", "HOME": folder, "LC_ALL": "C.UTF-8"]), workingDirectory: FilePath(folder),
+            environment: .custom(["TZ": "UTC", "HOME": folder, "LC_ALL": "C.UTF-8"]),
+            workingDirectory: FilePath(folder),
             platformOptions: platform, input: .none, output: .sequence,
             error: .fileDescriptor(errors, closeAfterSpawningProcess: true)
         ) { execution in

@@ -16,7 +16,8 @@ enum DuckDBFailure {
             code = .limitExceeded
         } else if message.hasPrefix("IO Error: No files found") || message.hasPrefix("IO Error: Cannot open file") {
             code = .notFound
-        } else if ["IO Error", "INTERNAL Error", "FATAL Error", "Fatal Error", "Error: "].contains(where: message.hasPrefix)
+        } else if ["IO Error", "INTERNAL Error", "FATAL Error", "Fatal Error", "Error: "].contains(
+            where: message.hasPrefix)
         {
             code = .unavailable
         } else {  // parser, binder, catalog, conversion, invalid input, constraint, out of range, …

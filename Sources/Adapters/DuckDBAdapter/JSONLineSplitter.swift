@@ -1,7 +1,9 @@
 import PlatformCore
 import StoragePorts
 
-/// Cuts a stream of bytes into lines, each at most a stated length. Empty lines are left out.
+/// Cuts a stream of bytes into lines, each at most a stated length.
+///
+/// Empty lines are left out.
 struct JSONLineSplitter {
     private let byteCountMax: Int
     private var pending: [UInt8] = []
@@ -36,7 +38,9 @@ struct JSONLineSplitter {
 
 /// Reads one row of DuckDB's `-jsonlines` output.
 enum DuckDBRow {
-    /// The row as a JSON object. NaN and the infinities, which DuckDB prints bare, become `null`.
+    /// The row as a JSON object.
+    ///
+    /// NaN and the infinities, which DuckDB prints bare, become `null`.
     static func parse(_ line: ArraySlice<UInt8>, byteCountMax: Int) throws(StoreError) -> JSONValue {
         let limits = JSONLimits(byteCountMax: byteCountMax, depthMax: 64)
         if let value = try? JSONValue.parse(line, limits: limits) { return value }

@@ -47,7 +47,8 @@ final class DuckDBEngineTests {
 
     @Test func readsNumbersThatJSONCannotHoldAsNull() async throws {
         let rows = try await engine.rows(
-            "SELECT 'NaN'::DOUBLE a, 'Infinity'::DOUBLE b, '-Infinity'::DOUBLE c, 'NaN, \\\" Infinity' d, 1.5::DOUBLE e")
+            "SELECT 'NaN'::DOUBLE a, 'Infinity'::DOUBLE b, '-Infinity'::DOUBLE c, 'NaN, \\\" Infinity' d, 1.5::DOUBLE e"
+        )
         #expect(rows == [["a": nil, "b": nil, "c": nil, "d": "NaN, \\\" Infinity", "e": 1.5]])
     }
 
@@ -57,7 +58,9 @@ final class DuckDBEngineTests {
 
     @Test func showsMomentsInUTC() async throws {
         #expect(
-            try await engine.rows("SELECT CAST(make_timestamptz(1000000) AS VARCHAR) t") == [["t": "1970-01-01 00:00:01+00"]])
+            try await engine.rows("SELECT CAST(make_timestamptz(1000000) AS VARCHAR) t") == [
+                ["t": "1970-01-01 00:00:01+00"]
+            ])
     }
 
     @Test func saysWhatIsWrongWithAQuery() async throws {
@@ -89,7 +92,8 @@ final class DuckDBEngineTests {
     @Test func endsAQueryWhoseCallerWasCancelled() async throws {
         let call = Task { [engine] in
             try await engine.execute(
-                "CREATE TABLE t AS SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range + b.range = -1")
+                "CREATE TABLE t AS SELECT count(*) FROM range(1000000000) a, range(1000000000) b WHERE a.range + b.range = -1"
+            )
         }
         try await Task.sleep(for: .milliseconds(200))
         call.cancel()
@@ -113,7 +117,11 @@ final class DuckDBEngineTests {
         let seen = Mutex(0)
         await #expect(throws: Enough.self) {
             try await self.engine.query("SELECT * FROM range(5000000)", setup: "", limits: QueryLimits()) { _ in
-                if seen.withLock({ $0 += 1; return $0 }) == 3 { throw Enough() }
+                if seen.withLock({
+                    $0 += 1; return $0
+                }) == 3 {
+                    throw Enough()
+                }
             }
         }
         #expect(seen.withLock { $0 } == 3)
@@ -156,7 +164,9 @@ final class DuckDBEngineTests {
 
     @Test func mapsTheEnginesWords() {
         #expect(DuckDBFailure.error("IO Error: Could not write: No space left on device\n", exitCode: 1).code == .full)
-        #expect(DuckDBFailure.error("Out of Memory Error: failed\n\nmore", exitCode: 1).message == "Out of Memory Error: failed")
+        #expect(
+            DuckDBFailure.error("Out of Memory Error: failed\n\nmore", exitCode: 1).message
+                == "Out of Memory Error: failed")
         #expect(DuckDBFailure.error("", exitCode: 3).code == .unavailable)
         #expect(DuckDBFailure.died(signal: 9).message.contains("SIGKILL"))
     }

@@ -1,6 +1,5 @@
 public import PlatformCore
 
-
 /// One accepted row of a source: it satisfied the contract and is in the log.
 public struct SourceRow: Sendable, Hashable {
     /// When it happened.

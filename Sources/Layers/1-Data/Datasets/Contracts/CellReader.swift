@@ -12,7 +12,8 @@ enum CellReader {
     }
 
     /// A cell of a pushed row; `nil` after a reason was added.
-    static func cell(_ value: JSONValue, as column: ColumnDefinition, _ breaches: inout [ContractBreach]) -> CellValue? {
+    static func cell(_ value: JSONValue, as column: ColumnDefinition, _ breaches: inout [ContractBreach]) -> CellValue?
+    {
         switch (column.type, value) {
         case (_, .null): return .null
         case (.string, .string(let text)): return accepted(text, column, &breaches)
@@ -100,7 +101,9 @@ enum CellReader {
         return .text(text)
     }
 
-    private static func time(_ text: String, _ column: ColumnDefinition, _ breaches: inout [ContractBreach]) -> CellValue? {
+    private static func time(_ text: String, _ column: ColumnDefinition, _ breaches: inout [ContractBreach])
+        -> CellValue?
+    {
         guard text.utf8.count <= 40, let time = EventTime(text: text) else {
             return refuse(
                 column, shown(text), "is not a time with a zone, such as 2013-07-01T09:15:00Z", &breaches)

@@ -44,7 +44,9 @@ struct CompiledExpectation: Sendable {
         rule = "\(column): \(what) (\(expectation.name))"
     }
 
-    /// The breach of a row; `nil` if it satisfies the expectation. A null satisfies everything.
+    /// The breach of a row; `nil` if it satisfies the expectation.
+    ///
+    /// A null satisfies everything.
     func breach(in cells: [CellValue]) -> ContractBreach? {
         let cell = cells[index]
         guard !cell.isNull, !holds(cell, cells) else { return nil }
@@ -88,7 +90,9 @@ final class PatternCheck: Sendable {
     private let state: Mutex<State>
     private static let answerCountMax = 8192
 
-    /// Compiles a pattern; `nil` if it is none. Definitions are checked for that when they are read.
+    /// Compiles a pattern; `nil` if it is none.
+    ///
+    /// Definitions are checked for that when they are read.
     init?(_ pattern: String) {
         guard let compiled = try? Regex(pattern) else { return nil }
         state = Mutex(State(pattern: compiled))

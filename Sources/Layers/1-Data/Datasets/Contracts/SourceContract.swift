@@ -59,7 +59,9 @@ public struct SourceContract: Sendable {
     /// Longest accepted text in one cell, in UTF-8 bytes.
     public static let textByteCountMax = 64 << 10
 
-    /// Compiles a contract. A checked definition always has its time columns.
+    /// Compiles a contract.
+    ///
+    /// A checked definition always has its time columns.
     public init(_ definition: SourceDefinition) {
         self.definition = definition
         var positions: [String: Int] = [:]
@@ -82,7 +84,8 @@ public struct SourceContract: Sendable {
     public func check(_ row: JSONValue, from origin: RowOrigin) -> RowVerdict {
         guard case .object(let members) = row else {
             return .refused([
-                ContractBreach(rule: "row: is not an object", message: "row: \(row.kindName) stands where an object is expected")
+                ContractBreach(
+                    rule: "row: is not an object", message: "row: \(row.kindName) stands where an object is expected")
             ])
         }
         var check = RowCheck(columnCount: definition.columns.count)
@@ -94,8 +97,10 @@ public struct SourceContract: Sendable {
             switch (origin, raw) {
             case (_, .none), (_, .some(.null)): cell = .null
             case (.push, .some(let value)): cell = CellReader.cell(value, as: column, &check.breaches)
-            case (_, .some(.string(let text))): cell = CellReader.cell(text: text, as: column, from: origin, &check.breaches)
-            case (_, .some(let value)): cell = CellReader.cell(text: value.text, as: column, from: origin, &check.breaches)
+            case (_, .some(.string(let text))):
+                cell = CellReader.cell(text: text, as: column, from: origin, &check.breaches)
+            case (_, .some(let value)):
+                cell = CellReader.cell(text: value.text, as: column, from: origin, &check.breaches)
             }
             take(cell, at: index, isPresent: raw != nil, &check)
         }
@@ -106,14 +111,17 @@ public struct SourceContract: Sendable {
                 check.breaches.append(
                     ContractBreach(
                         rule: "row: has an unknown column",
-                        message: "row: the column \(shown) is unknown" + (near.map { "; did you mean '\($0)'?" } ?? "")))
+                        message: "row: the column \(shown) is unknown" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                )
                 if check.breaches.count >= 16 { break }
             }
         }
         return verdict(check)
     }
 
-    /// Checks one row of text cells. `order[i]` is the position among the source's columns of the i-th field, or `nil` for a
+    /// Checks one row of text cells.
+    ///
+    /// `order[i]` is the position among the source's columns of the i-th field, or `nil` for a
     /// field that is dropped; fields and order have the same length.
     func check(fields: [String], order: [Int?], isPresent: [Bool], from origin: RowOrigin) -> RowVerdict {
         var check = RowCheck(columnCount: definition.columns.count)
@@ -123,7 +131,9 @@ public struct SourceContract: Sendable {
             let cell = CellReader.cell(text: field, as: column, from: origin, &check.breaches)
             take(cell, at: position, isPresent: true, &check)
         }
-        for (index, present) in isPresent.enumerated() where !present { take(.null, at: index, isPresent: false, &check) }
+        for (index, present) in isPresent.enumerated() where !present {
+            take(.null, at: index, isPresent: false, &check)
+        }
         return verdict(check)
     }
 

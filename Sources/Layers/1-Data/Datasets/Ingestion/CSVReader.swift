@@ -1,7 +1,9 @@
 import PlatformCore
 
 /// Reads a CSV file (RFC 4180): fields separated by commas, quoted where needed, `""` for a quote inside quotes, lines that
-/// end in LF or CR LF; UTF-8, with or without a byte order mark. Empty lines are left out.
+/// end in LF or CR LF; UTF-8, with or without a byte order mark.
+///
+/// Empty lines are left out.
 ///
 /// A quote that does not close within the record limit, or text behind a closing quote, costs one line: it is reported with
 /// its number, and reading goes on behind it.
@@ -93,7 +95,9 @@ struct CSVReader: ~Copyable {
                         if bytes[at] == 10 { lineCount += 1 }
                         at += 1
                     }
-                    if at > recordByteCountMax { return .broken("a quote is not closed within \(recordByteCountMax) bytes") }
+                    if at > recordByteCountMax {
+                        return .broken("a quote is not closed within \(recordByteCountMax) bytes")
+                    }
                     guard at < bytes.count else {
                         return isAtEnd ? .broken("a quote is not closed") : .incomplete
                     }
@@ -137,7 +141,9 @@ struct CSVReader: ~Copyable {
             case 10: return .record(fields: fields, byteCount: at + 1, lineCount: lineCount + 1)
             case 13:
                 guard at + 1 < bytes.count || isAtEnd else { return .incomplete }
-                guard at + 1 == bytes.count || bytes[at + 1] == 10 else { return .broken("has text behind a closing quote") }
+                guard at + 1 == bytes.count || bytes[at + 1] == 10 else {
+                    return .broken("has text behind a closing quote")
+                }
                 at += 1
             default: return .broken("has text behind a closing quote")
             }

@@ -7,7 +7,9 @@ public struct IngestLimits: Sendable {
     /// Rows after which a round of shared appends is closed.
     public var roundRowCountMax: Int
     /// A pushed row that equals one of at least this many last rows of its source is a duplicate (8 to 40 bytes of memory
-    /// each). Loads compare with `historyRowCountMax` rows.
+    /// each).
+    ///
+    /// Loads compare with `historyRowCountMax` rows.
     public var recentRowCount: Int
     /// The rows of a source's log that a load compares with, newest first (14 to 28 bytes each, while it runs).
     public var historyRowCountMax: Int

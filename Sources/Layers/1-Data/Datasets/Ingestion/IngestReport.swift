@@ -8,7 +8,9 @@ public struct IngestReport: Sendable, Hashable, Codable {
     public var quarantined = 0
     /// Rows that were in the log already: same key, same content.
     public var duplicates = 0
-    /// Quarantined rows by reason. A row with two reasons counts under both; at most 100 reasons are told apart.
+    /// Quarantined rows by reason.
+    ///
+    /// A row with two reasons counts under both; at most 100 reasons are told apart.
     public var reasons: [String: Int] = [:]
     /// Accepted rows that break an expectation of severity `warn`, by reason.
     public var warnings: [String: Int] = [:]
@@ -69,7 +71,9 @@ public struct LoadReport: Sendable, Hashable {
     public var isAlreadyLoaded = false
     /// Rows of the file, malformed lines among them.
     public var rowsRead = 0
-    /// Counts, reasons and warnings. After a crash in the middle, the rows that the first attempt stored count as duplicates.
+    /// Counts, reasons and warnings.
+    ///
+    /// After a crash in the middle, the rows that the first attempt stored count as duplicates.
     public var rows = IngestReport()
     /// Wall time of the load.
     public var seconds: Double = 0

@@ -106,14 +106,17 @@ extension IngestService {
                     report = excluded.report
                 """,
                 [
-                    .text(report.source.text), .text(report.contentHash.hex), .text(report.file), .text(format.rawValue),
+                    .text(report.source.text), .text(report.contentHash.hex), .text(report.file),
+                    .text(format.rawValue),
                     .text(state), .integer(now.milliseconds), .text(text),
                 ])
         }
     }
 
     /// A file of JSON lines with the Parquet file's rows as text; the caller removes it.
-    private func parquetAsLines(_ path: String, _ source: SourceDefinition, _ load: inout FileLoad) async throws -> String {
+    private func parquetAsLines(_ path: String, _ source: SourceDefinition, _ load: inout FileLoad) async throws
+        -> String
+    {
         try FileManager.default.createDirectory(atPath: spoolFolder, withIntermediateDirectories: true)
         let file = "read_parquet(\(SQLText.literal(path)))"
         let columns: [String]
@@ -123,7 +126,9 @@ extension IngestService {
         } catch let error as StoreError where error.code == .invalidInput {
             throw PlatformError(.invalidInput, "file/\(load.report.file)", error.message)
         }
-        let wanted = try load.order(ofHeader: columns).enumerated().filter { $0.element != nil }.map { columns[$0.offset] }
+        let wanted = try load.order(ofHeader: columns).enumerated().filter { $0.element != nil }.map {
+            columns[$0.offset]
+        }
         let spool = "\(spoolFolder)/parquet-\(UUID().uuidString).ndjson"
         let cells = wanted.map { "CAST(\(SQLText.identifier($0)) AS VARCHAR) AS \(SQLText.identifier($0))" }
         try await engine.execute(
@@ -164,7 +169,8 @@ private struct FileLoad {
         }
         if isParquet != (format == .parquet) {
             throw PlatformError(
-                .invalidInput, subject, isParquet ? "the file is Parquet, not \(format.rawValue)" : "the file is no Parquet")
+                .invalidInput, subject,
+                isParquet ? "the file is Parquet, not \(format.rawValue)" : "the file is no Parquet")
         }
     }
 
@@ -173,20 +179,24 @@ private struct FileLoad {
         let contract = service.contract(of: source)
         var seen: Set<String> = []
         for name in header where !seen.insert(name).inserted {
-            throw PlatformError(.invalidInput, subject, "the column \(CellReader.shown(name)) appears twice in the header")
+            throw PlatformError(
+                .invalidInput, subject, "the column \(CellReader.shown(name)) appears twice in the header")
         }
-        let missing = source.columns.filter { !seen.contains($0.name) && $0.name != source.ingestTimeColumn }.map(\.name)
+        let missing = source.columns.filter { !seen.contains($0.name) && $0.name != source.ingestTimeColumn }.map(
+            \.name)
         guard missing.isEmpty else {
             throw PlatformError(
                 .invalidInput, subject,
-                "the column\(missing.count == 1 ? "" : "s") \(missing.prefix(10).map { "'\($0)'" }.joined(separator: ", ")) of source '\(source.name)' \(missing.count == 1 ? "is" : "are") missing; nothing was stored")
+                "the column\(missing.count == 1 ? "" : "s") \(missing.prefix(10).map { "'\($0)'" }.joined(separator: ", ")) of source '\(source.name)' \(missing.count == 1 ? "is" : "are") missing; nothing was stored"
+            )
         }
         let order = header.map(contract.position)
         let unknown = zip(header, order).filter { $0.1 == nil }.map(\.0)
         if !unknown.isEmpty, source.schemaChange == .refuse {
             throw PlatformError(
                 .invalidInput, subject,
-                "the column\(unknown.count == 1 ? "" : "s") \(unknown.prefix(10).map(CellReader.shown).joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not in the schema of source '\(source.name)'; add \(unknown.count == 1 ? "it" : "them") there or set on_schema_change: ignore; nothing was stored")
+                "the column\(unknown.count == 1 ? "" : "s") \(unknown.prefix(10).map(CellReader.shown).joined(separator: ", ")) \(unknown.count == 1 ? "is" : "are") not in the schema of source '\(source.name)'; add \(unknown.count == 1 ? "it" : "them") there or set on_schema_change: ignore; nothing was stored"
+            )
         }
         report.rows.ignoredColumns = unknown.prefix(100).map { String($0.prefix(64)) }
         return order
@@ -211,12 +221,14 @@ private struct FileLoad {
             case .record(let line, let fields):
                 guard fields.count == header.count else {
                     refuse(
-                        "line: has another number of fields than the header", at: line, row: fields.joined(separator: ","),
+                        "line: has another number of fields than the header", at: line,
+                        row: fields.joined(separator: ","),
                         detail: "line: has \(fields.count) fields, the header has \(header.count)")
                     break
                 }
                 builder.add(contract.check(fields: fields, order: order, isPresent: present, from: .csv), at: line) {
-                    JSONValue.object(Dictionary(zip(header, fields.map(JSONValue.string)), uniquingKeysWith: { $1 })).text
+                    JSONValue.object(Dictionary(zip(header, fields.map(JSONValue.string)), uniquingKeysWith: { $1 }))
+                        .text
                 }
             }
             if builder.count >= service.limits.loadBatchRowCount {

@@ -29,7 +29,7 @@ public final class IngestService: Sendable {
         var intakes: [Name: SourceIntake] = [:]
         var running: Set<String> = []
     }
-    private let state = Mutex(State())  // held for a look-up; compiling a contract happens under it, once per definition
+    private let state = Mutex(State())  // held for a look-up, or to compile a contract once
 
     /// Makes the service.
     ///
@@ -74,7 +74,9 @@ public final class IngestService: Sendable {
     /// Makes a source's topics and reads what its log holds, so that the first push does not wait for that.
     public func open(_ source: SourceDefinition) async throws { try await intake(of: source.name).open() }
 
-    /// Checks and stores rows. Calls for one source may run at the same time; they share appends.
+    /// Checks and stores rows.
+    ///
+    /// Calls for one source may run at the same time; they share appends.
     ///
     /// - Parameters:
     ///   - source: the definition now in force.
@@ -83,12 +85,14 @@ public final class IngestService: Sendable {
     ///     report (at least the last `idempotencyKeyCountMax` keys of a source are known).
     ///   - now: ingest time of rows that carry none.
     /// - Throws: `PlatformError` (`tooLarge`, `invalidInput` for a bad key, `overloaded`), `StoreError`.
-    public func push(_ source: SourceDefinition, rows: [JSONValue], idempotencyKey: String?, now: EventTime) async throws
+    public func push(_ source: SourceDefinition, rows: [JSONValue], idempotencyKey: String?, now: EventTime)
+        async throws
         -> IngestReport
     {
         guard rows.count <= limits.pushRowCountMax else {
             throw PlatformError(
-                .tooLarge, "source/\(source.name)", "\(rows.count) rows were sent at once, \(limits.pushRowCountMax) are accepted")
+                .tooLarge, "source/\(source.name)",
+                "\(rows.count) rows were sent at once, \(limits.pushRowCountMax) are accepted")
         }
         if let idempotencyKey {
             guard 1...256 ~= idempotencyKey.utf8.count, !idempotencyKey.utf8.contains(where: { $0 < 0x20 }) else {
@@ -159,7 +163,8 @@ public final class IngestService: Sendable {
 
     func builder(for source: SourceDefinition, origin: String, batch: String, now: EventTime) -> BatchBuilder {
         BatchBuilder(
-            contract: contract(of: source), codec: codec(of: source), hasher: hasher, origin: origin, batch: batch, now: now)
+            contract: contract(of: source), codec: codec(of: source), hasher: hasher, origin: origin, batch: batch,
+            now: now)
     }
 
     /// Claims a load; gives false if the same one is running.
@@ -186,7 +191,8 @@ struct BatchBuilder: Sendable {
     static let contentByteCountMax = 1 << 20
 
     init(
-        contract: SourceContract, codec: SourceRowCodec, hasher: RowHasher, origin: String, batch: String, now: EventTime
+        contract: SourceContract, codec: SourceRowCodec, hasher: RowHasher, origin: String, batch: String,
+        now: EventTime
     ) {
         self.contract = contract
         self.codec = codec
@@ -202,7 +208,9 @@ struct BatchBuilder: Sendable {
     mutating func add(_ row: JSONValue, at position: Int, from rowOrigin: RowOrigin) {
         add(contract.check(row, from: rowOrigin), at: position) { row.text }
         if contract.definition.schemaChange == .ignore {
-            for column in contract.unknownColumns(of: row) where ignored.count < 100 { ignored.insert(String(column.prefix(64))) }
+            for column in contract.unknownColumns(of: row) where ignored.count < 100 {
+                ignored.insert(String(column.prefix(64)))
+            }
         }
     }
 
@@ -241,7 +249,8 @@ struct BatchBuilder: Sendable {
     mutating func finish(idempotencyKey: String?) -> IntakeRequest {
         report.ignoredColumns = ignored.sorted()
         let request = IntakeRequest(
-            batch: batch, idempotencyKey: idempotencyKey, rows: rows, quarantined: quarantined, report: report, now: now)
+            batch: batch, idempotencyKey: idempotencyKey, rows: rows, quarantined: quarantined, report: report, now: now
+        )
         rows = []
         quarantined = []
         report = IngestReport()

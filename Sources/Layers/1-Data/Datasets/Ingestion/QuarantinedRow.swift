@@ -24,14 +24,17 @@ public struct QuarantinedRow: Sendable, Hashable {
         self.batch = batch
         self.position = position
         self.reasons = reasons
-        self.row = row.utf8.count <= Self.rowByteCountMax ? row : String(decoding: row.utf8.prefix(Self.rowByteCountMax), as: UTF8.self)
+        self.row =
+            row.utf8.count <= Self.rowByteCountMax
+            ? row : String(decoding: row.utf8.prefix(Self.rowByteCountMax), as: UTF8.self)
     }
 
     /// The row as the HTTP contract shows it.
     public var json: JSONValue {
         [
             "time": .string(time.description), "origin": .string(origin), "batch": .string(batch),
-            "position": .integer(Int64(position)), "reasons": .array(reasons.map(JSONValue.string)), "row": .string(row),
+            "position": .integer(Int64(position)), "reasons": .array(reasons.map(JSONValue.string)),
+            "row": .string(row),
         ]
     }
 

@@ -153,7 +153,8 @@ final class SourceIntake: Sendable {
     // MARK: One round
 
     private struct Plan {
-        var rows: [(row: IntakeRequest.Row, batch: String, push: (key: String, report: JSONValue)?, time: EventTime)] = []
+        var rows: [(row: IntakeRequest.Row, batch: String, push: (key: String, report: JSONValue)?, time: EventTime)] =
+            []
         var quarantined: [(row: QuarantinedRow, hash: UInt64, push: (key: String, report: JSONValue)?)] = []
         var pushes: [(key: String, report: IngestReport)] = []
         var reports: [IngestReport] = []
@@ -161,7 +162,9 @@ final class SourceIntake: Sendable {
 
     private func store(_ requests: [IntakeRequest]) async throws -> [IngestReport] {
         try await openIfNeeded()
-        let (plan, time) = memory.withLock { memory -> (Plan, EventTime) in (makePlan(requests, memory), memory.lastTime) }
+        let (plan, time) = memory.withLock { memory -> (Plan, EventTime) in
+            (makePlan(requests, memory), memory.lastTime)
+        }
         var last = time
 
         // Quarantine first: were it second, a crash between the two would lose refused rows of a push whose accepted
@@ -190,7 +193,8 @@ final class SourceIntake: Sendable {
                     memory.history?.insert(entry.row.hash)
                 }
             }
-            await listener?.received(SourceBatch(source: source, firstOffset: first, rows: plan.rows.map { $0.row.row }))
+            await listener?.received(
+                SourceBatch(source: source, firstOffset: first, rows: plan.rows.map { $0.row.row }))
         }
         memory.withLock { memory in
             memory.lastTime = last

@@ -60,7 +60,8 @@ public struct SourceRowCodec: Sendable {
     /// A row as the value of a log record.
     public func encode(_ row: SourceRow, batch: String) -> [UInt8] {
         Self.envelope(
-            batch: batch, eventTime: row.eventTime, ingestTime: row.ingestTime, push: nil, content: content(of: row.cells))
+            batch: batch, eventTime: row.eventTime, ingestTime: row.ingestTime, push: nil,
+            content: content(of: row.cells))
     }
 
     /// The envelope around `content`; `push` is the idempotency key and report of a push.
@@ -87,7 +88,9 @@ public struct SourceRowCodec: Sendable {
 
     // MARK: Reading
 
-    /// Reads a row back. A column that the record lacks, or holds in a type that the source no longer has, is null; what the
+    /// Reads a row back.
+    ///
+    /// A column that the record lacks, or holds in a type that the source no longer has, is null; what the
     /// record has beyond the source's columns is left out.
     /// - Throws: `DecodingFailure` for bytes that are no row at all.
     public func decode(_ bytes: [UInt8]) throws(DecodingFailure) -> SourceRow {

@@ -71,7 +71,8 @@ extension DeltaAction {
             return [
                 "commitInfo": [
                     "timestamp": .integer(time.milliseconds), "operation": .string(operation),
-                    "operationParameters": ["mode": "Append"], "operationMetrics": ["numOutputRows": .string(String(rows))],
+                    "operationParameters": ["mode": "Append"],
+                    "operationMetrics": ["numOutputRows": .string(String(rows))],
                 ]
             ]
         }
@@ -87,7 +88,9 @@ extension DeltaAction {
         return out
     }
 
-    /// Reads a commit that anybody may have written. Actions that do not change what a scan sees are left out.
+    /// Reads a commit that anybody may have written.
+    ///
+    /// Actions that do not change what a scan sees are left out.
     /// - Throws: `DecodingFailure` for bytes that are no commit, paths that leave the table's folder, and tables that need a
     ///   newer reader.
     static func parse(_ bytes: [UInt8]) throws(DecodingFailure) -> [DeltaAction] {
@@ -111,13 +114,17 @@ extension DeltaAction {
             return text
         }
         func integer(_ key: String) throws(DecodingFailure) -> Int64 {
-            guard let value = body[key]?.integerValue else { throw DecodingFailure("\(kind) has no whole number '\(key)'") }
+            guard let value = body[key]?.integerValue else {
+                throw DecodingFailure("\(kind) has no whole number '\(key)'")
+            }
             return value
         }
         switch kind {
         case "protocol":
             let reader = try integer("minReaderVersion")
-            guard reader <= 1 else { throw DecodingFailure("the table needs reader version \(reader), this reader has 1") }
+            guard reader <= 1 else {
+                throw DecodingFailure("the table needs reader version \(reader), this reader has 1")
+            }
             return .protocolVersions(reader: reader, writer: try integer("minWriterVersion"))
         case "metaData":
             guard body["partitionColumns"]?.arrayValue?.isEmpty ?? true else {

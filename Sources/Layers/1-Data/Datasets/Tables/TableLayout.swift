@@ -108,6 +108,7 @@ struct TableLayout: Sendable {
         }
         let isMixed = Set(entries.map(\.columns)).count > 1
         let files = paths.map(SQLText.literal).joined(separator: ", ")
-        return "(SELECT \(cells.joined(separator: ", ")) FROM read_parquet([\(files)]\(isMixed ? ", union_by_name=true" : "")))"
+        return
+            "(SELECT \(cells.joined(separator: ", ")) FROM read_parquet([\(files)]\(isMixed ? ", union_by_name=true" : "")))"
     }
 }

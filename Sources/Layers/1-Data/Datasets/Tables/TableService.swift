@@ -118,7 +118,9 @@ public final class TableService: Sendable {
                 "has no version \(version ?? -1); the newest is \(table.snapshot.version)")
         }
         var paths: [String] = []
-        for entry in snapshot.entries { paths.append(try await objects.localPath(of: "\(table.folder)/\(entry.file.path)")) }
+        for entry in snapshot.entries {
+            paths.append(try await objects.localPath(of: "\(table.folder)/\(entry.file.path)"))
+        }
         return TableScan(
             table: layout.table, version: snapshot.version, sql: layout.scan(snapshot.entries, paths: paths),
             rowCount: snapshot.rowCount)
@@ -183,7 +185,8 @@ public final class TableService: Sendable {
             } else {
                 try await objects.delete(key)
                 guard position() != first else {
-                    throw StoreError(.conflict, "table/\(layout.table)", "other writers took every version number tried")
+                    throw StoreError(
+                        .conflict, "table/\(layout.table)", "other writers took every version number tried")
                 }
             }
             remember(table, as: layout.table)
@@ -226,7 +229,8 @@ public final class TableService: Sendable {
 
     /// Writes records as JSON lines `{"s":offset,"d":record}`; gives the offset behind the last one.
     private func write(
-        from first: UInt64, to end: UInt64, of topic: Name, into path: String, rewrite: (@Sendable ([UInt8]) -> [UInt8]?)?
+        from first: UInt64, to end: UInt64, of topic: Name, into path: String,
+        rewrite: (@Sendable ([UInt8]) -> [UInt8]?)?
     ) async throws -> UInt64 {
         guard FileManager.default.createFile(atPath: path, contents: nil), let file = FileHandle(forWritingAtPath: path)
         else { throw StoreError(.full, "spool", "cannot write to '\(spoolFolder)'") }
