@@ -183,7 +183,7 @@ def main() -> int:
         "eval_metric": ["logloss", "auc"],
         "tree_method": "hist",
         "max_depth": int(setting("depth", 5)),
-        "eta": setting("learning_rate", 0.08),
+        "eta": setting("learning_rate", 0.1),
         "min_child_weight": setting("min_child_weight", 50),
         "subsample": setting("subsample", 0.8),
         "colsample_bytree": setting("column_share", 0.6),
@@ -195,16 +195,16 @@ def main() -> int:
     }
     mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", "flight_delay"))
     with mlflow.start_run() as run:
-        mlflow.log_params({**parameters, "rounds": int(setting("rounds", 400)), "dataset": inputs.dataset})
+        mlflow.log_params({**parameters, "rounds": int(setting("rounds", 300)), "dataset": inputs.dataset})
         mlflow.log_params({"rows_train": train.rows, "rows_validation": validation.rows, "rows_test": test.rows})
         began = time.monotonic()
         curves: dict[str, dict[str, list[float]]] = {}
         booster = xgb.train(
             parameters,
             train.matrix,
-            num_boost_round=int(setting("rounds", 400)),
+            num_boost_round=int(setting("rounds", 300)),
             evals=[(train.matrix, "train"), (validation.matrix, "validation")],
-            early_stopping_rounds=int(setting("early_stopping", 25)),
+            early_stopping_rounds=int(setting("early_stopping", 20)),
             evals_result=curves,
             verbose_eval=False,
         )

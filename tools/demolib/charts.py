@@ -17,7 +17,8 @@ def colour(version: object) -> str:
 
 def figure(width: float, height: float, parts: Sequence[str], label: str) -> str:
     return (
-        f'<div class="scroll"><svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+        f'<div class="scroll{" half" if width < 600 else ""}">'
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg></div>"
     )
 
@@ -165,7 +166,7 @@ def traffic(days: Sequence[tuple[str, dict[str, int]]]) -> str:
                 top, bottom = frame.y(base + share), frame.y(base)
                 width = frame.x(number + 1) - frame.x(number)
                 parts.append(
-                    f'<rect x="{frame.x(number):.1f}" y="{top:.1f}" width="{max(width - 0.4, 0.5):.2f}" '
+                    f'<rect x="{frame.x(number):.1f}" y="{top:.1f}" width="{width + 0.3:.2f}" '
                     f'height="{bottom - top:.1f}" fill="{colour(name)}"><title>{day}: version {escape(name)} '
                     f"{share:.0%} of {total:,}</title></rect>"
                 )
