@@ -94,8 +94,6 @@ def story(facts: Facts) -> str:
         said = "; ".join(
             f"{rule.replace('_', ' ')} {times(len(days))}, first on {min(days)}" for rule, days in rules.items()
         )
-            f"{rule.replace('_', ' ')} {times(len(days))}, first on {min(days)}" for rule, days in rules.items()
-        )
         sentences.append(f"The monitor raised the alarm {times(len(facts.alerts))}: {said}.")
     if facts.workflows:
         moved = [v for v in facts.versions[1:] if facts.stage(v) in ("production", "archived")]
