@@ -73,7 +73,8 @@ def setting(name: str, default: float) -> float:
 
 
 def thread_count() -> int:
-    return int(os.environ.get("BOTTEGA_THREADS") or os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    """The setting `threads`, else what OpenMP was told, else one: more threads add up in another order."""
+    return int(os.environ.get("BOTTEGA_PARAM_THREADS") or os.environ.get("OMP_NUM_THREADS") or 1)
 
 
 def load(name: str, inputs: Inputs, threads: int) -> Slice:

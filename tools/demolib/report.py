@@ -98,8 +98,8 @@ def story(facts: Facts) -> str:
     if facts.workflows:
         moved = [v for v in facts.versions[1:] if facts.stage(v) in ("production", "archived")]
         sentences.append(
-            f"Retraining started by itself {times(len(facts.workflows))}; {len(moved)} of the challengers passed shadow "
-            "and canary and took over."
+            f"Retraining started by itself {times(len(facts.workflows))}; {len(moved)} of the challengers passed "
+            "shadow and canary and took over."
         )
     return "".join(f'<p class="lead">{escape(sentence)}</p>' for sentence in sentences)
 
@@ -424,6 +424,7 @@ def render(document: JSON) -> str:
     trained = section(
         "Training set", "Every feature as it could have been known; named by its content.", dataset(facts)
     )
+    speed = legend([("var(--line)", "questions"), ("var(--v2)", "p50"), ("var(--accent)", "p99")])
     equal = f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,}"
     parts = [
         f'<p class="eyebrow">Bottega · {escape(period)}</p>',
@@ -435,7 +436,7 @@ def render(document: JSON) -> str:
         section("What it said and what happened", NOTES["calibration"], both),
         section("What moved", NOTES["drift"], drift(facts)),
         section("Who answered", NOTES["traffic"], legend(shown) + charts.traffic(days) if days else ""),
-        section("How much, how fast", NOTES["speed"], charts.weekly_bars(weeks)),
+        section("How much, how fast", NOTES["speed"], speed + charts.weekly_bars(weeks) if weeks else ""),
         section("Versions", "Metrics are those of each version's own test slice.", versions(facts)),
         section("Retrainings", "Started by the monitor's rules; each step with its decision.", retrainings(facts)),
         section("Gates", "What a version had to show before each stage, and what it showed.", gates(facts)),
