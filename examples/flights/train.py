@@ -32,7 +32,7 @@ import pyarrow.parquet as parquet
 import xgboost as xgb
 from matplotlib.figure import Figure
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types import ColSpec, DataType, Schema, TensorSpec
 
 EVALUATED_EVERY = 5  # boosting rounds between two logged points
 
@@ -139,9 +139,9 @@ def draw_calibration(labels: np.ndarray, scores: np.ndarray) -> Figure:
 
 
 def draw_importance(booster: xgb.Booster) -> Figure:
-    gains = booster.get_score(importance_type="total_gain")
-    total = sum(float(value) for value in gains.values()) or 1.0  # type: ignore[arg-type]
-    top = sorted(((float(value) / total, name) for name, value in gains.items()), reverse=True)[:20][::-1]  # type: ignore[arg-type]
+    gains = {name: float(np.sum(gain)) for name, gain in booster.get_score(importance_type="total_gain").items()}
+    total = sum(gains.values()) or 1.0
+    top = sorted(((gain / total, name) for name, gain in gains.items()), reverse=True)[:20][::-1]
     figure, axes = plt.subplots(figsize=(8, 6))
     axes.barh([name for _, name in top], [share for share, _ in top], color="#b4532a")
     axes.set(xlabel="share of the total gain", title="What the model looks at")
@@ -165,7 +165,7 @@ def log_curves(run_id: str, curves: dict[str, dict[str, list[float]]]) -> None:
 
 
 def signature(inputs: Inputs) -> ModelSignature:
-    columns = [
+    columns: list[ColSpec | TensorSpec] = [
         ColSpec(DataType.string if name in inputs.categories else DataType.double, name, required=False)
         for name in inputs.features
     ]
@@ -226,7 +226,14 @@ def main() -> int:
         for path, figure in figures.items():
             mlflow.log_figure(figure, path)
             plt.close(figure)
-        mlflow.xgboost.log_model(booster, name="model", signature=signature(inputs), model_format="ubj")
+        mlflow.xgboost.log_model(
+            booster,
+            name="model",
+            signature=signature(inputs),
+            model_format="ubj",
+            # Named here because the client would otherwise start a Python of its own to find out.
+            pip_requirements=[f"xgboost-cpu=={xgb.__version__}"],
+        )
         print(f"{best} trees in {seconds:.1f} s; test {', '.join(f'{k} {v:.4f}' for k, v in measured.items())}")
     return 0
 
