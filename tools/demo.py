@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -343,13 +344,19 @@ def main() -> int:
     signal.signal(signal.SIGTERM, interrupted)
     try:
         demo.run()
-    except (CommandFailed, bottega.BottegaError, OSError, KeyboardInterrupt) as error:
-        ended = not server.is_running()
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, bottega.ConnectionFailed):
+            time.sleep(0.5)  # a server that has just died needs a moment to be seen as dead
+        ended = server.process_id != 0 and not server.is_running()
+        if not isinstance(error, CommandFailed | bottega.BottegaError | OSError | KeyboardInterrupt):
+            traceback.print_exc()
         server.stop()
         step = f"step {console.steps[-1].number} ({console.steps[-1].name})" if console.steps else "start"
-        reason = f"interrupted ({error})" if isinstance(error, KeyboardInterrupt) else str(error)
+        reason = str(error) or type(error).__name__
+        if isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
         print(f"\nThe demo failed at {step}:\n{reason}", file=sys.stderr)
-        if ended and server.process_id:
+        if ended:
             print("The server had ended by itself.", file=sys.stderr)
         print(f"\nEnd of the server's log ({server.log}):\n{server.log_tail()}", file=sys.stderr)
         return 130 if isinstance(error, KeyboardInterrupt) else 1

@@ -17,7 +17,8 @@ def colour(version: object) -> str:
 
 def figure(width: float, height: float, parts: Sequence[str], label: str) -> str:
     return (
-        f'<div class="scroll"><svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
+        f'<div class="scroll{" half" if width < 600 else ""}">'
+        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}">'
         f"{''.join(parts)}</svg></div>"
     )
 
@@ -153,7 +154,7 @@ def traffic(days: Sequence[tuple[str, dict[str, int]]]) -> str:
         return ""
     numbers = [day_number(day) for day, _ in days]
     frame = Frame(960, 220, numbers[0], numbers[-1] + 1, 0, 1)
-    parts = frame.value_axis([0, 0.5, 1], ".0%")
+    parts = [*frame.value_axis([0, 0.5, 1], ".0%"), *frame.time_axis()]
     names = sorted(
         {name for _, counts in days for name in counts}, key=lambda name: (not name.isdigit(), name.zfill(6))
     )
@@ -165,12 +166,13 @@ def traffic(days: Sequence[tuple[str, dict[str, int]]]) -> str:
                 top, bottom = frame.y(base + share), frame.y(base)
                 width = frame.x(number + 1) - frame.x(number)
                 parts.append(
-                    f'<rect x="{frame.x(number):.1f}" y="{top:.1f}" width="{max(width - 0.4, 0.5):.2f}" '
-                    f'height="{bottom - top:.1f}" fill="{colour(name)}"><title>{day}: version {escape(name)} '
+                    f'<rect x="{frame.x(number):.1f}" y="{top:.1f}" width="{width + 0.3:.2f}" '
+                    f'height="{bottom - top:.1f}" fill="{colour(name)}" '
+                    f'shape-rendering="crispEdges"><title>{day}: version {escape(name)} '
                     f"{share:.0%} of {total:,}</title></rect>"
                 )
                 base += share
-    return figure(960, 220, parts + frame.time_axis(), "share of the traffic by version")
+    return figure(960, 220, parts, "share of the traffic by version")
 
 
 def weekly_bars(weeks: Sequence[tuple[str, int, float, float]]) -> str:
@@ -180,9 +182,11 @@ def weekly_bars(weeks: Sequence[tuple[str, int, float, float]]) -> str:
     numbers = [day_number(week) for week, _, _, _ in weeks]
     most = max(count for _, count, _, _ in weeks)
     frame = Frame(960, 220, numbers[0], numbers[-1] + 7, 0, most * 1.1)
-    slowest = max(p99 for _, _, _, p99 in weeks) * 1.15
-    times = Frame(960, 220, numbers[0], numbers[-1] + 7, 0, slowest)
-    parts = frame.value_axis(ticks(0, most, 3), ",.0f")
+    # Milliseconds on a logarithmic scale at the right: p99 may be a hundred times p50.
+    quickest = math.floor(math.log10(max(min(p50 for _, _, p50, _ in weeks), 0.01)))
+    slowest = math.ceil(math.log10(max(max(p99 for _, _, _, p99 in weeks), 0.02)))
+    times = Frame(960, 220, numbers[0], numbers[-1] + 7, quickest, slowest)
+    parts = [*frame.value_axis(ticks(0, most, 3), ",.0f"), *frame.time_axis()]
     for number, (week, count, p50, p99) in zip(numbers, weeks, strict=True):
         left, right = frame.x(number), frame.x(number + 7)
         parts.append(
@@ -191,10 +195,12 @@ def weekly_bars(weeks: Sequence[tuple[str, int, float, float]]) -> str:
             f"<title>week of {week}: {count:,} predictions, p50 {p50:.2f} ms, p99 {p99:.2f} ms</title></rect>"
         )
     for index, stroke in ((2, "var(--v2)"), (3, "var(--accent)")):
-        points = [(number + 3.5, float(week[index])) for number, week in zip(numbers, weeks, strict=True)]
+        points = [
+            (number + 3.5, math.log10(max(float(week[index]), 0.01)))
+            for number, week in zip(numbers, weeks, strict=True)
+        ]
         parts.append(times.line(points, stroke))
-        parts.append(
-            f'<text class="strong" x="{times.x(points[-1][0]) - 4:.1f}" y="{times.y(points[-1][1]) - 7:.1f}" '
-            f'text-anchor="end">{"p50" if index == 2 else "p99"} {points[-1][1]:.1f} ms</text>'
-        )
-    return figure(960, 220, parts + frame.time_axis(), "predictions and latency by week")
+    for exponent in range(quickest, slowest + 1):
+        y = max(times.y(exponent) - 4, TOP + 8)
+        parts.append(f'<text x="{960 - RIGHT - 2}" y="{y:.1f}" text-anchor="end">{10.0**exponent:g} ms</text>')
+    return figure(960, 220, parts, "predictions and latency by week")

@@ -49,7 +49,10 @@ def table(head: list[str], rows: list[list[str]], numbers: set[int] | None = Non
         marks = (' class="n"' if index in numbers else "" for index in range(len(cells)))
         return "<tr>" + "".join(f"<{tag}{m}>{c}</{tag}>" for m, c in zip(marks, cells, strict=True)) + "</tr>"
 
-    return f'<div class="scroll"><table>{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table></div>'
+    wide = " wide" if len(head) > 3 else ""
+    return (
+        f'<div class="scroll{wide}"><table>{row(head, "th")}{"".join(row(cells, "td") for cells in rows)}</table></div>'
+    )
 
 
 def section(title: str, note: str, body: str) -> str:
@@ -60,6 +63,10 @@ def section(title: str, note: str, body: str) -> str:
 def legend(entries: list[tuple[str, str]]) -> str:
     items = "".join(f'<span><i style="background:{fill}"></i>{escape(name)}</span>' for fill, name in entries)
     return f'<p class="legend">{items}</p>'
+
+
+def times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def story(facts: Facts) -> str:
@@ -84,13 +91,15 @@ def story(facts: Facts) -> str:
     for alert in facts.alerts:
         rules.setdefault(str(alert.get("rule", "")), []).append(facts.when(alert)[:10])
     if rules:
-        said = "; ".join(f"{rule.replace('_', ' ')} on {', '.join(days[:4])}" for rule, days in rules.items())
-        sentences.append(f"The monitor raised {len(facts.alerts)} alerts: {said}.")
+        said = "; ".join(
+            f"{rule.replace('_', ' ')} {times(len(days))}, first on {min(days)}" for rule, days in rules.items()
+        )
+        sentences.append(f"The monitor raised the alarm {times(len(facts.alerts))}: {said}.")
     if facts.workflows:
         moved = [v for v in facts.versions[1:] if facts.stage(v) in ("production", "archived")]
         sentences.append(
-            f"{len(facts.workflows)} retrainings started by themselves; {len(moved)} challengers passed shadow and "
-            f"canary and took over, {max(len(facts.workflows) - len(moved), 0)} did not."
+            f"Retraining started by itself {times(len(facts.workflows))}; {len(moved)} of the challengers passed "
+            "shadow and canary and took over."
         )
     return "".join(f'<p class="lead">{escape(sentence)}</p>' for sentence in sentences)
 
@@ -180,7 +189,7 @@ def timeline(facts: Facts) -> str:
         for move in facts.transitions(version):
             when, stage = facts.when(move), str(move.get("stage") or move.get("to") or "")
             if when and stage == "production":
-                place = min(max(x(day_number(when)), left), 940)
+                place = min(max(x(day_number(when)), left + 12), 928)
                 title = f"{when[:10]} version {version.get('version')} → {stage}: {move.get('reason', '')}"
                 parts.append(
                     f'<g><title>{escape(title)}</title><circle cx="{place:.1f}" cy="{at["stage"]}" r="11" '
@@ -191,7 +200,7 @@ def timeline(facts: Facts) -> str:
     return figure(960, height, parts, "alerts, retrainings and promotions over time")
 
 
-def quality(facts: Facts, name: str, form: str = ".2f") -> str:
+def quality(facts: Facts, name: str, *, width: float = 960, height: float = 260) -> str:
     """A metric by week: dots per version, and dashed what each version had shown on its test slice."""
     windows = [(w, value) for w in facts.champion_windows if (value := facts.metric(w, name)) is not None]
     bounds = span(facts)
@@ -200,7 +209,8 @@ def quality(facts: Facts, name: str, form: str = ".2f") -> str:
     references = {int(v["version"]): facts.test_metric(v, name) for v in facts.versions if "version" in v}
     values = [value for _, value in windows] + [value for value in references.values() if value is not None]
     margin = (max(values) - min(values)) * 0.15 or 0.01
-    frame = Frame(960, 260, bounds[0], bounds[1], max(min(values) - margin, 0), min(max(values) + margin, 1))
+    frame = Frame(width, height, bounds[0], bounds[1], max(min(values) - margin, 0), min(max(values) + margin, 1))
+    form = ".2f" if frame.high - frame.low > 0.08 else ".3f"
     parts = frame.value_axis(charts.ticks(frame.low, frame.high, 4), form) + frame.time_axis()
     points = [(day_number(str(w["from"])) + 3.5, value) for w, value in windows]
     parts.append(frame.line(points, "var(--line)"))
@@ -213,7 +223,7 @@ def quality(facts: Facts, name: str, form: str = ".2f") -> str:
         seen = f"{labelled:,} labelled of {window.get('rows', 0):,}"
         title = f"week of {str(window['from'])[:10]}, version {version}: {value:.4f} from {seen}"
         parts.append(frame.dot(x, value, colour(version), title, 5))
-    return figure(960, 260, parts, f"{name} by week")
+    return figure(width, height, parts, f"{name} by week")
 
 
 def drift(facts: Facts) -> str:
@@ -404,8 +414,9 @@ def render(document: JSON) -> str:
     period = f"{days[0][0]} to {days[-1][0]}" if days else "2013"
     again = [[text(version), text(count)] for version, count in (replay.get("versions") or {}).items()]
     replayed = table(["version", "computed again"], again, {1})
+    length = "Half a year" if len(days) > 150 else f"{len(days)} days"
     first = "the flight" if not explained else f"flight {explained.get('flight')}"
-    ranked, calibrated = quality(facts, "auc"), quality(facts, "ece", ".3f")
+    ranked, calibrated = quality(facts, "auc"), quality(facts, "ece", width=440, height=380)
     both = (
         f'<div class="columns"><div>{legend(curve_names)}{curves}</div><div>{calibrated}</div></div>' if curves else ""
     )
@@ -413,10 +424,11 @@ def render(document: JSON) -> str:
     trained = section(
         "Training set", "Every feature as it could have been known; named by its content.", dataset(facts)
     )
+    speed = legend([("var(--line)", "questions"), ("var(--v2)", "p50"), ("var(--accent)", "p99")])
     equal = f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,}"
     parts = [
         f'<p class="eyebrow">Bottega · {escape(period)}</p>',
-        f"<h1>Will this flight be late? {len(days)} days of live answers</h1>",
+        f"<h1>Will this flight be late? {length} of live answers</h1>",
         story(facts),
         tiles(facts),
         section("What happened when", NOTES["timeline"], timeline(facts)),
@@ -424,7 +436,7 @@ def render(document: JSON) -> str:
         section("What it said and what happened", NOTES["calibration"], both),
         section("What moved", NOTES["drift"], drift(facts)),
         section("Who answered", NOTES["traffic"], legend(shown) + charts.traffic(days) if days else ""),
-        section("How much, how fast", NOTES["speed"], charts.weekly_bars(weeks)),
+        section("How much, how fast", NOTES["speed"], speed + charts.weekly_bars(weeks) if weeks else ""),
         section("Versions", "Metrics are those of each version's own test slice.", versions(facts)),
         section("Retrainings", "Started by the monitor's rules; each step with its decision.", retrainings(facts)),
         section("Gates", "What a version had to show before each stage, and what it showed.", gates(facts)),

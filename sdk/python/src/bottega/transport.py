@@ -127,9 +127,9 @@ class Connection:
             if "content-type" not in request.headers:
                 lines.append("content-type: application/json")
         lines.extend(f"{name}: {value}" for name, value in request.headers.items())
-        head = "\r\n".join(lines)
-        if "\n" in head.replace("\r\n", "") or "\r" in head.replace("\r\n", ""):
+        if any("\n" in line or "\r" in line for line in lines):
             raise ValueError("a path or header may not hold a line break")
+        head = "\r\n".join(lines)
         return f"{head}\r\n\r\n".encode("latin-1") + (request.body or b"")
 
     def _more(self) -> None:
