@@ -36,6 +36,7 @@ let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "s
 let serviceLifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
+let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 let targets: [Target] = [  // each row leans only on rows above it
@@ -107,7 +108,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
             "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
-            "TreeModelAdapter", argumentParser, configuration, hummingbird, logging, serviceLifecycle, yams,
+            "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 ]

@@ -7,6 +7,7 @@ import RuntimePorts
 import ServiceLifecycle
 import Synchronization
 import TreeModelAdapter
+import UnixSignals
 
 /// The program: the server, and the commands that talk to one.
 @main

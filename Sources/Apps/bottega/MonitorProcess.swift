@@ -61,7 +61,7 @@ struct MonitorProcess {
         let now = SystemClock().now()
         let event = PlatformEvent(
             kind: "monitor.platform.lost", subject: "process/\(parent)", time: now, actor: "monitor",
-            details: ["message": "the platform process \(parent) ended without ending its monitor"])
+            details: ["message": .string("the platform process \(parent) ended without ending its monitor")])
         guard let value = try? JSONValue.of(event).canonicalBytes else { return }
         _ = try? await log.append([LogRecord(key: event.subject, time: now, value: value)], to: PlatformTopic.monitoring)
     }

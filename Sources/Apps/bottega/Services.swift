@@ -109,7 +109,7 @@ struct MonitorSupervisor: Service {
     let logger: Logger
 
     func run() async throws {
-        try await cancelWhenGracefulShutdown {
+        await cancelWhenGracefulShutdown {
             var delay = Duration.milliseconds(200)
             while !Task.isCancelled {
                 let start = ContinuousClock.now

@@ -17,7 +17,7 @@ import Yams
 /// | `log.level` | trace … critical | `warning` |
 /// | `eventlog.fsync` | bool; whether an append waits for the disk | true |
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
-/// | `duckdb.path` | path of DuckDB's command-line program | `.venv/bin/duckdb`, else `duckdb` in `PATH` |
+/// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
@@ -96,7 +96,7 @@ struct Settings: Sendable {
         self.logLevel = logLevel
         waitsForDisk = try flag("eventlog.fsync", default: true)
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
-        duckDBPath = text("duckdb.path") ?? Self.program(".venv/bin/duckdb", else: "duckdb")
+        duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
@@ -115,6 +115,16 @@ struct Settings: Sendable {
                     ConfigValue(.string($0.value), isSecret: $0.key == "gateway.token")
                 )
             })
+    }
+
+    /// The executable inside the `duckdb-cli` package of the project's own environment; `bin/duckdb` there is a script around it.
+    private static func packagedDuckDB() -> String? {
+        let library = URL(fileURLWithPath: ".venv/lib").standardizedFileURL.path
+        for python in (try? FileManager.default.contentsOfDirectory(atPath: library))?.sorted() ?? [] {
+            let path = "\(library)/\(python)/site-packages/duckdb_cli/duckdb"
+            if FileManager.default.isExecutableFile(atPath: path) { return path }
+        }
+        return nil
     }
 
     /// A program of the project's own environment if it is there, else one found in `PATH`.

@@ -1,5 +1,6 @@
 import Foundation
 import Logging
+import PlatformCore
 
 /// Writes one JSON object for each message to standard error.
 struct StructuredLog: LogHandler {
@@ -17,10 +18,8 @@ struct StructuredLog: LogHandler {
         set { metadata[key] = newValue }
     }
 
-    func log(
-        level: Logger.Level, message: Logger.Message, metadata more: Logger.Metadata?, source: String, file: String,
-        function: String, line: UInt
-    ) {
+    func log(event: LogEvent) {
+        let (level, message, more, source) = (event.level, event.message, event.metadata, event.source)
         var fields: [String: JSONValue] = [
             "time": .string(SystemClock().now().description), "level": .string(level.rawValue), "message": .string("\(message)"),
             "part": .string(source),
@@ -29,5 +28,3 @@ struct StructuredLog: LogHandler {
         FileHandle.standardError.write(Data((JSONValue.object(fields).text + "\n").utf8))
     }
 }
-
-import PlatformCore
