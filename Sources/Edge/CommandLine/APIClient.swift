@@ -7,6 +7,8 @@ struct CommandFailure: Error, CustomStringConvertible {
     /// Exit codes: 1 the platform failed, 2 the input was wrong, 3 a gate refused, 4 not found, 69 no server.
     let exitCode: Int32
     let description: String
+    /// The server's whole answer, for `--json`.
+    var answer: JSONValue?
 }
 
 /// Speaks the platform's HTTP contract for the commands.
@@ -95,7 +97,7 @@ struct APIClient: Sendable {
             let mark = gate["passed"]?.boolValue == true ? "passed" : "FAILED"
             lines.append("  \(mark)  \(gate["gate"]?.stringValue ?? "")  \(gate["detail"]?.stringValue ?? "")")
         }
-        return CommandFailure(exitCode: exitCode, description: lines.joined(separator: "\n"))
+        return CommandFailure(exitCode: exitCode, description: lines.joined(separator: "\n"), answer: answer)
     }
 
     /// Waits for an operation and shows its progress on standard error.

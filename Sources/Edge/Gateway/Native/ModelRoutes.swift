@@ -156,7 +156,7 @@ enum ModelRoutes {
         var transitions: [JSONValue] = []
         for step in try await registry.transitions(of: version.model, version: version.number) {
             transitions.append([
-                "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue),
+                "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue), "stage": .string(step.to.rawValue),
                 "time": .string(step.time.description), "actor": .string(step.actor), "reason": .string(step.reason),
                 "evidence": step.evidence.map { .string($0.hex) } ?? .null, "gates": try await registry.evidence(of: step)["gates"] ?? [],
             ])
@@ -177,21 +177,32 @@ enum ModelRoutes {
     }
 
     private static func workflows(_ lifecycle: LifecycleService) throws -> JSONValue {
-        let retrainings = lifecycle.retrainings.map { state -> JSONValue in
-            [
-                "id": .string(state.id), "monitor": .string(state.monitor), "model": .string(state.model.text),
-                "cause": .string(state.cause), "started_at": .string(state.startedAt.description),
+        let workflows = lifecycle.retrainings.map { state -> JSONValue in
+            let rollout = state.version.flatMap { version in
+                lifecycle.rollouts.values.first { $0.model == state.model && $0.challenger == version }
+            }
+            let taken = state.taken.filter { $0.step != .rollout }.map { step -> JSONValue in
+                [
+                    "name": .string(step.step.rawValue), "state": "succeeded", "time": .string(step.time.description),
+                    "seconds": .number(step.seconds), "reason": .string(step.result),
+                ]
+            }
+            let decided = (rollout?.decisions ?? []).map { decision -> JSONValue in
+                let share = decision.phase == "canary" ? " \(Int((decision.share * 100).rounded())) %" : ""
+                return [
+                    "name": .string(decision.phase + share), "state": .string(decision.phase == "withdrawn" ? "failed" : "succeeded"),
+                    "time": .string(decision.time.description), "share": .number(decision.share), "reason": .string(decision.reason),
+                ]
+            }
+            return [
+                "id": .string(state.id), "kind": "retraining", "monitor": .string(state.monitor), "model": .string(state.model.text),
+                "trigger": .string(state.cause), "state": .string(state.outcome?.rawValue ?? "running"),
+                "started_at": .string(state.startedAt.description),
+                "ended_at": state.outcome == nil ? .null : state.taken.last.map { .string($0.time.description) } ?? .null,
                 "from": .string(state.from.description), "to": .string(state.to.description),
                 "dataset": state.dataset.map(JSONValue.string) ?? .null, "job": state.job.map(JSONValue.string) ?? .null,
-                "version": state.version.map { .integer(Int64($0)) } ?? .null,
-                "outcome": state.outcome.map { .string($0.rawValue) } ?? .null, "conclusion": .string(state.conclusion),
-                "steps": .array(
-                    state.taken.map {
-                        [
-                            "step": .string($0.step.rawValue), "time": .string($0.time.description),
-                            "seconds": .number($0.seconds), "result": .string($0.result),
-                        ]
-                    }),
+                "version": state.version.map { .integer(Int64($0)) } ?? .null, "reason": .string(state.conclusion),
+                "steps": .array(taken + decided),
             ]
         }
         let rollouts = lifecycle.rollouts.values.sorted { $0.challenger < $1.challenger }.map { state -> JSONValue in
@@ -209,7 +220,7 @@ enum ModelRoutes {
             ]
         }
         return [
-            "retrainings": .array(retrainings), "rollouts": .array(rollouts),
+            "workflows": .array(workflows), "rollouts": .array(rollouts),
             "ignored_alerts": .array(lifecycle.ignoredAlerts.map(JSONValue.string)),
         ]
     }
