@@ -12,7 +12,8 @@ struct CommandLineEngine: OfflineEngine {
         let environment = ProcessInfo.processInfo.environment
         var candidates: [String] = []
         if let named = environment["BOTTEGA_DUCKDB"] { candidates.append(named) }
-        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
+        let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent()
         candidates.append(root.appending(path: ".venv/bin/duckdb").path)
         candidates += (environment["PATH"] ?? "").split(separator: ":").map { "\($0)/duckdb" }
         guard let found = candidates.first(where: FileManager.default.isExecutableFile(atPath:)) else {

@@ -31,7 +31,8 @@ struct GeneratedHistory {
         for window in names {
             features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
             for (column, functions) in [
-                ("delay", "count sum mean min max last first stddev"), ("seats", "count sum mean min max last first stddev"),
+                ("delay", "count sum mean min max last first stddev"),
+                ("seats", "count sum mean min max last first stddev"),
                 ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
             ] {
                 for function in functions.split(separator: " ") {
@@ -82,7 +83,8 @@ struct GeneratedHistory {
             DefinitionFile(
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
-                    inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, keys: twoKeys ? "carrier, gate" : "carrier"))
+                    inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
+                    keys: twoKeys ? "carrier, gate" : "carrier"))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view
@@ -117,7 +119,8 @@ struct GeneratedHistory {
                 .integer(Int64.random(in: 0..<2, using: &random)),
                 Self.real(&random, wild: wild), Self.whole(&random, wild: wild),
                 Int.random(in: 0..<5, using: &random) == 0 ? .null : .bool(Bool.random(using: &random)),
-                Int.random(in: 0..<4, using: &random) == 0 ? .null : .text("n'\(Int.random(in: 0..<9, using: &random))"),
+                Int.random(in: 0..<4, using: &random) == 0
+                    ? .null : .text("n'\(Int.random(in: 0..<9, using: &random))"),
                 Int.random(in: 0..<4, using: &random) == 0 ? .null : .integer(event + 5),
             ]
             // A duplicate, or a correction of an earlier row: the same keys and event time, another value.
@@ -130,7 +133,8 @@ struct GeneratedHistory {
             rows.append(
                 LoggedRow(
                     row: SourceRow(
-                        eventTime: EventTime(milliseconds: happened), ingestTime: EventTime(milliseconds: known), cells: cells),
+                        eventTime: EventTime(milliseconds: happened), ingestTime: EventTime(milliseconds: known),
+                        cells: cells),
                     sequence: UInt64(index)))
         }
         self.rows = rows
@@ -139,7 +143,9 @@ struct GeneratedHistory {
             var time = start + Int64.random(in: 0..<(span + 400_000), using: &random)
             if let row = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) > 0 {
                 let from = Bool.random(using: &random) ? row.row.eventTime : row.row.ingestTime
-                time = from.milliseconds + (edges.randomElement(using: &random) ?? 0) + Int64.random(in: -1...1, using: &random)
+                time =
+                    from.milliseconds + (edges.randomElement(using: &random) ?? 0)
+                    + Int64.random(in: -1...1, using: &random)
             }
             let unknown = Int.random(in: 0..<12, using: &random) == 0
             var keys: [String?] = [unknown ? "XX" : carrier(&random)]
@@ -190,7 +196,8 @@ struct GeneratedHistory {
         }
         let lines = rows.map { logged in
             let cells = zip(logged.row.cells, source.columns).map { text($0, $1.type) }
-            return "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
+            return
+                "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
         }
         let names = Self.columns + ["__event_time", "__ingest_time", "__sequence"]
         return "(VALUES \(lines.joined(separator: ",\n"))) AS history(\(names.joined(separator: ", ")))"
@@ -203,6 +210,7 @@ struct GeneratedHistory {
             return "(\(index)::BIGINT, \(question.time)::BIGINT, \(keys.joined(separator: ", ")))"
         }
         let names = ["__row", "__time"] + view.joinKeys
-        return "CREATE TEMP TABLE questions AS SELECT * FROM (VALUES \(lines.joined(separator: ",\n"))) AS q(\(names.joined(separator: ", ")))"
+        return
+            "CREATE TEMP TABLE questions AS SELECT * FROM (VALUES \(lines.joined(separator: ",\n"))) AS q(\(names.joined(separator: ", ")))"
     }
 }

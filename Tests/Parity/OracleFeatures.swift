@@ -9,7 +9,9 @@ struct LoggedRow: Sendable {
     let sequence: UInt64
 }
 
-/// What a feature value is, written as the definition says it: filter, sort, loop. The meaning that engines must share.
+/// What a feature value is, written as the definition says it: filter, sort, loop.
+///
+/// The meaning that engines must share.
 enum OracleFeatures {
     enum Status: Sendable, Equatable { case notFound, outsideMaxAge, known }
 

@@ -77,10 +77,12 @@ struct TrainingSetTests {
             tables.scheduled.append(
                 LoggedRow(
                     row: SourceRow(
-                        eventTime: EventTime(milliseconds: planned), ingestTime: EventTime(milliseconds: planned - 24 * hour),
+                        eventTime: EventTime(milliseconds: planned),
+                        ingestTime: EventTime(milliseconds: planned - 24 * hour),
                         cells: [
                             .integer(Int64(flight)), .integer(planned), .integer(planned - 24 * hour), .text(tail),
-                            flight % 11 == 0 ? .text("ZZ") : .text(flight % 2 == 0 ? "UA" : "DL"), .double(Double(flight)),
+                            flight % 11 == 0 ? .text("ZZ") : .text(flight % 2 == 0 ? "UA" : "DL"),
+                            .double(Double(flight)),
                         ]), sequence: UInt64(flight)))
             // Every tenth flight is cancelled, every seventeenth arrives after the horizon, one delay is unknown.
             if flight % 10 == 3 { continue }
@@ -89,7 +91,10 @@ struct TrainingSetTests {
                 LoggedRow(
                     row: SourceRow(
                         eventTime: EventTime(milliseconds: arrived), ingestTime: EventTime(milliseconds: arrived),
-                        cells: [.integer(Int64(flight)), .integer(arrived), .text(tail), flight == 40 ? .null : .double(delay)]),
+                        cells: [
+                            .integer(Int64(flight)), .integer(arrived), .text(tail),
+                            flight == 40 ? .null : .double(delay),
+                        ]),
                     sequence: UInt64(tables.arrivals.count)))
         }
         // A correction, known an hour later: what was late was not.
@@ -97,7 +102,8 @@ struct TrainingSetTests {
             tables.arrivals.append(
                 LoggedRow(
                     row: SourceRow(
-                        eventTime: first.row.eventTime, ingestTime: EventTime(milliseconds: first.row.ingestTime.milliseconds + hour),
+                        eventTime: first.row.eventTime,
+                        ingestTime: EventTime(milliseconds: first.row.ingestTime.milliseconds + hour),
                         cells: Array(first.row.cells.prefix(3)) + [.double(-5)]), sequence: 100_000))
         }
         return tables
@@ -108,21 +114,26 @@ struct TrainingSetTests {
             let cells = zip(logged.row.cells, source.columns).map { cell, column -> String in
                 switch cell {
                 case .null: "NULL::\(column.type == .float64 ? "DOUBLE" : "VARCHAR")"
-                case .integer(let value): column.type == .timestamp ? "make_timestamptz(\(value * 1000))" : "\(value)::BIGINT"
+                case .integer(let value):
+                    column.type == .timestamp ? "make_timestamptz(\(value * 1000))" : "\(value)::BIGINT"
                 case .double(let value): "\(value)::DOUBLE"
                 case .bool(let value): "\(value)"
                 case .text(let value): SQLText.literal(value)
                 }
             }
-            return "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
+            return
+                "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
         }
         let names = source.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
         return TableScan(
             table: source.name, version: 4,
-            sql: "(VALUES \(lines.joined(separator: ","))) AS \(source.name)(\(names.joined(separator: ",")))", rowCount: rows.count)
+            sql: "(VALUES \(lines.joined(separator: ","))) AS \(source.name)(\(names.joined(separator: ",")))",
+            rowCount: rows.count)
     }
 
-    private func build(_ tables: Tables, to content: ContentStore, threads: Int = 2, asOf: Int64 = 1000) async throws -> DatasetBuild {
+    private func build(_ tables: Tables, to content: ContentStore, threads: Int = 2, asOf: Int64 = 1000) async throws
+        -> DatasetBuild
+    {
         let set = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: Self.yaml)])
         let definition = try #require(set.trainingSets[Name(static: "late")])
         var engine = try CommandLineEngine()
@@ -132,7 +143,9 @@ struct TrainingSetTests {
             to: EventTime(milliseconds: Self.start + 24 * Self.hour),
             asOf: EventTime(milliseconds: Self.start + asOf * Self.hour),
             scans: { name in
-                guard let source = set.sources[name] else { throw PlatformError(.notFound, name.text, "no such source") }
+                guard let source = set.sources[name] else {
+                    throw PlatformError(.notFound, name.text, "no such source")
+                }
                 return Self.scan(source, name.text == "scheduled" ? tables.scheduled : tables.arrivals)
             })
     }
@@ -171,7 +184,8 @@ struct TrainingSetTests {
         for slice in built.manifest.slices {
             let path = try await content.localPath(of: slice.part)
             let rows = try await CommandLineEngine().rows(
-                "SELECT *, file_row_number AS place FROM read_parquet(\(SQLText.literal(path)), file_row_number = true) ORDER BY place")
+                "SELECT *, file_row_number AS place FROM read_parquet(\(SQLText.literal(path)), file_row_number = true) ORDER BY place"
+            )
             #expect(rows.count == slice.rows)
             found += rows
         }
@@ -179,7 +193,9 @@ struct TrainingSetTests {
         #expect(built.manifest.questions == 276)
         #expect(built.manifest.questionsWithoutLabel == 276 - expected.count)
         for (row, wanted) in zip(found, expected) {
-            for (name, value) in wanted { #expect(row[name]?.text == value.text, "\(name) of \(wanted["__sequence"]?.text ?? "")") }
+            for (name, value) in wanted {
+                #expect(row[name]?.text == value.text, "\(name) of \(wanted["__sequence"]?.text ?? "")")
+            }
         }
         // No moment is in two slices, and they follow each other.
         let slices = built.manifest.slices
@@ -211,7 +227,9 @@ struct TrainingSetTests {
                 "carrier": question.row.cells[4] == .text("ZZ") ? .null : question.row.cells[4].json,
                 "distance": question.row.cells[5].json, "is_late": .integer(delay > 30 ? 1 : 0),
             ]
-            for (feature, value) in zip(view.features, answer.values) { row["plane_delays__\(feature.name)"] = value.json }
+            for (feature, value) in zip(view.features, answer.values) {
+                row["plane_delays__\(feature.name)"] = value.json
+            }
             return row
         }
     }
@@ -229,7 +247,8 @@ struct TrainingSetTests {
                 row: SourceRow(
                     eventTime: EventTime(milliseconds: Self.start + 2 * Self.hour),
                     ingestTime: EventTime(milliseconds: Self.start + 12 * Self.hour),
-                    cells: [.integer(7), .integer(Self.start + 2 * Self.hour), .text("N1"), .double(500)]), sequence: 200_000))
+                    cells: [.integer(7), .integer(Self.start + 2 * Self.hour), .text("N1"), .double(500)]),
+                sequence: 200_000))
         #expect(try await build(later, to: content, asOf: 12).hash == early.hash)
         #expect(try await build(later, to: content).hash != late.hash)
         await #expect(throws: PlatformError.self) { try await build(tables, to: content, asOf: 0) }

@@ -10,7 +10,11 @@ import Testing
 struct WindowParityTests {
     /// Doubles by their bits; the rest as it is.
     static func exactText(_ cell: CellValue) -> String {
-        if case .double(let value) = cell { "double \(value) \(String(value.bitPattern, radix: 16))" } else { "\(cell)" }
+        if case .double(let value) = cell {
+            "double \(value) \(String(value.bitPattern, radix: 16))"
+        } else {
+            "\(cell)"
+        }
     }
 
     private static func key(_ history: GeneratedHistory, _ row: SourceRow) -> String? {
@@ -41,7 +45,8 @@ struct WindowParityTests {
         // In the order of time, forgetting what later questions cannot need.
         for (index, question) in history.questions.sorted(by: { $0.time < $1.time }).enumerated() {
             let expected = OracleFeatures.answer(
-                history.view, history.source, rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
+                history.view, history.source,
+                rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
                 keys: question.keys, at: question.time)
             let whole = question.keys.compactMap { $0 }
             let key = whole.count == question.keys.count ? EntityKey(values: whole).map { Array($0.joined.utf8) } : nil
@@ -84,7 +89,8 @@ struct WindowParityTests {
     func sqlIsTheOracle(seed: UInt64) async throws {
         let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
         let sql = FeatureSQL(view: history.view, source: history.source)
-        let setup = (FeatureSQL.macros + [history.questionTable]
+        let setup =
+            (FeatureSQL.macros + [history.questionTable]
             + sql.statements(events: history.table, questions: "questions", result: "answers")).joined(separator: ";\n")
         let columns = history.view.features.map { SQLText.identifier($0.name) }
         let rows = try await CommandLineEngine().rows(
@@ -92,7 +98,8 @@ struct WindowParityTests {
         #expect(rows.count == history.questions.count)
         for (row, question) in zip(rows, history.questions) {
             let expected = OracleFeatures.answer(
-                history.view, history.source, rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
+                history.view, history.source,
+                rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
                 keys: question.keys, at: question.time)
             for (feature, wanted) in zip(history.view.features, expected.values) {
                 let cell = row[feature.name] ?? .null
@@ -113,7 +120,9 @@ struct WindowParityTests {
     @Test
     func wideSumsBecomeTheSameDoubles() async throws {
         var random = SeededGenerator(seed: 7)
-        var values: [Int128] = [0, 1, -1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63), -(1 << 63) - 1, (1 << 64) + 1]
+        var values: [Int128] = [
+            0, 1, -1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63), -(1 << 63) - 1, (1 << 64) + 1,
+        ]
         for shift in 60..<99 {
             let low = Int128(Int64.random(in: .min...Int64.max, using: &random))
             for value in [(Int128(1) << shift) + low, -(Int128(1) << shift) + low, (Int128(1) << shift) - 1] {

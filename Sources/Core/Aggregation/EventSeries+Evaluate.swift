@@ -38,8 +38,9 @@ private struct CellSink: FeatureSink {
 }
 
 extension EventSeries {
-    /// Computes every feature of `plan` at `time` as doubles: truth values as 0 and 1, moments as milliseconds, NaN for
-    /// null and for text. Allocates nothing.
+    /// Computes every feature of `plan` at `time` as doubles, without allocating.
+    ///
+    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null and for text.
     /// - Parameter values: at least as many places as `plan` has features.
     public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
         -> EntityPresence

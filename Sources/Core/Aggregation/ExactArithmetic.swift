@@ -5,7 +5,9 @@
 public enum ExactArithmetic {
     /// Marks a value whose multiple does not fit in 64 bits: a window that holds it has no sum.
     public static let unsummable = Int64.min
-    /// What an unsummable value adds to a sum. No sum of summable values of fewer than 2^27 events comes near it.
+    /// What an unsummable value adds to a sum.
+    ///
+    /// No sum of summable values of fewer than 2^27 events comes near it.
     public static let poison = Int128(1) << 100
     /// Sums at or above this hold an unsummable value.
     public static let poisonThreshold = Int128(1) << 99

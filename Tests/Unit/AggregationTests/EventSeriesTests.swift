@@ -36,19 +36,22 @@ struct EventSeriesTests {
         return AggregationPlan(view: view, source: set.source(of: view))
     }
 
-    static func insert(_ delay: CellValue, at event: Int64, known: Int64? = nil, _ sequence: UInt64 = 0, _ series: inout EventSeries, _ plan: AggregationPlan) {
+    static func insert(
+        _ delay: CellValue, at event: Int64, known: Int64? = nil, _ sequence: UInt64 = 0, _ series: inout EventSeries,
+        _ plan: AggregationPlan
+    ) {
         series.insert(
             eventTime: EventTime(milliseconds: event), ingestTime: EventTime(milliseconds: known ?? event),
             sequence: sequence, cells: [.integer(event), .text("N1"), delay, .null], plan: plan)
     }
 
     static let all = """
-      - {name: n, aggregate: count, window: 10s}
-      - {name: mean, aggregate: mean, column: delay, window: 10s}
-      - {name: sum, aggregate: sum, column: delay, window: 10s}
-      - {name: spread, aggregate: stddev, column: delay, window: 10s}
-      - {name: last, aggregate: last, column: delay}
-    """
+          - {name: n, aggregate: count, window: 10s}
+          - {name: mean, aggregate: mean, column: delay, window: 10s}
+          - {name: sum, aggregate: sum, column: delay, window: 10s}
+          - {name: spread, aggregate: stddev, column: delay, window: 10s}
+          - {name: last, aggregate: last, column: delay}
+        """
 
     @Test
     func windowEdgesAreInAndTheMomentItselfIsOut() throws {
@@ -95,7 +98,9 @@ struct EventSeriesTests {
     func trimmingForgetsOnlyWhatNoLaterQuestionNeeds() throws {
         let plan = try Self.plan(Self.all)
         var series = EventSeries(plan: plan)
-        for second in 0..<1000 { Self.insert(.double(Double(second)), at: Int64(second) * 1000, UInt64(second), &series, plan) }
+        for second in 0..<1000 {
+            Self.insert(.double(Double(second)), at: Int64(second) * 1000, UInt64(second), &series, plan)
+        }
         let question = EventTime(milliseconds: 1_000_000)
         let before = series.cells(plan, at: question)
         series.trim(answeringFrom: question, plan: plan)
@@ -126,11 +131,14 @@ struct EventSeriesTests {
             _ = read.cells(plan, at: EventTime(milliseconds: 60_000))
         }
         for length in 0..<300 {
-            _ = try? EventSeries(decoding: (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }, plan: plan)
+            _ = try? EventSeries(
+                decoding: (0..<length).map { _ in UInt8.random(in: 0...255, using: &random) }, plan: plan)
         }
     }
 
-    @Test(arguments: [(2.5, 3), (-2.5, -3), (0.0000005, 1), (-0.0000005, -1), (1e13, Int64.min), (Double.nan, Int64.min)])
+    @Test(arguments: [
+        (2.5, 3), (-2.5, -3), (0.0000005, 1), (-0.0000005, -1), (1e13, Int64.min), (Double.nan, Int64.min),
+    ])
     func multiplesRoundHalfAwayFromZero(value: Double, wanted: Int64) {
         let power = abs(value) < 1 || value == 1e13 || value.isNaN ? 1e6 : 1
         #expect(ExactArithmetic.scaled(value, by: power) == wanted)

@@ -27,7 +27,9 @@ final class MemoryOnlineStore: OnlineStore {
         }
         if failed { throw StoreError(.full, "online", "no space left") }
     }
-    func checkpoint(_ name: Name) async throws(StoreError) -> OnlineCheckpoint? { state.withLock { $0.checkpoints[name] } }
+    func checkpoint(_ name: Name) async throws(StoreError) -> OnlineCheckpoint? {
+        state.withLock { $0.checkpoints[name] }
+    }
     func forEach(in view: Name, _ body: (KeyedOnlineRow) throws -> Bool) async throws {
         for (key, row) in state.withLock({ $0.rows[view] ?? [:] }).sorted(by: { $0.key < $1.key }) {
             if try !body(KeyedOnlineRow(key: key, row: row)) { return }
@@ -63,5 +65,6 @@ final class MemoryEventLog: EventLog {
     func firstOffset(_ topic: Name, partition: Int, atOrAfter time: EventTime) async throws(StoreError) -> UInt64 { 0 }
     func commit(_ consumer: Name, topic: Name, partition: Int, offset: UInt64) async throws(StoreError) {}
     func position(_ consumer: Name, topic: Name, partition: Int) async throws(StoreError) -> UInt64 { 0 }
-    func waitForRecords(_ topic: Name, partition: Int, past offset: UInt64, timeout: Duration) async throws(StoreError) {}
+    func waitForRecords(_ topic: Name, partition: Int, past offset: UInt64, timeout: Duration) async throws(StoreError)
+    {}
 }

@@ -153,7 +153,8 @@ struct StreamEngineTests {
         let again = try await fixture.log.read(PlatformTopic.source(source.name), from: 0)
         await engine.received(
             SourceBatch(
-                source: source.name, firstOffset: 0, rows: again.compactMap { EngineFixture.decode($0.record, source) }))
+                source: source.name, firstOffset: 0, rows: again.compactMap { EngineFixture.decode($0.record, source) })
+        )
         #expect(try fixture.read(engine, definitions, tail: "N1", second: 6).values[0] == 21)
         #expect(engine.statistics.rowsApplied == 21)
         // One when it was caught up from the log before its own batch, seven in the repeated portion.

@@ -94,7 +94,8 @@ public struct FeatureSQL: Sendable {
     ///   - questions: name of a table with `__row` (BIGINT, unique), `__time` (BIGINT milliseconds) and each join key of the
     ///     view under its own name as text (`keyText`). Other columns are ignored.
     ///   - result: name of the table to make; names beginning with it and `_` are used in between and dropped.
-    public func statements(events: String, knownBefore: EventTime? = nil, questions: String, result: String) -> [String] {
+    public func statements(events: String, knownBefore: EventTime? = nil, questions: String, result: String) -> [String]
+    {
         let names = Names(prefix: result)
         var out = numbering(questions: questions, names)
         out.append(eventTable(events: events, knownBefore: knownBefore, names))
@@ -153,7 +154,9 @@ public struct FeatureSQL: Sendable {
     /// Events of asked entities, numbered by the tie rule, with the run of questions that each window gives them.
     private func eventTable(events: String, knownBefore: EventTime?, _ names: Names) -> String {
         let keyColumns = plan.view.joinKeys.map { key in
-            guard let column = source.column(key) else { preconditionFailure("a view's keys are columns of its source") }
+            guard let column = source.column(key) else {
+                preconditionFailure("a view's keys are columns of its source")
+            }
             return Self.keyText(column)
         }
         var cells: [String] = []
@@ -311,13 +314,19 @@ public struct FeatureSQL: Sendable {
         var joins: [String] = []
         for (index, window) in windows.enumerated() {
             if !features(over: window, [.count, .sum, .mean, .stddev]).isEmpty {
-                joins.append("LEFT JOIN \(names.sum(index)) s\(index) ON s\(index).entity = n.entity AND s\(index).rank = n.rank")
+                joins.append(
+                    "LEFT JOIN \(names.sum(index)) s\(index) ON s\(index).entity = n.entity AND s\(index).rank = n.rank"
+                )
             }
             if !features(over: window, [.min, .max, .first]).isEmpty {
-                joins.append("LEFT JOIN \(names.pick(index)) p\(index) ON p\(index).entity = n.entity AND p\(index).rank = n.rank")
+                joins.append(
+                    "LEFT JOIN \(names.pick(index)) p\(index) ON p\(index).entity = n.entity AND p\(index).rank = n.rank"
+                )
             }
             if !features(over: window, [.first]).isEmpty {
-                joins.append("LEFT JOIN \(names.event) f\(index) ON f\(index).entity = n.entity AND f\(index).number = p\(index).first")
+                joins.append(
+                    "LEFT JOIN \(names.event) f\(index) ON f\(index).entity = n.entity AND f\(index).number = p\(index).first"
+                )
             }
         }
         let columns = zip(plan.features, outputs).map { feature, output in
@@ -339,7 +348,8 @@ public struct FeatureSQL: Sendable {
 
     private func expression(_ feature: AggregationPlan.Feature) -> String {
         func typed(_ value: String) -> String { feature.type == .bool ? "CAST(\(value) AS BOOLEAN)" : value }
-        guard let index = feature.window.flatMap({ window in windows.firstIndex(of: window) }), feature.function != .last
+        guard let index = feature.window.flatMap({ window in windows.firstIndex(of: window) }),
+            feature.function != .last
         else {
             let value = typed("e.x\(feature.column ?? 0)")
             guard let window = feature.window else { return value }

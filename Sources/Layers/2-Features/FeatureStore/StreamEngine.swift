@@ -89,7 +89,9 @@ public final class StreamEngine: SourceListener {
         return now
     }
 
-    /// Why rows could last not be applied; `nil` while all is well. The next batch or checkpoint tries them again.
+    /// Why rows could last not be applied; `nil` while all is well.
+    ///
+    /// The next batch tries them again, from the log.
     public var failure: String? { lastFailure.withLock { $0 } }
 
     /// Applies rows in log order; rows applied before change nothing, and missing ones are first read from the log.
@@ -111,7 +113,9 @@ public final class StreamEngine: SourceListener {
 
     // MARK: Applying
 
-    /// Applies rows with offsets from `firstOffset` on to each view that has not had them. On failure a view's next
+    /// Applies rows with offsets from `firstOffset` on to each view that has not had them.
+    ///
+    /// On failure a view's next
     /// offset stays at the first row it has not had, and it catches up from the log later.
     func apply(_ rows: [SourceRow?], firstOffset: UInt64, to views: [ViewState]) throws {
         let earliest = clock.now()

@@ -29,11 +29,14 @@ public struct TrainingSetBuilder: Sendable {
     /// - Throws: `invalidInput` if the span is empty or holds no question with a label; what the engine and store throw.
     @concurrent
     public func build(
-        _ definition: TrainingSetDefinition, in definitions: DefinitionSet, from: EventTime, to: EventTime, asOf: EventTime,
+        _ definition: TrainingSetDefinition, in definitions: DefinitionSet, from: EventTime, to: EventTime,
+        asOf: EventTime,
         scans: (Name) async throws -> TableScan, progress: @Sendable (DatasetProgress) -> Void = { _ in }
     ) async throws -> DatasetBuild {
         let subject = "training_set/\(definition.name)"
-        guard from < to else { throw PlatformError(.invalidInput, subject, "'from' (\(from)) must be before 'to' (\(to))") }
+        guard from < to else {
+            throw PlatformError(.invalidInput, subject, "'from' (\(from)) must be before 'to' (\(to))")
+        }
         guard let service = definitions.featureServices[definition.service] else {
             throw PlatformError(.notFound, "feature_service/\(definition.service)", "not defined")
         }
@@ -44,13 +47,16 @@ public struct TrainingSetBuilder: Sendable {
             found[source] = try await scans(source)
         }
         let sql = TrainingSetSQL(
-            definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to, asOf: asOf)
+            definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to,
+            asOf: asOf)
         let count = service.features.count
         let questions = found[definition.spine]?.rowCount ?? 0
         progress(DatasetProgress(done: 1, total: 3, message: "computing \(count) features over \(questions) rows"))
 
         var staged: [String: String] = [:]
-        for slice in TrainingSetSQL.sliceNames { staged[slice] = try await content.base.stagingPath(suffix: ".parquet") }
+        for slice in TrainingSetSQL.sliceNames {
+            staged[slice] = try await content.base.stagingPath(suffix: ".parquet")
+        }
         defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
         var setup = sql.statements + ["SET threads = 1"]
         for slice in TrainingSetSQL.sliceNames {
@@ -64,7 +70,8 @@ public struct TrainingSetBuilder: Sendable {
                 .invalidInput, subject,
                 asked == 0
                     ? "'\(definition.spine)' has no rows from \(from) up to \(to) that were known at \(asOf)"
-                    : "none of \(asked) questions has a label from '\(definition.labelSource)' that was known at \(asOf)")
+                    : "none of \(asked) questions has a label from '\(definition.labelSource)' that was known at \(asOf)"
+            )
         }
 
         progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))

@@ -19,7 +19,10 @@ struct TrainingSetSQL {
     static func sources(_ definition: TrainingSetDefinition, _ service: FeatureServiceDefinition, _ set: DefinitionSet)
         -> Set<Name>
     {
-        Set(service.features.compactMap { set.featureViews[$0.view]?.source } + [definition.spine, definition.labelSource])
+        Set(
+            service.features.compactMap { set.featureViews[$0.view]?.source } + [
+                definition.spine, definition.labelSource,
+            ])
     }
 
     /// The columns of the files, in order.
@@ -73,7 +76,9 @@ struct TrainingSetSQL {
                 events: table(definition.source), knownBefore: asOf, questions: "labelled", result: "view\(index)")
             joins += " JOIN view\(index) ON view\(index).__row = labelled.__row"
         }
-        let requests = service.request.map { ", labelled.\(SQLText.identifier("r_" + $0.name)) AS \(SQLText.identifier($0.name))" }
+        let requests = service.request.map {
+            ", labelled.\(SQLText.identifier("r_" + $0.name)) AS \(SQLText.identifier($0.name))"
+        }
         let features = service.features.map { ", \(SQLText.identifier($0.servedName))" }
         out.append(
             """
@@ -99,7 +104,9 @@ struct TrainingSetSQL {
             columns.append("\(FeatureSQL.keyText(column)) AS \(SQLText.identifier(key))")
         }
         for request in service.request {
-            guard let column = spine.column(request.name) else { preconditionFailure("a checked spine has the request") }
+            guard let column = spine.column(request.name) else {
+                preconditionFailure("a checked spine has the request")
+            }
             let name = SQLText.identifier(request.name)
             let value: String
             switch request.kind {
@@ -131,7 +138,8 @@ struct TrainingSetSQL {
         let value: String
         switch definition.labelExpression {
         case .value: value = "CAST(value AS DOUBLE)"
-        case .greaterThan(let bound): value = "CAST(CASE WHEN CAST(value AS DOUBLE) > \(bound)::DOUBLE THEN 1 ELSE 0 END AS BIGINT)"
+        case .greaterThan(let bound):
+            value = "CAST(CASE WHEN CAST(value AS DOUBLE) > \(bound)::DOUBLE THEN 1 ELSE 0 END AS BIGINT)"
         }
         return """
             CREATE TEMP TABLE answered AS SELECT * EXCLUDE (value), \(value) AS __label FROM (
