@@ -97,20 +97,101 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows", "APIContract",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows",
+            "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),
+    // What tests lean on.
+    module("PlatformTesting", in: "TestSupport", uses: ["PlatformCore", "StoragePorts"]),
+    module("PortContracts", in: "TestSupport", uses: ["PlatformCore", "StoragePorts", "PlatformTesting"]),
+    .executableTarget(
+        name: "crash-writer", dependencies: ["PlatformCore", "StoragePorts", "FileSystemAdapter", "LMDBAdapter"],
+        path: "Sources/TestSupport/CrashWriter", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
+            "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
+
+    tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
+    tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
+    tests(
+        "Unit/DatasetsTests", named: "DatasetsTests",
+        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter"]),
+    tests(
+        "Unit/FeatureStoreTests", named: "FeatureStoreTests",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore",
+        ]),
+    tests(
+        "Unit/ExperimentTrackingTests", named: "ExperimentTrackingTests",
+        uses: ["PlatformCore", "ContentHashing", "StoragePorts", "ExperimentTracking", "SQLiteAdapter"]),
+    tests(
+        "Unit/TrainingJobsTests", named: "TrainingJobsTests",
+        uses: [
+            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "TrainingJobs", "ProcessAdapter",
+            "SQLiteAdapter", logging,
+        ]),
+    tests(
+        "Unit/ModelRegistryTests", named: "ModelRegistryTests",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
+    tests(
+        "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
+        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),
+    tests(
+        "Unit/GovernanceTests", named: "GovernanceTests",
+        uses: ["PlatformCore", "StoragePorts", "Governance", "SQLiteAdapter"]),
+    tests(
+        "Unit/MLflowAPITests", named: "MLflowAPITests",
+        uses: [
+            "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
+        ]),
+    tests(
+        "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
+    tests(
+        "Unit/FileSystemAdapterTests", named: "FileSystemAdapterTests",
+        uses: ["PlatformCore", "StoragePorts", "FileSystemAdapter", "PlatformTesting", "crash-writer"]),
+    tests(
+        "Unit/LMDBAdapterTests", named: "LMDBAdapterTests",
+        uses: ["PlatformCore", "StoragePorts", "LMDBAdapter", "PlatformTesting", "crash-writer"]),
+    tests(
+        "Unit/DuckDBAdapterTests", named: "DuckDBAdapterTests", uses: ["PlatformCore", "StoragePorts", "DuckDBAdapter"]),
+    tests(
+        "Unit/ProcessAdapterTests", named: "ProcessAdapterTests",
+        uses: ["PlatformCore", "RuntimePorts", "ProcessAdapter"]),
+    tests(
+        "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
+        uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
+    tests(
+        "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore"]),
+    tests(
+        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions"]),
+    tests(
+        "Unit/ModelServingTests", named: "ModelServingTests",
+        uses: [
+            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "ModelServing", "PlatformTesting", logging,
+        ]),
+    tests(
+        "Unit/WorkflowsTests", named: "WorkflowsTests",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "ModelServing", "Workflows", "SQLiteAdapter"]),
+    tests(
+        "Unit/GatewayTests", named: "GatewayTests", uses: ["PlatformCore", "APIContract", "Gateway"]),
+    tests(
+        "Contracts", named: "ContractTests",
+        uses: [
+            "PlatformCore", "StoragePorts", "FileSystemAdapter", "LMDBAdapter", "SQLiteAdapter", "PlatformTesting",
+            "PortContracts",
+        ]),
+    tests(
+        "Parity", named: "ParityTests",
+        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
 ]
 
 let package = Package(

@@ -27,10 +27,13 @@ struct SettingFlags: ParsableArguments {
     @Option(name: .long, help: "Where everything is kept. Default: .bottega") var dataDir: String?
     @Option(name: .long, help: "Port; 0 lets the system choose. Default: 8000") var port: Int?
     @Option(name: .long, help: "Address. Default: 127.0.0.1; any other needs a token.") var host: String?
-    @Option(name: .long, help: "system, or manual: it stands still until POST /api/v1/clock moves it.") var clock: String?
-    @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical. Default: warning") var logLevel: String?
+    @Option(name: .long, help: "system, or manual: it stands still until POST /api/v1/clock moves it.") var clock:
+        String?
+    @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical. Default: warning") var logLevel:
+        String?
     @Option(name: .long, help: "Configuration file (YAML).") var config: String?
-    @Option(name: .long, help: ArgumentHelp("Any other setting, as key=value; may be repeated.", valueName: "key=value"))
+    @Option(
+        name: .long, help: ArgumentHelp("Any other setting, as key=value; may be repeated.", valueName: "key=value"))
     var set: [String] = []
 
     func settings() throws -> Settings {
@@ -40,7 +43,8 @@ struct SettingFlags: ParsableArguments {
             guard parts.count == 2, Settings.keys.contains(parts[0]) else {
                 let near = nearestName(to: parts.first ?? "", among: Settings.keys)
                 throw PlatformError(
-                    .invalidInput, "--set \(pair)", "is no known key=value" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                    .invalidInput, "--set \(pair)",
+                    "is no known key=value" + (near.map { "; did you mean '\($0)'?" } ?? ""))
             }
             flags[parts[0]] = parts[1]
         }
@@ -61,7 +65,9 @@ func fail(_ error: any Error) -> ExitCode {
 
 struct Up: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand.")
+        abstract:
+            "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand."
+    )
     @OptionGroup var flags: SettingFlags
     @Option(name: .long, help: "all, or monitoring.") var roles = "all"
     @Option(name: .long, help: .hidden) var parent: Int32?
@@ -74,7 +80,9 @@ struct Up: AsyncParsableCommand {
             switch roles {
             case "all": try await serve(settings, logger)
             case "monitoring": try await watch(settings, logger)
-            default: throw PlatformError(.invalidInput, "--roles", "must be all or monitoring; splitting further is not supported yet")
+            default:
+                throw PlatformError(
+                    .invalidInput, "--roles", "must be all or monitoring; splitting further is not supported yet")
             }
         } catch { throw fail(error) }
     }
@@ -85,7 +93,9 @@ struct Up: AsyncParsableCommand {
         }
         var configuration = ServiceGroupConfiguration(
             services: platform.services.map {
-                .init(service: $0, successTerminationBehavior: .gracefullyShutdownGroup, failureTerminationBehavior: .gracefullyShutdownGroup)
+                .init(
+                    service: $0, successTerminationBehavior: .gracefullyShutdownGroup,
+                    failureTerminationBehavior: .gracefullyShutdownGroup)
             }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         configuration.maximumGracefulShutdownDuration = .seconds(30)
         try await ServiceGroup(configuration: configuration).run()
@@ -116,7 +126,8 @@ struct ClosureService: Service {
 /// Scores a file of rows with a model file, apart from any server: the native scorer for comparison with others.
 struct ScoreFile: ParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "score-file", abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
+        commandName: "score-file",
+        abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
     @Option(help: "The model: XGBoost JSON or UBJSON.") var file: String
     @Option(help: "Rows, one after the other.") var rows: String
     @Option(help: "Where predictions go.") var output: String

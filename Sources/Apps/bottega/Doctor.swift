@@ -22,11 +22,16 @@ struct Doctor: AsyncParsableCommand {
             checks.append(port(settings))
             if json {
                 let list = checks.map { check -> JSONValue in
-                    ["check": .string(check.name), "ok": .bool(check.fault == nil), "detail": .string(check.fault ?? check.detail)]
+                    [
+                        "check": .string(check.name), "ok": .bool(check.fault == nil),
+                        "detail": .string(check.fault ?? check.detail),
+                    ]
                 }
                 print(JSONValue.array(list).prettyText)
             } else {
-                for check in checks { print("\(check.fault == nil ? "ok    " : "FAULT ") \(check.name): \(check.fault ?? check.detail)") }
+                for check in checks {
+                    print("\(check.fault == nil ? "ok    " : "FAULT ") \(check.name): \(check.fault ?? check.detail)")
+                }
             }
             if checks.contains(where: { $0.fault != nil }) { throw ExitCode(1) }
         } catch let code as ExitCode { throw code } catch { throw fail(error) }
@@ -47,7 +52,8 @@ struct Doctor: AsyncParsableCommand {
     private func duckDB(_ settings: Settings) async -> (String, String?, String) {
         let folder = FileManager.default.temporaryDirectory.appendingPathComponent("bottega-doctor-\(getpid())").path
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let engine = DuckDBEngine(configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: folder))
+        let engine = DuckDBEngine(
+            configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: folder))
         do { return ("duckdb", nil, "\(try await engine.version()) at \(settings.duckDBPath)") } catch {
             return ("duckdb", "\(settings.duckDBPath): \(error); install duckdb-cli 1.5.5 or set duckdb.path", "")
         }
@@ -57,7 +63,10 @@ struct Doctor: AsyncParsableCommand {
         let process = Process()
         let pipe = Pipe()
         process.executableURL = URL(fileURLWithPath: settings.pythonPath)
-        process.arguments = ["-c", "import sys, mlflow, xgboost; print(sys.version.split()[0], 'mlflow', mlflow.__version__, 'xgboost', xgboost.__version__)"]
+        process.arguments = [
+            "-c",
+            "import sys, mlflow, xgboost; print(sys.version.split()[0], 'mlflow', mlflow.__version__, 'xgboost', xgboost.__version__)",
+        ]
         process.standardOutput = pipe
         process.standardError = FileHandle.nullDevice
         do {
@@ -65,9 +74,14 @@ struct Doctor: AsyncParsableCommand {
             let output = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
             process.waitUntilExit()
             guard process.terminationStatus == 0 else {
-                return ("python", "\(settings.pythonPath) lacks mlflow or xgboost; training scripts that use them will fail", "")
+                return (
+                    "python",
+                    "\(settings.pythonPath) lacks mlflow or xgboost; training scripts that use them will fail", ""
+                )
             }
-            return ("python", nil, output.trimmingCharacters(in: .whitespacesAndNewlines) + " at \(settings.pythonPath)")
+            return (
+                "python", nil, output.trimmingCharacters(in: .whitespacesAndNewlines) + " at \(settings.pythonPath)"
+            )
         } catch { return ("python", "\(settings.pythonPath): \(error.localizedDescription); set python.path", "") }
     }
 
@@ -81,9 +95,12 @@ struct Doctor: AsyncParsableCommand {
         var reuse: Int32 = 1
         setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &reuse, socklen_t(MemoryLayout<Int32>.size))
         let result = withUnsafePointer(to: &address) {
-            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
+            $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                bind(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
+            }
         }
         let place = "\(settings.host):\(settings.port)"
-        return result == 0 ? ("port", nil, "\(place) is free") : ("port", "\(place): \(String(cString: strerror(errno)))", "")
+        return result == 0
+            ? ("port", nil, "\(place) is free") : ("port", "\(place): \(String(cString: strerror(errno)))", "")
     }
 }

@@ -22,7 +22,8 @@ struct MonitorProcess {
         let lock = try await Self.lock("\(directory)/monitor.lock")
         defer { close(lock) }
         let log = try SegmentEventLog(
-            directory: "\(directory)/log", configuration: SegmentEventLogConfiguration(synchronizes: settings.waitsForDisk))
+            directory: "\(directory)/log",
+            configuration: SegmentEventLogConfiguration(synchronizes: settings.waitsForDisk))
         let metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
         let content = ContentStore(base: try FolderObjectStore(directory: "\(directory)/objects"))
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: SystemClock()) { _ in }
@@ -30,7 +31,8 @@ struct MonitorProcess {
         let clockFile = ClockFile(path: "\(directory)/clock")
         let isManual = settings.clockMode == .manual
         let service = MonitorService(
-            log: log, state: FileMonitorStateStore(path: "\(directory)/monitor.state"), definitions: { try await watched.monitors() },
+            log: log, state: FileMonitorStateStore(path: "\(directory)/monitor.state"),
+            definitions: { try await watched.monitors() },
             reference: { model, version in try await Self.reference(model, version, registry, content) },
             now: {
                 // Behind the platform's time by more than a prediction takes to reach the log.
@@ -63,13 +65,16 @@ struct MonitorProcess {
             kind: "monitor.platform.lost", subject: "process/\(parent)", time: now, actor: "monitor",
             details: ["message": .string("the platform process \(parent) ended without ending its monitor")])
         guard let value = try? JSONValue.of(event).canonicalBytes else { return }
-        _ = try? await log.append([LogRecord(key: event.subject, time: now, value: value)], to: PlatformTopic.monitoring)
+        _ = try? await log.append(
+            [LogRecord(key: event.subject, time: now, value: value)], to: PlatformTopic.monitoring)
     }
 
     /// One monitor watches a data directory; one that is just ending is waited for.
     private static func lock(_ path: String) async throws -> Int32 {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw PlatformError(.unavailable, path, "cannot be opened: \(String(cString: strerror(errno)))") }
+        guard descriptor >= 0 else {
+            throw PlatformError(.unavailable, path, "cannot be opened: \(String(cString: strerror(errno)))")
+        }
         for _ in 0..<200 {
             if flock(descriptor, LOCK_EX | LOCK_NB) == 0 { return descriptor }
             try await Task.sleep(for: .milliseconds(50))
@@ -78,12 +83,16 @@ struct MonitorProcess {
         throw PlatformError(.unavailable, path, "another monitor watches this data directory")
     }
 
-    private static func reference(_ model: String, _ number: Int, _ registry: ModelVersionRegistry, _ content: ContentStore)
+    private static func reference(
+        _ model: String, _ number: Int, _ registry: ModelVersionRegistry, _ content: ContentStore
+    )
         async throws -> MonitorReference?
     {
         guard number > 0, let name = Name(model) else { return nil }
         let version: ModelVersion
-        do { version = try await registry.version(name, number) } catch let error as PlatformError where error.code == .notFound { return nil }
+        do { version = try await registry.version(name, number) } catch let error as PlatformError
+            where error.code == .notFound
+        { return nil }
         guard let hash = version.candidate.referenceProfile else { return nil }
         let profile = try JSONValue.parse(
             try await content.get(hash), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 64)
@@ -103,7 +112,8 @@ actor WatchedDefinitions {
 
     func monitors() async throws -> [MonitorDefinition] {
         let newest = try await store.read { transaction in
-            try transaction.query("SELECT MAX(revision) AS revision FROM definition_revisions").first?["revision"].integerValue ?? 0
+            try transaction.query("SELECT MAX(revision) AS revision FROM definition_revisions").first?["revision"]
+                .integerValue ?? 0
         }
         guard newest != revision else { return known }
         let catalog = DefinitionCatalog(store: store, clock: SystemClock())

@@ -48,7 +48,8 @@ struct Platform {
                     synchronizes: settings.waitsForDisk,
                     onTornTail: { logger.warning("a torn end of the log was cut", metadata: ["tail": "\($0)"]) }))
             online = try LMDBOnlineStore(
-                directory: "\(directory)/online", configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
+                directory: "\(directory)/online",
+                configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
             metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
         }
     }
@@ -61,7 +62,10 @@ struct Platform {
         let clockFile = ClockFile(path: "\(directory)/clock")
         let manualClock: ManualClock? =
             settings.clockMode == .manual
-            ? ManualClock(startingAt: max(try clockFile.read() ?? EventTime(milliseconds: 0), settings.clockStart ?? EventTime(milliseconds: 0))) : nil
+            ? ManualClock(
+                startingAt: max(
+                    try clockFile.read() ?? EventTime(milliseconds: 0),
+                    settings.clockStart ?? EventTime(milliseconds: 0))) : nil
         let clock: any PlatformClock = manualClock ?? SystemClock()
         let identifiers = IdentifierSource(clock: clock)
         let machineIdentifiers = IdentifierSource(clock: SystemClock())
@@ -69,7 +73,9 @@ struct Platform {
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + TrainingJobService.migrations + AuditLog.migrations)
-        for topic in [PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring] {
+        for topic in [
+            PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring,
+        ] {
             try await log.createTopic(topic, partitions: 1)
         }
         let audit = AuditLog(store: metadata, clock: clock)
@@ -77,7 +83,8 @@ struct Platform {
 
         // Data and features.
         let engine = DuckDBEngine(
-            configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"), logger: logger)
+            configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
+            logger: logger)
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
@@ -89,21 +96,25 @@ struct Platform {
             identifiers: machineIdentifiers)
         try await ingest.prepare()
         let tables = TableService(
-            log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool", identifiers: machineIdentifiers,
+            log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
+            identifiers: machineIdentifiers,
             clock: clock)
 
         // Models and serving.
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
         try await tracking.prepare()
-        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) { await announce.publish($0) }
+        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
+            await announce.publish($0)
+        }
         let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
         try await mlflowRegistry.prepare()
         let routes = RouteTable()
         let observer = RolloutObserver()
         let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
         let metrics = ServingMetrics()
-        let predictor = Predictor(routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
+        let predictor = Predictor(
+            routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
         let desk = ModelDesk(
             registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
@@ -111,12 +122,14 @@ struct Platform {
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
-                folder: "\(directory)/jobs", interpreter: settings.pythonPath, trackingURL: "http://127.0.0.1:\(settings.port)", slotCount: settings.jobSlots),
+                folder: "\(directory)/jobs", interpreter: settings.pythonPath,
+                trackingURL: "http://127.0.0.1:\(settings.port)", slotCount: settings.jobSlots),
             store: metadata, content: content, runner: LocalJobRunner(recordFolder: "\(directory)/jobs"), clock: clock,
             identifiers: machineIdentifiers,
             createRun: { model, tags in
                 let experiment = try await tracking.findOrCreateExperiment(named: model.text)
-                let run = try await tracking.createRun(experiment: experiment, tags: tags.map { TrackedTag($0.key, $0.value) })
+                let run = try await tracking.createRun(
+                    experiment: experiment, tags: tags.map { TrackedTag($0.key, $0.value) })
                 return run.info.id
             },
             finished: { job in
@@ -131,7 +144,8 @@ struct Platform {
             tracking: tracking, desk: desk, clock: clock)
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
-            definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers, logger: logger,
+            definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
+            logger: logger,
             publish: { await announce.publish($0) })
 
         await catalog.addListener { set in
@@ -145,13 +159,17 @@ struct Platform {
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
-            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations, predictor: predictor,
-            archive: archive, log: log, clock: clock, manualClock: manualClock, rememberClock: { try clockFile.write($0) },
+            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
+            predictor: predictor,
+            archive: archive, log: log, clock: clock, manualClock: manualClock,
+            rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor)
         let access = try Self.access(settings)
-        let all = NativeRoutes.all(platform) + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+        let all =
+            NativeRoutes.all(platform)
+            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
@@ -189,7 +207,9 @@ struct Platform {
                     model, dataset: hash, seed: nil, parameters: [:], actor: actor, progress: ProgressReporter())
                 return (job.id, "run \(job.runID)")
             },
-            register: { model, job, actor, reason in try await pipeline.register(model, job: job, actor: actor, reason: reason) })
+            register: { model, job, actor, reason in
+                try await pipeline.register(model, job: job, actor: actor, reason: reason)
+            })
     }
 
     /// On loopback nobody needs a token. Elsewhere everybody does: the configured one, or one made at the first start.
@@ -203,14 +223,19 @@ struct Platform {
         if ["127.0.0.1", "::1", "localhost"].contains(settings.host) { return AccessPolicy(token: nil) }
         let path = "\(settings.dataDirectory)/admin-token"
         if let data = FileManager.default.contents(atPath: path) {
-            return AccessPolicy(token: String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
+            return AccessPolicy(
+                token: String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines))
         }
         var generator = SystemRandomNumberGenerator()
         let token = (0..<4).map { _ in String(generator.next() as UInt64, radix: 36) }.joined()
-        guard FileManager.default.createFile(atPath: path, contents: Data(token.utf8), attributes: [.posixPermissions: 0o600]) else {
+        guard
+            FileManager.default.createFile(
+                atPath: path, contents: Data(token.utf8), attributes: [.posixPermissions: 0o600])
+        else {
             throw PlatformError(.unavailable, path, "the admin token cannot be written")
         }
-        FileHandle.standardError.write(Data("bottega: \(settings.host) is not loopback, so every request needs the token in \(path)\n".utf8))
+        FileHandle.standardError.write(
+            Data("bottega: \(settings.host) is not loopback, so every request needs the token in \(path)\n".utf8))
         return AccessPolicy(token: token)
     }
 }
@@ -224,14 +249,20 @@ struct Announcer: Sendable {
     func publish(_ event: PlatformEvent) async {
         do {
             try await log.append(
-                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)], to: PlatformTopic.platform)
-        } catch { logger.error("an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"]) }
+                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)],
+                to: PlatformTopic.platform)
+        } catch {
+            logger.error(
+                "an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"])
+        }
         await audit(AuditRecord(actor: event.actor, action: event.kind, subject: event.subject, after: event.details))
     }
 
     func audit(_ record: AuditRecord) async {
         do { _ = try await audit.append(record) } catch {
-            logger.error("an audit entry cannot be written", metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])
+            logger.error(
+                "an audit entry cannot be written",
+                metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])
         }
     }
 }

@@ -21,7 +21,11 @@ struct PredictionLogService: Service {
     let log: PredictionLog
 
     func run() async throws {
-        await withGracefulShutdownHandler { await log.run() } onGracefulShutdown: { log.close() }
+        await withGracefulShutdownHandler {
+            await log.run()
+        } onGracefulShutdown: {
+            log.close()
+        }
     }
 }
 
@@ -65,7 +69,10 @@ final class DirectoryLock: Sendable {
         do {
             try FileManager.default.createDirectory(
                 atPath: directory, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
-        } catch { throw PlatformError(.unavailable, directory, "the data directory cannot be made: \(error.localizedDescription)") }
+        } catch {
+            throw PlatformError(
+                .unavailable, directory, "the data directory cannot be made: \(error.localizedDescription)")
+        }
         let path = "\(directory)/lock"
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
@@ -76,7 +83,8 @@ final class DirectoryLock: Sendable {
             close(descriptor)
             throw PlatformError(
                 .unavailable, directory,
-                "another bottega (process \(owner.trimmingCharacters(in: .whitespacesAndNewlines))) uses this data directory; stop it or choose another with --data-dir")
+                "another bottega (process \(owner.trimmingCharacters(in: .whitespacesAndNewlines))) uses this data directory; stop it or choose another with --data-dir"
+            )
         }
         ftruncate(descriptor, 0)
         let text = "\(getpid())\n"
@@ -127,7 +135,8 @@ struct MonitorSupervisor: Service {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = [
-            "up", "--roles", "monitoring", "--data-dir", settings.dataDirectory, "--clock", settings.clockMode.rawValue, "--log-level",
+            "up", "--roles", "monitoring", "--data-dir", settings.dataDirectory, "--clock", settings.clockMode.rawValue,
+            "--log-level",
             settings.logLevel.rawValue, "--parent", String(getpid()),
         ]
         process.standardOutput = FileHandle.nullDevice
@@ -140,7 +149,9 @@ struct MonitorSupervisor: Service {
         for await _ in ended {}  // ends with the process, or when this task is cancelled
         if process.isRunning {
             process.terminate()
-            for _ in 0..<200 where process.isRunning { try? await Task.detached { try await Task.sleep(for: .milliseconds(25)) }.value }
+            for _ in 0..<200 where process.isRunning {
+                try? await Task.detached { try await Task.sleep(for: .milliseconds(25)) }.value
+            }
             if process.isRunning { kill(process.processIdentifier, SIGKILL) }
         }
     }

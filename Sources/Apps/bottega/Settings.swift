@@ -28,7 +28,8 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots", "monitor.enabled",
+        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
+        "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -64,7 +65,8 @@ struct Settings: Sendable {
         func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws -> Int {
             guard let given = text(key) else { return value }
             guard let number = Int(given), range.contains(number) else {
-                throw Self.error(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(given)'")
+                throw Self.error(
+                    key, "must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(given)'")
             }
             return number
         }
@@ -83,7 +85,9 @@ struct Settings: Sendable {
         }
         self.clockMode = clockMode
         if let start = text("clock.start") {
-            guard let time = EventTime(text: start) else { throw Self.error("clock.start", "must be a time, not '\(start)'") }
+            guard let time = EventTime(text: start) else {
+                throw Self.error("clock.start", "must be a time, not '\(start)'")
+            }
             clockStart = time
         } else {
             clockStart = nil
@@ -149,7 +153,8 @@ struct Settings: Sendable {
         var values: [String: String] = [:]
         func walk(_ node: Node, prefix: String) throws {
             guard let mapping = node.mapping else {
-                throw PlatformError(.invalidInput, "\(path):\(node.mark?.line ?? 1)", "a mapping of 'key: value' lines is expected")
+                throw PlatformError(
+                    .invalidInput, "\(path):\(node.mark?.line ?? 1)", "a mapping of 'key: value' lines is expected")
             }
             for (keyNode, value) in mapping {
                 let key = prefix + (keyNode.string ?? "")
@@ -162,7 +167,8 @@ struct Settings: Sendable {
                     let near = nearestName(to: key, among: keys)
                     throw PlatformError(
                         .invalidInput, "\(path):\(line)",
-                        "unknown key '\(key)'" + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(keys.joined(separator: ", "))"))
+                        "unknown key '\(key)'"
+                            + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(keys.joined(separator: ", "))"))
                 }
             }
         }

@@ -21,10 +21,13 @@ struct StructuredLog: LogHandler {
     func log(event: LogEvent) {
         let (level, message, more, source) = (event.level, event.message, event.metadata, event.source)
         var fields: [String: JSONValue] = [
-            "time": .string(SystemClock().now().description), "level": .string(level.rawValue), "message": .string("\(message)"),
+            "time": .string(SystemClock().now().description), "level": .string(level.rawValue),
+            "message": .string("\(message)"),
             "part": .string(source),
         ]
-        for (key, value) in metadata.merging(more ?? [:], uniquingKeysWith: { $1 }) { fields[key] = .string("\(value)") }
+        for (key, value) in metadata.merging(more ?? [:], uniquingKeysWith: { $1 }) {
+            fields[key] = .string("\(value)")
+        }
         FileHandle.standardError.write(Data((JSONValue.object(fields).text + "\n").utf8))
     }
 }

@@ -11,17 +11,28 @@ import Synchronization
 /// The steps of a pipeline that trains a model, as the platform carries them out.
 public struct PipelineSteps: Sendable {
     /// Builds the model's training set for a span; gives its hash and a sentence.
-    public let buildDataset: @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (hash: String, result: String)
+    public let buildDataset:
+        @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (hash: String, result: String)
     /// Runs the training job; gives its identifier and a sentence.
-    public let train: @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (job: String, result: String)
+    public let train:
+        @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (job: String, result: String)
     /// Registers what the job logged.
-    public let register: @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws -> ModelVersion
+    public let register:
+        @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws -> ModelVersion
 
     /// Makes the steps.
     public init(
-        buildDataset: @escaping @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (hash: String, result: String),
-        train: @escaping @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (job: String, result: String),
-        register: @escaping @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws -> ModelVersion
+        buildDataset:
+            @escaping @Sendable (_ model: Name, _ from: EventTime, _ to: EventTime) async throws -> (
+                hash: String, result: String
+            ),
+        train:
+            @escaping @Sendable (_ model: Name, _ dataset: String, _ actor: String) async throws -> (
+                job: String, result: String
+            ),
+        register:
+            @escaping @Sendable (_ model: Name, _ job: String, _ actor: String, _ reason: String) async throws ->
+            ModelVersion
     ) {
         self.buildDataset = buildDataset
         self.train = train
@@ -152,7 +163,9 @@ public final class LifecycleService: Service {
         let offset = state.withLock { $0.offset }
         let records = try await log.read(PlatformTopic.monitoring, from: offset)
         for stored in records {
-            if let event = try? JSONValue.parse(stored.record.value).decoded(as: PlatformEvent.self) { try await hear(event) }
+            if let event = try? JSONValue.parse(stored.record.value).decoded(as: PlatformEvent.self) {
+                try await hear(event)
+            }
             state.withLock { $0.offset = stored.offset + 1 }
         }
         if !records.isEmpty {
@@ -172,7 +185,8 @@ public final class LifecycleService: Service {
 
     private func hearAlert(_ event: PlatformEvent) async throws {
         let details = event.details
-        guard let monitorName = details["scope"]?["monitor"]?.stringValue.flatMap({ Name($0) }), let rule = details["rule"]?.stringValue,
+        guard let monitorName = details["scope"]?["monitor"]?.stringValue.flatMap({ Name($0) }),
+            let rule = details["rule"]?.stringValue,
             let monitor = definitions().monitors[monitorName]
         else { return }
         let alert = RetrainingTrigger.Alert(
@@ -209,7 +223,8 @@ public final class LifecycleService: Service {
     /// Keeps what labels say of a challenger beside its champion, for the rollout's guardrails.
     private func hearPair(_ event: PlatformEvent) {
         let details = event.details
-        guard let model = details["scope"]?["model"]?.stringValue, let challenger = details["shadow_version"]?.integerValue,
+        guard let model = details["scope"]?["model"]?.stringValue,
+            let challenger = details["shadow_version"]?.integerValue,
             let interval = details["auc_difference"], let upper = interval["upper"]?.doubleValue,
             let estimate = interval["estimate"]?.doubleValue
         else { return }
@@ -280,7 +295,8 @@ public final class LifecycleService: Service {
         guard let deployment = definitions().deployments.values.first(where: { $0.model == model }),
             let champion = try await registry.champion(of: model)
         else {
-            retraining.conclude(.promoted, "version \(number) is in staging; the model has no deployment with a champion")
+            retraining.conclude(
+                .promoted, "version \(number) is in staging; the model has no deployment with a champion")
             return "all gates of staging passed"
         }
         let rollout = RolloutState(
@@ -288,7 +304,8 @@ public final class LifecycleService: Service {
             reason: "all gates of staging passed")
         observer.watch(model: model, challenger: number, since: rollout.since)
         _ = try await desk.publish(
-            DeploymentPolicy(variants: [TrafficShare(version: champion.number, share: 1)], shadows: [number]), for: deployment,
+            DeploymentPolicy(variants: [TrafficShare(version: champion.number, share: 1)], shadows: [number]),
+            for: deployment,
             actor: Self.actor, reason: "version \(number) in shadow of version \(champion.number)")
         try await save(rollout)
         return "all gates of staging passed; in shadow of version \(champion.number)"
@@ -300,7 +317,9 @@ public final class LifecycleService: Service {
 
     private func save(_ retraining: RetrainingState) async {
         state.withLock { state in
-            if let index = state.retrainings.firstIndex(where: { $0.id == retraining.id }) { state.retrainings[index] = retraining }
+            if let index = state.retrainings.firstIndex(where: { $0.id == retraining.id }) {
+                state.retrainings[index] = retraining
+            }
         }
         do { try await retrainingHistory.append(retraining.id, retraining) } catch {
             logger.error("a retraining's state cannot be stored", metadata: ["error": "\(errorText(error))"])
@@ -315,7 +334,8 @@ public final class LifecycleService: Service {
     private func announce(_ kind: String, _ retraining: RetrainingState, _ details: JSONValue) async {
         await publish(
             PlatformEvent(
-                kind: kind, subject: "model/\(retraining.model)/retrainings/\(retraining.id)", time: clock.now(), actor: Self.actor,
+                kind: kind, subject: "model/\(retraining.model)/retrainings/\(retraining.id)", time: clock.now(),
+                actor: Self.actor,
                 details: details))
     }
 
@@ -347,7 +367,9 @@ public final class LifecycleService: Service {
         }
     }
 
-    private func advance(_ rollout: RolloutState, to phase: RolloutState.Phase, policy: DeploymentDefinition, reason: String)
+    private func advance(
+        _ rollout: RolloutState, to phase: RolloutState.Phase, policy: DeploymentDefinition, reason: String
+    )
         async throws
     {
         var rollout = rollout
@@ -357,10 +379,12 @@ public final class LifecycleService: Service {
         let path: [ModelStage] = stage == .staging && goal == .production ? [.canary, .production] : [goal]
         for next in path where next > stage {
             let (gates, isTaken) = try await desk.promote(
-                rollout.model, number, to: next, actor: Self.actor, reason: reason, details: ["observed": .string(reason)])
+                rollout.model, number, to: next, actor: Self.actor, reason: reason,
+                details: ["observed": .string(reason)])
             guard isTaken else {
                 let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
-                return try await withdraw(rollout, policy: policy, reason: "gates of \(next.rawValue) failed: \(failed)")
+                return try await withdraw(
+                    rollout, policy: policy, reason: "gates of \(next.rawValue) failed: \(failed)")
             }
         }
         let next: DeploymentPolicy
@@ -373,11 +397,14 @@ public final class LifecycleService: Service {
         } else {
             share = 1
             next = DeploymentPolicy(
-                variants: [TrafficShare(version: number, share: 1)], previous: phase == .production ? nil : rollout.champion)
+                variants: [TrafficShare(version: number, share: 1)],
+                previous: phase == .production ? nil : rollout.champion)
         }
         _ = try await desk.publish(next, for: policy, actor: Self.actor, reason: reason)
         rollout.enter(phase, share: share, at: clock.now(), reason: reason)
-        if phase.isOver { observer.stop(model: rollout.model) } else {
+        if phase.isOver {
+            observer.stop(model: rollout.model)
+        } else {
             observer.watch(model: rollout.model, challenger: number, since: rollout.since)
         }
         try await save(rollout)
@@ -389,7 +416,8 @@ public final class LifecycleService: Service {
     private func withdraw(_ rollout: RolloutState, policy: DeploymentDefinition, reason: String) async throws {
         var rollout = rollout
         _ = try await desk.publish(
-            DeploymentPolicy(variants: [TrafficShare(version: rollout.champion, share: 1)]), for: policy, actor: Self.actor,
+            DeploymentPolicy(variants: [TrafficShare(version: rollout.champion, share: 1)]), for: policy,
+            actor: Self.actor,
             reason: "version \(rollout.challenger) withdrawn: \(reason)")
         let stage = try await registry.stage(of: rollout.model, rollout.challenger)
         if stage != .archived { try await archive(rollout.model, rollout.challenger, reason) }
@@ -401,7 +429,9 @@ public final class LifecycleService: Service {
 
     private func conclude(_ rollout: RolloutState, _ outcome: RetrainingState.Outcome, _ conclusion: String) async {
         let found = state.withLock { state in
-            state.retrainings.first { $0.model == rollout.model && $0.version == rollout.challenger && $0.outcome == nil }
+            state.retrainings.first {
+                $0.model == rollout.model && $0.version == rollout.challenger && $0.outcome == nil
+            }
         }
         guard var retraining = found else { return }
         let waited = Double(clock.now().since(rollout.startedAt).milliseconds) / 1000

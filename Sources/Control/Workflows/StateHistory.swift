@@ -22,7 +22,8 @@ public struct StateHistory<State: Codable & Sendable>: Sendable {
         let kind = kind
         _ = try await store.write { transaction in
             let last = try transaction.query(
-                "SELECT MAX(position) AS position FROM workflow_states WHERE kind = ? AND id = ?", [.text(kind), .text(id)])
+                "SELECT MAX(position) AS position FROM workflow_states WHERE kind = ? AND id = ?",
+                [.text(kind), .text(id)])
             let position = (last.first?["position"].integerValue ?? 0) + 1
             return try transaction.execute(
                 "INSERT INTO workflow_states (kind, id, position, state) VALUES (?, ?, ?, ?)",

@@ -19,7 +19,9 @@ extension DefinitionCompiler {
             column.utf8.allSatisfy({ 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == 95 })
         else {
             throw fields.error(
-                key, "'\(column.prefix(60))' is no column name (letters, digits and '_', at most 63, not beginning with a digit)")
+                key,
+                "'\(column.prefix(60))' is no column name (letters, digits and '_', at most 63, not beginning with a digit)"
+            )
         }
     }
 
@@ -41,11 +43,14 @@ extension DefinitionCompiler {
         guard !columns.isEmpty, columns.count <= 1000 else {
             throw fields.error("schema", "'schema' must list 1 to 1000 columns")
         }
-        func column(_ columnName: String, _ key: String, _ reader: FieldReader) throws(PlatformError) -> ColumnDefinition {
+        func column(_ columnName: String, _ key: String, _ reader: FieldReader) throws(PlatformError)
+            -> ColumnDefinition
+        {
             if let found = columns.first(where: { $0.name == columnName }) { return found }
             let near = nearestName(to: columnName, among: columns.map(\.name))
             throw reader.error(
-                key, "the schema has no column '\(columnName.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                key,
+                "the schema has no column '\(columnName.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
         }
         func timeColumn(_ key: String) throws(PlatformError) -> String? {
             guard let columnName = try fields.optionalText(key) else { return nil }
@@ -115,9 +120,12 @@ extension DefinitionCompiler {
                 "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
                 "columns": .array(
                     columns.map {
-                        .array([.string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale))])
+                        .array([
+                            .string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale)),
+                        ])
                     }),
-                "expectations": .array(expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),
+                "expectations": .array(
+                    expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),
             ]), uses: [])
         return source
     }

@@ -12,7 +12,9 @@ extension DefinitionCompiler {
             let entity = try need("Entity", entityName, in: set.entities, for: "entities", fields)
             for key in entity.keys where !joinKeys.contains(key) {
                 guard source.column(key) != nil else {
-                    throw fields.error("entities", "the source '\(sourceName)' has no column '\(key)', the key of entity '\(entityName)'")
+                    throw fields.error(
+                        "entities",
+                        "the source '\(sourceName)' has no column '\(key)', the key of entity '\(entityName)'")
                 }
                 joinKeys.append(key)
             }
@@ -34,7 +36,9 @@ extension DefinitionCompiler {
             "FeatureView", name,
             meaning: .object([
                 "keys": .array(joinKeys.map(JSONValue.string)), "source": .string(sourceName.text),
-                "times": .array([.string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null]),
+                "times": .array([
+                    .string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null,
+                ]),
                 "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
                 "features": .array(
                     features.map { feature in
@@ -54,7 +58,8 @@ extension DefinitionCompiler {
             owner: try fields.text("owner", default: ""), version: version)
     }
 
-    private func feature(_ reader: FieldReader, of source: SourceDefinition) throws(PlatformError) -> FeatureDefinition {
+    private func feature(_ reader: FieldReader, of source: SourceDefinition) throws(PlatformError) -> FeatureDefinition
+    {
         let featureName = try reader.text("name")
         try checkColumnName(featureName, "name", reader)
         let aggregate = try reader.choice("aggregate", AggregateFunction.self)
@@ -68,12 +73,15 @@ extension DefinitionCompiler {
                 let near = nearestName(to: columnName, among: source.columns.map(\.name))
                 throw reader.error(
                     "column",
-                    "the source '\(source.name)' has no column '\(columnName.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                    "the source '\(source.name)' has no column '\(columnName.prefix(60))'"
+                        + (near.map { "; did you mean '\($0)'?" } ?? ""))
             }
             column = found
             let needsNumber = ![.count, .last, .first].contains(aggregate)
             guard !needsNumber || found.type.isNumeric else {
-                throw reader.error("column", "'\(aggregate.rawValue)' needs a number column; '\(columnName)' is \(found.type.rawValue)")
+                throw reader.error(
+                    "column", "'\(aggregate.rawValue)' needs a number column; '\(columnName)' is \(found.type.rawValue)"
+                )
             }
         }
         let window = try reader.optionalSpan("window")
@@ -90,7 +98,8 @@ extension DefinitionCompiler {
         let description = try reader.text("description", default: "")
         try reader.finish()
         return FeatureDefinition(
-            name: featureName, aggregate: aggregate, column: columnName, window: window, type: type, description: description)
+            name: featureName, aggregate: aggregate, column: columnName, window: window, type: type,
+            description: description)
     }
 
     // MARK: Services
@@ -98,7 +107,9 @@ extension DefinitionCompiler {
     /// Compiles a service after those that it includes.
     mutating func resolveService(_ name: Name) throws -> FeatureServiceDefinition {
         if let done = set.featureServices[name] { return done }
-        guard let (fields, _) = services[name] else { throw PlatformError(.notFound, "FeatureService/\(name)", "not defined") }
+        guard let (fields, _) = services[name] else {
+            throw PlatformError(.notFound, "FeatureService/\(name)", "not defined")
+        }
         if let start = servicesInProgress.firstIndex(of: name) {
             let cycle = (servicesInProgress[start...] + [name]).map(\.text).joined(separator: " → ")
             throw fields.error("includes", "feature services include each other in a cycle: \(cycle)")
@@ -113,7 +124,9 @@ extension DefinitionCompiler {
             guard let includedName = Name(included), services[includedName] != nil else {
                 let near = nearestName(to: included, among: services.keys.map(\.text))
                 throw fields.error(
-                    "includes", "no FeatureService is called '\(included.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                    "includes",
+                    "no FeatureService is called '\(included.prefix(60))'"
+                        + (near.map { "; did you mean '\($0)'?" } ?? ""))
             }
             let service = try resolveService(includedName)
             request += service.request
@@ -131,7 +144,9 @@ extension DefinitionCompiler {
                 guard view.features.contains(where: { $0.name == feature }) else {
                     let near = nearestName(to: feature, among: view.features.map(\.name))
                     throw fields.error(
-                        "views", "the view '\(viewName)' has no feature '\(feature.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                        "views",
+                        "the view '\(viewName)' has no feature '\(feature.prefix(60))'"
+                            + (near.map { "; did you mean '\($0)'?" } ?? ""))
                 }
                 features.append(ServedFeature(view: viewName, feature: feature))
             }
@@ -199,7 +214,8 @@ extension DefinitionCompiler {
         let spineName = try fields.name("spine")
         let spine = try need("Source", spineName, in: set.sources, for: "spine", fields)
         for column in service.joinKeys + service.request.map(\.name) where spine.column(column) == nil {
-            throw fields.error("spine", "the spine '\(spineName)' has no column '\(column)', which the service '\(serviceName)' needs")
+            throw fields.error(
+                "spine", "the spine '\(spineName)' has no column '\(column)', which the service '\(serviceName)' needs")
         }
         guard let label = try fields.mapping("label") else { throw fields.error(nil, "'label' is missing") }
         let labelSourceName = try label.name("source")
@@ -207,7 +223,9 @@ extension DefinitionCompiler {
         let keys = try label.texts("join")
         for key in keys {
             guard let left = spine.column(key), let right = labelSource.column(key), left.type == right.type else {
-                throw label.error("join", "'\(key.prefix(60))' must be a column of the same type in '\(spineName)' and '\(labelSourceName)'")
+                throw label.error(
+                    "join",
+                    "'\(key.prefix(60))' must be a column of the same type in '\(spineName)' and '\(labelSourceName)'")
             }
         }
         let columnName = try label.text("column")

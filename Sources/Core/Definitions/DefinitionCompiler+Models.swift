@@ -8,7 +8,9 @@ extension DefinitionCompiler {
         let trainingSetName = try fields.name("training_set")
         let trainingSet = try need("TrainingSet", trainingSetName, in: set.trainingSets, for: "training_set", fields)
         guard trainingSet.service == serviceName else {
-            throw fields.error("training_set", "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
+            throw fields.error(
+                "training_set",
+                "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
         }
         guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
         let command = try training.texts("command")
@@ -24,7 +26,8 @@ extension DefinitionCompiler {
         if let reader = try fields.mapping("gates") {
             for key in reader.keys {
                 guard let stage = ModelStage(rawValue: key), stage != .development, stage != .archived else {
-                    throw reader.error(key, "gates guard the stages staging, canary and production, not '\(key.prefix(60))'")
+                    throw reader.error(
+                        key, "gates guard the stages staging, canary and production, not '\(key.prefix(60))'")
                 }
                 var list: [GateDefinition] = []
                 for gate in try reader.mappings(key, of: "gate") { list.append(try self.gate(gate)) }
@@ -40,7 +43,9 @@ extension DefinitionCompiler {
                 "parameters": .object(parameters.mapValues(JSONValue.string)), "seed": .integer(definition.seed),
                 "gates": .object(
                     Dictionary(
-                        uniqueKeysWithValues: gates.map { ($0.key.rawValue, .array($0.value.map { .string($0.summary) })) })),
+                        uniqueKeysWithValues: gates.map {
+                            ($0.key.rawValue, .array($0.value.map { .string($0.summary) }))
+                        })),
             ]), uses: ["FeatureService/\(serviceName)", "TrainingSet/\(trainingSetName)"])
         return ModelDefinition(
             name: name, service: serviceName, trainingSet: trainingSetName, training: definition, gates: gates,
@@ -59,7 +64,9 @@ extension DefinitionCompiler {
                 slice: try slice(reader), minimum: try reader.integer("rows", default: 0, in: 0...Int(Int32.max)))
         } else if let metric = try reader.optionalChoice("metric", MetricName.self) {
             if let margin = try reader.optionalNumber("not_worse_than_champion_by") {
-                guard margin >= 0 else { throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more") }
+                guard margin >= 0 else {
+                    throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more")
+                }
                 gate = .notWorseThanChampion(metric, slice: try slice(reader), margin: margin)
             } else {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
@@ -94,7 +101,9 @@ extension DefinitionCompiler {
         let stickyBy = try fields.texts("sticky_by")
         guard !stickyBy.isEmpty else { throw fields.error("sticky_by", "'sticky_by' must name at least one key") }
         for key in stickyBy where !known.contains(key) {
-            throw fields.error("sticky_by", "'\(key.prefix(60))' is no key or request feature; known: \(known.joined(separator: ", "))")
+            throw fields.error(
+                "sticky_by", "'\(key.prefix(60))' is no key or request feature; known: \(known.joined(separator: ", "))"
+            )
         }
         let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .block
         var fallback: Double?
@@ -103,7 +112,9 @@ extension DefinitionCompiler {
             try reader.finish()
         }
         var shadow = (atLeast: TimeSpan.days(1), pairs: 1000)
-        var canary = [(0.05, TimeSpan.days(1)), (0.25, .days(1)), (0.5, .days(1))].map { CanaryStep(share: $0.0, atLeast: $0.1) }
+        var canary = [(0.05, TimeSpan.days(1)), (0.25, .days(1)), (0.5, .days(1))].map {
+            CanaryStep(share: $0.0, atLeast: $0.1)
+        }
         if let rollout = try fields.mapping("rollout") {
             if let reader = try rollout.mapping("shadow") {
                 shadow.atLeast = try reader.span("at_least")
@@ -127,7 +138,8 @@ extension DefinitionCompiler {
         if let reader = try fields.mapping("guardrails") {
             limits.psi = try reader.optionalNumber("prediction_psi_max") ?? limits.psi
             limits.errors = try reader.optionalNumber("error_rate_max") ?? limits.errors
-            limits.latency = try reader.optionalSpan("latency_p99_max").map { Double($0.milliseconds) } ?? limits.latency
+            limits.latency =
+                try reader.optionalSpan("latency_p99_max").map { Double($0.milliseconds) } ?? limits.latency
             try reader.finish()
         }
         let deployment = DeploymentDefinition(
@@ -156,14 +168,16 @@ extension DefinitionCompiler {
         if let reader = try fields.mapping("retrain") {
             let on = try reader.texts("on")
             for rule in on where !rules.contains(where: { $0.name == rule }) {
-                throw reader.error("on", "no rule is called '\(rule.prefix(60))'; known: \(rules.map(\.name).joined(separator: ", "))")
+                throw reader.error(
+                    "on", "no rule is called '\(rule.prefix(60))'; known: \(rules.map(\.name).joined(separator: ", "))")
             }
             retrain = RetrainDefinition(
                 on: on, cooldown: try reader.span("cooldown"), trainOn: try reader.span("train_on"))
             try reader.finish()
         }
         let monitor = MonitorDefinition(
-            name: name, model: modelName, window: try fields.span("window"), labelHorizon: try fields.span("label_horizon"),
+            name: name, model: modelName, window: try fields.span("window"),
+            labelHorizon: try fields.span("label_horizon"),
             rules: rules, retrain: retrain)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
@@ -182,7 +196,9 @@ extension DefinitionCompiler {
             guard let feature = try reader.optionalText("feature") else { return nil }
             guard inputs.contains(feature) else {
                 let near = nearestName(to: feature, among: inputs)
-                throw reader.error("feature", "the model has no input '\(feature.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                throw reader.error(
+                    "feature",
+                    "the model has no input '\(feature.prefix(60))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
             }
             return feature
         }

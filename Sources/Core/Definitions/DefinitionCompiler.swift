@@ -59,7 +59,8 @@ public struct DefinitionCompiler {
                         throw fields.error(
                             "kind",
                             "unknown kind '\(kind.prefix(60))'"
-                                + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(Self.kinds.joined(separator: ", "))"))
+                                + (near.map { "; did you mean '\($0)'?" }
+                                    ?? "; known: \(Self.kinds.joined(separator: ", "))"))
                     }
                     let named = try FieldReader(node, file: file.path, place: "\(kind) '\(try fields.text("name"))'")
                     _ = try named.text("kind")
@@ -92,7 +93,8 @@ public struct DefinitionCompiler {
     /// Runs one step; what it throws becomes one of the errors.
     mutating func note(_ step: (inout DefinitionCompiler) throws -> Void) {
         do { try step(&self) } catch {
-            errors.append(error as? PlatformError ?? PlatformError(.invalidInput, "definitions", String(describing: error)))
+            errors.append(
+                error as? PlatformError ?? PlatformError(.invalidInput, "definitions", String(describing: error)))
         }
     }
 

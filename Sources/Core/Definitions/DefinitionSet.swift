@@ -54,7 +54,9 @@ public struct DefinitionSet: Sendable, Hashable {
         var found: Set<String> = []
         var queue = [identifier]
         while let current = queue.popLast() {
-            for (user, used) in references where used.contains(current) && found.insert(user).inserted { queue.append(user) }
+            for (user, used) in references where used.contains(current) && found.insert(user).inserted {
+                queue.append(user)
+            }
         }
         return found.sorted()
     }

@@ -20,10 +20,12 @@ final class FieldReader {
         }
         for (key, value) in mapping {
             guard let name = key.string else {
-                throw PlatformError(.invalidInput, "\(file):\(key.mark?.line ?? line)", "a key of \(place) must be text")
+                throw PlatformError(
+                    .invalidInput, "\(file):\(key.mark?.line ?? line)", "a key of \(place) must be text")
             }
             guard fields.updateValue(value, forKey: name) == nil else {
-                throw PlatformError(.invalidInput, "\(file):\(key.mark?.line ?? line)", "'\(name)' appears twice in \(place)")
+                throw PlatformError(
+                    .invalidInput, "\(file):\(key.mark?.line ?? line)", "'\(name)' appears twice in \(place)")
             }
             lines[name] = key.mark?.line ?? line
         }
@@ -40,7 +42,8 @@ final class FieldReader {
         let near = nearestName(to: unknown, among: asked)
         throw error(
             unknown,
-            "unknown key '\(unknown)'" + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(asked.sorted().joined(separator: ", "))"))
+            "unknown key '\(unknown)'"
+                + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(asked.sorted().joined(separator: ", "))"))
     }
 
     func has(_ key: String) -> Bool {
@@ -70,7 +73,8 @@ final class FieldReader {
     func optionalName(_ key: String) throws(PlatformError) -> Name? {
         guard let text = try optionalText(key) else { return nil }
         guard let name = Name(text), text.utf8.count <= 100, !text.contains(".") else {
-            throw error(key, "'\(key)' must be a name (letters, digits, '_' or '-', at most 100), not '\(text.prefix(60))'")
+            throw error(
+                key, "'\(key)' must be a name (letters, digits, '_' or '-', at most 100), not '\(text.prefix(60))'")
         }
         return name
     }
@@ -89,7 +93,10 @@ final class FieldReader {
     func integer(_ key: String, default value: Int, in range: ClosedRange<Int>) throws(PlatformError) -> Int {
         guard let text = try optionalText(key) else { return value }
         guard let number = Int(text), range.contains(number) else {
-            throw error(key, "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(text.prefix(60))'")
+            throw error(
+                key,
+                "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound), not '\(text.prefix(60))'"
+            )
         }
         return number
     }
@@ -181,7 +188,9 @@ final class FieldReader {
         var result: [FieldReader] = []
         for element in try elements(key, of: what) {
             guard let fields = element.fields else {
-                throw error(key, "each \(what) in '\(key)' must be a mapping such as {name: …}, not '\(element.text.prefix(60))'")
+                throw error(
+                    key,
+                    "each \(what) in '\(key)' must be a mapping such as {name: …}, not '\(element.text.prefix(60))'")
             }
             result.append(fields)
         }

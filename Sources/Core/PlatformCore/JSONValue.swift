@@ -238,7 +238,9 @@ private struct JSONParser {
             negative = true
             at += 1
         }
-        func isDigit(_ position: Int) -> Bool { position < bytes.count && bytes[position] >= 48 && bytes[position] <= 57 }
+        func isDigit(_ position: Int) -> Bool {
+            position < bytes.count && bytes[position] >= 48 && bytes[position] <= 57
+        }
         guard isDigit(at) else { throw failure("a digit is expected after '-'") }
         if bytes[at] == 48, isDigit(at + 1) { throw failure("a number does not begin with 0") }
         var magnitude: UInt64 = 0
@@ -459,7 +461,9 @@ extension JSONValue: Codable {
     public init(from decoder: any Decoder) throws {
         if let container = try? decoder.container(keyedBy: MemberKey.self) {
             var members: [String: JSONValue] = [:]
-            for key in container.allKeys { members[key.stringValue] = try container.decode(JSONValue.self, forKey: key) }
+            for key in container.allKeys {
+                members[key.stringValue] = try container.decode(JSONValue.self, forKey: key)
+            }
             self = .object(members)
         } else if var container = try? decoder.unkeyedContainer() {
             var elements: [JSONValue] = []

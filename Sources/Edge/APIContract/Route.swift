@@ -78,7 +78,8 @@ public struct APIResponse: Sendable {
             status: status, headers: [("Content-Type", "application/json")], body: .bytes(value.canonicalBytes))
     }
     /// An answer of plain text.
-    public static func text(_ text: String, status: Int = 200, type: String = "text/plain; charset=utf-8") -> APIResponse
+    public static func text(_ text: String, status: Int = 200, type: String = "text/plain; charset=utf-8")
+        -> APIResponse
     {
         APIResponse(status: status, headers: [("Content-Type", type)], body: .bytes(Array(text.utf8)))
     }

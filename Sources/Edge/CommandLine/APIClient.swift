@@ -39,7 +39,9 @@ struct APIClient: Sendable {
     }
 
     /// Sends a request; an answer that is no success is thrown as the sentence the server gave.
-    func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws -> JSONValue {
+    func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
+        -> JSONValue
+    {
         guard var parts = URLComponents(string: base + path) else {
             throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
         }
@@ -66,7 +68,8 @@ struct APIClient: Sendable {
                     throw CommandFailure(exitCode: 2, description: "\(file): cannot be read; check the path")
                 }
                 request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
-                (data, response) = try await URLSession.shared.upload(for: request, fromFile: URL(fileURLWithPath: file))
+                (data, response) = try await URLSession.shared.upload(
+                    for: request, fromFile: URL(fileURLWithPath: file))
             }
         } catch let error as CommandFailure {
             throw error
@@ -76,7 +79,8 @@ struct APIClient: Sendable {
                 exitCode: 69, description: "no server answers at \(base) (\(reason)); start one with 'bottega up'")
         }
         let status = (response as? HTTPURLResponse)?.statusCode ?? 0
-        let answer = (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
+        let answer =
+            (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
         guard 200..<300 ~= status else { throw Self.failure(status, answer) }
         return answer
     }
@@ -140,7 +144,8 @@ final class ProgressLine {
 
     func show(_ progress: JSONValue) {
         let now = ContinuousClock.now
-        guard !quiet, now - start > .seconds(1), now - lastShown > (isTerminal ? .milliseconds(200) : .seconds(5)) else {
+        guard !quiet, now - start > .seconds(1), now - lastShown > (isTerminal ? .milliseconds(200) : .seconds(5))
+        else {
             return
         }
         lastShown = now
@@ -195,7 +200,9 @@ enum Human {
         func line(_ cells: [String]) -> String {
             var text = ""
             for (index, cell) in cells.enumerated() {
-                text += index == cells.count - 1 ? cell : cell.padding(toLength: widths[index] + 2, withPad: " ", startingAt: 0)
+                text +=
+                    index == cells.count - 1
+                    ? cell : cell.padding(toLength: widths[index] + 2, withPad: " ", startingAt: 0)
             }
             return text
         }

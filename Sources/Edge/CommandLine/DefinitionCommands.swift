@@ -16,7 +16,10 @@ enum DefinitionFiles {
             }
             let folder = path.hasSuffix("/") ? String(path.dropLast()) : path
             paths = names.compactMap { $0 as? String }
-                .filter { ($0.hasSuffix(".yaml") || $0.hasSuffix(".yml")) && !$0.split(separator: "/").contains { $0.hasPrefix(".") } }
+                .filter {
+                    ($0.hasSuffix(".yaml") || $0.hasSuffix(".yml"))
+                        && !$0.split(separator: "/").contains { $0.hasPrefix(".") }
+                }
                 .sorted().map { "\(folder)/\($0)" }
             guard !paths.isEmpty else {
                 throw CommandFailure(exitCode: 2, description: "\(path): holds no .yaml file")
@@ -44,7 +47,9 @@ enum DefinitionFiles {
             let sign = ["create": "+", "change": "~", "remove": "-"][change["kind"]?.stringValue ?? ""] ?? " "
             lines.append("\(sign) \(change["identifier"]?.stringValue ?? "")")
             let touched = (change["touches"]?.arrayValue ?? []).compactMap(\.stringValue)
-            if !touched.isEmpty, change["kind"] != "create" { lines.append("    touches \(touched.joined(separator: ", "))") }
+            if !touched.isEmpty, change["kind"] != "create" {
+                lines.append("    touches \(touched.joined(separator: ", "))")
+            }
         }
         lines.append("\(changes.count) changes \(applied ? "applied" : "would be applied"), \(count) definitions")
         return lines.joined(separator: "\n")

@@ -57,7 +57,8 @@ struct ModelCommand: AsyncParsableCommand {
 
         func run(_ client: APIClient) async throws {
             let started = try await client.post(
-                "/api/v1/models/\(model)/versions/\(version)/stage", ["stage": .string(stage), "reason": .string(reason)])
+                "/api/v1/models/\(model)/versions/\(version)/stage",
+                ["stage": .string(stage), "reason": .string(reason)])
             let answer = try await client.wait(for: started, label: "promote \(model)", quiet: server.json)
             show(answer) { answer in
                 var lines = ["\(model) version \(version) is in \(answer["stage"]?.stringValue ?? stage)"]
@@ -88,7 +89,8 @@ struct ModelCommand: AsyncParsableCommand {
                         ])
                     }
                 }
-                return rows.isEmpty ? "no versions yet" : Human.table(["MODEL", "VERSION", "STAGE", "AUC", "ECE", "CREATED"], rows)
+                return rows.isEmpty
+                    ? "no versions yet" : Human.table(["MODEL", "VERSION", "STAGE", "AUC", "ECE", "CREATED"], rows)
             }
         }
     }
@@ -156,7 +158,9 @@ struct Rollback: ClientCommand {
 enum DeploymentText {
     static func describe(_ answer: JSONValue) -> String {
         let variants = (answer["variants"]?.arrayValue ?? [])
-            .map { "version \(Human.cell($0["version"])) gets \(Int((($0["share"]?.doubleValue ?? 0) * 100).rounded())) %" }
+            .map {
+                "version \(Human.cell($0["version"])) gets \(Int((($0["share"]?.doubleValue ?? 0) * 100).rounded())) %"
+            }
         let shadows = (answer["shadows"]?.arrayValue ?? []).map { "version \(Human.cell($0)) in shadow" }
         return "\(Human.cell(answer["deployment"])) revision \(Human.cell(answer["revision"])): "
             + (variants + shadows).joined(separator: ", ")

@@ -64,7 +64,8 @@ struct Why: ClientCommand {
         }
         let rows = (why["inputs"]?.arrayValue ?? []).map { input in
             [
-                Human.cell(input["name"]), Human.cell(input["value"]), Human.cell(input["status"]), Human.cell(input["age"]),
+                Human.cell(input["name"]), Human.cell(input["value"]), Human.cell(input["status"]),
+                Human.cell(input["age"]),
                 Human.cell(input["view_version"]),
             ]
         }
@@ -75,7 +76,9 @@ struct Why: ClientCommand {
 
 struct Replay: ClientCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Compute past predictions again from what was logged and compare them bit for bit (exit code 1 if any differs).")
+        abstract:
+            "Compute past predictions again from what was logged and compare them bit for bit (exit code 1 if any differs)."
+    )
     @Argument(help: "A prediction's identifier, or with --count the model.") var subject: String
     @Option(help: "Replay this many of a model's predictions, spread over its history.") var count: Int?
     @Option(help: "Seed of the choice.") var seed: Int = 0
@@ -85,7 +88,8 @@ struct Replay: ClientCommand {
         let answer: JSONValue
         if let count {
             let started = try await client.post(
-                "/api/v1/replay", ["model": .string(subject), "count": .integer(Int64(count)), "seed": .integer(Int64(seed))])
+                "/api/v1/replay",
+                ["model": .string(subject), "count": .integer(Int64(count)), "seed": .integer(Int64(seed))])
             answer = try await client.wait(for: started, label: "replay", quiet: server.json)
         } else {
             answer = try await client.post("/predictions/\(subject)/replay")
@@ -115,9 +119,12 @@ struct MonitorCommand: ClientCommand {
         show(answer) { answer in
             var rows: [[String]] = []
             for window in answer["windows"]?.arrayValue ?? [] {
-                let worst = (window["inputs"]?.arrayValue ?? []).max { ($0["psi"]?.doubleValue ?? 0) < ($1["psi"]?.doubleValue ?? 0) }
+                let worst = (window["inputs"]?.arrayValue ?? []).max {
+                    ($0["psi"]?.doubleValue ?? 0) < ($1["psi"]?.doubleValue ?? 0)
+                }
                 rows.append([
-                    String(Human.cell(window["from"]).prefix(10)), Human.cell(window["version"]), Human.cell(window["choice"]),
+                    String(Human.cell(window["from"]).prefix(10)), Human.cell(window["version"]),
+                    Human.cell(window["choice"]),
                     Human.cell(window["rows"]), Human.cell(window["labelled"]), Human.cell(window["metrics"]?["auc"]),
                     Human.cell(window["metrics"]?["ece"]),
                     worst.map { "\(Human.cell($0["psi"])) \(Human.cell($0["name"]))" } ?? "–",
@@ -125,7 +132,8 @@ struct MonitorCommand: ClientCommand {
             }
             var text = Human.table(["FROM", "VERSION", "VARIANT", "ROWS", "LABELLED", "AUC", "ECE", "WORST PSI"], rows)
             for alert in answer["alerts"]?.arrayValue ?? [] {
-                text += "\n\(Human.cell(alert["severity"])) \(Human.cell(alert["time"])) \(Human.cell(alert["message"]))"
+                text +=
+                    "\n\(Human.cell(alert["severity"])) \(Human.cell(alert["time"])) \(Human.cell(alert["message"]))"
             }
             return text
         }

@@ -1,4 +1,5 @@
 public import PlatformCore
+import Synchronization
 
 /// What a query may use.
 public struct QueryLimits: Sendable {
@@ -24,7 +25,8 @@ public protocol OfflineEngine: Sendable {
     func execute(_ sql: String, limits: QueryLimits) async throws(StoreError)
     /// Runs `setup`, then the query, and calls `body` with each row as a JSON object in the query's order. 64-bit integers
     /// are exact; a timestamp must be cast by the query (`epoch_ms`).
-    func query(_ sql: String, setup: String, limits: QueryLimits, _ body: @escaping @Sendable (JSONValue) throws -> Void)
+    func query(
+        _ sql: String, setup: String, limits: QueryLimits, _ body: @escaping @Sendable (JSONValue) throws -> Void)
         async throws
     /// The engine's name and version, for a reproducibility record.
     func version() async throws(StoreError) -> String
@@ -34,14 +36,13 @@ extension OfflineEngine {
     /// Runs statements under the default limits.
     public func execute(_ sql: String) async throws(StoreError) { try await execute(sql, limits: QueryLimits()) }
     /// All rows of a query, for answers that are known to be small.
-    public func rows(_ sql: String, setup: String = "", limits: QueryLimits = QueryLimits()) async throws -> [JSONValue] {
+    public func rows(_ sql: String, setup: String = "", limits: QueryLimits = QueryLimits()) async throws -> [JSONValue]
+    {
         let collected = RowCollector()
         try await query(sql, setup: setup, limits: limits) { collected.add($0) }
         return collected.rows
     }
 }
-
-import Synchronization
 
 private final class RowCollector: Sendable {
     private let storage = Mutex<[JSONValue]>([])

@@ -47,7 +47,9 @@ public actor DefinitionCatalog {
     public nonisolated var revision: Int { snapshot.withLock { $0.revision } }
 
     /// Adds somebody who prepares for a new set before it is in force; a failure refuses the `apply`.
-    public func addListener(_ listener: @escaping @Sendable (DefinitionSet) async throws -> Void) { listeners.append(listener) }
+    public func addListener(_ listener: @escaping @Sendable (DefinitionSet) async throws -> Void) {
+        listeners.append(listener)
+    }
 
     /// Reads the newest revision and tells the listeners.
     public func load() async throws {

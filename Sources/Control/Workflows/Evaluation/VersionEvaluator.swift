@@ -5,6 +5,7 @@ import PlatformCore
 public import RuntimePorts
 public import Statistics
 public import StoragePorts
+import Synchronization
 
 /// Rows of one slice of a training set, as the model reads them.
 public struct SliceRows: Sendable {
@@ -40,15 +41,16 @@ public struct VersionEvaluator: Sendable {
     ///   - service: names and order of the inputs, and the codes of categories.
     ///   - label: the label's column.
     public func rows(at path: String, service: FeatureServiceDefinition, label: String) async throws -> SliceRows {
-        let columns = service.request.map { feature in
-            let column = SQLText.identifier(feature.name)
-            switch feature.kind {
-            case .number: return "CAST(\(column) AS DOUBLE)"
-            case .category(let values):
-                let list = values.map(SQLText.literal).joined(separator: ", ")
-                return "CAST(NULLIF(list_position([\(list)], CAST(\(column) AS VARCHAR)), 0) - 1 AS DOUBLE)"
-            }
-        } + service.features.map { "CAST(\(SQLText.identifier($0.servedName)) AS DOUBLE)" }
+        let columns =
+            service.request.map { feature in
+                let column = SQLText.identifier(feature.name)
+                switch feature.kind {
+                case .number: return "CAST(\(column) AS DOUBLE)"
+                case .category(let values):
+                    let list = values.map(SQLText.literal).joined(separator: ", ")
+                    return "CAST(NULLIF(list_position([\(list)], CAST(\(column) AS VARCHAR)), 0) - 1 AS DOUBLE)"
+                }
+            } + service.features.map { "CAST(\(SQLText.identifier($0.servedName)) AS DOUBLE)" }
         let sql = """
             SELECT [\(columns.joined(separator: ", "))] AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
             FROM read_parquet(\(SQLText.literal(path)))
@@ -77,13 +79,17 @@ public struct VersionEvaluator: Sendable {
         var result: [MetricName: Double] = [:]
         for name in MetricName.allCases {
             guard let metric = EvaluationMetric(rawValue: name.rawValue), isBinary || !metric.isBinary else { continue }
-            if let value = try? metric.value(predictions: predictions, outcomes: labels), value.isFinite { result[name] = value }
+            if let value = try? metric.value(predictions: predictions, outcomes: labels), value.isFinite {
+                result[name] = value
+            }
         }
         return result
     }
 
     /// Evaluates a model on every slice and takes its reference profile: inputs from `train`, predictions from `test`.
-    public func evaluate(_ model: any LoadedModel, parts: [String: String], service: FeatureServiceDefinition, label: String)
+    public func evaluate(
+        _ model: any LoadedModel, parts: [String: String], service: FeatureServiceDefinition, label: String
+    )
         async throws -> EvaluatedVersion
     {
         var metrics: SliceMetrics = [:]
@@ -126,7 +132,8 @@ public struct VersionEvaluator: Sendable {
     }
 
     /// 99th percentile, in milliseconds, of scoring single rows of a slice, after a warm-up.
-    public static func latencyP99Milliseconds(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> Double {
+    public static func latencyP99Milliseconds(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> Double
+    {
         let width = model.description.featureCount
         let count = min(rows.rowCount, 2000)
         guard count > 0 else { throw ModelError(.shapeMismatch, "there is no row to measure with") }
@@ -143,8 +150,6 @@ public struct VersionEvaluator: Sendable {
         return times[min(times.count - 1, Int((Double(times.count) * 0.99).rounded(.up)) - 1)]
     }
 }
-
-import Synchronization
 
 private final class SliceCollector: Sendable {
     private let state = Mutex<(inputs: [Float], labels: [Double])>(([], []))

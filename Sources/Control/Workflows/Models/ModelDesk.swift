@@ -85,7 +85,8 @@ public actor ModelDesk {
     public func load(_ bytes: [UInt8], fileName: String) throws -> any LoadedModel {
         guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: fileName) }) else {
             let known = runtimes.flatMap(\.formats).joined(separator: ", ")
-            throw PlatformError(.invalidInput, fileName, "no runtime recognizes this model file; known formats: \(known)")
+            throw PlatformError(
+                .invalidInput, fileName, "no runtime recognizes this model file; known formats: \(known)")
         }
         do { return try runtime.load(bytes, fileName: fileName) } catch {
             throw PlatformError(error.code == .tooLarge ? .tooLarge : .invalidInput, fileName, error.message)
@@ -130,25 +131,31 @@ public actor ModelDesk {
     ///   - actor: who registers.
     ///   - reason: why.
     public func register(
-        _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool, actor: String, reason: String
+        _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool, actor: String,
+        reason: String
     ) async throws -> ModelVersion {
         guard let definition = definitions().models[model],
             let service = definitions().featureServices[definition.service]
-        else { throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it") }
+        else {
+            throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
+        }
         let file = try load(bytes, fileName: fileName)
         let parts = try await dataset(origin.dataset)
         guard parts.serviceVersion == service.version else {
             throw PlatformError(
-                .conflict, "model/\(model)", "its training set was built with another version of the feature service '\(service.name)'")
+                .conflict, "model/\(model)",
+                "its training set was built with another version of the feature service '\(service.name)'")
         }
         let hash = try await content.put(bytes)
         _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(service))
         let evaluated = try await evaluator.evaluate(file, parts: parts.paths, service: service, label: parts.label)
         let profile = try await content.put(try JSONValue.of(evaluated.profile).canonicalBytes)
         let candidate = VersionCandidate(
-            artifact: ModelArtifact(hash: hash, byteCount: bytes.count, format: file.description.format, fileName: fileName),
+            artifact: ModelArtifact(
+                hash: hash, byteCount: bytes.count, format: file.description.format, fileName: fileName),
             signature: hasSignature ? Self.signature(of: service, file.description) : nil, origin: origin,
-            metrics: evaluated.metrics, rows: evaluated.rows, referenceProfile: profile, description: definition.description)
+            metrics: evaluated.metrics, rows: evaluated.rows, referenceProfile: profile,
+            description: definition.description)
         return try await registry.register(model, candidate, actor: actor, reason: reason)
     }
 
@@ -161,10 +168,12 @@ public actor ModelDesk {
             }
         }
         let outputs = (0..<model.outputCount).map {
-            SignatureField(name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false)
+            SignatureField(
+                name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false)
         }
         return ModelSignature(
-            inputs: request + service.features.map { SignatureField(name: $0.servedName, kind: .number) }, outputs: outputs)
+            inputs: request + service.features.map { SignatureField(name: $0.servedName, kind: .number) },
+            outputs: outputs)
     }
 
     // MARK: Gates and stages
@@ -193,10 +202,13 @@ public actor ModelDesk {
     }
 
     /// The champion on the challenger's own slices: the same rows, so the comparison is fair.
-    private func metrics(of champion: ModelVersion, on version: ModelVersion, parts: DatasetParts, gates: [GateDefinition])
+    private func metrics(
+        of champion: ModelVersion, on version: ModelVersion, parts: DatasetParts, gates: [GateDefinition]
+    )
         async throws -> SliceMetrics
     {
-        let slices = Set(gates.compactMap { if case .notWorseThanChampion(_, let slice, _) = $0 { slice } else { nil } })
+        let slices = Set(
+            gates.compactMap { if case .notWorseThanChampion(_, let slice, _) = $0 { slice } else { nil } })
         var result: SliceMetrics = [:]
         for slice in slices {
             guard let path = parts.paths[slice] else { continue }
@@ -216,13 +228,16 @@ public actor ModelDesk {
 
     /// Asks the gates of a stage and, if all hold, takes the step.
     /// - Returns: what the gates said; the step was taken only if all passed.
-    public func promote(_ model: Name, _ number: Int, to stage: ModelStage, actor: String, reason: String, details: JSONValue = .null)
+    public func promote(
+        _ model: Name, _ number: Int, to stage: ModelStage, actor: String, reason: String, details: JSONValue = .null
+    )
         async throws -> (gates: [GateResult], isTaken: Bool)
     {
         let current = try await registry.stage(of: model, number)
         guard ModelVersionRegistry.allows(from: current, to: stage) else {
             throw PlatformError(
-                .refused, "model/\(model)/versions/\(number)", "it cannot go from \(current.rawValue) to \(stage.rawValue)")
+                .refused, "model/\(model)/versions/\(number)",
+                "it cannot go from \(current.rawValue) to \(stage.rawValue)")
         }
         let gates = stage == .archived ? [] : try await askGates(of: stage, model, number)
         guard gates.allSatisfy(\.passed) else { return (gates, false) }
@@ -234,11 +249,13 @@ public actor ModelDesk {
     // MARK: Deployments
 
     /// Publishes a policy and puts it in front of traffic.
-    public func publish(_ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String) async throws
+    public func publish(_ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String)
+        async throws
         -> PolicyRevision
     {
         for number in policy.versions { _ = try await served(deployment.model, number) }  // loaded before anyone is routed there
-        let revision = try await registry.publish(deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
+        let revision = try await registry.publish(
+            deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
         try await route(revision)
         return revision
     }
@@ -276,7 +293,9 @@ public actor ModelDesk {
                 do {
                     if let revision = try await registry.current(deployment) { try await route(revision) }
                 } catch {
-                    logger.error("a deployment cannot be served", metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
+                    logger.error(
+                        "a deployment cannot be served",
+                        metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
                 }
             }
         } catch { logger.error("deployments cannot be read", metadata: ["error": "\(errorText(error))"]) }

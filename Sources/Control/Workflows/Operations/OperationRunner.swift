@@ -107,13 +107,16 @@ public final class OperationRunner: Service {
             state.running += 1
             state.entries[job.id] = Entry(reporter: job.reporter)
             state.order.append(job.id)
-            if state.order.count > Self.rememberedCountMax, let index = state.order.firstIndex(where: { state.entries[$0]?.result != nil }) {
+            if state.order.count > Self.rememberedCountMax,
+                let index = state.order.firstIndex(where: { state.entries[$0]?.result != nil })
+            {
                 state.entries[state.order.remove(at: index)] = nil
             }
             return true
         }
         guard isAccepted else {
-            throw PlatformError(.overloaded, "operations", "\(Self.runningCountMax) operations run already; try again later")
+            throw PlatformError(
+                .overloaded, "operations", "\(Self.runningCountMax) operations run already; try again later")
         }
         enqueue.yield(job)
         return job.id
@@ -124,8 +127,10 @@ public final class OperationRunner: Service {
         guard let entry = state.withLock({ $0.entries[id] }) else { return nil }
         switch entry.result {
         case nil: return Status(state: .running, progress: entry.reporter.progress, result: nil, error: nil)
-        case .success(let value)?: return Status(state: .succeeded, progress: entry.reporter.progress, result: value, error: nil)
-        case .failure(let error)?: return Status(state: .failed, progress: entry.reporter.progress, result: nil, error: error)
+        case .success(let value)?:
+            return Status(state: .succeeded, progress: entry.reporter.progress, result: value, error: nil)
+        case .failure(let error)?:
+            return Status(state: .failed, progress: entry.reporter.progress, result: nil, error: error)
         }
     }
 

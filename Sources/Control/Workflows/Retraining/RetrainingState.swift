@@ -66,7 +66,9 @@ public struct RetrainingState: Sendable, Hashable, Codable {
     public private(set) var conclusion = ""
 
     /// Begins.
-    public init(id: String, monitor: String, model: Name, cause: String, startedAt: EventTime, from: EventTime, to: EventTime) {
+    public init(
+        id: String, monitor: String, model: Name, cause: String, startedAt: EventTime, from: EventTime, to: EventTime
+    ) {
         self.id = id
         self.monitor = monitor
         self.model = model

@@ -110,25 +110,30 @@ public struct RolloutState: Sendable, Hashable, Codable {
             return .withdraw(reason: "\(seen.failures) of \(total) answers failed, more than \(policy.errorRateMax)")
         }
         if let latency = seen.latencyP99Milliseconds, seen.answers >= 100, latency > policy.latencyP99MillisecondsMax {
-            return .withdraw(reason: "p99 is \(Self.text(latency)) ms, the guardrail \(policy.latencyP99MillisecondsMax) ms")
+            return .withdraw(
+                reason: "p99 is \(Self.text(latency)) ms, the guardrail \(policy.latencyP99MillisecondsMax) ms")
         }
         if let reason = seen.worseOnLabels { return .withdraw(reason: reason) }
         let (least, answersMin): (TimeSpan, Int) =
             switch phase {
-            case .canary(let step): (policy.canary[min(step, policy.canary.count - 1)].atLeast, policy.shadowPairsMin / 10)
+            case .canary(let step):
+                (policy.canary[min(step, policy.canary.count - 1)].atLeast, policy.shadowPairsMin / 10)
             default: (policy.shadowAtLeast, policy.shadowPairsMin)
             }
         if seen.answers < answersMin { return .wait("\(seen.answers) of \(answersMin) answers seen") }
         if now.since(since) < least { return .wait("\(least) at this step are not over") }
         if let psi = seen.predictionPSI, psi > policy.predictionPSIMax {
             return .withdraw(
-                reason: "its predictions are distributed otherwise: PSI \(Self.text(psi)) against a guardrail of \(policy.predictionPSIMax)")
+                reason:
+                    "its predictions are distributed otherwise: PSI \(Self.text(psi)) against a guardrail of \(policy.predictionPSIMax)"
+            )
         }
         let evidence = evidence(seen)
         switch phase {
         case .shadow where policy.canary.isEmpty: return .advance(to: .production, reason: evidence)
         case .shadow: return .advance(to: .canary(step: 0), reason: evidence)
-        case .canary(let step) where step + 1 < policy.canary.count: return .advance(to: .canary(step: step + 1), reason: evidence)
+        case .canary(let step) where step + 1 < policy.canary.count:
+            return .advance(to: .canary(step: step + 1), reason: evidence)
         default: return .advance(to: .production, reason: evidence)
         }
     }

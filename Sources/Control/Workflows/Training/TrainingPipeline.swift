@@ -23,7 +23,8 @@ public struct TrainingPipeline: Sendable {
     /// Makes a pipeline.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
-        content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk, clock: any PlatformClock
+        content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
+        clock: any PlatformClock
     ) {
         self.definitions = definitions
         self.tables = tables
@@ -51,7 +52,8 @@ public struct TrainingPipeline: Sendable {
         guard let definition = set.trainingSets[name] else {
             let near = nearestName(to: name.text, among: set.trainingSets.keys.map(\.text))
             throw PlatformError(
-                .notFound, "training_set/\(name)", "no such training set is defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                .notFound, "training_set/\(name)",
+                "no such training set is defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
         }
         let moment = asOf ?? min(to.advanced(by: definition.labelHorizon), clock.now())
         progress.report("bringing tables up to date")
@@ -70,8 +72,11 @@ public struct TrainingPipeline: Sendable {
 
     /// Reads a training set's manifest.
     public func manifest(_ hash: ContentHash) async throws -> DatasetManifest {
-        do { return try await TrainingSetBuilder.manifest(hash, in: content) } catch let error as StoreError where error.code == .notFound {
-            throw PlatformError(.notFound, "dataset/\(hash.short)", "no such training set; 'bottega dataset build' makes one")
+        do { return try await TrainingSetBuilder.manifest(hash, in: content) } catch let error as StoreError
+            where error.code == .notFound
+        {
+            throw PlatformError(
+                .notFound, "dataset/\(hash.short)", "no such training set; 'bottega dataset build' makes one")
         }
     }
 
@@ -79,7 +84,9 @@ public struct TrainingPipeline: Sendable {
     public static func parts(_ hash: ContentHash, in content: ContentStore) async throws -> DatasetParts {
         let manifest = try await TrainingSetBuilder.manifest(hash, in: content)
         var paths: [String: String] = [:]
-        for slice in manifest.slices where slice.rows > 0 { paths[slice.name] = try await content.localPath(of: slice.part) }
+        for slice in manifest.slices where slice.rows > 0 {
+            paths[slice.name] = try await content.localPath(of: slice.part)
+        }
         return DatasetParts(paths: paths, label: manifest.label, serviceVersion: manifest.serviceVersion)
     }
 
@@ -89,14 +96,16 @@ public struct TrainingPipeline: Sendable {
     /// - Returns: the job; it succeeded.
     /// - Throws: `PlatformError` (`refused`) with the cause of death of a job that did not.
     public func train(
-        _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String, progress: ProgressReporter
+        _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String,
+        progress: ProgressReporter
     ) async throws -> TrainingJob {
         let job = try await start(model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
         return try await finish(job, progress: progress)
     }
 
     /// Puts a job into the queue.
-    public func start(_ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String) async throws
+    public func start(_ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String)
+        async throws
         -> TrainingJob
     {
         guard let definition = definitions().models[model] else {
@@ -129,7 +138,8 @@ public struct TrainingPipeline: Sendable {
             try? await tracking.finishRun(ended.runID, status: .failed)
             throw PlatformError(
                 .refused, "training_job/\(ended.id)",
-                "the job \(ended.state.rawValue): \(ended.outcome?.reason ?? "no outcome"); its output is in \(ended.logPath)")
+                "the job \(ended.state.rawValue): \(ended.outcome?.reason ?? "no outcome"); its output is in \(ended.logPath)"
+            )
         }
         let run = try await tracking.run(ended.runID)
         if run.info.status == .running { try await tracking.finishRun(ended.runID) }
@@ -145,21 +155,28 @@ public struct TrainingPipeline: Sendable {
             throw PlatformError(.invalidInput, "training_job/\(id)", "it trained '\(job.model)', not '\(model)'")
         }
         guard job.state == .succeeded else {
-            throw PlatformError(.refused, "training_job/\(id)", "it did not succeed (\(job.state.rawValue)); there is nothing to register")
+            throw PlatformError(
+                .refused, "training_job/\(id)",
+                "it did not succeed (\(job.state.rawValue)); there is nothing to register")
         }
         let origin = VersionOrigin(
-            dataset: job.dataset, serviceVersion: try await manifest(job.dataset).serviceVersion, runID: job.runID, jobID: job.id,
-            commit: job.facts?.code.commit ?? "", branch: job.facts?.code.branch ?? "", isDirty: job.facts?.code.isDirty ?? false,
+            dataset: job.dataset, serviceVersion: try await manifest(job.dataset).serviceVersion, runID: job.runID,
+            jobID: job.id,
+            commit: job.facts?.code.commit ?? "", branch: job.facts?.code.branch ?? "",
+            isDirty: job.facts?.code.isDirty ?? false,
             seed: job.seed, environment: job.facts?.environment, parameters: job.parameters)
         return try await register(model, run: job.runID, origin: origin, actor: actor, reason: reason)
     }
 
     /// Registers the model that a run logged, trained on a stated training set.
-    public func register(_ model: Name, run: String, dataset: ContentHash, actor: String, reason: String) async throws -> ModelVersion {
+    public func register(_ model: Name, run: String, dataset: ContentHash, actor: String, reason: String) async throws
+        -> ModelVersion
+    {
         let parameters = Dictionary(
             try await tracking.params(run).map { ($0.key, $0.value) }, uniquingKeysWith: { $1 })
         let origin = VersionOrigin(
-            dataset: dataset, serviceVersion: try await manifest(dataset).serviceVersion, runID: run, jobID: "", commit: "", branch: "",
+            dataset: dataset, serviceVersion: try await manifest(dataset).serviceVersion, runID: run, jobID: "",
+            commit: "", branch: "",
             isDirty: false, seed: 0, environment: nil, parameters: parameters)
         return try await register(model, run: run, origin: origin, actor: actor, reason: reason)
     }
@@ -171,7 +188,8 @@ public struct TrainingPipeline: Sendable {
         let bytes = try await tracking.artifactBytes(at: found.file.path)
         let name = String(found.file.path.split(separator: "/").last ?? "model")
         return try await desk.register(
-            model, bytes: bytes, fileName: name, origin: origin, hasSignature: found.hasSignature, actor: actor, reason: reason)
+            model, bytes: bytes, fileName: name, origin: origin, hasSignature: found.hasSignature, actor: actor,
+            reason: reason)
     }
 
     /// The one model file that a run logged, and whether the `MLmodel` beside it states a signature.
@@ -183,19 +201,24 @@ public struct TrainingPipeline: Sendable {
             let files = try await tracking.allArtifacts(below: root)
             let candidates = files.filter { file in
                 let name = file.path.split(separator: "/").last.map(String.init) ?? ""
-                return name.hasPrefix("model.") && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
+                return name.hasPrefix("model.")
+                    && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
             }
             guard let file = candidates.first else { continue }
             let folder = file.path.split(separator: "/").dropLast().joined(separator: "/")
             var hasSignature = false
-            for description in files where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
-                let text = String(decoding: try await tracking.artifactBytes(at: description.path, byteCountMax: 16 << 20), as: UTF8.self)
+            for description in files
+            where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
+                let text = String(
+                    decoding: try await tracking.artifactBytes(at: description.path, byteCountMax: 16 << 20),
+                    as: UTF8.self)
                 hasSignature = text.contains("\nsignature:")
             }
             return (file, hasSignature)
         }
         throw PlatformError(
             .notFound, "run/\(run)",
-            "it logged no model file (model.ubj or model.json); log one with mlflow.xgboost.log_model(booster, name=\"model\")")
+            "it logged no model file (model.ubj or model.json); log one with mlflow.xgboost.log_model(booster, name=\"model\")"
+        )
     }
 }

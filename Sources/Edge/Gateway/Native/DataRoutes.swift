@@ -33,12 +33,14 @@ enum DataRoutes {
                 for source in services.catalog.current.sources.values.sorted(by: { $0.name < $1.name }) {
                     let counts = try await services.ingest.counts(of: source.name)
                     list.append([
-                        "name": .string(source.name.text), "description": .string(source.description), "owner": .string(source.owner),
+                        "name": .string(source.name.text), "description": .string(source.description),
+                        "owner": .string(source.owner),
                         "rows": .integer(Int64(counts.rows)), "quarantined": .integer(Int64(counts.quarantined)),
                         "columns": .array(
                             source.columns.map {
                                 [
-                                    "name": .string($0.name), "type": .string($0.type.rawValue), "nullable": .bool($0.nullable),
+                                    "name": .string($0.name), "type": .string($0.type.rawValue),
+                                    "nullable": .bool($0.nullable),
                                     "unit": $0.unit.map(JSONValue.string) ?? .null,
                                 ]
                             }),
@@ -59,7 +61,8 @@ enum DataRoutes {
                     "versions": .array(
                         history.map {
                             [
-                                "version": .integer($0.version), "time": .string($0.time.description), "rows": .integer(Int64($0.rowCount)),
+                                "version": .integer($0.version), "time": .string($0.time.description),
+                                "rows": .integer(Int64($0.rowCount)),
                                 "operation": .string($0.operation),
                             ]
                         })
@@ -80,20 +83,26 @@ enum DataRoutes {
             Route("POST", "/api/v1/datasets") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["training_set", "from", "to", "as_of"])
-                let (name, from, to) = (try body.name("training_set"), try body.requiredTime("from"), try body.requiredTime("to"))
+                let (name, from, to) = (
+                    try body.name("training_set"), try body.requiredTime("from"), try body.requiredTime("to")
+                )
                 let asOf = try body.time("as_of")
                 return try services.start { progress in
-                    let build = try await services.pipeline.buildDataset(name, from: from, to: to, asOf: asOf, progress: progress)
+                    let build = try await services.pipeline.buildDataset(
+                        name, from: from, to: to, asOf: asOf, progress: progress)
                     return describe(build)
                 }
             },
             Route("GET", "/api/v1/datasets/{hash}") { request in
                 let text = request.parameters["hash"] ?? ""
                 guard let hash = ContentHash(hex: text) else {
-                    throw PlatformError(.invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
+                    throw PlatformError(
+                        .invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
                 }
                 let manifest = try await services.pipeline.manifest(hash)
-                return .json(["dataset": .string(hash.hex), "rows": .integer(Int64(manifest.rows)), "manifest": manifest.json])
+                return .json([
+                    "dataset": .string(hash.hex), "rows": .integer(Int64(manifest.rows)), "manifest": manifest.json,
+                ])
             },
         ]
     }
@@ -104,13 +113,16 @@ enum DataRoutes {
         if let source = sources[name] { return source }
         let near = nearestName(to: name.text, among: sources.keys.map(\.text))
         throw PlatformError(
-            .notFound, "source/\(name)", "no such source is defined" + (near.map { "; did you mean '\($0)'?" } ?? "; 'bottega apply' defines it"))
+            .notFound, "source/\(name)",
+            "no such source is defined" + (near.map { "; did you mean '\($0)'?" } ?? "; 'bottega apply' defines it"))
     }
 
     private static func push(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let source = try source(request, services)
         let rows = try rows(of: request)
-        guard !rows.isEmpty else { throw PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event") }
+        guard !rows.isEmpty else {
+            throw PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event")
+        }
         let report = try await services.ingest.push(
             source, rows: rows, idempotencyKey: request.headers["idempotency-key"], now: services.clock.now())
         return .json(report.json)
@@ -118,7 +130,10 @@ enum DataRoutes {
 
     /// One object, a list, or JSON lines.
     private static func rows(of request: APIRequest) throws -> [JSONValue] {
-        let isLines = request.headers["content-type"].map { $0.contains("ndjson") || $0.contains("jsonl") || $0.contains("json-lines") } ?? false
+        let isLines =
+            request.headers["content-type"].map {
+                $0.contains("ndjson") || $0.contains("jsonl") || $0.contains("json-lines")
+            } ?? false
         if !isLines {
             do {
                 let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
@@ -147,7 +162,9 @@ enum DataRoutes {
             let known = SourceFileFormat.allCases.map(\.rawValue).joined(separator: ", ")
             throw PlatformError(.invalidInput, "query", "'format' must be one of \(known)")
         }
-        guard let spooled = request.bodyFile else { throw PlatformError(.invalidInput, "request body", "the file is missing") }
+        guard let spooled = request.bodyFile else {
+            throw PlatformError(.invalidInput, "request body", "the file is missing")
+        }
         let kept = spooled + ".load"
         try FileManager.default.moveItem(atPath: spooled, toPath: kept)
         let actor = request.actor
@@ -163,7 +180,9 @@ enum DataRoutes {
                 }
                 if !report.isAlreadyLoaded {
                     await services.audit(
-                        AuditRecord(actor: actor, action: "source.file.loaded", subject: "source/\(source.name)", after: report.json))
+                        AuditRecord(
+                            actor: actor, action: "source.file.loaded", subject: "source/\(source.name)",
+                            after: report.json))
                 }
                 return report.json
             }
@@ -188,22 +207,27 @@ enum DataRoutes {
         let body = try RequestBody(request)
         try body.checkKeys(["entities", "as_of"])
         guard let list = body["entities"]?.arrayValue, 1...10_000 ~= list.count else {
-            throw PlatformError(.invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
+            throw PlatformError(
+                .invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
         }
         let entities = try list.enumerated().map { index, entity in
             guard case .object(let members) = entity else {
-                throw PlatformError(.invalidInput, "entities[\(index)]", "an object of join keys is expected, not \(entity.kindName)")
+                throw PlatformError(
+                    .invalidInput, "entities[\(index)]", "an object of join keys is expected, not \(entity.kindName)")
             }
             return try members.compactMapValues { value -> String? in
                 switch value {
                 case .null: return nil
                 case .string(let text): return text
                 case .integer(let number): return String(number)
-                default: throw PlatformError(.invalidInput, "entities[\(index)]", "a join key is text, not \(value.kindName)")
+                default:
+                    throw PlatformError(
+                        .invalidInput, "entities[\(index)]", "a join key is text, not \(value.kindName)")
                 }
             }
         }
-        let isService = services.catalog.current.featureViews[name] == nil && services.catalog.current.featureServices[name] != nil
+        let isService =
+            services.catalog.current.featureViews[name] == nil && services.catalog.current.featureServices[name] != nil
         let asOf = try body.time("as_of")
         let answer =
             isService
@@ -214,7 +238,8 @@ enum DataRoutes {
             "entities": .array(
                 answer.entities.map {
                     [
-                        "values": .array($0.values.map(\.json)), "statuses": .array($0.statuses.map { .string($0.text) }),
+                        "values": .array($0.values.map(\.json)),
+                        "statuses": .array($0.statuses.map { .string($0.text) }),
                         "event_times": .array($0.eventTimes.map { $0.map { .string($0.description) } ?? .null }),
                     ]
                 }),
@@ -228,7 +253,9 @@ enum DataRoutes {
                 Dictionary(uniqueKeysWithValues: build.manifest.slices.map { ($0.name, .integer(Int64($0.rows))) })),
             "positive_share": .object(
                 Dictionary(
-                    uniqueKeysWithValues: build.manifest.slices.map { ($0.name, $0.positiveShare.map(JSONValue.number) ?? .null) })),
+                    uniqueKeysWithValues: build.manifest.slices.map {
+                        ($0.name, $0.positiveShare.map(JSONValue.number) ?? .null)
+                    })),
             "questions": .integer(Int64(build.manifest.questions)),
             "questions_without_label": .integer(Int64(build.manifest.questionsWithoutLabel)),
             "seconds": .number(build.seconds), "manifest": build.manifest.json,

@@ -20,29 +20,37 @@ enum HomePage {
             "Live", header: ["Model", "Version", "Share", "Artifact", "Revision"],
             rows: services.predictor.routes.routes().sorted { $0.key < $1.key }.flatMap { model, route in
                 route.variants.map {
-                    [model, "\($0.version.number)", "\(Int(($0.share * 100).rounded())) %", $0.version.artifact.short, "\(route.revision)"]
+                    [
+                        model, "\($0.version.number)", "\(Int(($0.share * 100).rounded())) %",
+                        $0.version.artifact.short, "\(route.revision)",
+                    ]
                 } + route.shadows.map { [model, "\($0.number)", "shadow", $0.artifact.short, "\(route.revision)"] }
             }, empty: "No model is deployed. <code>bottega deploy</code> puts a version in front of traffic.")
         body += section(
             "Answers", header: ["Model", "Version", "Variant", "Predictions", "p50", "p99"],
             rows: services.predictor.metrics.latencies().sorted { "\($0.key)" < "\($1.key)" }.map { key, histogram in
                 [
-                    key.model, "\(key.version)", key.choice.word, "\(histogram.count)", milliseconds(histogram.quantile(0.5)),
+                    key.model, "\(key.version)", key.choice.word, "\(histogram.count)",
+                    milliseconds(histogram.quantile(0.5)),
                     milliseconds(histogram.quantile(0.99)),
                 ]
             }, empty: "No prediction since this process started.")
         body += section(
             "Open alerts", header: ["Severity", "Since", "What"],
-            rows: open.map { [$0["severity"]?.stringValue ?? "", $0["time"]?.stringValue ?? "", $0["message"]?.stringValue ?? ""] },
+            rows: open.map {
+                [$0["severity"]?.stringValue ?? "", $0["time"]?.stringValue ?? "", $0["message"]?.stringValue ?? ""]
+            },
             empty: "None.")
         var versions: [[String]] = []
         for model in try await services.registry.models() {
             for version in try await services.registry.versions(of: model) {
                 let test = version.candidate.metrics["test"] ?? [:]
                 versions.append([
-                    model.text, "\(version.number)", try await services.registry.stage(of: model, version.number).rawValue,
+                    model.text, "\(version.number)",
+                    try await services.registry.stage(of: model, version.number).rawValue,
                     test[.auc].map { String(format: "%.4f", $0) } ?? "–",
-                    test[.calibrationError].map { String(format: "%.4f", $0) } ?? "–", String(version.createdAt.description.prefix(16)),
+                    test[.calibrationError].map { String(format: "%.4f", $0) } ?? "–",
+                    String(version.createdAt.description.prefix(16)),
                 ])
             }
         }
@@ -70,7 +78,9 @@ enum HomePage {
             """
     }
 
-    private static func milliseconds(_ microseconds: Double) -> String { String(format: "%.2f ms", microseconds / 1000) }
+    private static func milliseconds(_ microseconds: Double) -> String {
+        String(format: "%.2f ms", microseconds / 1000)
+    }
 
     private static func section(_ title: String, header: [String], rows: [[String]], empty: String) -> String {
         guard !rows.isEmpty else { return "<h2>\(title)</h2><p>\(empty)</p>" }
@@ -80,6 +90,7 @@ enum HomePage {
     }
 
     static func escape(_ text: String) -> String {
-        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing("\"", with: "&quot;")
+        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;").replacing(
+            "\"", with: "&quot;")
     }
 }

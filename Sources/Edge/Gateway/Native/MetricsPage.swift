@@ -15,7 +15,8 @@ enum MetricsPage {
     static func text(_ services: PlatformServices) async throws -> String {
         var page = Page()
         page.gauge("bottega_uptime_seconds", "Seconds since the process started.")
-        page.sample("bottega_uptime_seconds", [:], Double((ContinuousClock.now - services.startedAt).components.seconds))
+        page.sample(
+            "bottega_uptime_seconds", [:], Double((ContinuousClock.now - services.startedAt).components.seconds))
 
         let latencies = services.predictor.metrics.latencies().sorted { "\($0.key)" < "\($1.key)" }
         page.header("bottega_prediction_duration_seconds", "histogram", "Time from the parsed request to the answer.")
@@ -28,20 +29,28 @@ enum MetricsPage {
                     "bottega_prediction_duration_seconds_bucket",
                     labels.merging(["le": number(LatencyHistogram.upperBound(of: bucket) / 1e6)]) { $1 }, Double(seen))
             }
-            page.sample("bottega_prediction_duration_seconds_bucket", labels.merging(["le": "+Inf"]) { $1 }, Double(histogram.count))
+            page.sample(
+                "bottega_prediction_duration_seconds_bucket", labels.merging(["le": "+Inf"]) { $1 },
+                Double(histogram.count))
             page.sample("bottega_prediction_duration_seconds_sum", labels, Double(histogram.sumMicroseconds) / 1e6)
             page.sample("bottega_prediction_duration_seconds_count", labels, Double(histogram.count))
         }
-        page.header("bottega_prediction_requests_refused_total", "counter", "Requests refused for a fault of the caller, by status.")
+        page.header(
+            "bottega_prediction_requests_refused_total", "counter",
+            "Requests refused for a fault of the caller, by status.")
         for (model, statuses) in services.predictor.metrics.refused().sorted(by: { $0.key < $1.key }) {
             for (status, count) in statuses.sorted(by: { $0.key < $1.key }) {
-                page.sample("bottega_prediction_requests_refused_total", ["model": model, "status": String(status)], Double(count))
+                page.sample(
+                    "bottega_prediction_requests_refused_total", ["model": model, "status": String(status)],
+                    Double(count))
             }
         }
         let log = services.predictor.log
         page.gauge("bottega_prediction_log_pending", "Predictions answered but not yet in the log.")
         page.sample("bottega_prediction_log_pending", [:], Double(log.pending))
-        page.counter("bottega_prediction_log_written_total", "Prediction records written, shadows included.", Double(log.written))
+        page.counter(
+            "bottega_prediction_log_written_total", "Prediction records written, shadows included.", Double(log.written)
+        )
         page.counter("bottega_prediction_log_shed_total", "Prediction records dropped by policy.", Double(log.shed))
         page.counter("bottega_shadow_failures_total", "Shadow answers that failed.", Double(log.shadowFailures))
 
@@ -58,7 +67,9 @@ enum MetricsPage {
             quarantined.append((source.text, counts.quarantined))
         }
         page.gauge("bottega_source_rows_quarantined", "Rows that a source's contract refused.")
-        for (source, count) in quarantined { page.sample("bottega_source_rows_quarantined", ["source": source], Double(count)) }
+        for (source, count) in quarantined {
+            page.sample("bottega_source_rows_quarantined", ["source": source], Double(count))
+        }
 
         try await services.monitoring.refresh()
         page.gauge("bottega_alerts_open", "Incidents that are open.")
@@ -88,7 +99,8 @@ enum MetricsPage {
         }
         mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
             let list = labels.sorted { $0.key < $1.key }.map { key, value in
-                let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+                let escaped = value.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing(
+                    "\n", with: "\\n")
                 return "\(key)=\"\(escaped)\""
             }
             text += name + (list.isEmpty ? "" : "{\(list.joined(separator: ","))}") + " \(MetricsPage.number(value))\n"

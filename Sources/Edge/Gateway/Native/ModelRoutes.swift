@@ -48,14 +48,17 @@ enum ModelRoutes {
                     "model": .string(model.text), "at": .string((moment ?? services.clock.now()).description),
                     "champion": live.champion.map { .integer(Int64($0)) } ?? .null,
                     "stages": .object(
-                        Dictionary(uniqueKeysWithValues: live.stages.map { (String($0.key), .string($0.value.rawValue)) })),
+                        Dictionary(
+                            uniqueKeysWithValues: live.stages.map { (String($0.key), .string($0.value.rawValue)) })),
                     "deployments": .array(live.policies.values.sorted { $0.deployment < $1.deployment }.map(describe)),
                 ])
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["stage", "reason"])
-                let (model, number, reason) = (try request.name("model"), try request.versionNumber(), try body.reason())
+                let (model, number, reason) = (
+                    try request.name("model"), try request.versionNumber(), try body.reason()
+                )
                 guard let stage = ModelStage(rawValue: try body.text("stage")) else {
                     let known = ModelStage.allCases.map(\.rawValue).joined(separator: ", ")
                     throw PlatformError(.invalidInput, "request body", "'stage' must be one of \(known)")
@@ -74,9 +77,13 @@ enum ModelRoutes {
                             ],
                         ], status: 409)
                 }
-                return .json(["model": .string(model.text), "version": .integer(Int64(number)), "stage": .string(stage.rawValue), "gates": list])
+                return .json([
+                    "model": .string(model.text), "version": .integer(Int64(number)), "stage": .string(stage.rawValue),
+                    "gates": list,
+                ])
             },
-            Route("POST", "/models/{model}/versions/{version}/deploy") { request in try await deploy(request, services) },
+            Route("POST", "/models/{model}/versions/{version}/deploy") { request in try await deploy(request, services)
+            },
             Route("GET", "/api/v1/deployments/{deployment}") { request in
                 let name = try request.name("deployment")
                 guard let current = try await registry.current(name) else {
@@ -113,7 +120,8 @@ enum ModelRoutes {
         var variants = [TrafficShare(version: number, share: share)]
         if share < 1 {
             guard let main = current?.policy.variants.first(where: { $0.version != number }) else {
-                throw PlatformError(.refused, "deployment/\(deployment.name)", "a first deployment takes all traffic (traffic 1)")
+                throw PlatformError(
+                    .refused, "deployment/\(deployment.name)", "a first deployment takes all traffic (traffic 1)")
             }
             variants = [TrafficShare(version: main.version, share: 1 - share), variants[0]]
         }
@@ -129,12 +137,16 @@ enum ModelRoutes {
 
     private static func versions(_ model: Name, _ registry: ModelVersionRegistry) async throws -> JSONValue {
         var list: [JSONValue] = []
-        for version in try await registry.versions(of: model) { list.append(try await describe(version, registry, whole: false)) }
+        for version in try await registry.versions(of: model) {
+            list.append(try await describe(version, registry, whole: false))
+        }
         return .array(list)
     }
 
     /// One version; `whole` adds signature, transitions with evidence, and origin.
-    static func describe(_ version: ModelVersion, _ registry: ModelVersionRegistry, whole: Bool) async throws -> JSONValue {
+    static func describe(_ version: ModelVersion, _ registry: ModelVersionRegistry, whole: Bool) async throws
+        -> JSONValue
+    {
         let candidate = version.candidate
         var members: [String: JSONValue] = [
             "model": .string(version.model.text), "version": .integer(Int64(version.number)),
@@ -156,9 +168,11 @@ enum ModelRoutes {
         var transitions: [JSONValue] = []
         for step in try await registry.transitions(of: version.model, version: version.number) {
             transitions.append([
-                "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue), "stage": .string(step.to.rawValue),
+                "from": step.from.map { .string($0.rawValue) } ?? .null, "to": .string(step.to.rawValue),
+                "stage": .string(step.to.rawValue),
                 "time": .string(step.time.description), "actor": .string(step.actor), "reason": .string(step.reason),
-                "evidence": step.evidence.map { .string($0.hex) } ?? .null, "gates": try await registry.evidence(of: step)["gates"] ?? [],
+                "evidence": step.evidence.map { .string($0.hex) } ?? .null,
+                "gates": try await registry.evidence(of: step)["gates"] ?? [],
             ])
         }
         members["transitions"] = .array(transitions)
@@ -190,17 +204,22 @@ enum ModelRoutes {
             let decided = (rollout?.decisions ?? []).map { decision -> JSONValue in
                 let share = decision.phase == "canary" ? " \(Int((decision.share * 100).rounded())) %" : ""
                 return [
-                    "name": .string(decision.phase + share), "state": .string(decision.phase == "withdrawn" ? "failed" : "succeeded"),
-                    "time": .string(decision.time.description), "share": .number(decision.share), "reason": .string(decision.reason),
+                    "name": .string(decision.phase + share),
+                    "state": .string(decision.phase == "withdrawn" ? "failed" : "succeeded"),
+                    "time": .string(decision.time.description), "share": .number(decision.share),
+                    "reason": .string(decision.reason),
                 ]
             }
             return [
-                "id": .string(state.id), "kind": "retraining", "monitor": .string(state.monitor), "model": .string(state.model.text),
+                "id": .string(state.id), "kind": "retraining", "monitor": .string(state.monitor),
+                "model": .string(state.model.text),
                 "trigger": .string(state.cause), "state": .string(state.outcome?.rawValue ?? "running"),
                 "started_at": .string(state.startedAt.description),
-                "ended_at": state.outcome == nil ? .null : state.taken.last.map { .string($0.time.description) } ?? .null,
+                "ended_at": state.outcome == nil
+                    ? .null : state.taken.last.map { .string($0.time.description) } ?? .null,
                 "from": .string(state.from.description), "to": .string(state.to.description),
-                "dataset": state.dataset.map(JSONValue.string) ?? .null, "job": state.job.map(JSONValue.string) ?? .null,
+                "dataset": state.dataset.map(JSONValue.string) ?? .null,
+                "job": state.job.map(JSONValue.string) ?? .null,
                 "version": state.version.map { .integer(Int64($0)) } ?? .null, "reason": .string(state.conclusion),
                 "steps": .array(taken + decided),
             ]
@@ -213,7 +232,8 @@ enum ModelRoutes {
                 "decisions": .array(
                     state.decisions.map {
                         [
-                            "time": .string($0.time.description), "phase": .string($0.phase), "share": .number($0.share),
+                            "time": .string($0.time.description), "phase": .string($0.phase),
+                            "share": .number($0.share),
                             "reason": .string($0.reason),
                         ]
                     }),

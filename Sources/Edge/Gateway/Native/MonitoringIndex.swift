@@ -55,7 +55,9 @@ public actor MonitoringIndex {
             members["state"] = kind == "monitor.alert.resolved" ? "resolved" : "open"
             members["scope"] = Self.scope(details["scope"])
             for key in ["last_seen", "resolved_at"] {
-                if let value = details[key]?.integerValue { members[key] = .string(EventTime(milliseconds: value).description) }
+                if let value = details[key]?.integerValue {
+                    members[key] = .string(EventTime(milliseconds: value).description)
+                }
             }
             if alerts.updateValue(.object(members), forKey: alert) == nil { alertOrder.append(alert) }
         default: break
@@ -65,7 +67,9 @@ public actor MonitoringIndex {
     private static func scope(_ scope: JSONValue?) -> JSONValue {
         var members = scope?.objectValue ?? [:]
         for key in ["from", "to"] {
-            if let value = members[key]?.integerValue { members[key] = .string(EventTime(milliseconds: value).description) }
+            if let value = members[key]?.integerValue {
+                members[key] = .string(EventTime(milliseconds: value).description)
+            }
         }
         return .object(members)
     }
@@ -102,7 +106,9 @@ public actor MonitoringIndex {
 
     /// Incidents, oldest first.
     func alerts(of monitor: String?) -> [JSONValue] {
-        alertOrder.compactMap { alerts[$0] }.filter { monitor == nil || $0["scope"]?["monitor"]?.stringValue == monitor }
+        alertOrder.compactMap { alerts[$0] }.filter {
+            monitor == nil || $0["scope"]?["monitor"]?.stringValue == monitor
+        }
     }
 
     /// Offsets that the monitor has consumed, and how long ago it said so.

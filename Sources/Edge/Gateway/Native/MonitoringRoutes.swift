@@ -19,7 +19,8 @@ enum MonitoringRoutes {
                 guard services.catalog.current.monitors[monitor] != nil else {
                     let near = nearestName(to: monitor.text, among: services.catalog.current.monitors.keys.map(\.text))
                     throw PlatformError(
-                        .notFound, "monitor/\(monitor)", "no such monitor is defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                        .notFound, "monitor/\(monitor)",
+                        "no such monitor is defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
                 }
                 try await services.monitoring.refresh()
                 return .json([

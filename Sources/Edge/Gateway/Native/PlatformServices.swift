@@ -63,8 +63,10 @@ public struct PlatformServices: Sendable {
     public init(
         catalog: DefinitionCatalog, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
-        clock: any PlatformClock, manualClock: ManualClock?, rememberClock: @escaping @Sendable (EventTime) throws -> Void,
-        ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline, jobs: TrainingJobService,
+        clock: any PlatformClock, manualClock: ManualClock?,
+        rememberClock: @escaping @Sendable (EventTime) throws -> Void,
+        ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
+        jobs: TrainingJobService,
         tracking: TrackingStore, monitoring: MonitoringIndex, audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool
     ) {
@@ -113,7 +115,8 @@ struct RequestBody {
         for key in members.keys.sorted() where !known.contains(key) {
             let near = nearestName(to: key, among: known)
             throw PlatformError(
-                .invalidInput, "request body", "unknown field '\(key.prefix(64))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+                .invalidInput, "request body",
+                "unknown field '\(key.prefix(64))'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
         }
     }
 
@@ -130,7 +133,8 @@ struct RequestBody {
     func reason() throws -> String {
         let reason = try text("reason").trimmingCharacters(in: .whitespacesAndNewlines)
         guard !reason.isEmpty, reason.utf8.count <= 10_000 else {
-            throw PlatformError(.invalidInput, "request body", "'reason' must say why, in at most 10,000 bytes; it is kept for ever")
+            throw PlatformError(
+                .invalidInput, "request body", "'reason' must say why, in at most 10,000 bytes; it is kept for ever")
         }
         return reason
     }
@@ -139,7 +143,8 @@ struct RequestBody {
 
     func time(_ key: String) throws -> EventTime? {
         guard let value = self[key] else { return nil }
-        let time = value.stringValue.flatMap { EventTime(text: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
+        let time =
+            value.stringValue.flatMap { EventTime(text: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
         guard let time else {
             throw PlatformError(.invalidInput, "request body", "'\(key)' must be a time such as 2013-07-01T00:00:00Z")
         }
@@ -150,7 +155,9 @@ struct RequestBody {
     }
 
     func requiredTime(_ key: String) throws -> EventTime {
-        guard let time = try time(key) else { throw PlatformError(.invalidInput, "request body", "'\(key)' is missing") }
+        guard let time = try time(key) else {
+            throw PlatformError(.invalidInput, "request body", "'\(key)' is missing")
+        }
         return time
     }
 
@@ -158,7 +165,8 @@ struct RequestBody {
         guard let given = self[key] else { return value }
         guard let number = given.integerValue, range.contains(number) else {
             throw PlatformError(
-                .invalidInput, "request body", "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+                .invalidInput, "request body",
+                "'\(key)' must be a whole number from \(range.lowerBound) to \(range.upperBound)")
         }
         return number
     }
@@ -175,7 +183,8 @@ extension APIRequest {
 
     func versionNumber(_ parameter: String = "version") throws -> Int {
         guard let text = parameters[parameter], let number = Int(text), number > 0 else {
-            throw PlatformError(.invalidInput, "path", "'\(parameters[parameter]?.prefix(64) ?? "")' is no version number")
+            throw PlatformError(
+                .invalidInput, "path", "'\(parameters[parameter]?.prefix(64) ?? "")' is no version number")
         }
         return number
     }

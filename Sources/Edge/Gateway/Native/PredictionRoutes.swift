@@ -52,7 +52,8 @@ enum PredictionRoutes {
         let json = try request.json()
         let list = json["labels"]?.arrayValue ?? [json]
         guard 1...labelCountMax ~= list.count else {
-            throw PlatformError(.invalidInput, "labels", "1 to \(labelCountMax) labels are accepted in one request, not \(list.count)")
+            throw PlatformError(
+                .invalidInput, "labels", "1 to \(labelCountMax) labels are accepted in one request, not \(list.count)")
         }
         let now = services.clock.now()
         var records: [LogRecord] = []
@@ -60,22 +61,28 @@ enum PredictionRoutes {
         for (index, label) in list.enumerated() {
             let place = "labels[\(index)]"
             guard let id = label["prediction_id"]?.stringValue, IdentifierSource.time(of: id) != nil else {
-                throw PlatformError(.invalidInput, place, "'prediction_id' must be an identifier that a prediction returned")
+                throw PlatformError(
+                    .invalidInput, place, "'prediction_id' must be an identifier that a prediction returned")
             }
             let value: Double
             switch label["label"] {
             case .bool(let flag)?: value = flag ? 1 : 0
-            case let number?: 
+            case let number?:
                 guard let double = number.doubleValue else {
-                    throw PlatformError(.invalidInput, place, "'label' must be a number, true or false, not \(number.kindName)")
+                    throw PlatformError(
+                        .invalidInput, place, "'label' must be a number, true or false, not \(number.kindName)")
                 }
                 value = double
             case nil: throw PlatformError(.invalidInput, place, "'label' is missing")
             }
             if let given = label["event_time"], !given.isNull {
-                guard let time = given.stringValue.flatMap({ EventTime(text: $0) }) ?? given.integerValue.map(EventTime.init(milliseconds:)),
+                guard
+                    let time = given.stringValue.flatMap({ EventTime(text: $0) })
+                        ?? given.integerValue.map(EventTime.init(milliseconds:)),
                     time.isAccepted, time <= now
-                else { throw PlatformError(.invalidInput, place, "'event_time' must be a time that is not in the future") }
+                else {
+                    throw PlatformError(.invalidInput, place, "'event_time' must be a time that is not in the future")
+                }
             }
             // When it reached us decides whether it is on time: a sender's clock cannot close the monitor's windows.
             let record = LabelRecord(predictionID: id, time: now, value: value)
@@ -99,10 +106,13 @@ enum PredictionRoutes {
         var inputs: [JSONValue] = []
         for (position, value) in record.inputs.enumerated() {
             let name = service.map { $0.inputNames[position] } ?? "input \(position)"
-            let served = service.flatMap { position >= $0.request.count ? $0.features[position - $0.request.count] : nil }
+            let served = service.flatMap {
+                position >= $0.request.count ? $0.features[position - $0.request.count] : nil
+            }
             let view = served.flatMap { definitions.featureViews[$0.view] }
             var shown: JSONValue = value.isNaN ? .null : .number(value)
-            if let service, position < service.request.count, case .category(let values) = service.request[position].kind,
+            if let service, position < service.request.count,
+                case .category(let values) = service.request[position].kind,
                 let code = Int(exactly: value), values.indices.contains(code)
             {
                 shown = .string(values[code])
@@ -110,17 +120,21 @@ enum PredictionRoutes {
             let status = Int(record.statuses[position])
             inputs.append([
                 "name": .string(name), "value": shown,
-                "status": .string(record.overridden.contains(position) ? "OVERRIDDEN" : statusWords.indices.contains(status) ? statusWords[status] : "?"),
+                "status": .string(
+                    record.overridden.contains(position)
+                        ? "OVERRIDDEN" : statusWords.indices.contains(status) ? statusWords[status] : "?"),
                 "age": record.ages[position] < 0 ? .null : .string(age(record.ages[position])),
                 "age_milliseconds": record.ages[position] < 0 ? .null : .integer(record.ages[position]),
                 "event_time": record.ages[position] < 0
-                    ? .null : .string(EventTime(milliseconds: record.time.milliseconds - record.ages[position]).description),
+                    ? .null
+                    : .string(EventTime(milliseconds: record.time.milliseconds - record.ages[position]).description),
                 "view": served.map { .string($0.view.text) } ?? .null,
                 "view_version": view.map { .string($0.version.short) } ?? .null,
             ])
         }
         var answer: [String: JSONValue] = [
-            "prediction_id": .string(record.id), "time": .string(record.time.description), "model": .string(record.model),
+            "prediction_id": .string(record.id), "time": .string(record.time.description),
+            "model": .string(record.model),
             "prediction": record.output.first.map { .number(Double($0)) } ?? .null,
             "output": .array(record.output.map { .number(Double($0)) }), "variant": .string(record.choice.word),
             "policy_revision": .integer(Int64(record.policyRevision)),
@@ -129,7 +143,9 @@ enum PredictionRoutes {
             "feature_service": service.map { .string($0.name.text) } ?? .null,
             "service_version": .string(record.serviceVersion), "caller": .string(record.caller),
             "entities": .object(
-                Dictionary(record.entities.map { ($0.key, $0.value.map(JSONValue.string) ?? .null) }, uniquingKeysWith: { $1 })),
+                Dictionary(
+                    record.entities.map { ($0.key, $0.value.map(JSONValue.string) ?? .null) }, uniquingKeysWith: { $1 })
+            ),
             "inputs": .array(inputs), "label": label.map { .number($0.value) } ?? .null,
             "label_time": label.map { .string($0.time.description) } ?? .null,
             "latency_microseconds": [
@@ -138,14 +154,19 @@ enum PredictionRoutes {
             ],
             "shadows": .array(
                 records.dropFirst().map {
-                    ["version": .integer(Int64($0.version)), "prediction": $0.output.first.map { .number(Double($0)) } ?? .null]
+                    [
+                        "version": .integer(Int64($0.version)),
+                        "prediction": $0.output.first.map { .number(Double($0)) } ?? .null,
+                    ]
                 }),
         ]
         if record.choice != .fallback, let model = Name(record.model) {
             let version = try await services.registry.version(model, record.version)
             answer["version"] = try await ModelRoutes.describe(version, services.registry, whole: true)
             if let deployment = definitions.deployments.values.first(where: { $0.model == model }) {
-                let revision = try await services.registry.history(deployment.name).first { $0.revision == record.policyRevision }
+                let revision = try await services.registry.history(deployment.name).first {
+                    $0.revision == record.policyRevision
+                }
                 answer["policy"] = revision.map(ModelRoutes.describe) ?? .null
             }
         }
@@ -180,7 +201,9 @@ enum PredictionRoutes {
                     "replayed": .array(comparison.output.map { .number(Double($0)) }),
                 ])
             }
-            if index % 100 == 0 { progress.report("replaying", done: Double(index), total: Double(records.count), unit: "predictions") }
+            if index % 100 == 0 {
+                progress.report("replaying", done: Double(index), total: Double(records.count), unit: "predictions")
+            }
         }
         return [
             "model": .string(model.text), "compared": .integer(Int64(records.count)),

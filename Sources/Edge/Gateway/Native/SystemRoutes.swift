@@ -31,7 +31,9 @@ enum SystemRoutes {
                 try body.checkKeys(["now"])
                 let moment = try body.requiredTime("now")
                 guard let clock = services.manualClock else {
-                    throw PlatformError(.refused, "clock", "the platform runs on the machine's clock; start it with --clock manual to set it")
+                    throw PlatformError(
+                        .refused, "clock",
+                        "the platform runs on the machine's clock; start it with --clock manual to set it")
                 }
                 guard moment >= clock.now() else {
                     throw PlatformError(.conflict, "clock", "it shows \(clock.now()) and does not go back to \(moment)")
@@ -52,21 +54,24 @@ enum SystemRoutes {
             Route("GET", "/api/v1/operations/{id}") { request in
                 let id = request.parameters["id"] ?? ""
                 guard let status = services.operations.status(id) else {
-                    throw PlatformError(.notFound, "operation/\(id.prefix(64))", "no such operation since this process started")
+                    throw PlatformError(
+                        .notFound, "operation/\(id.prefix(64))", "no such operation since this process started")
                 }
                 return .json(describe(status))
             },
             Route("GET", "/api/v1/audit") { request in
                 let from = request.queryValue("from").flatMap { Int64($0) } ?? 1
                 let entries = try await services.auditLog.entries(
-                    from: from, countMax: try request.count("limit", default: 1000, most: 10_000), about: request.queryValue("subject"))
+                    from: from, countMax: try request.count("limit", default: 1000, most: 10_000),
+                    about: request.queryValue("subject"))
                 return .json([
                     "entries": .array(
                         entries.map {
                             [
                                 "position": .integer($0.position), "time": .string($0.time.description),
                                 "actor": .string($0.record.actor), "action": .string($0.record.action),
-                                "subject": .string($0.record.subject), "after": $0.record.after, "hash": .string($0.hash.hex),
+                                "subject": .string($0.record.subject), "after": $0.record.after,
+                                "hash": .string($0.hash.hex),
                             ]
                         })
                 ])
@@ -74,7 +79,8 @@ enum SystemRoutes {
             Route("POST", "/api/v1/audit/verify") { _ in
                 let result = try await services.auditLog.verify()
                 return .json([
-                    "entries": .integer(Int64(result.entryCount)), "intact": .bool(result.isIntact), "head": .string(result.head.hex),
+                    "entries": .integer(Int64(result.entryCount)), "intact": .bool(result.isIntact),
+                    "head": .string(result.head.hex),
                     "fault": result.fault.map { .string("\($0)") } ?? .null,
                 ])
             },
@@ -90,7 +96,8 @@ enum SystemRoutes {
             throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
         }
         let files = try list.map { file in
-            guard let path = file["path"]?.stringValue, let folder = file["folder"]?.stringValue, let text = file["text"]?.stringValue
+            guard let path = file["path"]?.stringValue, let folder = file["folder"]?.stringValue,
+                let text = file["text"]?.stringValue
             else { throw PlatformError(.invalidInput, "request body", "each file needs 'path', 'folder' and 'text'") }
             return DefinitionFile(path: path, folder: folder, text: text)
         }
@@ -121,7 +128,8 @@ enum SystemRoutes {
         if let error = status.error {
             let known = ErrorTable.platformError(error)
             members["error"] = [
-                "code": .string(known.code.rawValue), "subject": .string(known.subject), "message": .string(known.message),
+                "code": .string(known.code.rawValue), "subject": .string(known.subject),
+                "message": .string(known.message),
                 "status": .integer(Int64(ErrorTable.status(known.code))),
             ]
         }
@@ -146,7 +154,8 @@ enum SystemRoutes {
             && (isMonitored || !services.expectsMonitor)
         let rolling = services.lifecycle.rollouts.values.filter { !$0.phase.isOver }
         return [
-            "now": .string(services.clock.now().description), "clock": services.manualClock == nil ? "system" : "manual",
+            "now": .string(services.clock.now().description),
+            "clock": services.manualClock == nil ? "system" : "manual",
             "idle": .bool(isIdle), "pending_predictions": .integer(Int64(pending)),
             "predictions": .integer(Int64(predictions)), "labels": .integer(Int64(labels)),
             "consumers": [

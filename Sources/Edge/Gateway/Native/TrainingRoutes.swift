@@ -21,14 +21,17 @@ enum TrainingRoutes {
                 let (model, dataset) = (try body.name("model"), try hash(try body.text("dataset")))
                 let seed = try body["seed"].map { _ in try body.integer("seed", default: 0, in: 0...Int64(Int32.max)) }
                 var parameters: [String: String] = [:]
-                for (key, value) in body["parameters"]?.objectValue ?? [:] { parameters[key] = value.stringValue ?? value.text }
+                for (key, value) in body["parameters"]?.objectValue ?? [:] {
+                    parameters[key] = value.stringValue ?? value.text
+                }
                 let actor = request.actor
                 let job = try await services.pipeline.start(
                     model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
                 let operation = try services.operations.start { progress in
                     describe(try await services.pipeline.finish(job, progress: progress))
                 }
-                return .json(["id": .string(job.id), "run_id": .string(job.runID), "operation": .string(operation)], status: 202)
+                return .json(
+                    ["id": .string(job.id), "run_id": .string(job.runID), "operation": .string(operation)], status: 202)
             },
             Route("GET", "/training-jobs") { _ in
                 .json(["jobs": .array(try await services.jobs.jobs(of: nil, countMax: 1000).map(describe))])
@@ -43,7 +46,8 @@ enum TrainingRoutes {
             },
             Route("GET", "/training-jobs/{id}/output") { request in
                 let lines = try await services.jobs.progress(
-                    request.parameters["id"] ?? "", lineCountMax: try request.count("lines", default: 200, most: 10_000))
+                    request.parameters["id"] ?? "", lineCountMax: try request.count("lines", default: 200, most: 10_000)
+                )
                 return .text(lines.joined(separator: "\n") + "\n")
             },
             Route("POST", "/api/v1/models/{model}/versions") { request in try await register(request, services) },
@@ -61,7 +65,9 @@ enum TrainingRoutes {
 
     private static func hash(_ text: String) throws -> ContentHash {
         guard let hash = ContentHash(hex: text) else {
-            throw PlatformError(.invalidInput, "request body", "'dataset' must be a hash of 64 hexadecimal digits, not '\(text.prefix(64))'")
+            throw PlatformError(
+                .invalidInput, "request body",
+                "'dataset' must be a hash of 64 hexadecimal digits, not '\(text.prefix(64))'")
         }
         return hash
     }
@@ -84,7 +90,8 @@ enum TrainingRoutes {
             if let job {
                 version = try await services.pipeline.register(model, job: job, actor: actor, reason: reason)
             } else if let run, let dataset {
-                version = try await services.pipeline.register(model, run: run, dataset: dataset, actor: actor, reason: reason)
+                version = try await services.pipeline.register(
+                    model, run: run, dataset: dataset, actor: actor, reason: reason)
             } else {
                 throw PlatformError(.internal, "request body", "checked above")
             }
@@ -96,7 +103,8 @@ enum TrainingRoutes {
         [
             "id": .string(job.id), "model": .string(job.model.text), "dataset": .string(job.dataset.hex),
             "state": .string(job.state.rawValue), "run_id": .string(job.runID), "seed": .integer(job.seed),
-            "parameters": .object(job.parameters.mapValues(JSONValue.string)), "created_at": .string(job.createdAt.description),
+            "parameters": .object(job.parameters.mapValues(JSONValue.string)),
+            "created_at": .string(job.createdAt.description),
             "commit": job.facts.map { .string($0.code.commit) } ?? .null,
             "environment": job.facts?.environment.map { .string($0.hex) } ?? .null,
             "reason": job.outcome.map { .string($0.reason) } ?? .null,

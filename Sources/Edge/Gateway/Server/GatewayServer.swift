@@ -61,7 +61,9 @@ public struct GatewayServer: Service {
         let application = Application(
             router: router,
             server: .http1(
-                configuration: .init(additionalChannelHandlers: [PredictChannelHandler(predictor: predictor, access: access)])),
+                configuration: .init(additionalChannelHandlers: [
+                    PredictChannelHandler(predictor: predictor, access: access)
+                ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
                 reuseAddress: true),
@@ -77,7 +79,9 @@ public struct GatewayServer: Service {
         let parts = route.pattern.split(separator: "/").map { part in
             part.hasPrefix("{") && part.hasSuffix("...}") ? "**" : String(part)
         }
-        guard let method = HTTPRequest.Method(rawValue: route.method) else { preconditionFailure("a route has a method") }
+        guard let method = HTTPRequest.Method(rawValue: route.method) else {
+            preconditionFailure("a route has a method")
+        }
         let configuration = configuration
         let logger = logger
         router.on(RouterPath("/" + parts.joined(separator: "/")), method: method) { request, context in
@@ -95,24 +99,28 @@ public struct GatewayServer: Service {
             {
             case .unauthenticated?:
                 return response(
-                    ErrorTable.response(PlatformError(.forbidden, "access", "the token is missing or wrong")), status: 401)
+                    ErrorTable.response(PlatformError(.forbidden, "access", "the token is missing or wrong")),
+                    status: 401)
             case .forbiddenHost?:
                 return response(
                     ErrorTable.response(
-                        PlatformError(.forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")))
+                        PlatformError(
+                            .forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")))
             case nil: break
             }
         }
         let spooled: String?
         do {
-            let (apiRequest, file) = try await collect(request, context, route: route, directory: configuration.spoolDirectory)
+            let (apiRequest, file) = try await collect(
+                request, context, route: route, directory: configuration.spoolDirectory)
             spooled = file
             defer { if let spooled { unlink(spooled) } }
             return response(try await route.handler(apiRequest))
         } catch {
             let known = ErrorTable.platformError(error)
             if known.code == .internal || known.code == .corrupted {
-                logger.error("request failed", metadata: ["route": "\(route.method) \(route.pattern)", "error": "\(error)"])
+                logger.error(
+                    "request failed", metadata: ["route": "\(route.method) \(route.pattern)", "error": "\(error)"])
             }
             return response(ErrorTable.response(known))
         }
@@ -128,7 +136,8 @@ public struct GatewayServer: Service {
             let name = part.dropFirst().dropLast()
             if name.hasSuffix("...") {
                 parameters[String(name.dropLast(3))] =
-                    context.parameters.getCatchAll().map { String($0).removingPercentEncoding ?? String($0) }.joined(separator: "/")
+                    context.parameters.getCatchAll().map { String($0).removingPercentEncoding ?? String($0) }.joined(
+                        separator: "/")
             } else if let value = context.parameters.get(String(name)) {
                 parameters[String(name)] = value.removingPercentEncoding ?? value
             }
@@ -183,7 +192,8 @@ public struct GatewayServer: Service {
         let path = "\(directory)/body-\(UUID().uuidString)"
         let descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)
         guard descriptor >= 0 else {
-            throw PlatformError(.unavailable, directory, "cannot write a temporary file: \(String(cString: strerror(errno)))")
+            throw PlatformError(
+                .unavailable, directory, "cannot write a temporary file: \(String(cString: strerror(errno)))")
         }
         let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         var written = 0
@@ -191,7 +201,8 @@ public struct GatewayServer: Service {
             for try await chunk in request.body {
                 written += chunk.readableBytes
                 guard written <= limit else {
-                    throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
+                    throw PlatformError(
+                        .tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
                 }
                 try handle.write(contentsOf: Data(chunk.readableBytesView))
             }
@@ -240,8 +251,11 @@ private struct AnswerMissing: RouterMiddleware {
         _ request: Request, context: Context,
         next: @concurrent (Request, Context) async throws -> Response
     ) async throws -> Response {
-        do { return try await next(request, context) } catch let error as any HTTPResponseError where error.status == .notFound {
-            let message = "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
+        do { return try await next(request, context) } catch let error as any HTTPResponseError
+            where error.status == .notFound
+        {
+            let message =
+                "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
             return GatewayServer.response(ErrorTable.response(PlatformError(.notFound, "route", message)))
         }
     }

@@ -121,7 +121,8 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
         let model = name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name)
         let answer = body.withUnsafeReadableBytes {
             predictor.answer(
-                model: model, body: ArraySlice($0), caller: head.headerFields[Self.callerField].map { String($0.prefix(64)) } ?? "")
+                model: model, body: ArraySlice($0),
+                caller: head.headerFields[Self.callerField].map { String($0.prefix(64)) } ?? "")
         }
         finish(answer, keepsAlive: keepsAlive, context: context)
     }

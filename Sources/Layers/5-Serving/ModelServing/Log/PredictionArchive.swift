@@ -10,7 +10,8 @@ public struct PredictionArchive: Sendable {
 
     /// Reads `log`; `load` turns an artifact's bytes into a model.
     public init(
-        log: any EventLog, content: ContentStore, load: @escaping @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
+        log: any EventLog, content: ContentStore,
+        load: @escaping @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
     ) {
         self.log = log
         self.content = content
@@ -56,7 +57,9 @@ public struct PredictionArchive: Sendable {
         while true {
             let stored = try await log.read(topic, from: offset)
             guard let last = stored.last else { return newest }
-            for item in stored where item.record.key == record.id { newest = try LabelRecord(decoding: item.record.value) }
+            for item in stored where item.record.key == record.id {
+                newest = try LabelRecord(decoding: item.record.value)
+            }
             if last.record.time > end { return newest }
             offset = last.offset + 1
         }
@@ -76,7 +79,8 @@ public struct PredictionArchive: Sendable {
     /// - Throws: `PlatformError` (`refused` for a fallback answer, which no model computed).
     public func replay(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Comparison {
         guard let hash = ContentHash(hex: record.artifact) else {
-            throw PlatformError(.refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay")
+            throw PlatformError(
+                .refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay")
         }
         let model: any LoadedModel
         if let known = models[hash.hex] {

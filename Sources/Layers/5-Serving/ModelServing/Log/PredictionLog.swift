@@ -144,7 +144,8 @@ public final class PredictionLog: Sendable {
         answer.output = output
         answer.fallbackReason = ""
         let spent = ContinuousClock.now - start
-        answer.latency = .init(features: 0, score: UInt32(clamping: spent.components.attoseconds / 1_000_000_000_000), total: 0)
+        answer.latency = .init(
+            features: 0, score: UInt32(clamping: spent.components.attoseconds / 1_000_000_000_000), total: 0)
         return answer
     }
 

@@ -150,7 +150,9 @@ extension PredictionRecord {
     /// Reads what `encoded` wrote.
     public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(bytes)
-        guard try reader.byte() == Self.formatVersion else { throw DecodingFailure("an unknown form of prediction record") }
+        guard try reader.byte() == Self.formatVersion else {
+            throw DecodingFailure("an unknown form of prediction record")
+        }
         id = try reader.text()
         time = EventTime(milliseconds: try reader.fixed(Int64.self))
         model = try reader.text()

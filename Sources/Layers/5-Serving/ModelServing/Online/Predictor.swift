@@ -48,7 +48,8 @@ public final class Predictor: Sendable {
         let start = ContinuousClock.now
         guard let route = routes.route(model) else {
             metrics.countRefused(model: "", status: 404)
-            return refusal(404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
+            return refusal(
+                404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
         }
         let request: JSONValue
         do {
@@ -62,7 +63,8 @@ public final class Predictor: Sendable {
         if let list = request["instances"] {
             guard let elements = list.arrayValue, 1...Self.instanceCountMax ~= elements.count else {
                 metrics.countRefused(model: model, status: 422)
-                return refusal(422, .invalidInput, "instances", "a list of 1 to \(Self.instanceCountMax) instances is expected")
+                return refusal(
+                    422, .invalidInput, "instances", "a list of 1 to \(Self.instanceCountMax) instances is expected")
             }
             instances = elements
             isBatch = true
@@ -186,17 +188,26 @@ public final class Predictor: Sendable {
     }
 
     private static func write(_ value: Float, to out: inout [UInt8]) {
-        if value.isFinite { out.append(contentsOf: value.description.utf8) } else { out.append(contentsOf: "null".utf8) }
+        if value.isFinite {
+            out.append(contentsOf: value.description.utf8)
+        } else {
+            out.append(contentsOf: "null".utf8)
+        }
     }
 
     private func refusal(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String) -> Answer {
-        let error: JSONValue = ["error": ["code": .string(code.rawValue), "subject": .string(subject), "message": .string(message)]]
+        let error: JSONValue = [
+            "error": ["code": .string(code.rawValue), "subject": .string(subject), "message": .string(message)]
+        ]
         return Answer(status: status, body: error.canonicalBytes, entries: [], waitsForLog: false)
     }
 
     private func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {
         let fields: [JSONValue] = faults.prefix(100).map { index, fault in
-            ["field": .string(isBatch ? "instances[\(index)].\(fault.field)" : fault.field), "message": .string(fault.message)]
+            [
+                "field": .string(isBatch ? "instances[\(index)].\(fault.field)" : fault.field),
+                "message": .string(fault.message),
+            ]
         }
         let summary = fields.map { "\($0["field"]?.stringValue ?? ""): \($0["message"]?.stringValue ?? "")" }
         let error: JSONValue = [

@@ -24,7 +24,8 @@ public struct LatencyHistogram: Sendable, Hashable {
     static func bucket(of microseconds: UInt32) -> Int {
         guard microseconds > 0 else { return 0 }
         let power = 31 - microseconds.leadingZeroBitCount
-        let quarter = power >= 2 ? Int(microseconds >> UInt32(power - 2)) & 3 : Int(microseconds << UInt32(2 - power)) & 3
+        let quarter =
+            power >= 2 ? Int(microseconds >> UInt32(power - 2)) & 3 : Int(microseconds << UInt32(2 - power)) & 3
         return min(bucketCount - 1, power * 4 + quarter)
     }
 

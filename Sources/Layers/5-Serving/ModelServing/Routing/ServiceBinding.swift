@@ -87,12 +87,17 @@ public final class ServiceBinding: Sendable {
         -> [FieldFault]
     {
         guard case .object(let members) = instance else {
-            return [FieldFault(field: "", message: "an object with 'entities' and 'features' is expected, not \(instance.kindName)")]
+            return [
+                FieldFault(
+                    field: "", message: "an object with 'entities' and 'features' is expected, not \(instance.kindName)"
+                )
+            ]
         }
         var faults: [FieldFault] = []
         for name in members.keys.sorted() where name != "entities" && name != "features" {
             let near = nearestName(to: name, among: ["entities", "features"])
-            faults.append(FieldFault(field: name, message: "unknown member" + (near.map { "; did you mean '\($0)'?" } ?? "")))
+            faults.append(
+                FieldFault(field: name, message: "unknown member" + (near.map { "; did you mean '\($0)'?" } ?? "")))
         }
         vector.reset(keyCount: definition.joinKeys.count, inputCount: inputCount)
         readKeys(members["entities"] ?? .object([:]), into: &vector, faults: &faults)
@@ -132,7 +137,8 @@ public final class ServiceBinding: Sendable {
                     FieldFault(
                         field: "entities.\(key)",
                         message: "must have 1 to \(EntityKey.valueByteCountMax) bytes and no control characters"))
-            default: faults.append(FieldFault(field: "entities.\(key)", message: "text is expected, not \(value.kindName)"))
+            default:
+                faults.append(FieldFault(field: "entities.\(key)", message: "text is expected, not \(value.kindName)"))
             }
         }
         for name in entities.keys.sorted() where joinKeyPositions[name] == nil {
@@ -140,7 +146,9 @@ public final class ServiceBinding: Sendable {
             faults.append(
                 FieldFault(
                     field: "entities.\(name)",
-                    message: "no such key; " + (near.map { "did you mean '\($0)'?" } ?? "known: \(definition.joinKeys.joined(separator: ", "))")))
+                    message: "no such key; "
+                        + (near.map { "did you mean '\($0)'?" }
+                            ?? "known: \(definition.joinKeys.joined(separator: ", "))")))
         }
     }
 
@@ -159,7 +167,8 @@ public final class ServiceBinding: Sendable {
             if let codes = feature.codes {
                 guard case .string(let text) = value else {
                     faults.append(
-                        FieldFault(field: "features.\(feature.name)", message: "text is expected, not \(value.kindName)"))
+                        FieldFault(
+                            field: "features.\(feature.name)", message: "text is expected, not \(value.kindName)"))
                     continue
                 }
                 guard let code = codes[text] else {
@@ -174,7 +183,8 @@ public final class ServiceBinding: Sendable {
             }
             guard let number = value.doubleValue else {
                 faults.append(
-                    FieldFault(field: "features.\(feature.name)", message: "a number is expected, not \(value.kindName)"))
+                    FieldFault(
+                        field: "features.\(feature.name)", message: "a number is expected, not \(value.kindName)"))
                 continue
             }
             guard number >= feature.minimum, number <= feature.maximum else {
@@ -197,7 +207,8 @@ public final class ServiceBinding: Sendable {
                 let near = nearestName(to: name, among: positions.keys)
                 faults.append(
                     FieldFault(
-                        field: "features.\(name)", message: "no such feature" + (near.map { "; did you mean '\($0)'?" } ?? "")))
+                        field: "features.\(name)",
+                        message: "no such feature" + (near.map { "; did you mean '\($0)'?" } ?? "")))
                 continue
             }
             guard position >= requestFeatures.count else { continue }
@@ -205,7 +216,8 @@ public final class ServiceBinding: Sendable {
             case .null: vector.inputs[position] = .nan
             case .integer, .number: vector.inputs[position] = value.doubleValue ?? .nan
             default:
-                faults.append(FieldFault(field: "features.\(name)", message: "a number is expected, not \(value.kindName)"))
+                faults.append(
+                    FieldFault(field: "features.\(name)", message: "a number is expected, not \(value.kindName)"))
                 continue
             }
             vector.ages[position] = -1
@@ -242,7 +254,9 @@ public struct InputVector: Sendable {
 
     mutating func withBuffers(
         from offset: Int,
-        _ body: (UnsafeMutableBufferPointer<Double>, UnsafeMutableBufferPointer<Int64>, UnsafeMutableBufferPointer<UInt8>)
+        _ body: (
+            UnsafeMutableBufferPointer<Double>, UnsafeMutableBufferPointer<Int64>, UnsafeMutableBufferPointer<UInt8>
+        )
             throws(PlatformError) -> Void
     ) throws(PlatformError) {
         try inputs.withUnsafeMutableBufferPointer { (values) throws(PlatformError) in
