@@ -1,4 +1,5 @@
 import Datasets
+import Definitions
 import FeatureStore
 import Foundation
 import Logging
