@@ -30,7 +30,9 @@ struct Platform {
     /// Long-lived parts in start order; shutdown walks the list backwards.
     let services: [any Service]
 
-    /// The stores of one data directory. The lock says that one process owns it.
+    /// The stores of one data directory.
+    ///
+    /// The lock says that one process owns it.
     struct Stores {
         let lock: DirectoryLock
         let objects: FolderObjectStore
@@ -70,14 +72,13 @@ struct Platform {
         let identifiers = IdentifierSource(clock: clock)
         let machineIdentifiers = IdentifierSource(clock: SystemClock())
 
+        // Both wait for the disk many times on an empty directory, and neither needs the other.
+        async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations)
-        for topic in [
-            PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring,
-        ] {
-            try await log.createTopic(topic, partitions: 1)
-        }
+                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations + TrackingStore.migrations
+                + TrackedRegistry.migrations)
+        try await topics
         let audit = AuditLog(store: metadata, clock: clock)
         let announce = Announcer(log: log, audit: audit, logger: logger)
 
@@ -158,6 +159,7 @@ struct Platform {
         }
         try await catalog.load()
         await desk.refreshRoutes()
+        try await lifecycle.prepare()
 
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
@@ -192,6 +194,15 @@ struct Platform {
         self.services = services
     }
 
+    private static func createTopics(_ log: any EventLog) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for topic in [PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring] {
+                group.addTask { try await log.createTopic(topic, partitions: 1) }
+            }
+            try await group.waitForAll()
+        }
+    }
+
     private static func steps(_ pipeline: TrainingPipeline, _ catalog: DefinitionCatalog) -> PipelineSteps {
         PipelineSteps(
             buildDataset: { model, from, to in
@@ -216,7 +227,9 @@ struct Platform {
             })
     }
 
-    /// On loopback nobody needs a token. Elsewhere everybody does: the configured one, or one made at the first start.
+    /// On loopback nobody needs a token.
+    ///
+    /// Elsewhere everybody does: the configured one, or one made at the first start.
     private static func access(_ settings: Settings) throws -> AccessPolicy {
         if let token = settings.token {
             guard token.utf8.count >= 16 else {

@@ -9,7 +9,9 @@ import ServiceLifecycle
 import TrainingJobs
 import Workflows
 
-/// Holds the stores open for as long as anything runs. First in the list, so last to end.
+/// Holds the stores open for as long as anything runs.
+///
+/// First in the list, so last to end.
 struct StoreService: Service {
     let stores: Platform.Stores
 

@@ -372,7 +372,9 @@ extension JSONValue {
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Appends the value as JSON with sorted keys. A number that is not finite is written as `null`.
+    /// Appends the value as JSON with sorted keys.
+    ///
+    /// A number that is not finite is written as `null`.
     public func write(to out: inout [UInt8], indent: Int? = nil) {
         switch self {
         case .null: out.append(contentsOf: "null".utf8)

@@ -283,8 +283,9 @@ public actor ModelDesk {
             for: revision.model)
     }
 
-    /// Puts every stored policy in front of traffic: at start, and after definitions changed. A deployment whose version
-    /// cannot be loaded is left out and named in the log; the others serve.
+    /// Puts every stored policy in front of traffic: at start, and after definitions changed.
+    ///
+    /// A deployment whose version cannot be loaded is left out and named in the log; the others serve.
     public func refreshRoutes() async {
         bindings = [:]
         loaded = [:]
