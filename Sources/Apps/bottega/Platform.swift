@@ -76,7 +76,8 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations + TrackingStore.migrations
+                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
+                + TrackingStore.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -187,7 +188,9 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
-            CheckpointService(stream: stream, logger: logger), WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs), lifecycle,
+            CheckpointService(stream: stream, logger: logger),
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
+            lifecycle,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -196,7 +199,9 @@ struct Platform {
 
     private static func createTopics(_ log: any EventLog) async throws {
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for topic in [PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring] {
+            for topic in [
+                PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring,
+            ] {
                 group.addTask { try await log.createTopic(topic, partitions: 1) }
             }
             try await group.waitForAll()

@@ -67,7 +67,8 @@ struct WarmUpService: Service {
             for source in catalog.current.sources.values.sorted(by: { $0.name < $1.name }) where !Task.isCancelled {
                 do { try await ingest.open(source) } catch {
                     logger.warning(
-                        "a source could not be warmed up", metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
+                        "a source could not be warmed up",
+                        metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
                 }
             }
         }

@@ -253,7 +253,8 @@ public actor ModelDesk {
         async throws
         -> PolicyRevision
     {
-        for number in policy.versions { _ = try await served(deployment.model, number) }  // loaded before anyone is routed there
+        // Every version is in memory before anybody is routed to it.
+        for number in policy.versions { _ = try await served(deployment.model, number) }
         let revision = try await registry.publish(
             deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
         try await route(revision)
