@@ -149,7 +149,11 @@ struct Platform {
             publish: { await announce.publish($0) })
 
         await catalog.addListener { set in
-            for source in set.sources.values { try await ingest.open(source) }
+            // A new source gets its topics now; what an old one holds is read by the warm-up, after the start.
+            let known = Set(try await log.topics())
+            for source in set.sources.values where !known.contains(PlatformTopic.source(source.name)) {
+                try await ingest.open(source)
+            }
             try await stream.update(definitions: set)
         }
         try await catalog.load()
@@ -181,7 +185,7 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
-            CheckpointService(stream: stream, logger: logger), operations, JobService(jobs: jobs), lifecycle,
+            CheckpointService(stream: stream, logger: logger), WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs), lifecycle,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
