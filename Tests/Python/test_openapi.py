@@ -28,6 +28,7 @@ keys: [shop]
 kind: Source
 name: sales
 event_time: at
+ingest_time: at
 key: [shop, at]
 schema:
   - {name: shop, type: string, nullable: false}
@@ -43,6 +44,16 @@ source: sales
 features:
   - {name: total_1h, aggregate: sum, column: amount, window: 1h}
   - {name: last_amount, aggregate: last, column: amount}
+---
+kind: FeatureService
+name: sale_size
+views: [shop_sales]
+---
+kind: TrainingSet
+name: sale_size
+service: sale_size
+spine: sales
+label: {name: size, source: sales, join: [shop, at], column: amount, horizon: 1h}
 """
 
 
@@ -169,11 +180,7 @@ def test_answers_about_definitions_and_rows_are_as_described(server: Server) -> 
     rehearsal = check(server, "post", "/api/v1/apply", {"files": files, "dry_run": True})
     applied = check(server, "post", "/api/v1/apply", {"files": files})
     assert applied["changes"] == rehearsal["changes"]
-    assert set(check(server, "get", "/api/v1/definitions")["definitions"]) == {
-        "Entity/shop",
-        "Source/sales",
-        "FeatureView/shop_sales",
-    }
+    assert len(check(server, "get", "/api/v1/definitions")["definitions"]) == DEFINITIONS.count("kind: ")
 
     rows = [
         {"shop": "a", "at": "2024-01-01T10:00:00Z", "amount": 2.5},
@@ -201,6 +208,23 @@ def test_answers_about_definitions_and_rows_are_as_described(server: Server) -> 
 
     assert check(server, "get", "/api/v1/audit", query="?limit=5")["entries"]
     assert check(server, "post", "/api/v1/audit/verify")["intact"] is True
+
+
+def test_answers_about_tables_and_training_sets_are_as_described(server: Server) -> None:
+    check(server, "post", "/api/v1/apply", {"files": [{"path": "shop.yaml", "folder": str(ROOT), "text": DEFINITIONS}]})
+    rows = [{"shop": "c", "at": f"2024-02-01T{hour:02}:00:00Z", "amount": hour} for hour in range(20)]
+    check(server, "post", "/sources/{source}/events", rows, source="sales")
+    flush = check(server, "post", "/api/v1/sources/{source}/flush", source="sales")
+    assert server.finished(flush["operation"])["rows"] >= len(rows)
+    versions = check(server, "get", "/api/v1/sources/{source}/versions", source="sales")["versions"]
+    assert sum(version["rows"] for version in versions) >= len(rows)
+
+    span = {"training_set": "sale_size", "from": "2024-02-01", "to": "2024-02-02"}
+    build = server.finished(check(server, "post", "/api/v1/datasets", span)["operation"])
+    assert not faults(build, {"$ref": "#/components/schemas/DatasetBuild"})
+    assert build["rows"] == len(rows)
+    described = check(server, "get", "/api/v1/datasets/{hash}", hash=build["dataset"])
+    assert described["manifest"] == build["manifest"]
 
 
 def test_a_field_that_the_document_does_not_have_is_refused(server: Server) -> None:
