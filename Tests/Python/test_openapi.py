@@ -158,7 +158,7 @@ def test_a_get_without_parameters_answers_as_described(server: Server, path: str
 @pytest.mark.parametrize(("method", "path"), OPERATIONS)
 def test_the_server_knows_the_operation(server: Server, method: str, path: str) -> None:
     """A request with made-up names is refused for the names or the empty body, never for the route."""
-    body = None if method == "get" else {}
+    body: Any = None if method == "get" else {}
     status, answer = server.request(
         method.upper(), re.sub(r"\{version\}", "1", path).replace("{", "").replace("}", ""), body
     )
