@@ -34,7 +34,7 @@ unit: setup-test
 # End to end: the built program, driven through the real Python clients.
 e2e: setup-test
 	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
-	BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) $(PYTHON) -m pytest Tests/Python -q
+	BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) $(PYTHON) -m pytest sdk/python/tests Tests/Python -q
 
 lint: setup-test
 	$(SWIFT) format lint --strict --parallel --recursive Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources

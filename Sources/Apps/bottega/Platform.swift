@@ -183,7 +183,7 @@ struct Platform {
             routes: all, predictor: predictor, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
-                await jobs.setTrackingURL(url)
+                await jobs.setTracking(url: url, token: access.token)
                 onReady(url)
             })
         var services: [any Service] = [

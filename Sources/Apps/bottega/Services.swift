@@ -162,7 +162,8 @@ struct MonitorSupervisor: Service {
         process.arguments = [
             "up", "--roles", "monitoring", "--data-dir", settings.dataDirectory, "--clock", settings.clockMode.rawValue,
             "--log-level",
-            settings.logLevel.rawValue, "--parent", String(getpid()),
+            settings.logLevel.rawValue, "--parent", String(getpid()), "--set",
+            "eventlog.fsync=\(settings.waitsForDisk)",
         ]
         process.standardOutput = FileHandle.nullDevice
         let (ended, end) = AsyncStream.makeStream(of: Void.self)

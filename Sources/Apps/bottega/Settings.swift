@@ -54,6 +54,7 @@ struct Settings: Sendable {
     init(flags: [String: String], file: String?) throws {
         var fromFile: [String: String] = [:]
         if let file { fromFile = try Self.readFile(file) }
+        try Self.checkEnvironment()
         let environment = EnvironmentVariablesProvider().prefixKeys(with: "bottega")
         let reader = ConfigReader(providers: [
             InMemoryProvider(name: "flags", values: Self.values(flags)), environment,
@@ -105,6 +106,22 @@ struct Settings: Sendable {
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
+    }
+
+    /// Refuses variables that look like settings of a known group but are none.
+    private static func checkEnvironment() throws {
+        let groups = Set(keys.compactMap { $0.split(separator: ".").first.map(String.init) })
+        for variable in ProcessInfo.processInfo.environment.keys.sorted() where variable.hasPrefix("BOTTEGA_") {
+            let parts = variable.dropFirst("BOTTEGA_".count).lowercased().split(separator: "_", maxSplits: 1)
+            guard parts.count == 2, groups.contains(String(parts[0])) else { continue }
+            let key = "\(parts[0]).\(parts[1])"
+            guard !keys.contains(key) else { continue }
+            let near = nearestName(to: key, among: keys)
+            let name = near.map { "BOTTEGA_" + $0.uppercased().replacing(".", with: "_") }
+            throw PlatformError(
+                .invalidInput, "environment \(variable)",
+                "is no known setting" + (name.map { "; did you mean '\($0)'?" } ?? ""))
+        }
     }
 
     private static func error(_ key: String, _ message: String) -> PlatformError {

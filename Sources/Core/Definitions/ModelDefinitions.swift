@@ -105,8 +105,10 @@ public struct ModelDefinition: Sendable, Hashable {
     public let owner: String
 }
 
-/// What happens when the prediction log's queue is full.
+/// What an answer owes the prediction log, and what happens when the log's queue is full.
 public enum PredictionLogPolicy: String, Sendable, Codable, CaseIterable {
+    /// Every answer waits until its record is on the disk: none that was given is ever unknown.
+    case durable
     /// The request waits.
     case block
     /// The record is dropped and counted.

@@ -43,6 +43,10 @@ enum ModelRoutes {
                     return time
                 }
                 let model = try request.name("model")
+                let isRegistered = !(try await registry.versions(of: model)).isEmpty
+                guard isRegistered || services.catalog.current.models[model] != nil else {
+                    throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
+                }
                 let live = try await registry.live(model, at: moment ?? services.clock.now())
                 return .json([
                     "model": .string(model.text), "at": .string((moment ?? services.clock.now()).description),

@@ -9,6 +9,7 @@ import ModelServing
 import PlatformCore
 import RuntimePorts
 import StoragePorts
+import Synchronization
 import TrainingJobs
 import Workflows
 
@@ -75,6 +76,11 @@ enum SystemRoutes {
                             ]
                         })
                 ])
+            },
+            Route("GET", "/api/v1/audit/export") { _ in
+                let lines = ExportBuffer()
+                try await services.auditLog.export { lines.append($0) }
+                return APIResponse(headers: [("Content-Type", "application/x-ndjson")], body: .bytes(lines.bytes))
             },
             Route("POST", "/api/v1/audit/verify") { _ in
                 let result = try await services.auditLog.verify()
@@ -171,4 +177,11 @@ enum SystemRoutes {
             "uptime_seconds": .integer((ContinuousClock.now - services.startedAt).components.seconds),
         ]
     }
+}
+
+/// Collects an export; the callback that fills it runs on one task.
+private final class ExportBuffer: Sendable {
+    private let storage = Mutex<[UInt8]>([])
+    var bytes: [UInt8] { storage.withLock { $0 } }
+    func append(_ more: [UInt8]) { storage.withLock { $0 += more } }
 }

@@ -254,9 +254,28 @@ private struct AnswerMissing: RouterMiddleware {
         do { return try await next(request, context) } catch let error as any HTTPResponseError
             where error.status == .notFound
         {
+            let path = request.uri.path
+            let allowed = Set(routes.filter { Self.matches($0.pattern, path) }.map(\.method)).sorted()
+            if !allowed.isEmpty, !allowed.contains(request.method.rawValue) {
+                let list = allowed.joined(separator: ", ")
+                let message = "'\(path.prefix(200))' takes \(list), not \(request.method.rawValue)"
+                var answer = GatewayServer.response(
+                    ErrorTable.response(PlatformError(.invalidInput, "route", message)), status: 405)
+                answer.headers[.allow] = list
+                return answer
+            }
             let message =
                 "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
             return GatewayServer.response(ErrorTable.response(PlatformError(.notFound, "route", message)))
         }
+    }
+
+    private static func matches(_ pattern: String, _ path: String) -> Bool {
+        let (left, right) = (pattern.split(separator: "/"), path.split(separator: "/"))
+        for (index, part) in left.enumerated() {
+            if part.hasSuffix("...}") { return true }
+            guard index < right.count, part.hasPrefix("{") || part == right[index] else { return false }
+        }
+        return left.count == right.count
     }
 }

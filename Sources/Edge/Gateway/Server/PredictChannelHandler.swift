@@ -1,3 +1,4 @@
+import Definitions
 import Foundation
 import HTTPTypes
 import ModelServing
@@ -130,10 +131,13 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     private static let callerField = HTTPField.Name("X-Bottega-Caller") ?? .userAgent
 
     private func finish(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
-        if answer.entries.isEmpty || predictor.log.offer(answer.entries) {
+        let isDurable = answer.logPolicy == .durable && !answer.entries.isEmpty
+        if isDurable {
+            if offerDurably(answer, keepsAlive: keepsAlive, context: context) { return }
+        } else if answer.entries.isEmpty || predictor.log.offer(answer.entries) {
             return send(answer.status, answer.body, keepsAlive, context)
         }
-        guard answer.waitsForLog else {
+        guard answer.logPolicy != .shed else {
             predictor.log.countShed(answer.entries.count)
             return send(answer.status, answer.body, keepsAlive, context)
         }
@@ -146,6 +150,27 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
             handler.finish(answer, keepsAlive: keepsAlive, context: context)
             if case .idle = handler.state { handler.resume(context: context) }
         }
+    }
+
+    /// Offers the records and answers once they are on the disk; `false` if the queue is full.
+    private func offerDurably(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) -> Bool {
+        let written = context.eventLoop.makePromise(of: Void.self)
+        var entries = answer.entries
+        entries[entries.count - 1].onDurable = { written.succeed() }
+        guard predictor.log.offer(entries) else {
+            written.succeed()
+            return false
+        }
+        state = .waiting
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        written.futureResult.whenComplete { _ in
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return }
+            handler.state = .idle
+            handler.send(answer.status, answer.body, keepsAlive, context)
+            handler.resume(context: context)
+        }
+        return true
     }
 
     private static func error(_ code: String, _ message: String) -> [UInt8] {

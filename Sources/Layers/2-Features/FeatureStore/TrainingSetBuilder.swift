@@ -69,7 +69,7 @@ public struct TrainingSetBuilder: Sendable {
             throw PlatformError(
                 .invalidInput, subject,
                 asked == 0
-                    ? "'\(definition.spine)' has no rows from \(from) up to \(to) that were known at \(asOf)"
+                    ? "'\(definition.spine)' has no rows from \(from) up to \(to) that were known at \(asOf); rows without an ingest time of their own are known since they were loaded (see as_of)"
                     : "none of \(asked) questions has a label from '\(definition.labelSource)' that was known at \(asOf)"
             )
         }

@@ -11,6 +11,8 @@ public struct PredictionLogEntry: Sendable {
     public let record: PredictionRecord
     /// Versions that compute the same inputs for comparison.
     public let shadows: [ServedVersion]
+    /// Called once the record is durable.
+    public var onDurable: (@Sendable () -> Void)?
     /// Makes an entry.
     public init(record: PredictionRecord, shadows: [ServedVersion]) {
         self.record = record
@@ -102,7 +104,11 @@ public final class PredictionLog: Sendable {
     /// A failing log is tried again and again; the queue fills meanwhile and its policy speaks.
     public func run() async {
         while true {
-            if queue.withLock({ !$0.isClosed && 1..<Self.lingerCount ~= $0.entries.count }) {
+            let mayLinger = queue.withLock { queue in
+                !queue.isClosed && 1..<Self.lingerCount ~= queue.entries.count
+                    && queue.entries.allSatisfy { $0.onDurable == nil }
+            }
+            if mayLinger {
                 try? await Task.sleep(for: Self.linger)
             }
             let batch: [PredictionLogEntry] = queue.withLock { queue in
@@ -124,6 +130,7 @@ public final class PredictionLog: Sendable {
                 continue
             }
             await write(records(of: batch))
+            for entry in batch { entry.onDurable?() }
             queue.withLock { $0.inFlight = 0 }
         }
     }

@@ -1,4 +1,4 @@
-import Definitions
+public import Definitions
 public import PlatformCore
 import RuntimePorts
 import Synchronization
@@ -39,8 +39,8 @@ public final class Predictor: Sendable {
         public let body: [UInt8]
         /// For the log; empty for refused requests.
         public let entries: [PredictionLogEntry]
-        /// Whether the answer waits while the log is full.
-        public let waitsForLog: Bool
+        /// What the answer owes the log.
+        public let logPolicy: PredictionLogPolicy
     }
 
     /// Answers one request body.
@@ -92,7 +92,7 @@ public final class Predictor: Sendable {
         if isBatch { out.append(contentsOf: "]}".utf8) }
         return Answer(
             status: entries.contains { $0.record.choice == .fallback } && route.definition.fallback == nil ? 503 : 200,
-            body: out, entries: entries, waitsForLog: route.definition.predictionLog == .block)
+            body: out, entries: entries, logPolicy: route.definition.predictionLog)
     }
 
     private struct Faults: Error { let faults: [FieldFault] }
@@ -201,7 +201,7 @@ public final class Predictor: Sendable {
         let error: JSONValue = [
             "error": ["code": .string(code.rawValue), "subject": .string(subject), "message": .string(message)]
         ]
-        return Answer(status: status, body: error.canonicalBytes, entries: [], waitsForLog: false)
+        return Answer(status: status, body: error.canonicalBytes, entries: [], logPolicy: .shed)
     }
 
     private func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {
@@ -218,6 +218,6 @@ public final class Predictor: Sendable {
                 "message": .string(summary.joined(separator: "\n")), "fields": .array(fields),
             ]
         ]
-        return Answer(status: 422, body: error.canonicalBytes, entries: [], waitsForLog: false)
+        return Answer(status: 422, body: error.canonicalBytes, entries: [], logPolicy: .shed)
     }
 }
