@@ -122,6 +122,7 @@ extension DefinitionCompiler {
         var uses: [String] = []
         for included in try fields.optionalTexts("includes") ?? [] {
             guard let includedName = Name(included), services[includedName] != nil else {
+                if isIncomplete { throw Self.consequence }
                 let near = nearestName(to: included, among: services.keys.map(\.text))
                 throw fields.error(
                     "includes",
@@ -221,6 +222,7 @@ extension DefinitionCompiler {
         let labelSourceName = try label.name("source")
         let labelSource = try need("Source", labelSourceName, in: set.sources, for: "source", label)
         let keys = try label.texts("join")
+        guard !keys.isEmpty else { throw label.error("join", "'join' must name at least one column") }
         for key in keys {
             guard let left = spine.column(key), let right = labelSource.column(key), left.type == right.type else {
                 throw label.error(

@@ -30,6 +30,12 @@ public struct DefinitionCompiler {
     /// Includes of feature services that are not resolved yet.
     var services: [Name: (fields: FieldReader, folder: String)] = [:]
     var servicesInProgress: [Name] = []
+    /// `Kind/name` of definitions that have a fault: what refers to them says nothing about it.
+    var faulty: Set<String> = []
+    /// Whether documents could not be read: what is missing may be in them.
+    var isIncomplete = false
+    /// Thrown where something faulty is referred to.
+    static let consequence = PlatformError(.invalidInput, "", "")
 
     /// Compiles files.
     /// - Throws: `DefinitionErrors` with every fault found.
@@ -47,7 +53,9 @@ public struct DefinitionCompiler {
             return
         }
         do {
-            for node in try Yams.compose_all(yaml: file.text) where !node.isNullScalar {
+            var nodes = try Yams.compose_all(yaml: file.text)
+            while let node = nodes.next() {
+                if node.isNullScalar { continue }
                 guard documents.count < Self.documentCountMax else {
                     throw PlatformError(.tooLarge, file.path, "more than \(Self.documentCountMax) definitions")
                 }
@@ -67,6 +75,7 @@ public struct DefinitionCompiler {
                     $0.documents.append((kind, named, file.folder))
                 }
             }
+            if let error = nodes.error { throw error }  // the sequence just ends at malformed text
         } catch let error as YamlError {
             errors.append(PlatformError(.invalidInput, Self.place(of: error, in: file.path), Self.reason(error)))
         } catch {
@@ -78,33 +87,58 @@ public struct DefinitionCompiler {
         switch error {
         case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _):
             "\(path):\(mark.line)"
+        case .duplicatedKeysInMapping(_, let context): "\(path):\(context.mark.line)"
+        case .reader(_, let offset?, _, let yaml): "\(path):\(yaml.prefix(offset).count { $0.isNewline } + 1)"
         default: path
         }
     }
 
     private static func reason(_ error: YamlError) -> String {
         switch error {
-        case .scanner(_, let problem, _, _), .parser(_, let problem, _, _), .composer(_, let problem, _, _):
+        case .scanner(let context, let problem, _, _), .parser(let context, let problem, _, _),
+            .composer(let context, let problem, _, _):
             "the YAML is malformed: \(problem)"
-        default: "the YAML is malformed: \(String(describing: error).prefix(200))"
+                + (context.map { ", \(singleLine($0.text)) from line \($0.mark.line) on" } ?? "")
+        case .duplicatedKeysInMapping(let keys, _):
+            "the YAML is malformed: '\(keys.first.map { singleLine($0) } ?? "")' appears twice in one mapping"
+        case .reader(let problem, _, let value, _): "the YAML is malformed: \(problem) (\(value))"
+        default: "the YAML is malformed: \(singleLine(String(describing: error)))"
         }
     }
 
-    /// Runs one step; what it throws becomes one of the errors.
+    private static func singleLine(_ text: String) -> String {
+        String(text.prefix(200)).split(whereSeparator: \.isNewline).joined(separator: " ")
+    }
+
+    /// Runs one step; what it throws becomes one of the errors, unless it only follows from another one.
     mutating func note(_ step: (inout DefinitionCompiler) throws -> Void) {
         do { try step(&self) } catch {
+            if error as? PlatformError == Self.consequence { return }
             errors.append(
                 error as? PlatformError ?? PlatformError(.invalidInput, "definitions", String(describing: error)))
         }
     }
 
     private mutating func build() {
+        isIncomplete = !errors.isEmpty
         for kind in Self.kinds {
             for document in documents where document.kind == kind {
-                note { try $0.add(kind, document.fields, folder: document.folder) }
+                note { compiler in
+                    do { try compiler.add(kind, document.fields, folder: document.folder) } catch {
+                        if let name = try? document.fields.name("name") { compiler.faulty.insert("\(kind)/\(name)") }
+                        throw error
+                    }
+                }
             }
             if kind == "FeatureService" {
-                for name in services.keys.sorted() { note { _ = try $0.resolveService(name) } }
+                for name in services.keys.sorted() {
+                    note { compiler in
+                        do { _ = try compiler.resolveService(name) } catch {
+                            compiler.faulty.insert("FeatureService/\(name)")
+                            throw error
+                        }
+                    }
+                }
             }
         }
     }
@@ -142,6 +176,7 @@ public struct DefinitionCompiler {
         throws(PlatformError) -> Value
     {
         if let value = known[name] { return value }
+        if isIncomplete || faulty.contains("\(kind)/\(name)") { throw Self.consequence }
         let near = nearestName(to: name.text, among: known.keys.map(\.text))
         throw fields.error(key, "no \(kind) is called '\(name)'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
     }

@@ -144,7 +144,7 @@ public struct EventTime: Hashable, Comparable, Sendable, Codable, CustomStringCo
     /// The parts of the moment in UTC.
     public var civil: (year: Int, month: Int, day: Int, hour: Int, minute: Int, second: Int, millisecond: Int) {
         let dayLength: Int64 = 86_400_000
-        let days = Int((milliseconds - (milliseconds % dayLength + dayLength) % dayLength) / dayLength)
+        let days = Int(milliseconds / dayLength) - (milliseconds % dayLength < 0 ? 1 : 0)
         let ofDay = Int((milliseconds % dayLength + dayLength) % dayLength)
         let shifted = days + 719_468
         let era = (shifted >= 0 ? shifted : shifted - 146_096) / 146_097

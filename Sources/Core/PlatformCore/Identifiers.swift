@@ -101,8 +101,9 @@ public struct ContentHash: Hashable, Comparable, Sendable, Codable, CustomString
 
 /// The join key of one entity: its key values in the order in which the feature view names them.
 ///
-/// Held as one text with the unit separator (U+001F) between values, so that equality, hashing and storage are those of
-/// a string. A value is at most 512 bytes and holds no control character, hence no separator.
+/// Held as one text with the unit separator (U+001F) between values. Equality, hashing and order are those of its UTF-8
+/// bytes, as in every store; `String`'s own would join what Unicode calls canonically equivalent. A value is at most 512
+/// bytes and holds no control character, hence no separator.
 public struct EntityKey: Hashable, Comparable, Sendable, CustomStringConvertible {
     /// The values joined by U+001F.
     public let joined: String
@@ -130,6 +131,22 @@ public struct EntityKey: Hashable, Comparable, Sendable, CustomStringConvertible
     /// The values with commas between them, for people.
     public var description: String { values.joined(separator: ",") }
 
+    /// Whether the bytes are the same.
+    public static func == (left: EntityKey, right: EntityKey) -> Bool {
+        left.joined.utf8.count == right.joined.utf8.count && left.joined.utf8.elementsEqual(right.joined.utf8)
+    }
+
+    /// Feeds the bytes.
+    public func hash(into hasher: inout Hasher) {
+        let isContiguous: Void? = joined.utf8.withContiguousStorageIfAvailable {
+            hasher.combine(bytes: UnsafeRawBufferPointer($0))
+        }
+        if isContiguous == nil { for byte in joined.utf8 { hasher.combine(byte) } }
+        hasher.combine(0xFF as UInt8)
+    }
+
     /// Byte order of the joined text.
-    public static func < (left: EntityKey, right: EntityKey) -> Bool { left.joined < right.joined }
+    public static func < (left: EntityKey, right: EntityKey) -> Bool {
+        left.joined.utf8.lexicographicallyPrecedes(right.joined.utf8)
+    }
 }

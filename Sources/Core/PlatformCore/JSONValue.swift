@@ -268,7 +268,9 @@ private struct JSONParser {
         }
         if whole, fits {
             if !negative, magnitude <= UInt64(Int64.max) { return .integer(Int64(magnitude)) }
-            if negative, magnitude > 0, magnitude <= UInt64(Int64.max) { return .integer(-Int64(magnitude)) }
+            if negative, magnitude > 0, magnitude <= Int64.min.magnitude {
+                return .integer(Int64(truncatingIfNeeded: 0 &- magnitude))
+            }
         }
         guard at - start <= 400,
             let value = Double(String(decoding: bytes[start..<at], as: UTF8.self)), value.isFinite

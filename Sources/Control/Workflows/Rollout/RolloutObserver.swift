@@ -64,15 +64,16 @@ public final class RolloutObserver: PredictionObserver {
 extension RolloutObserver.Watch {
     fileprivate static func bin(_ value: Float) -> Int {
         guard value.isFinite else { return 0 }
-        return min(19, max(0, Int(value * 20)))
+        return Int(min(19, max(0, value * 20)))  // bounded before it is cut: a regression's value may exceed any integer
     }
 
     fileprivate mutating func add(_ record: PredictionRecord) {
         guard record.time >= since else { return }
-        guard let value = record.output.count == 1 ? record.output.first : record.output.max() else {
-            if record.choice == .fallback { failures += 1 }
+        if record.choice == .fallback {  // also where a constant was given instead
+            failures += 1
             return
         }
+        guard let value = record.output.count == 1 ? record.output.first : record.output.max() else { return }
         if record.version == challenger, record.choice == .shadow || record.choice == .canary {
             challengerBins[Self.bin(value)] += 1
             answers += 1

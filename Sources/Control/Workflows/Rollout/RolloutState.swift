@@ -118,8 +118,11 @@ public struct RolloutState: Sendable, Hashable, Codable {
         if let reason = seen.worseOnLabels { return .withdraw(reason: reason) }
         let (least, answersMin): (TimeSpan, Int) =
             switch phase {
-            case .canary(let step):
-                (policy.canary[min(step, policy.canary.count - 1)].atLeast, policy.shadowPairsMin / 10)
+            case .canary(let step):  // another ramp, or none, may have been applied since the challenger entered it
+                (
+                    policy.canary.prefix(step + 1).last?.atLeast ?? TimeSpan(milliseconds: 0),
+                    policy.shadowPairsMin / 10
+                )
             default: (policy.shadowAtLeast, policy.shadowPairsMin)
             }
         if seen.answers < answersMin { return .wait("\(seen.answers) of \(answersMin) answers seen") }

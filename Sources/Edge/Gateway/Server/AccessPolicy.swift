@@ -27,6 +27,7 @@ public struct AccessPolicy: Sendable {
     }
 
     static func isLocal(_ host: String) -> Bool {
+        let host = host.lowercased()
         let name =
             host.hasPrefix("[")
             ? String(host.dropFirst().prefix { $0 != "]" }) : String(host.prefix { $0 != ":" })

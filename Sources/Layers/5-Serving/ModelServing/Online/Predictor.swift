@@ -110,7 +110,7 @@ public final class Predictor: Sendable {
         do {
             let faults = try primary.binding.assemble(instance, asOf: now, into: &vector)
             guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
-            (variant, choice) = route.choose(vector.keys)
+            (variant, choice) = route.choose(vector.keys, inputs: vector.inputs)
             if variant.version.binding !== primary.binding {  // another feature service: its own reading
                 let more = try variant.version.binding.assemble(instance, asOf: now, into: &vector)
                 guard more.isEmpty else { return .failure(Faults(faults: more)) }

@@ -67,8 +67,15 @@ public struct DeploymentRoute: Sendable {
     public let variants: [Variant]
     /// Versions that see a copy of every request.
     public let shadows: [ServedVersion]
-    /// Positions of the sticky fields among the join keys; `nil` for a request feature.
-    let stickyKeys: [Int]
+    /// Where the sticky fields are found.
+    private let sticky: [StickyField]
+
+    private enum StickyField {
+        /// Position among the join keys.
+        case key(Int)
+        /// Position among the inputs, for a request feature.
+        case input(Int)
+    }
 
     /// Makes a route.
     ///
@@ -79,19 +86,30 @@ public struct DeploymentRoute: Sendable {
         self.revision = revision
         self.variants = variants
         self.shadows = shadows
-        let positions = variants[0].version.binding.joinKeyPositions
-        stickyKeys = definition.stickyBy.compactMap { positions[$0] }
+        let binding = variants[0].version.binding
+        sticky = definition.stickyBy.compactMap { name in
+            if let position = binding.joinKeyPositions[name] { return .key(position) }
+            return binding.definition.request.firstIndex { $0.name == name }.map(StickyField.input)
+        }
     }
 
-    /// The variant for these keys: the same keys always get the same point in [0, 1), so raising a share only adds keys.
-    func choose(_ keys: [String?]) -> (variant: Variant, choice: PredictionRecord.Choice) {
+    /// The variant for these values of the sticky fields: the same values always get the same point in [0, 1), so
+    /// raising a share only adds some.
+    func choose(_ keys: [String?], inputs: [Double]) -> (variant: Variant, choice: PredictionRecord.Choice) {
         guard variants.count > 1 else { return (variants[0], .primary) }
         var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, then the finalizer of SplitMix64
         func add(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
         for byte in definition.name.text.utf8 { add(byte) }
-        for position in stickyKeys {
+        for field in sticky {
             add(0x1F)
-            if let key = keys[position] { for byte in key.utf8 { add(byte) } }
+            switch field {
+            case .key(let position):
+                if let key = keys[position] { for byte in key.utf8 { add(byte) } }
+            case .input(let position):
+                let value = inputs[position]
+                let bits = value.isNaN ? UInt64.max : value == 0 ? 0 : value.bitPattern
+                for shift in stride(from: 0, through: 56, by: 8) { add(UInt8(truncatingIfNeeded: bits >> shift)) }
+            }
         }
         hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
         hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB

@@ -1,0 +1,52 @@
+import Testing
+
+@testable import Gateway
+
+/// Who may speak to the gateway: this machine without a token, anybody else only with it.
+struct AccessPolicyTests {
+    @Test(arguments: [
+        "localhost", "localhost:8000", "127.0.0.1", "127.0.0.1:8000", "127.1.2.3:80", "[::1]", "[::1]:8000",
+        "bottega.localhost", "a.b.localhost:8000",
+    ]) func loopbackNamesAreThisMachine(host: String) {
+        #expect(AccessPolicy(token: nil).refusal(host: host, authorization: nil) == nil)
+    }
+
+    @Test(arguments: [
+        "example.com", "localhost.example.com", "127.0.0.1.example.com", "evil-localhost", "127.0.0.1x", "127.0.0",
+        "127.0.0.256", "128.0.0.1", "10.0.0.1:8000", "[::2]:8000", "[::ffff:10.0.0.1]", "0.0.0.0", "127...1", ":8000",
+        "[", " localhost",
+    ]) func otherNamesAreRefused(host: String) {
+        #expect(AccessPolicy(token: nil).refusal(host: host, authorization: nil) == .forbiddenHost)
+        #expect(AccessPolicy(token: nil).refusal(host: host, authorization: "Bearer x") == .forbiddenHost)
+    }
+
+    @Test func hostNamesHaveNoCase() {
+        #expect(AccessPolicy(token: nil).refusal(host: "LocalHost:8000", authorization: nil) == nil)
+    }
+
+    @Test func clientsOfOldThatNameNoHostAreLet() {
+        #expect(AccessPolicy(token: nil).refusal(host: nil, authorization: nil) == nil)
+        #expect(AccessPolicy(token: nil).refusal(host: "", authorization: nil) == nil)
+    }
+
+    @Test func theTokenOpensAndNothingElseDoes() {
+        let policy = AccessPolicy(token: "s3cret")
+        for authorization in ["Bearer s3cret", "bearer s3cret", "BEARER s3cret"] {
+            #expect(policy.refusal(host: "example.com", authorization: authorization) == nil)
+        }
+        for authorization in [
+            nil, "", "s3cret", "Bearer", "Bearer ", "Bearer s3cre", "Bearer s3cretx", "Bearer S3CRET", "Bearer  s3cret",
+            "Basic s3cret", "Bearer s3cret ",
+        ] {
+            #expect(policy.refusal(host: "localhost", authorization: authorization) == .unauthenticated)
+        }
+    }
+
+    @Test(arguments: [
+        ("", "", true), ("a", "a", true), ("a", "b", false), ("a", "", false), ("a", "a\0", false), ("ab", "ba", false),
+        ("é", "e\u{301}", false),
+    ]) func comparisonIsOfBytes(left: String, right: String, isEqual: Bool) {
+        #expect(AccessPolicy.equalInConstantTime(left, right) == isEqual)
+        #expect(AccessPolicy.equalInConstantTime(right, left) == isEqual)
+    }
+}

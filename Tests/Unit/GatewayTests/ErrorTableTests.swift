@@ -1,0 +1,85 @@
+import APIContract
+import PlatformCore
+import RuntimePorts
+import StoragePorts
+import Testing
+
+@testable import Gateway
+
+/// Every error has one status and one wire code.
+struct ErrorTableTests {
+    @Test func everyCodeHasItsStatus() {
+        let expected: [PlatformError.Code: Int] = [
+            .invalidInput: 422, .tooLarge: 413, .notFound: 404, .conflict: 409, .refused: 409, .forbidden: 403,
+            .overloaded: 429, .deadlineExceeded: 504, .unavailable: 503, .corrupted: 500, .internal: 500,
+        ]
+        for code in PlatformError.Code.allCases { #expect(ErrorTable.status(code) == expected[code], "\(code)") }
+    }
+
+    @Test func storeErrorsKeepSubjectAndMessage() {
+        let expected: [StoreError.Code: PlatformError.Code] = [
+            .notFound: .notFound, .conflict: .conflict, .preconditionFailed: .conflict, .invalidInput: .invalidInput,
+            .limitExceeded: .tooLarge, .corrupted: .corrupted, .full: .unavailable, .locked: .unavailable,
+            .unavailable: .unavailable,
+        ]
+        for code in StoreError.Code.allCases {
+            let error = ErrorTable.platformError(StoreError(code, "topic/x", "why") as any Error)
+            #expect(error.code == expected[code], "\(code)")
+            #expect(error.subject == "topic/x" && error.message == "why")
+        }
+    }
+
+    @Test func otherErrorsAreTranslated() throws {
+        let own = PlatformError(.refused, "x", "no")
+        #expect(ErrorTable.platformError(own as any Error) == own)
+        #expect(ErrorTable.platformError(DecodingFailure("line 1") as any Error).code == .invalidInput)
+        #expect(ErrorTable.platformError(ModelError(.tooLarge, "big") as any Error).code == .tooLarge)
+        #expect(ErrorTable.platformError(ModelError(.malformedModel, "cut") as any Error).code == .invalidInput)
+        #expect(ErrorTable.platformError(CancellationError() as any Error).code == .unavailable)
+        struct Odd: Error {}
+        let odd = ErrorTable.platformError(Odd() as any Error)
+        #expect(odd.code == .internal && odd.message.contains("Odd"))
+    }
+
+    @Test func missingAndWrongFieldsAreNamed() throws {
+        struct Wanted: Decodable {
+            struct Inner: Decodable { let count: Int }
+            let inner: Inner
+        }
+        func message(_ value: JSONValue) throws -> String {
+            do {
+                _ = try value.decoded(as: Wanted.self)
+                return "decoded"
+            } catch { return ErrorTable.platformError(error).message }
+        }
+        #expect(try message([:]) == "'inner' is missing")
+        #expect(try message(["inner": [:]]) == "'count' is missing")
+        #expect(try message(["inner": ["count": "x"]]).hasPrefix("'inner.count': "))
+    }
+
+    @Test func theAnswerIsJSONWithCodeSubjectAndMessage() throws {
+        let response = ErrorTable.response(PlatformError(.notFound, "model/x", "no such model"))
+        #expect(response.status == 404)
+        guard case .bytes(let bytes) = response.body else {
+            Issue.record("the answer is no text")
+            return
+        }
+        #expect(
+            try JSONValue.parse(bytes)
+                == ["error": ["code": "not_found", "subject": "model/x", "message": "no such model"]])
+    }
+}
+
+/// Query fields as browsers and scripts send them.
+struct QueryFieldTests {
+    @Test(
+        arguments: [
+            ("", []), ("a=1", [["a", "1"]]), ("a=1&b=2&a=3", [["a", "1"], ["b", "2"], ["a", "3"]]), ("a", [["a", ""]]),
+            ("a=", [["a", ""]]), ("=x", [["", "x"]]), ("a=b=c", [["a", "b=c"]]), ("&&a=1&", [["a", "1"]]),
+            ("a=x+y", [["a", "x y"]]), ("a=x%20y%2Bz%26", [["a", "x y+z&"]]), ("%C3%A9=%F0%9F%98%80", [["é", "😀"]]),
+            ("a=100%", [["a", "100%"]]), ("a=%FF", [["a", "%FF"]]), ("a=%zz", [["a", "%zz"]]),
+        ] as [(String, [[String]])]) func fieldsAreDecodedInOrder(query: String, fields: [[String]])
+    {
+        #expect(GatewayServer.queryFields(query).map { [$0.key, $0.value] } == fields)
+    }
+}
