@@ -57,7 +57,7 @@ public struct PredictionArchive: Sendable {
         while true {
             let stored = try await log.read(topic, from: offset)
             guard let last = stored.last else { return newest }
-            for item in stored where item.record.key == record.id {
+            for item in stored where item.record.key == record.id && item.record.time <= end {
                 newest = try LabelRecord(decoding: item.record.value)
             }
             if last.record.time > end { return newest }
