@@ -176,7 +176,7 @@ struct Platform {
             routes: all, predictor: predictor, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
-                await jobs.setTrackingURL(url)
+                await jobs.setTrackingURL(url, token: access.token)
                 onReady(url)
             })
         var services: [any Service] = [

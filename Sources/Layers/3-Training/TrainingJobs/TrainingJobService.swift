@@ -33,6 +33,7 @@ public actor TrainingJobService {
         let input: TrainingInput
     }
     private var trackingURL: String
+    private var trackingToken: String?
     private var queue: [Queued] = []
     /// Jobs being admitted, which hold a place of the queue while their run is made.
     private var arriving = 0
@@ -69,7 +70,12 @@ public actor TrainingJobService {
     }
 
     /// Says where the tracking server answers, once that is known: a port chosen by the system is known late.
-    public func setTrackingURL(_ url: String) { trackingURL = url }
+    ///
+    /// `token` is what the server asks of everyone, the jobs' clients too; `nil` if it asks nothing.
+    public func setTrackingURL(_ url: String, token: String? = nil) {
+        trackingURL = url
+        trackingToken = token
+    }
 
     // MARK: Asking
 
@@ -278,6 +284,7 @@ public actor TrainingJobService {
             "PYTHONHASHSEED": String(UInt32(truncatingIfNeeded: job.seed)), "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": String(threads),
         ]
+        if let trackingToken { environment["MLFLOW_TRACKING_TOKEN"] = trackingToken }
         for (slice, path) in input.paths { environment["BOTTEGA_\(slice.uppercased())"] = path }
         for (name, value) in job.parameters { environment["BOTTEGA_PARAM_\(name.uppercased())"] = value }
         return environment
