@@ -17,6 +17,9 @@ public struct DefinitionErrors: Error, Sendable, CustomStringConvertible {
 public struct DefinitionCompiler {
     /// Largest accepted file in bytes.
     public static let fileByteCountMax = 1 << 20
+    /// How the message about a reference to a definition that has errors of its own ends.
+    private static let brokenElsewhere = "which has errors of its own"
+
     /// Most documents in one set.
     public static let documentCountMax = 20_000
 
@@ -27,6 +30,10 @@ public struct DefinitionCompiler {
     var set = DefinitionSet()
     var errors: [PlatformError] = []
     var documents: [(kind: String, fields: FieldReader, folder: String)] = []
+    /// `Kind/name` of every document, the broken ones too.
+    private var declared: Set<String> = []
+    /// Whether a file could not be read to its end.
+    private var isCutShort = false
     /// Includes of feature services that are not resolved yet.
     var services: [Name: (fields: FieldReader, folder: String)] = [:]
     var servicesInProgress: [Name] = []
@@ -36,7 +43,12 @@ public struct DefinitionCompiler {
     public static func compile(_ files: [DefinitionFile]) throws(DefinitionErrors) -> DefinitionSet {
         var compiler = DefinitionCompiler()
         for file in files { compiler.collect(file) }
+        // Where a file cannot be read to its end, everything that refers to what it holds would look broken too.
+        if compiler.isCutShort { throw DefinitionErrors(errors: compiler.errors) }
         compiler.build()
+        // A definition that leans on a broken one has no fault of its own.
+        let causes = compiler.errors.filter { !$0.message.hasSuffix(Self.brokenElsewhere) }
+        if !causes.isEmpty { compiler.errors = causes }
         if !compiler.errors.isEmpty { throw DefinitionErrors(errors: compiler.errors) }
         return compiler.set
     }
@@ -47,7 +59,9 @@ public struct DefinitionCompiler {
             return
         }
         do {
-            for node in try Yams.compose_all(yaml: file.text) where !node.isNullScalar {
+            var nodes = try Yams.compose_all(yaml: file.text)
+            while let node = nodes.next() {
+                if node.isNullScalar { continue }
                 guard documents.count < Self.documentCountMax else {
                     throw PlatformError(.tooLarge, file.path, "more than \(Self.documentCountMax) definitions")
                 }
@@ -64,10 +78,14 @@ public struct DefinitionCompiler {
                     }
                     let named = try FieldReader(node, file: file.path, place: "\(kind) '\(try fields.text("name"))'")
                     _ = try named.text("kind")
+                    $0.declared.insert("\(kind)/\(try fields.text("name"))")
                     $0.documents.append((kind, named, file.folder))
                 }
             }
+            // The sequence ends early where the text is broken: what came before must not pass for the whole.
+            if let error = nodes.error { throw error }
         } catch let error as YamlError {
+            isCutShort = true
             errors.append(PlatformError(.invalidInput, Self.place(of: error, in: file.path), Self.reason(error)))
         } catch {
             errors.append(error as? PlatformError ?? PlatformError(.invalidInput, file.path, String(describing: error)))
@@ -142,6 +160,9 @@ public struct DefinitionCompiler {
         throws(PlatformError) -> Value
     {
         if let value = known[name] { return value }
+        if declared.contains("\(kind)/\(name)") {
+            throw fields.error(key, "needs the \(kind) '\(name)', \(Self.brokenElsewhere)")
+        }
         let near = nearestName(to: name.text, among: known.keys.map(\.text))
         throw fields.error(key, "no \(kind) is called '\(name)'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
     }
