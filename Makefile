@@ -11,7 +11,7 @@ SOURCES    := Package.swift $(shell find Sources -type f \( -name '*.swift' -o -
 .PHONY: demo test unit e2e lint format bench build setup setup-test clean
 
 demo: setup $(BINARY)
-	$(PYTHON) tools/demo.py --binary $(BINARY) $(if $(FAST),--fast)
+	$(PYTHON) tools/demo.py --bottega $(BINARY) $(if $(FAST),--fast)
 
 setup:
 	@tools/setup.sh demo

@@ -8,7 +8,9 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("InferIsolatedConformances"),
 ]
 
-/// A library target of one ring. Its path says which ring it lives in; `uses` may only name rows above its own.
+/// A library target of one ring.
+///
+/// Its path says which ring it lives in; `uses` may only name rows above its own.
 func module(
     _ name: String, in ring: String, uses: [Target.Dependency] = [], resources: [Resource]? = nil,
     more: [SwiftSetting] = []

@@ -152,9 +152,7 @@ def test_nested_runs_know_their_parent(client, experiment):
         with mlflow.start_run(run_name="child", nested=True) as child:
             mlflow.log_metric("m", 1)
     assert client.get_run(child.info.run_id).data.tags["mlflow.parentRunId"] == parent.info.run_id
-    found = client.search_runs(
-        [experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'"
-    )
+    found = client.search_runs([experiment.experiment_id], f"tags.mlflow.parentRunId = '{parent.info.run_id}'")
     assert [r.info.run_id for r in found] == [child.info.run_id]
 
 
@@ -233,7 +231,7 @@ def ranked(client, experiment):
         ("params.kind LIKE 'EV%'", []),
         ("params.kind ILIKE 'EV%'", [4, 2, 0]),
         ("tags.`odd key` = 'value 3'", [3]),
-        ('tags."odd key" LIKE \'%_4\'', [4]),
+        ("tags.\"odd key\" LIKE '%_4'", [4]),
         ("attributes.run_name = 'Run_2'", [2]),
         ("run_name ILIKE 'run\\_%' AND start_time >= 1004", []),
         ("run_name ILIKE 'run%' AND start_time >= 1004", [5, 4]),

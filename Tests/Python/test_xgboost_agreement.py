@@ -104,11 +104,18 @@ CASES = {
     "binary, deep": ("binary", {"objective": "binary:logistic", "max_depth": 14, "min_child_weight": 0}),
     "binary, very deep": (
         "values",
-        {"objective": "reg:squarederror", "max_depth": 0, "grow_policy": "lossguide", "max_leaves": 400, "lambda": 0,
-         "min_child_weight": 0},
+        {
+            "objective": "reg:squarederror",
+            "max_depth": 0,
+            "grow_policy": "lossguide",
+            "max_leaves": 400,
+            "lambda": 0,
+            "min_child_weight": 0,
+        },
     ),
     "binary, far margins": (
-        "binary", {"objective": "binary:logistic", "eta": 30, "lambda": 0, "min_child_weight": 0, "max_delta_step": 0}
+        "binary",
+        {"objective": "binary:logistic", "eta": 30, "lambda": 0, "min_child_weight": 0, "max_delta_step": 0},
     ),
     "logitraw": ("binary", {"objective": "binary:logitraw"}),
     "logistic regression": ("binary", {"objective": "reg:logistic"}),
@@ -131,9 +138,7 @@ CASES = {
     "softmax": ("classes", {"objective": "multi:softmax", "num_class": 4}),
     "softprob, base score 0.5": ("classes", {"objective": "multi:softprob", "num_class": 4, "base_score": 0.5}),
     "dart": ("values", {"objective": "reg:squarederror", "booster": "dart", "rate_drop": 0.3}),
-    "dart, classes": (
-        "classes", {"objective": "multi:softprob", "num_class": 4, "booster": "dart", "rate_drop": 0.3}
-    ),
+    "dart, classes": ("classes", {"objective": "multi:softprob", "num_class": 4, "booster": "dart", "rate_drop": 0.3}),
     "forest": ("binary", {"objective": "binary:logistic", "num_parallel_tree": 5, "subsample": 0.6}),
     "exact": ("values", {"objective": "reg:squarederror", "tree_method": "exact"}),
 }
@@ -216,8 +221,12 @@ def test_early_stopped_models_use_all_trees(tmp_path: Path) -> None:
     label = data.label("binary")
     train, valid = data.matrix(data.train[:900], label[:900]), data.matrix(data.train[900:], label[900:])
     booster = xgb.train(
-        {"objective": "binary:logistic", "nthread": 1, "eta": 0.5}, train, 200, evals=[(valid, "valid")],
-        early_stopping_rounds=3, verbose_eval=False,
+        {"objective": "binary:logistic", "nthread": 1, "eta": 0.5},
+        train,
+        200,
+        evals=[(valid, "valid")],
+        early_stopping_rounds=3,
+        verbose_eval=False,
     )
     assert booster.best_iteration + 1 < booster.num_boosted_rounds()
     booster.save_model(tmp_path / "model.ubj")
@@ -259,9 +268,7 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path) -> None:
     linear.save_model(path)
     assert "gblinear" in refusal(path, data.test, tmp_path)
     both = np.column_stack([data.label("values"), data.score])
-    vector = xgb.train(
-        {"multi_strategy": "multi_output_tree", "nthread": 1}, xgb.DMatrix(data.train, label=both), 2
-    )
+    vector = xgb.train({"multi_strategy": "multi_output_tree", "nthread": 1}, xgb.DMatrix(data.train, label=both), 2)
     vector.save_model(path)
     assert "multi_output_tree" in refusal(path, data.test, tmp_path)
     path.write_text(path.read_text().replace("reg:squarederror", "reg:magic"))

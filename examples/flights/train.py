@@ -59,12 +59,12 @@ class Inputs:
     @staticmethod
     def read(path: Path) -> Inputs:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        columns = [column for column in manifest["columns"] if column["role"] == "feature"]
+        columns = [column for column in manifest["columns"] if column["role"] in ("request", "feature")]
         return Inputs(
             features=[column["name"] for column in columns],
             categories={column["name"]: column["categories"] for column in columns if column.get("categories")},
             label=manifest["label"],
-            dataset=str(manifest.get("dataset", "")),
+            dataset=os.environ.get("BOTTEGA_DATASET", ""),
         )
 
 

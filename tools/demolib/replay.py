@@ -186,7 +186,8 @@ class Replay:
 
     def _play(self, moment: Moment) -> None:
         tally = self.tally
-        requests = [bottega.Request("POST", "/api/v1/clock", f'{{"now":{moment.time}}}'.encode())]
+        self.client.set_clock(moment.time)  # before anything of this moment: a label cannot arrive from the future
+        requests: list[bottega.Request] = []
         sources: list[str] = []
         for source, documents in moment.events.items():
             for start in range(0, len(documents), EVENTS_PER_PUSH):
@@ -198,7 +199,7 @@ class Replay:
         requests += self._label_requests(moment)
         # Everything here is acknowledged before the first question of this moment is sent.
         answers = [response.json() for response in self.client.exchange(requests)]
-        for source, answer in zip(sources, answers[1:], strict=False):
+        for source, answer in zip(sources, answers, strict=False):
             tally.events += int(answer.get("accepted", 0))
             for reason, count in (answer.get("reasons") or {}).items():
                 tally.quarantined[f"{source}: {reason}"] += int(count)

@@ -30,7 +30,9 @@ struct Platform {
     /// Long-lived parts in start order; shutdown walks the list backwards.
     let services: [any Service]
 
-    /// The stores of one data directory. The lock says that one process owns it.
+    /// The stores of one data directory.
+    ///
+    /// The lock says that one process owns it.
     struct Stores {
         let lock: DirectoryLock
         let objects: FolderObjectStore
@@ -70,14 +72,14 @@ struct Platform {
         let identifiers = IdentifierSource(clock: clock)
         let machineIdentifiers = IdentifierSource(clock: SystemClock())
 
+        // Both wait for the disk many times on an empty directory, and neither needs the other.
+        async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations)
-        for topic in [
-            PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring,
-        ] {
-            try await log.createTopic(topic, partitions: 1)
-        }
+                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
+                + TrackingStore.migrations
+                + TrackedRegistry.migrations)
+        try await topics
         let audit = AuditLog(store: metadata, clock: clock)
         let announce = Announcer(log: log, audit: audit, logger: logger)
 
@@ -149,11 +151,16 @@ struct Platform {
             publish: { await announce.publish($0) })
 
         await catalog.addListener { set in
-            for source in set.sources.values { try await ingest.open(source) }
+            // A new source gets its topics now; what an old one holds is read by the warm-up, after the start.
+            let known = Set(try await log.topics())
+            for source in set.sources.values where !known.contains(PlatformTopic.source(source.name)) {
+                try await ingest.open(source)
+            }
             try await stream.update(definitions: set)
         }
         try await catalog.load()
         await desk.refreshRoutes()
+        try await lifecycle.prepare()
 
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
@@ -181,11 +188,24 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
-            CheckpointService(stream: stream, logger: logger), operations, JobService(jobs: jobs), lifecycle,
+            CheckpointService(stream: stream, logger: logger),
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
+            lifecycle,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
         self.services = services
+    }
+
+    private static func createTopics(_ log: any EventLog) async throws {
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for topic in [
+                PlatformTopic.predictions, PlatformTopic.labels, PlatformTopic.platform, PlatformTopic.monitoring,
+            ] {
+                group.addTask { try await log.createTopic(topic, partitions: 1) }
+            }
+            try await group.waitForAll()
+        }
     }
 
     private static func steps(_ pipeline: TrainingPipeline, _ catalog: DefinitionCatalog) -> PipelineSteps {
@@ -212,7 +232,9 @@ struct Platform {
             })
     }
 
-    /// On loopback nobody needs a token. Elsewhere everybody does: the configured one, or one made at the first start.
+    /// On loopback nobody needs a token.
+    ///
+    /// Elsewhere everybody does: the configured one, or one made at the first start.
     private static func access(_ settings: Settings) throws -> AccessPolicy {
         if let token = settings.token {
             guard token.utf8.count >= 16 else {

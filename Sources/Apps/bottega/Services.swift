@@ -1,3 +1,5 @@
+import Datasets
+import Definitions
 import FeatureStore
 import Foundation
 import Logging
@@ -5,8 +7,11 @@ import ModelServing
 import PlatformCore
 import ServiceLifecycle
 import TrainingJobs
+import Workflows
 
-/// Holds the stores open for as long as anything runs. First in the list, so last to end.
+/// Holds the stores open for as long as anything runs.
+///
+/// First in the list, so last to end.
 struct StoreService: Service {
     let stores: Platform.Stores
 
@@ -48,6 +53,26 @@ struct CheckpointService: Service {
         do { try await stream.checkpoint() } catch {
             logger.error("the feature state cannot be written", metadata: ["error": "\(errorText(error))"])
         }
+    }
+}
+
+/// Reads what the sources' logs hold, so that the first push after a restart does not wait for it.
+struct WarmUpService: Service {
+    let ingest: IngestService
+    let catalog: DefinitionCatalog
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            for source in catalog.current.sources.values.sorted(by: { $0.name < $1.name }) where !Task.isCancelled {
+                do { try await ingest.open(source) } catch {
+                    logger.warning(
+                        "a source could not be warmed up",
+                        metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
+                }
+            }
+        }
+        try? await gracefulShutdown()
     }
 }
 

@@ -110,7 +110,6 @@ public final class LifecycleService: Service {
 
     /// Runs until graceful shutdown.
     public func run() async throws {
-        try await restore()
         await cancelWhenGracefulShutdown {
             await withDiscardingTaskGroup { group in
                 group.addTask { await self.repeatedly(every: .milliseconds(50)) { try await self.readMonitoring() } }
@@ -131,7 +130,8 @@ public final class LifecycleService: Service {
         }
     }
 
-    private func restore() async throws {
+    /// Takes up what was under way; call it once, before requests are answered and before `run`.
+    public func prepare() async throws {
         let retrainings = try await retrainingHistory.latest()
         let rollouts = try await rolloutHistory.latest()
         let offset = try await log.position(Self.consumer, topic: PlatformTopic.monitoring, partition: 0)

@@ -39,7 +39,9 @@ public struct ColumnDefinition: Sendable, Hashable {
     public let nullable: Bool
     /// Unit of measure, for people: `minutes`.
     public let unit: String?
-    /// Decimal digits kept when values are summed exactly: the value is read as a multiple of 10^-scale. Default 6.
+    /// Decimal digits kept when values are summed exactly: the value is read as a multiple of 10^-scale.
+    ///
+    /// Default 6.
     public let scale: Int
 }
 
@@ -53,7 +55,9 @@ public enum ExpectationSeverity: String, Sendable, Codable, CaseIterable {
 
 /// What every row of a source must satisfy.
 public struct ExpectationDefinition: Sendable, Hashable {
-    /// The condition on one column. A null satisfies every check; nullability is the schema's business.
+    /// The condition on one column.
+    ///
+    /// A null satisfies every check; nullability is the schema's business.
     public enum Check: Sendable, Hashable {
         /// Number within closed bounds; either may be open.
         case range(minimum: Double?, maximum: Double?)

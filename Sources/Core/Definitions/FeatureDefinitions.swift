@@ -1,6 +1,8 @@
 public import PlatformCore
 
-/// How events in a window become one value. Meaning: `docs/semantics.md`.
+/// How events in a window become one value.
+///
+/// Meaning: `docs/semantics.md`.
 public enum AggregateFunction: String, Sendable, Codable, CaseIterable {
     /// Events, or with a column, events where it is not null.
     case count
@@ -56,7 +58,9 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     public let description: String
     /// Team that owns it.
     public let owner: String
-    /// Hash of the meaning: of these features over that source's times and columns. A change makes a new version.
+    /// Hash of the meaning: of these features over that source's times and columns.
+    ///
+    /// A change makes a new version.
     public let version: ContentHash
 
     /// `name@` and the first 8 digits of the version: the name of the view version in the online store.

@@ -48,7 +48,9 @@ public enum GateDefinition: Sendable, Hashable {
     }
 }
 
-/// The life of a version. Order is the order of promotion.
+/// The life of a version.
+///
+/// Order is the order of promotion.
 public enum ModelStage: String, Sendable, Codable, CaseIterable, Comparable {
     /// Registered; nobody sees it.
     case development
@@ -69,7 +71,9 @@ public enum ModelStage: String, Sendable, Codable, CaseIterable, Comparable {
 
 /// How versions of a model are trained.
 public struct TrainingDefinition: Sendable, Hashable {
-    /// Program and arguments; runs in the definition's folder. `{python}` stands for the configured interpreter.
+    /// Program and arguments; runs in the definition's folder.
+    ///
+    /// `{python}` stands for the configured interpreter.
     public let command: [String]
     /// Folder of the file that defined it, absolute: where the script is.
     public let folder: String
@@ -143,7 +147,9 @@ public struct DeploymentDefinition: Sendable, Hashable {
     public let latencyP99MillisecondsMax: Double
 }
 
-/// How loud an alert is. Order is that of urgency.
+/// How loud an alert is.
+///
+/// Order is that of urgency.
 public enum AlertSeverity: String, Sendable, Codable, CaseIterable {
     /// Page now.
     case p0 = "P0"

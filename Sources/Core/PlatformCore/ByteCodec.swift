@@ -45,7 +45,9 @@ public struct ByteWriter: Sendable {
     }
 }
 
-/// Reads what `ByteWriter` wrote. Never traps on foreign bytes: each read checks what is left.
+/// Reads what `ByteWriter` wrote.
+///
+/// Never traps on foreign bytes: each read checks what is left.
 public struct ByteReader: Sendable {
     private let bytes: [UInt8]
     /// Position of the next byte.

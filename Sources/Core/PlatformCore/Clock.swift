@@ -1,7 +1,9 @@
 import Foundation
 import Synchronization
 
-/// Where the platform's time comes from. Given through `init`, so that a test, or a replayed year, brings its own.
+/// Where the platform's time comes from.
+///
+/// Given through `init`, so that a test, or a replayed year, brings its own.
 public protocol PlatformClock: Sendable {
     /// The present moment.
     func now() -> EventTime

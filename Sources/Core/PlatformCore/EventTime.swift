@@ -20,13 +20,17 @@ public struct EventTime: Hashable, Comparable, Sendable, Codable, CustomStringCo
     /// Earlier moments come first.
     public static func < (left: EventTime, right: EventTime) -> Bool { left.milliseconds < right.milliseconds }
 
-    /// The moment `span` later. Saturates at the ends of the range.
+    /// The moment `span` later.
+    ///
+    /// Saturates at the ends of the range.
     public func advanced(by span: TimeSpan) -> EventTime {
         let (sum, overflow) = milliseconds.addingReportingOverflow(span.milliseconds)
         return EventTime(milliseconds: overflow ? (span.milliseconds > 0 ? .max : .min) : sum)
     }
 
-    /// The span from `earlier` to this moment; negative when `earlier` is later. Saturates.
+    /// The span from `earlier` to this moment; negative when `earlier` is later.
+    ///
+    /// Saturates.
     public func since(_ earlier: EventTime) -> TimeSpan {
         let (difference, overflow) = milliseconds.subtractingReportingOverflow(earlier.milliseconds)
         return TimeSpan(milliseconds: overflow ? (earlier.milliseconds < 0 ? .max : .min) : difference)

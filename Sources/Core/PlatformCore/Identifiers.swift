@@ -1,4 +1,6 @@
-/// A name given by people: of a source, view, model, topic. It is safe in a path, a URL and a metric label.
+/// A name given by people: of a source, view, model, topic.
+///
+/// It is safe in a path, a URL and a metric label.
 ///
 /// 1 to 128 characters of `A–Z a–z 0–9 _ . -`, beginning with a letter, a digit or `_`.
 public struct Name: Hashable, Comparable, Sendable, Codable, CustomStringConvertible {
@@ -17,7 +19,9 @@ public struct Name: Hashable, Comparable, Sendable, Codable, CustomStringConvert
         self.text = String(text)
     }
 
-    /// A name known when the program was written. Traps on anything else; never use it on outside text.
+    /// A name known when the program was written.
+    ///
+    /// Traps on anything else; never use it on outside text.
     public init(static text: StaticString) {
         guard let name = Name(String(describing: text)) else { preconditionFailure("'\(text)' is not a name") }
         self = name

@@ -5,7 +5,7 @@ import Foundation
 /// One parser for every byte of JSON that comes from outside: bounded in size and depth, positions in its errors,
 /// duplicate keys refused. Integers that fit keep all 64 bits.
 public enum JSONValue: Hashable, Sendable {
-    /// `null`
+    /// The JSON `null`.
     case null
     /// `true` or `false`
     case bool(Bool)
@@ -84,7 +84,7 @@ extension JSONValue: ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, Ex
     public init(dictionaryLiteral elements: (String, JSONValue)...) {
         self = .object(Dictionary(elements, uniquingKeysWith: { $1 }))
     }
-    /// `null`
+    /// The JSON `null`.
     public init(nilLiteral: ()) { self = .null }
 }
 
@@ -372,7 +372,9 @@ extension JSONValue {
         return String(decoding: out, as: UTF8.self)
     }
 
-    /// Appends the value as JSON with sorted keys. A number that is not finite is written as `null`.
+    /// Appends the value as JSON with sorted keys.
+    ///
+    /// A number that is not finite is written as `null`.
     public func write(to out: inout [UInt8], indent: Int? = nil) {
         switch self {
         case .null: out.append(contentsOf: "null".utf8)

@@ -3,7 +3,9 @@
 /// The message may name fields, files and lines; it never holds feature values, credentials or other people's data
 /// beyond the one value that was refused.
 public struct PlatformError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// The kind of failure. The raw value is the wire code; one table in `Gateway` maps it to an HTTP status.
+    /// The kind of failure.
+    ///
+    /// The raw value is the wire code; one table in `Gateway` maps it to an HTTP status.
     public enum Code: String, Sendable, Codable, CaseIterable {
         /// The caller sent something that cannot be used: malformed text, a wrong type, a value out of range.
         case invalidInput = "invalid_input"

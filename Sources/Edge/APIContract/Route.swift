@@ -14,7 +14,9 @@ public struct APIRequest: Sendable {
     public let headers: [String: String]
     /// The body, when the route collects it; empty for a spooled body.
     public let body: [UInt8]
-    /// The file that holds a spooled body. The handler may move it; what it leaves is removed after the answer.
+    /// The file that holds a spooled body.
+    ///
+    /// The handler may move it; what it leaves is removed after the answer.
     public let bodyFile: String?
     /// Who is asking, for logs and audit.
     public let actor: String
@@ -100,7 +102,9 @@ public struct Route: Sendable {
     public let pattern: String
     /// What happens to the body.
     public let body: BodyPolicy
-    /// Answers a request. An error it throws becomes an answer by the gateway's table.
+    /// Answers a request.
+    ///
+    /// An error it throws becomes an answer by the gateway's table.
     public let handler: @Sendable (APIRequest) async throws -> APIResponse
 
     /// Makes a route.

@@ -10,7 +10,9 @@ public struct JobSpecification: Sendable, Hashable, Codable {
     public let environment: [String: String]
     /// Folder to run in; made if missing.
     public let workingDirectory: String
-    /// Where standard output and error go, one file. Output past `outputByteCountMax` is dropped and counted.
+    /// Where standard output and error go, one file.
+    ///
+    /// Output past `outputByteCountMax` is dropped and counted.
     public let logPath: String
     /// Most bytes of output to keep.
     public let outputByteCountMax: Int
@@ -77,7 +79,9 @@ public struct JobOutcome: Sendable, Hashable, Codable {
     }
 }
 
-/// Runs jobs apart from the platform's process. The embedded one starts local processes.
+/// Runs jobs apart from the platform's process.
+///
+/// The embedded one starts local processes.
 public protocol JobRunner: Sendable {
     /// Runs a job to its end. Cancelling the task ends the job and everything it started.
     func run(_ job: JobSpecification) async -> JobOutcome

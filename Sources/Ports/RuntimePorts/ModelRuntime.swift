@@ -57,7 +57,9 @@ public struct ModelDescription: Sendable, Hashable, Codable {
     }
 }
 
-/// A model in memory, ready to predict. Immutable; any number of threads may use it at once.
+/// A model in memory, ready to predict.
+///
+/// Immutable; any number of threads may use it at once.
 public protocol LoadedModel: Sendable {
     /// What it takes and gives.
     var description: ModelDescription { get }
@@ -83,7 +85,9 @@ extension LoadedModel {
     }
 }
 
-/// Turns artifact bytes into models that predict. Bytes come from outside: loading never traps and is bounded in memory.
+/// Turns artifact bytes into models that predict.
+///
+/// Bytes come from outside: loading never traps and is bounded in memory.
 public protocol ModelRuntime: Sendable {
     /// Formats it loads, `xgboost-json`, `xgboost-ubj`.
     var formats: [String] { get }

@@ -72,7 +72,9 @@ public struct MetadataRow: Sendable, Hashable {
     public func integer(_ column: String) -> Int64 { self[column].integerValue ?? 0 }
 }
 
-/// What can be done inside one transaction. Used only inside the closure that received it.
+/// What can be done inside one transaction.
+///
+/// Used only inside the closure that received it.
 ///
 /// SQL is the subset that SQLite (3.40) and PostgreSQL share: `?` parameters in order, `INSERT … ON CONFLICT`,
 /// `BIGINT`, `DOUBLE PRECISION`, `TEXT`, `BLOB` types, no `AUTOINCREMENT`, no `datetime()`.
@@ -94,7 +96,9 @@ extension MetadataTransaction {
     public func execute(_ sql: String) throws -> Int { try execute(sql, []) }
 }
 
-/// One step of a layer's schema. Steps run once each, in order, inside one transaction; a shipped step never changes.
+/// One step of a layer's schema.
+///
+/// Steps run once each, in order, inside one transaction; a shipped step never changes.
 public struct MetadataMigration: Sendable {
     /// Unique name, `tracking-1`.
     public let name: String

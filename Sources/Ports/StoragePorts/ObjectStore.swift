@@ -14,7 +14,9 @@ public struct ObjectInfo: Sendable, Hashable {
     }
 }
 
-/// Named immutable bytes. An object appears whole or not at all and never changes; a folder on disk, or a bucket.
+/// Named immutable bytes.
+///
+/// An object appears whole or not at all and never changes; a folder on disk, or a bucket.
 ///
 /// Keys are relative paths of `A–Z a–z 0–9 _ . = -` parts joined by `/`, no part `.` or `..`, at most 1,024 bytes.
 public protocol ObjectStore: Sendable {

@@ -52,7 +52,9 @@ private final class RowCollector: Sendable {
 
 /// Quotes outside text for SQL.
 public enum SQLText {
-    /// A string literal: quotes doubled. A NUL, which no engine takes, is dropped.
+    /// A string literal: quotes doubled.
+    ///
+    /// A NUL, which no engine takes, is dropped.
     public static func literal(_ text: String) -> String {
         "'" + text.replacing("\0", with: "").replacing("'", with: "''") + "'"
     }

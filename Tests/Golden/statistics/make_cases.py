@@ -1,8 +1,9 @@
 """Makes the golden cases of this folder with scikit-learn, NumPy and SciPy.
 
-    python make_cases.py            writes metrics.json (committed; the Swift tests read it)
-    python make_cases.py N FILE     writes N cases to FILE, for a wide comparison
+python make_cases.py            writes metrics.json (committed; the Swift tests read it)
+python make_cases.py N FILE     writes N cases to FILE, for a wide comparison
 """
+
 import json
 import sys
 import warnings
@@ -48,11 +49,11 @@ def case(number, generator):
     expected = out["expected"]
     both = len(set(outcomes)) == 2
     expected["auc"] = float(metrics.roc_auc_score(outcomes, scores)) if both else None
-    expected["average_precision"] = (
-        float(metrics.average_precision_score(outcomes, scores)) if outcomes.any() else None)
+    expected["average_precision"] = float(metrics.average_precision_score(outcomes, scores)) if outcomes.any() else None
     expected["log_loss"] = float(metrics.log_loss(outcomes, scores, labels=[0, 1]))
-    expected["brier"] = float(np.mean((scores - outcomes) ** 2)) if not both else float(
-        metrics.brier_score_loss(outcomes, scores))
+    expected["brier"] = (
+        float(np.mean((scores - outcomes) ** 2)) if not both else float(metrics.brier_score_loss(outcomes, scores))
+    )
     expected["ece"] = calibration_error(outcomes, scores)
     expected["rmse"] = float(metrics.root_mean_squared_error(outcomes, scores))
     expected["mae"] = float(metrics.mean_absolute_error(outcomes, scores))

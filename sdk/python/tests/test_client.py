@@ -8,8 +8,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import bottega
 import pytest
+
+import bottega
 
 
 class Script:

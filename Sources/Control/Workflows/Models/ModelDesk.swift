@@ -253,7 +253,8 @@ public actor ModelDesk {
         async throws
         -> PolicyRevision
     {
-        for number in policy.versions { _ = try await served(deployment.model, number) }  // loaded before anyone is routed there
+        // Every version is in memory before anybody is routed to it.
+        for number in policy.versions { _ = try await served(deployment.model, number) }
         let revision = try await registry.publish(
             deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
         try await route(revision)
@@ -283,8 +284,9 @@ public actor ModelDesk {
             for: revision.model)
     }
 
-    /// Puts every stored policy in front of traffic: at start, and after definitions changed. A deployment whose version
-    /// cannot be loaded is left out and named in the log; the others serve.
+    /// Puts every stored policy in front of traffic: at start, and after definitions changed.
+    ///
+    /// A deployment whose version cannot be loaded is left out and named in the log; the others serve.
     public func refreshRoutes() async {
         bindings = [:]
         loaded = [:]

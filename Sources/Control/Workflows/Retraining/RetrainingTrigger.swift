@@ -1,7 +1,9 @@
 public import Definitions
 public import PlatformCore
 
-/// Decides which alerts start a retraining. Decides; does nothing.
+/// Decides which alerts start a retraining.
+///
+/// Decides; does nothing.
 public struct RetrainingTrigger: Sendable {
     /// An alert as the trigger needs it.
     public struct Alert: Sendable, Hashable {

@@ -1,7 +1,9 @@
 public import Definitions
 public import PlatformCore
 
-/// Where a challenger stands on its way into production. Decides; does nothing.
+/// Where a challenger stands on its way into production.
+///
+/// Decides; does nothing.
 ///
 /// shadow → canary steps → production, or withdrawn. Each step needs its least time on the platform's clock, its least
 /// number of answers, and guardrails that hold; what breaks a guardrail is withdrawn at once.

@@ -251,11 +251,9 @@ enum DataRoutes {
             "dataset": .string(build.hash.hex), "rows": .integer(Int64(build.manifest.rows)),
             "slices": .object(
                 Dictionary(uniqueKeysWithValues: build.manifest.slices.map { ($0.name, .integer(Int64($0.rows))) })),
-            "positive_share": .object(
-                Dictionary(
-                    uniqueKeysWithValues: build.manifest.slices.map {
-                        ($0.name, $0.positiveShare.map(JSONValue.number) ?? .null)
-                    })),
+            "positive_share": .number(
+                build.manifest.slices.reduce(0) { $0 + ($1.positiveShare ?? 0) * Double($1.rows) }
+                    / Double(max(1, build.manifest.rows))),
             "questions": .integer(Int64(build.manifest.questions)),
             "questions_without_label": .integer(Int64(build.manifest.questionsWithoutLabel)),
             "seconds": .number(build.seconds), "manifest": build.manifest.json,

@@ -105,9 +105,20 @@ public final class PredictionLog: Sendable {
         waiter?.resume()
     }
 
-    /// Writes until `close`. A failing log is tried again and again; the queue fills meanwhile and its policy speaks.
+    /// How long a small batch waits for company: one wait for the disk then serves more answers.
+    ///
+    /// Nobody waits for it.
+    private static let linger = Duration.milliseconds(5)
+    private static let lingerCount = 256
+
+    /// Writes until `close`.
+    ///
+    /// A failing log is tried again and again; the queue fills meanwhile and its policy speaks.
     public func run() async {
         while true {
+            if queue.withLock({ !$0.isClosed && 1..<Self.lingerCount ~= $0.entries.count }) {
+                try? await Task.sleep(for: Self.linger)
+            }
             let batch: [PredictionLogEntry] = queue.withLock { queue in
                 let batch = Array(queue.entries.prefix(4096))
                 queue.entries.removeFirst(batch.count)

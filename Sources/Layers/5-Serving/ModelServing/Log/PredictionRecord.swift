@@ -18,7 +18,9 @@ public struct PredictionRecord: Sendable, Hashable {
         /// The word for it.
         public var word: String { "\(self)" }
     }
-    /// Identifier the caller got. A shadow's record carries the identifier of the answer it is paired with.
+    /// Identifier the caller got.
+    ///
+    /// A shadow's record carries the identifier of the answer it is paired with.
     public var id: String
     /// Moment of prediction.
     public var time: EventTime
@@ -187,7 +189,9 @@ extension PredictionRecord {
     }
 }
 
-/// A label that arrived for a prediction. Topic `labels`, partition 0; the record's key is the prediction's identifier.
+/// A label that arrived for a prediction.
+///
+/// Topic `labels`, partition 0; the record's key is the prediction's identifier.
 public struct LabelRecord: Sendable, Hashable {
     /// The prediction it belongs to.
     public let predictionID: String

@@ -152,7 +152,9 @@ public final class Predictor: Sendable {
 
     // MARK: JSON out
 
-    /// Appends one answer. `prediction` is the probability of the positive class, the value, or the most probable class.
+    /// Appends one answer.
+    ///
+    /// `prediction` is the probability of the positive class, the value, or the most probable class.
     static func write(_ record: PredictionRecord, to out: inout [UInt8]) {
         out.append(contentsOf: "{\"prediction\":".utf8)
         if record.output.count > 1 {

@@ -61,14 +61,18 @@ public struct DeploymentRoute: Sendable {
     public let definition: DeploymentDefinition
     /// Revision of the policy.
     public let revision: Int
-    /// Live variants; the first is the primary. Shares sum to 1.
+    /// Live variants; the first is the primary.
+    ///
+    /// Shares sum to 1.
     public let variants: [Variant]
     /// Versions that see a copy of every request.
     public let shadows: [ServedVersion]
     /// Positions of the sticky fields among the join keys; `nil` for a request feature.
     let stickyKeys: [Int]
 
-    /// Makes a route. The primary takes what the other shares leave.
+    /// Makes a route.
+    ///
+    /// The primary takes what the other shares leave.
     public init(definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion]) {
         precondition(!variants.isEmpty, "a route has a primary")
         self.definition = definition
