@@ -25,10 +25,10 @@ TRAIN_ROWS = 1500
 
 
 def ours(model: Path, rows: np.ndarray, folder: Path) -> np.ndarray:
-    """Predictions of `bottega model score`."""
+    """Predictions of `bottega score-file`."""
     source, target = folder / "rows.f32", folder / "out.f32"
     np.ascontiguousarray(rows, dtype="<f4").tofile(source)
-    command = [BINARY, "model", "score", "--file", model, "--rows", source, "--output", target]
+    command = [BINARY, "score-file", "--file", model, "--rows", source, "--output", target]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return np.fromfile(target, "<f4")
@@ -38,7 +38,7 @@ def refusal(model: Path, rows: np.ndarray, folder: Path) -> str:
     """The one line that refuses a model."""
     source = folder / "rows.f32"
     np.ascontiguousarray(rows, dtype="<f4").tofile(source)
-    command = [BINARY, "model", "score", "--file", model, "--rows", source, "--output", folder / "none.f32"]
+    command = [BINARY, "score-file", "--file", model, "--rows", source, "--output", folder / "none.f32"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode > 0, "the model must be refused, not crash or load"
     return done.stderr

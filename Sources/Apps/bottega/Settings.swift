@@ -164,8 +164,15 @@ struct Settings: Sendable {
             let text = String(data: data, encoding: .utf8)
         else { throw PlatformError(.invalidInput, path, "cannot be read as a configuration file") }
         let root: Node?
-        do { root = try Yams.compose(yaml: text) } catch {
-            throw PlatformError(.invalidInput, path, "the YAML is malformed: \(error)")
+        do { root = try Yams.compose(yaml: text) } catch let error as YamlError {
+            var (place, reason) = (path, "\(error)".split(whereSeparator: \.isNewline).joined(separator: " "))
+            switch error {
+            case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _),
+                .composer(_, let problem, let mark, _):
+                (place, reason) = ("\(path):\(mark.line)", problem)
+            default: break
+            }
+            throw PlatformError(.invalidInput, place, "the YAML is malformed: \(reason)")
         }
         var values: [String: String] = [:]
         func walk(_ node: Node, prefix: String) throws {

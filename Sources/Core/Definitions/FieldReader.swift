@@ -32,7 +32,20 @@ final class FieldReader {
     }
 
     func error(_ key: String? = nil, _ message: String) -> PlatformError {
-        PlatformError(.invalidInput, "\(file):\(key.flatMap { lines[$0] } ?? line)", "\(place): \(message)")
+        // What is missing may stand there misspelt; then that is the fault to name.
+        if key == nil, let (unknown, meant) = misspelt {
+            return error(unknown, "unknown key '\(unknown)'; did you mean '\(meant)'?")
+        }
+        return PlatformError(.invalidInput, "\(file):\(key.flatMap { lines[$0] } ?? line)", "\(place): \(message)")
+    }
+
+    /// A key nobody asked for that is nearly one that was asked for and is not there.
+    private var misspelt: (unknown: String, meant: String)? {
+        let absent = asked.subtracting(fields.keys)
+        for unknown in fields.keys.sorted() where !asked.contains(unknown) {
+            if let meant = nearestName(to: unknown, among: absent) { return (unknown, meant) }
+        }
+        return nil
     }
 
     /// Call last: refuses keys that nobody asked for.

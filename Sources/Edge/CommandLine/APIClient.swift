@@ -42,9 +42,9 @@ struct APIClient: Sendable {
     func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
         -> JSONValue
     {
-        guard var parts = URLComponents(string: base + path) else {
-            throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
-        }
+        guard var parts = URLComponents(string: base + path), let scheme = parts.scheme, let host = parts.host,
+            ["http", "https"].contains(scheme.lowercased()), !host.isEmpty
+        else { throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL such as http://127.0.0.1:8000") }
         if !query.isEmpty {
             parts.queryItems = query.sorted { $0.key < $1.key }.map { URLQueryItem(name: $0.key, value: $0.value) }
         }

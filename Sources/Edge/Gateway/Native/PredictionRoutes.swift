@@ -24,6 +24,7 @@ enum PredictionRoutes {
             },
             Route("POST", "/predictions/{id}/replay") { request in
                 var models: [String: any LoadedModel] = [:]
+                await services.predictor.log.settle()
                 let record = try await services.archive.find(request.parameters["id"] ?? "")[0]
                 let comparison = try await services.archive.replay(record, models: &models)
                 return .json([
@@ -97,6 +98,7 @@ enum PredictionRoutes {
     private static let statusWords = ["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE", "REQUEST"]
 
     private static func why(_ id: String, _ services: PlatformServices) async throws -> JSONValue {
+        await services.predictor.log.settle()
         let records = try await services.archive.find(id)
         let record = records[0]
         let definitions = services.catalog.current
@@ -191,11 +193,15 @@ enum PredictionRoutes {
         var models: [String: any LoadedModel] = [:]
         var versions: [String: Int] = [:]
         var different: [JSONValue] = []
+        var equal = 0
+        await services.predictor.log.settle()
         let records = try await services.archive.sample(model: model.text, count: count, seed: seed)
         for (index, record) in records.enumerated() {
             let comparison = try await services.archive.replay(record, models: &models)
             versions[String(record.version), default: 0] += 1
-            if !comparison.isEqual, different.count < 100 {
+            if comparison.isEqual {
+                equal += 1
+            } else if different.count < 100 {
                 different.append([
                     "prediction_id": .string(record.id), "logged": .array(record.output.map { .number(Double($0)) }),
                     "replayed": .array(comparison.output.map { .number(Double($0)) }),
@@ -207,7 +213,7 @@ enum PredictionRoutes {
         }
         return [
             "model": .string(model.text), "compared": .integer(Int64(records.count)),
-            "equal": .integer(Int64(records.count - different.count)), "different": .array(different),
+            "equal": .integer(Int64(equal)), "different": .array(different),
             "versions": .object(versions.mapValues { .integer(Int64($0)) }),
         ]
     }

@@ -35,6 +35,9 @@ public final class PredictionLog: Sendable {
         var waiter: CheckedContinuation<Void, Never>?
         var isClosed = false
         var inFlight = 0
+        /// Entries ever taken, and of these those that are durable.
+        var taken = 0
+        var settled = 0
     }
     private let queue = Mutex(Queue())
     private let log: any EventLog
@@ -73,11 +76,22 @@ public final class PredictionLog: Sendable {
                 return (false, nil)
             }
             queue.entries.append(contentsOf: entries)
+            queue.taken += entries.count
             defer { queue.waiter = nil }
             return (true, queue.waiter)
         }
         waiter?.resume()
         return taken
+    }
+
+    /// Waits until every entry taken before this call is durable, but no longer than `limit`.
+    ///
+    /// Whoever asks about a prediction right after its answer then finds it.
+    public func settle(within limit: Duration = .seconds(2)) async {
+        let (goal, end) = (queue.withLock { $0.taken }, ContinuousClock.now + limit)
+        while queue.withLock({ $0.settled }) < goal, ContinuousClock.now < end {
+            do { try await Task.sleep(for: .milliseconds(1)) } catch { return }
+        }
     }
 
     /// Counts entries that the policy lets go.
@@ -131,7 +145,10 @@ public final class PredictionLog: Sendable {
             }
             await write(records(of: batch))
             for entry in batch { entry.onDurable?() }
-            queue.withLock { $0.inFlight = 0 }
+            queue.withLock { queue in
+                queue.inFlight = 0
+                queue.settled += batch.count
+            }
         }
     }
 

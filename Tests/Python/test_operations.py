@@ -1,0 +1,237 @@
+"""What an operator sees: health, metrics, commands that a script can read, and the monitor as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+import shop
+from conftest import ROOT, Server
+
+COMMANDS = [
+    "up", "plan", "apply", "ingest", "dataset", "dataset build", "train", "model", "model register", "model promote",
+    "model list", "model show", "model card", "deploy", "rollback", "predict", "why", "replay", "monitor", "status",
+    "doctor",
+]  # fmt: skip
+
+
+def test_health_says_yes(server: Server) -> None:
+    assert server.request("GET", "/livez") == (200, "ok\n")
+    assert server.request("GET", "/readyz") == (200, "ok\n")
+    status = server.get("/api/v1/status")
+    assert status["clock"] == "system" and status["now"].endswith("Z")
+
+
+def test_metrics_are_clean(server: Server, tmp_path: pathlib.Path) -> None:
+    server.cli("apply", str(shop.write_definitions(tmp_path / "definitions")))
+    server.post("/sources/payments/events", {"payment": "m1", "paid_at": 1, "amount": 1})
+    server.request("POST", "/predict/none", {})
+    status, text = server.request("GET", "/metrics")
+    assert status == 200 and "# TYPE" in text
+    names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
+    assert len(names) == len(set(names)) and all(name.startswith("bottega_") for name in names)
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
+    assert checked.returncode == 0 and checked.stderr == "", checked.stderr
+
+
+def test_it_is_ready_soon_and_small(start_server: Callable[..., Server], capsys: pytest.CaptureFixture[str]) -> None:
+    began = time.monotonic()
+    server = start_server(name="fresh")
+    seconds = time.monotonic() - began
+    assert server.process is not None
+    memory = re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{server.process.pid}/status").read_text())
+    assert memory is not None
+    began = time.monotonic()
+    assert server.stop() == 0
+    stopped = time.monotonic() - began
+    began = time.monotonic()
+    server.start()
+    again = time.monotonic() - began
+    with capsys.disabled():
+        print(
+            f"\nready after {seconds * 1000:.0f} ms on an empty directory, {again * 1000:.0f} ms on a known one; "
+            f"{int(memory[1]) / 1024:.0f} MB; stopped after {stopped * 1000:.0f} ms"
+        )
+    assert seconds < 20 and stopped < 10
+
+
+def test_only_the_ready_line_is_on_standard_output(binary: str, tmp_path: pathlib.Path) -> None:
+    process = subprocess.Popen(
+        [binary, "up", "--data-dir", str(tmp_path / "d"), "--port", "0"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert re.fullmatch(r"ready http://127\.0\.0\.1:\d+\n", line)
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=30)
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_every_command_helps(binary: str) -> None:
+    for command in COMMANDS:
+        shown = subprocess.run([binary, *command.split(), "--help"], capture_output=True, text=True)
+        assert shown.returncode == 0 and "USAGE" in shown.stdout, command
+        assert "OVERVIEW" in shown.stdout, f"'{command}' says what it is for"
+    whole = subprocess.run([binary, "--help"], capture_output=True, text=True).stdout
+    for command in COMMANDS:
+        assert re.search(rf"^  {command.split()[0]} ", whole, re.MULTILINE), command
+    assert "Exit codes" in whole
+    version = subprocess.run([binary, "--version"], capture_output=True, text=True)
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", version.stdout) and version.returncode == 0
+
+
+def test_commands_answer_scripts_in_json(server: Server, tmp_path: pathlib.Path) -> None:
+    folder = str(shop.write_definitions(tmp_path / "definitions"))
+    rows = shop.write_csv(tmp_path / "orders.csv", shop.history(1, orders_per_day=3).orders)
+    for arguments in (
+        ["plan", folder], ["apply", folder], ["ingest", "orders", str(rows)], ["model", "list"], ["monitor", "loss"],
+        ["status"],
+    ):  # fmt: skip
+        result = server.cli(*arguments, "--json")
+        assert isinstance(json.loads(result.stdout), dict), arguments
+        assert result.stderr == "", arguments
+        told = server.cli(*arguments)
+        assert told.stdout.strip() and not told.stdout.lstrip().startswith("{"), arguments
+    refused = server.cli("model", "show", "loss", "5", "--json", check=False)
+    assert refused.returncode == 4 and json.loads(refused.stdout)["error"]["code"] == "not_found"
+
+
+def test_exit_codes_mean_something(server: Server, binary: str, tmp_path: pathlib.Path) -> None:
+    def code(*arguments: str, url: str | None = None) -> int:
+        environment = {**os.environ, "BOTTEGA_URL": url or server.url}
+        return subprocess.run([binary, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT).returncode
+
+    assert code("status") == 0
+    assert code("status", url="http://127.0.0.1:9") == 69
+    assert code("status", url="no url at all") == 2
+    assert code("status", "--verbose-please") == 64
+    assert code("plan", str(tmp_path)) == 2
+    assert code("model", "show", "nothing", "1") == 4
+    assert code("rollback", "nothing", "--reason", "x") == 4
+    nobody = subprocess.run([binary, "status", "--url", "http://127.0.0.1:9"], capture_output=True, text=True)
+    assert nobody.stderr.strip().count("\n") == 0 and "bottega up" in nobody.stderr
+
+
+def test_doctor_tries_every_part(server: Server, binary: str, tmp_path: pathlib.Path) -> None:
+    healthy = subprocess.run(
+        [binary, "doctor", "--data-dir", str(tmp_path / "d"), "--port", "0", "--json"], capture_output=True, text=True,
+        cwd=ROOT,
+    )  # fmt: skip
+    checks = {entry["check"]: entry for entry in json.loads(healthy.stdout)}
+    assert healthy.returncode == 0, healthy.stdout
+    assert set(checks) == {"data directory", "duckdb", "python", "port"} and all(e["ok"] for e in checks.values())
+    sick = subprocess.run(
+        [binary, "doctor", "--data-dir", "/proc/no", "--port", server.url.rsplit(":", 1)[1], "--set",
+         "duckdb.path=/bin/false", "--set", "python.path=/no/python"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert sick.returncode == 1
+    lines = sick.stdout.strip().splitlines()
+    assert len(lines) == 4 and all(line.startswith("FAULT") for line in lines), sick.stdout
+
+
+def children(parent: int) -> list[int]:
+    text = pathlib.Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    found = [int(number) for number in text.split()]
+    if found:
+        return found
+    return [
+        int(entry.name)
+        for entry in pathlib.Path("/proc").iterdir()
+        if entry.name.isdigit() and parent_of(int(entry.name)) == parent
+    ]
+
+
+def parent_of(process: int) -> int | None:
+    try:
+        found = re.search(r"PPid:\s+(\d+)", pathlib.Path(f"/proc/{process}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(found[1]) if found else None
+
+
+def monitor_of(server: Server, other_than: int | None = None, seconds: float = 15) -> int:
+    assert server.process is not None
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for child in children(server.process.pid):
+            try:
+                command = pathlib.Path(f"/proc/{child}/cmdline").read_bytes()
+            except FileNotFoundError:
+                continue
+            if b"monitoring" in command and child != other_than:
+                return child
+        time.sleep(0.05)
+    raise AssertionError("there is no monitor process")
+
+
+def is_running(process: int) -> bool:
+    try:
+        return "\nState:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_the_monitor_is_a_process_that_comes_back(start_server: Callable[..., Server]) -> None:
+    server = start_server()
+    server.wait_idle()
+    first = monitor_of(server)
+    assert server.process is not None and first != server.process.pid
+    os.kill(first, signal.SIGKILL)
+    second = monitor_of(server, other_than=first)
+    assert second != first and not is_running(first)
+    assert server.get("/api/v1/status")
+    server.wait_idle()
+    assert server.stop() == 0
+    end = time.monotonic() + 5
+    while is_running(second) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(second), "the monitor ends with the platform that started it"
+
+
+def test_the_monitor_notices_that_its_platform_died(start_server: Callable[..., Server]) -> None:
+    server = start_server()
+    server.wait_idle()
+    monitor = monitor_of(server)
+    assert server.process is not None
+    lost = server.process.pid
+    server.kill()
+    end = time.monotonic() + 10
+    while is_running(monitor) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not is_running(monitor), "nobody is left behind"
+    server.start()
+    log = b"".join(p.read_bytes() for p in server.data_dir.joinpath("log").rglob("*") if p.is_file())
+    assert b"monitor.platform.lost" in log and str(lost).encode() in log, "it said so in the log"
+
+
+def test_logs_are_one_object_a_line(start_server: Callable[..., Server]) -> None:
+    server = start_server("--log-level", "debug")
+    server.get("/api/v1/status")
+    server.stop()
+    lines = [line for line in server.log_path.read_text().splitlines() if line]
+    assert lines
+    for line in lines:
+        entry = json.loads(line)
+        assert {"time", "level", "message"} <= set(entry), line
+
+
+def test_an_older_clock_is_refused(start_server: Callable[..., Server]) -> None:
+    server = start_server("--clock", "manual")
+    server.post("/api/v1/clock", {"now": shop.START})
+    assert server.request("POST", "/api/v1/clock", {"now": shop.START - 1})[0] == 409
+    server.stop()
+    server.start()
+    assert server.get("/api/v1/status")["now"] == shop.text(shop.START), "the clock stands where it stood"
