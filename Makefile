@@ -1,5 +1,5 @@
 # make demo  runs the main job; make test passes the tests; both install what they need.
-# Variables: FAST=1 (two months instead of a year), DEMO_PORT, JOBS.
+# Variables: FAST=1 (two months instead of a year), TINY=1 and FILTER (for bench), DEMO_PORT, JOBS.
 
 SWIFT      ?= swift
 DEBUG      := .build
@@ -46,8 +46,9 @@ format:
 	$(SWIFT) format --in-place --parallel --recursive Package.swift Sources Tests Benchmarks/Package.swift Benchmarks/Sources
 	.venv/bin/ruff format --quiet .
 
-bench: $(BINARY)
-	$(SWIFT) run -c release --package-path Benchmarks --scratch-path .build-bench bottega-benchmarks
+# Hot paths; TINY=1 only checks that they still run. FILTER is a regular expression that a whole name must match.
+bench: setup
+	BOTTEGA_BENCH_TINY=$(TINY) $(SWIFT) package --package-path Benchmarks --scratch-path .build-bench benchmark --no-progress --grouping metric $(if $(FILTER),--filter "$(FILTER)")
 
 clean:
 	rm -rf $(DEBUG) $(RELEASE) .build-bench demo-output .bottega
