@@ -193,7 +193,9 @@ extension DefinitionCompiler {
                 return value
             }
             guard bounds.count == 2 else { throw reader.error("range", "'range' must be two numbers [from, to]") }
-            kind = .number(minimum: try bound(bounds[0]), maximum: try bound(bounds[1]))
+            let (low, high) = (try bound(bounds[0]), try bound(bounds[1]))
+            guard low ?? -.infinity <= high ?? .infinity else { throw reader.error("range", "'range' is empty") }
+            kind = .number(minimum: low, maximum: high)
         case .category:
             let values = try reader.texts("values")
             guard 1...65_536 ~= values.count, Set(values).count == values.count else {

@@ -85,6 +85,7 @@ struct DefinitionCompilerTests {
         Slip("features", "ttl: 3h", "ttl: [3h]", "'ttl' must be text"),
         Slip("features", "type: category", "type: categry", "did you mean 'category'"),
         Slip("features", "range: [0, 6000]", "range: [0]", "two numbers"),
+        Slip("features", "range: [0, 6000]", "range: [6000, 0]", "'range' is empty"),
         Slip("features", "by: time", "by: hash", "'by' must be 'time'"),
         Slip("features", "test: 15%", "test: 95%", "leave something to train on"),
         Slip("features", "validation: 15%", "validation: some", "'validation' must be a number"),

@@ -64,7 +64,8 @@ public final class RolloutObserver: PredictionObserver {
 extension RolloutObserver.Watch {
     fileprivate static func bin(_ value: Float) -> Int {
         guard value.isFinite else { return 0 }
-        return Int(min(19, max(0, value * 20)))  // bounded before it is cut: a regression's value may exceed any integer
+        // Bounded before it is cut: a regression's value may exceed any integer.
+        return Int(min(19, max(0, value * 20)))
     }
 
     fileprivate mutating func add(_ record: PredictionRecord) {
