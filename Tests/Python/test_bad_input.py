@@ -617,6 +617,13 @@ def test_a_wrong_configuration_stops_the_start(
     refuses(up(binary, "--data-dir", str(data), *port, *arguments, **environment), 2, *words)
 
 
+def test_an_address_that_is_not_ours_is_named(binary: str, tmp_path: pathlib.Path) -> None:
+    for host, code, word in (("nobody.invalid", 2, "--host"), ("192.0.2.1", 1, "cannot listen")):
+        result = up(binary, "--data-dir", str(tmp_path / host), "--port", "0", "--host", host)
+        assert result.returncode == code, result
+        assert_one_line(result.stderr.splitlines()[-1], host, word)  # the line before says where the token is
+
+
 def test_a_directory_that_cannot_be_used(binary: str, tmp_path: pathlib.Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("in the way")

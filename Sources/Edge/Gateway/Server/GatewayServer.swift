@@ -68,10 +68,15 @@ public struct GatewayServer: Service {
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
                 reuseAddress: true),
             onServerRunning: { await onReady($0.localAddress?.port ?? 0) }, logger: quiet)
-        do { try await application.run() } catch let error as IOError where error.errnoCode == EADDRINUSE {
+        let place = "\(configuration.host):\(configuration.port)"
+        do { try await application.run() } catch let error as IOError {
             throw PlatformError(
-                .unavailable, "\(configuration.host):\(configuration.port)",
-                "the port is in use; stop the other program or choose another port with --port")
+                .unavailable, place,
+                error.errnoCode == EADDRINUSE
+                    ? "the port is in use; stop the other program or choose another port with --port"
+                    : "cannot listen there: \(String(cString: strerror(error.errnoCode)))")
+        } catch is SocketAddressError.UnknownHost {
+            throw PlatformError(.invalidInput, place, "no address has this name; choose another with --host")
         }
     }
 
