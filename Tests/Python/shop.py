@@ -274,7 +274,9 @@ def history(days: int, seed: int = 5, drift_from: int | None = None, orders_per_
                 shift = draw.choice([0, 1, DAY, DAY + 1, 6 * HOUR, 6 * HOUR + 1])
                 if 0 <= edge["paid_at"] + shift - START < days * DAY:
                     asked, customer = edge["paid_at"] + shift, edge["customer"]
-            price = round(draw.uniform(5, 100) * (4 if drift_from is not None and asked >= START + drift_from * DAY else 1), 2)
+            price = round(
+                draw.uniform(5, 100) * (4 if drift_from is not None and asked >= START + drift_from * DAY else 1), 2
+            )
             channel = draw.choice(CHANNELS)
             recent = [amount for paid, amount in by_customer[customer or ""] if asked - DAY <= paid < asked]
             score = (sum(recent) / len(recent) if recent else 60) / 60 + (1.5 if channel == "app" else 0) + price / 200

@@ -50,7 +50,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[S
     assert server.stop() == 0
 
 
-UNCLEAR = re.compile(r"Fatal error|Error Domain|Optional\(|NSError|\.swift:\d|Traceback|0x[0-9a-f]{8}|The operation couldn")
+UNCLEAR = re.compile(
+    r"Fatal error|Error Domain|Optional\(|NSError|\.swift:\d|Traceback|0x[0-9a-f]{8}|The operation couldn"
+)
 
 
 def assert_one_line(text: str, *words: str) -> None:
@@ -86,17 +88,26 @@ def refused(answer: tuple[int, Any], status: int, *words: str) -> str:
 
 BROKEN_DEFINITIONS = {
     "a misspelt key": (("window: 24h", "windw: 24h"), ["data.yaml:", "windw", "did you mean 'window'"]),
-    "a misspelt kind": (("kind: FeatureView\nname: fresh", "kind: FeatureVew\nname: fresh"), ["FeatureVew", "did you mean 'FeatureView'"]),
+    "a misspelt kind": (
+        ("kind: FeatureView\nname: fresh", "kind: FeatureVew\nname: fresh"),
+        ["FeatureVew", "did you mean 'FeatureView'"],
+    ),
     "a wrong type": (("range: [0, 10000]", "range: many"), ["data.yaml:", "range"]),
     "a wrong number": (("window: 24h", "window: soon"), ["data.yaml:", "window", "soon"]),
-    "a missing entity": (("entities: [customer]\nsource: payments\nttl", "entities: [custmer]\nsource: payments\nttl"), ["data.yaml:", "custmer", "did you mean 'customer'"]),
+    "a missing entity": (
+        ("entities: [customer]\nsource: payments\nttl", "entities: [custmer]\nsource: payments\nttl"),
+        ["data.yaml:", "custmer", "did you mean 'customer'"],
+    ),
     "a missing source": (("spine: orders", "spine: ordrs"), ["data.yaml:", "ordrs", "did you mean 'orders'"]),
-    "a missing column": (("column: amount, window: 24h", "column: amont, window: 24h"), ["data.yaml:", "amont", "did you mean 'amount'"]),
+    "a missing column": (
+        ("column: amount, window: 24h", "column: amont, window: 24h"),
+        ["data.yaml:", "amont", "did you mean 'amount'"],
+    ),
     "a missing key": (("event_time: asked_at", "description: none"), ["data.yaml:", "event_time"]),
     "two of one name": (("name: outcomes", "name: orders"), ["data.yaml:", "orders"]),
     "a tab in the YAML": (("kind: Source\nname: orders", "kind: Source\n\tname: orders"), ["data.yaml:", "YAML"]),
     "broken YAML": (("values: [app, shop, web]", "values: [app, shop"), ["data.yaml:", "YAML"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", BROKEN_DEFINITIONS)
@@ -161,7 +172,10 @@ def test_an_alias_bomb_is_refused_in_time(server: Server, tmp_path: pathlib.Path
 PAYMENT = "p1,2024-01-02T00:00:00Z,2024-01-02T00:00:00Z,c01,5,card"
 HEADER = "payment,paid_at,known_at,customer,amount,method"
 REFUSED_FILES: dict[str, tuple[bytes, list[str]]] = {
-    "a missing column": (b"payment,paid_at,known_at,customer,method\np1,,,c,card\n", ["'amount'", "missing", "nothing was stored"]),
+    "a missing column": (
+        b"payment,paid_at,known_at,customer,method\np1,,,c,card\n",
+        ["'amount'", "missing", "nothing was stored"],
+    ),
     "a new column": (f"{HEADER},extra\n{PAYMENT},1\n".encode(), ["'extra'", "on_schema_change"]),
     "an empty file": (b"", ["empty"]),
     "binary garbage": (bytes(range(256)) * 64, []),
@@ -169,7 +183,7 @@ REFUSED_FILES: dict[str, tuple[bytes, list[str]]] = {
     "a gzip file": (b"\x1f\x8b\x08\x00" + bytes(50), ["compressed"]),
     "parquet by another name": (b"PAR1" + bytes(50), ["Parquet"]),
     "a column twice": (f"{HEADER},amount\n{PAYMENT},1\n".encode(), ["'amount'", "twice"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", REFUSED_FILES)
@@ -285,9 +299,7 @@ def test_a_body_that_cannot_be_read_is_refused(what: str, trained: Server) -> No
         ({"customer": "x" * 100_000}, "customer: "),
     ],
 )
-def test_an_event_that_breaks_the_contract_is_quarantined(
-    change: dict[str, Any], reason: str, trained: Server
-) -> None:
+def test_an_event_that_breaks_the_contract_is_quarantined(change: dict[str, Any], reason: str, trained: Server) -> None:
     status, answer = trained.request("POST", "/sources/payments/events", EVENT | change)
     assert status == 200 and answer["quarantined"] == 1 and answer["accepted"] == 0, answer
     assert all(text.startswith(reason) for text in answer["reasons"]), answer
@@ -415,17 +427,18 @@ def spoiled_models(folder: pathlib.Path, model: bytes) -> dict[str, tuple[str, b
         "nothing": ("model.ubj", b""),
         "10^9 trees in JSON": ("model.json", json.dumps(document).encode()),
         "10^9 trees in UBJSON": ("model.ubj", patched),
-        "an array of 10^12 elements": ("model.ubj", b"{L" + (7).to_bytes(8, "big") + b"learner[$d#L" + (10**12).to_bytes(8, "big")),
+        "an array of 10^12 elements": (
+            "model.ubj",
+            b"{L" + (7).to_bytes(8, "big") + b"learner[$d#L" + (10**12).to_bytes(8, "big"),
+        ),
         "nested without end": ("model.json", b'{"learner":' + b"[" * 1_000_000),
         "of another width": ("model.ubj", bytes(other.save_raw("ubj"))),
-    }  # fmt: skip
+    }
 
 
 def test_a_spoiled_model_file_is_never_registered(trained: Server, tmp_path: pathlib.Path) -> None:
     mlflow = pytest.importorskip("mlflow")
     client = mlflow.MlflowClient(tracking_uri=trained.url)
-    good = client.list_logged_models if hasattr(client, "list_logged_models") else None
-    del good
     [model] = trained.post(
         "/api/2.0/mlflow/logged-models/search",
         {"experiment_ids": [client.get_run(trained.run_id).info.experiment_id]},
@@ -470,14 +483,17 @@ def test_versions_that_are_not_there(trained: Server) -> None:
 # Training scripts
 
 SCRIPTS = {
-    "fails": ("30s", "import sys\nprint('reading rows')\nprint('the label column is gone', file=sys.stderr)\nsys.exit(1)"),
+    "fails": (
+        "30s",
+        "import sys\nprint('reading rows')\nprint('the label column is gone', file=sys.stderr)\nsys.exit(1)",
+    ),
     "forever": ("2s", "import time\nwhile True: time.sleep(1)"),
     "deaf": ("2s", "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: time.sleep(1)"),
     "loud": ("60s", "line = 'x' * 1023\nfor _ in range(200 * 1024): print(line)"),
     "killed": ("30s", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"),
     "greedy": ("30s", "data = bytearray(8 << 30)\nprint(len(data))"),
     "empty": ("30s", "print('I log no model')"),
-}  # fmt: skip
+}
 TOLD = {
     "fails": ["1", "the label column is gone"],
     "forever": ["2"],
@@ -606,7 +622,8 @@ def test_a_directory_that_cannot_be_used(binary: str, tmp_path: pathlib.Path) ->
     blocked.write_text("in the way")
     refuses(up(binary, "--data-dir", str(blocked / "data"), "--port", "0"), 1, str(blocked))
     refuses(up(binary, "--data-dir", "/proc/none", "--port", "0"), 1, "/proc/none")
-    refuses(up(binary, "--data-dir", str(tmp_path / "d"), "--port", "0", "--config", str(tmp_path / "no.yaml")), 2, "no.yaml")  # fmt: skip
+    missing = str(tmp_path / "no.yaml")
+    refuses(up(binary, "--data-dir", str(tmp_path / "d"), "--port", "0", "--config", missing), 2, "no.yaml")
 
 
 def test_stores_that_were_spoiled_are_named(start_server: Callable[..., Server], binary: str) -> None:
@@ -686,7 +703,9 @@ def raw_request(server: Server, text: bytes, wait: float = 10) -> bytes:
         return received
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil.example"]
+)
 @pytest.mark.parametrize("path", ["GET /api/v1/status", "POST /predict/loss", "GET /api/2.0/mlflow/experiments/search"])
 def test_a_foreign_host_name_is_refused(host: str, path: str, server: Server) -> None:
     answer = raw_request(server, f"{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n".encode())

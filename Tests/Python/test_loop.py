@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import pathlib
@@ -133,7 +134,7 @@ def test_a_training_set_is_exact_and_has_one_name(loop: Loop) -> None:
         [path] = [p for p in loop.server.data_dir.joinpath("objects").rglob(f"*{hash_[2:]}*") if p.is_file()]
         frames.append(pyarrow.parquet.read_table(path).to_pandas())
         assert len(frames[-1]) == part["rows"]
-    for earlier, later in zip(frames, frames[1:], strict=False):
+    for earlier, later in itertools.pairwise(frames):
         assert earlier["__event_time"].max() < later["__event_time"].min(), "a moment is never in two slices"
     assert_rows_are_exact(loop, pandas.concat(frames), questions)
 
@@ -366,7 +367,9 @@ def test_why_names_everything_behind_a_prediction(loop: Loop) -> None:
         for p in loop.predictions
         if p["model_version"] == 1
     ]
-    assert any(shadows and shadows[0]["version"] == 2 for shadows in shadowed), "shadow answers stand beside the main one"
+    assert any(shadows and shadows[0]["version"] == 2 for shadows in shadowed), (
+        "shadow answers stand beside the main one"
+    )
 
 
 def test_replays_are_equal_bit_for_bit(loop: Loop) -> None:
@@ -395,7 +398,13 @@ def test_rollback_is_at_once_and_remembered(loop: Loop) -> None:
 def test_a_restart_keeps_all_of_it(loop: Loop) -> None:
     before = {
         path: loop.server.get(path)
-        for path in ("/api/v1/workflows", "/api/v1/alerts", "/api/v1/deployments/loss", "/api/v1/models", "/api/v1/sources")
+        for path in (
+            "/api/v1/workflows",
+            "/api/v1/alerts",
+            "/api/v1/deployments/loss",
+            "/api/v1/models",
+            "/api/v1/sources",
+        )
     }
     entry = loop.predictions[5]
     why = loop.server.get(f"/predictions/{entry['prediction_id']}/why")

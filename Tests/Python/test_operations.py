@@ -111,7 +111,9 @@ def test_commands_answer_scripts_in_json(server: Server, tmp_path: pathlib.Path)
 def test_exit_codes_mean_something(server: Server, binary: str, tmp_path: pathlib.Path) -> None:
     def code(*arguments: str, url: str | None = None) -> int:
         environment = {**os.environ, "BOTTEGA_URL": url or server.url}
-        return subprocess.run([binary, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT).returncode
+        return subprocess.run(
+            [binary, *arguments], capture_output=True, text=True, env=environment, cwd=ROOT
+        ).returncode
 
     assert code("status") == 0
     assert code("status", url="http://127.0.0.1:9") == 69

@@ -46,6 +46,13 @@ public struct PipelineSteps: Sendable {
 public final class LifecycleService: Service {
     private static let consumer = Name(static: "lifecycle")
     private static let actor = "lifecycle"
+    /// Ignored alerts that are shown.
+    private static let ignoredCountMax = 1000
+
+    /// An alert that started nothing, as a sentence.
+    private struct IgnoredAlert: Sendable, Codable {
+        let text: String
+    }
 
     private struct State {
         var retrainings: [RetrainingState] = []
@@ -67,6 +74,7 @@ public final class LifecycleService: Service {
     private let logger: Logger
     private let retrainingHistory: StateHistory<RetrainingState>
     private let rolloutHistory: StateHistory<RolloutState>
+    private let ignoredHistory: StateHistory<IgnoredAlert>
     private let publish: @Sendable (PlatformEvent) async -> Void
     private let queue: AsyncStream<String>
     private let enqueue: AsyncStream<String>.Continuation
@@ -90,6 +98,7 @@ public final class LifecycleService: Service {
         self.publish = publish
         retrainingHistory = StateHistory(store: metadata, kind: "retraining")
         rolloutHistory = StateHistory(store: metadata, kind: "rollout")
+        ignoredHistory = StateHistory(store: metadata, kind: "ignored_alert")
         (queue, enqueue) = AsyncStream.makeStream(of: String.self)
     }
 
@@ -134,10 +143,12 @@ public final class LifecycleService: Service {
     public func prepare() async throws {
         let retrainings = try await retrainingHistory.latest()
         let rollouts = try await rolloutHistory.latest()
+        let ignored = try await ignoredHistory.latest()
         let offset = try await log.position(Self.consumer, topic: PlatformTopic.monitoring, partition: 0)
         state.withLock {
             $0.retrainings = retrainings.map(\.state)
             $0.rollouts = Dictionary(uniqueKeysWithValues: rollouts.map { ($0.id, $0.state) })
+            $0.ignored = ignored.suffix(Self.ignoredCountMax).map(\.state.text)
             $0.offset = offset
         }
         for rollout in rollouts.map(\.state) where !rollout.phase.isOver { try await watchAgain(rollout) }
@@ -200,9 +211,12 @@ public final class LifecycleService: Service {
             : RetrainingTrigger.judge(alert, monitor: monitor, earlier: retrainings, champion: champion)
         switch verdict {
         case .ignore(let reason):
+            let ignored = IgnoredAlert(text: "\(event.time.dateText) \(rule): \(reason)")
+            // Named by what it is about, so that an alert read twice after a crash is remembered once.
+            try await ignoredHistory.append("\(event.time.milliseconds)/\(monitorName)/\(rule)", ignored)
             state.withLock {
-                $0.ignored.append("\(event.time.dateText) \(rule): \(reason)")
-                if $0.ignored.count > 1000 { $0.ignored.removeFirst() }
+                $0.ignored.append(ignored.text)
+                if $0.ignored.count > Self.ignoredCountMax { $0.ignored.removeFirst() }
             }
         case .start(let from, let to, let cause):
             // The same alert read twice after a crash finds the retraining that it started.
