@@ -172,9 +172,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
     tests(
-        "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore"]),
+        "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
     tests(
-        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions"]),
+        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions", "PlatformTesting"]),
     tests(
         "Unit/ModelServingTests", named: "ModelServingTests",
         uses: [
@@ -182,9 +182,14 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Unit/WorkflowsTests", named: "WorkflowsTests",
-        uses: ["PlatformCore", "Definitions", "StoragePorts", "ModelServing", "Workflows", "SQLiteAdapter"]),
+        uses: [
+            "PlatformCore", "Definitions", "StoragePorts", "ModelServing", "Workflows", "SQLiteAdapter",
+            "PlatformTesting",
+            logging, serviceLifecycle,
+        ]),
     tests(
-        "Unit/GatewayTests", named: "GatewayTests", uses: ["PlatformCore", "APIContract", "Gateway"]),
+        "Unit/GatewayTests", named: "GatewayTests",
+        uses: ["PlatformCore", "StoragePorts", "RuntimePorts", "APIContract", "Gateway"]),
     tests(
         "Contracts", named: "ContractTests",
         uses: [
@@ -198,7 +203,18 @@ let targets: [Target] = [  // each row leans only on rows above it
 
 let package = Package(
     name: "bottega",
-    products: [.executable(name: "bottega", targets: ["bottega"])],
+    products: [
+        .executable(name: "bottega", targets: ["bottega"]),
+        // What `Benchmarks/` measures; no promise to anybody else.
+        .library(
+            name: "BottegaLibraries",
+            targets: [
+                "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "Statistics", "StoragePorts",
+                "RuntimePorts",
+                "Datasets", "FeatureStore", "ModelServing", "ModelMonitoring", "FileSystemAdapter", "LMDBAdapter",
+                "TreeModelAdapter", "PlatformTesting",
+            ]),
+    ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),

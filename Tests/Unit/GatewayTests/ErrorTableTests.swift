@@ -47,10 +47,10 @@ struct ErrorTableTests {
             let inner: Inner
         }
         func message(_ value: JSONValue) throws -> String {
-            do {
-                _ = try value.decoded(as: Wanted.self)
-                return "decoded"
-            } catch { return ErrorTable.platformError(error).message }
+            switch Result(catching: { try value.decoded(as: Wanted.self) }) {
+            case .success: "decoded"
+            case .failure(let error): ErrorTable.platformError(error).message
+            }
         }
         #expect(try message([:]) == "'inner' is missing")
         #expect(try message(["inner": [:]]) == "'count' is missing")

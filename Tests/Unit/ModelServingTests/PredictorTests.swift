@@ -26,7 +26,7 @@ struct PredictorTests {
     @Test func anAnswerSaysWhoAnswered() throws {
         let predictor = try predictor()
         let (answer, json) = try answer(predictor, ServingFixture.request)
-        #expect(answer.status == 200 && answer.waitsForLog)
+        #expect(answer.status == 200 && answer.logPolicy == .block)
         let id = try #require(json["prediction_id"]?.stringValue)
         #expect(IdentifierSource.time(of: id) == ServingFixture.start)
         // 1·1 + 733·2 + 9·4 + 12.5·8, the missing input left out.
@@ -161,7 +161,7 @@ struct PredictorTests {
 
     @Test func thePolicyOfAFullLogTravelsWithTheAnswer() throws {
         let route = try ServingFixture.route([(ServingFixture.version(4), 1)], deployment: "prediction_log: shed")
-        #expect(try answer(try predictor(route), ServingFixture.request).answer.waitsForLog == false)
+        #expect(try answer(try predictor(route), ServingFixture.request).answer.logPolicy == .shed)
     }
 
     @Test func shadowsAndCanariesAreToldApart() throws {

@@ -231,4 +231,7 @@ final class Collector: PredictionObserver {
     private let all = Mutex<[PredictionRecord]>([])
     var records: [PredictionRecord] { all.withLock { $0 } }
     func observed(_ records: [PredictionRecord]) { all.withLock { $0 += records } }
+    private let failed = Mutex<[Int]>([])
+    var failedShadows: [Int] { failed.withLock { $0 } }
+    func shadowFailed(model: String, version: Int) { failed.withLock { $0.append(version) } }
 }

@@ -43,7 +43,7 @@ import Testing
         #expect(outcome.ending == .timedOut)
         #expect(outcome.reason == "ended after its time limit of 1s; last line: started")
         #expect(outcome.code == SIGKILL)
-        #expect(began.duration(to: .now) < .seconds(10))
+        #expect(began.duration(to: .now) < .seconds(60))
         #expect(try await shop.isGone(shop.number(in: "pid")))
     }
 

@@ -87,7 +87,7 @@ struct RolloutObserverTests {
     /// The answer that a caller gets instead does not make the failure undone.
     @Test func fallbacksAreFailuresWithOrWithoutAConstant() {
         let observer = observer()
-        observer.observed([record(1, .fallback, version: 0, []), record(2, .fallback, version: 0, [0.25])])
+        observer.observed([record(1, .fallback, version: 2, []), record(2, .fallback, version: 2, [0.25])])
         let seen = seen(observer)
         #expect(seen.failures == 2 && seen.answers == 0 && seen.championAnswers == 0)
     }

@@ -44,6 +44,13 @@ public final class RolloutObserver: PredictionObserver {
         }
     }
 
+    /// Counts an answer that a shadow could not give.
+    public func shadowFailed(model: String, version: Int) {
+        watches.withLock { watches in
+            if watches[model]?.challenger == version { watches[model]?.failures += 1 }
+        }
+    }
+
     /// What was seen of a model's challenger.
     public func observation(model: Name) -> RolloutState.Observation {
         guard let watch = watches.withLock({ $0[model.text] }) else { return RolloutState.Observation() }
@@ -71,7 +78,7 @@ extension RolloutObserver.Watch {
     fileprivate mutating func add(_ record: PredictionRecord) {
         guard record.time >= since else { return }
         if record.choice == .fallback {  // also where a constant was given instead
-            failures += 1
+            if record.version == challenger { failures += 1 }
             return
         }
         guard let value = record.output.count == 1 ? record.output.first : record.output.max() else { return }

@@ -24,6 +24,8 @@ public struct PredictionLogEntry: Sendable {
 public protocol PredictionObserver: Sendable {
     /// Takes records in log order: a prediction, then its shadows.
     func observed(_ records: [PredictionRecord])
+    /// Hears that a shadow could not answer; nothing of it is in the log.
+    func shadowFailed(model: String, version: Int)
 }
 
 /// Carries predictions from the request's path to the event log: a bounded queue and one writer.
@@ -157,11 +159,12 @@ public final class PredictionLog: Sendable {
         records.reserveCapacity(batch.count)
         for entry in batch {
             records.append(entry.record)
-            for shadow in entry.shadows {
+            for shadow in entry.shadows where entry.record.choice != .fallback {
                 if let answer = Self.shadowAnswer(shadow, to: entry.record) {
                     records.append(answer)
                 } else {
                     shadowFailureCount.add(1, ordering: .relaxed)
+                    observer.shadowFailed(model: entry.record.model, version: shadow.number)
                 }
             }
         }

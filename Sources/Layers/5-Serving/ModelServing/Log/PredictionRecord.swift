@@ -26,7 +26,7 @@ public struct PredictionRecord: Sendable, Hashable {
     public var time: EventTime
     /// The model.
     public var model: String
-    /// Its version number; 0 for a fallback.
+    /// Its version number; for a fallback that of the version that should have answered.
     public var version: Int
     /// Hash of the artifact that computed it; empty for a fallback.
     public var artifact: String

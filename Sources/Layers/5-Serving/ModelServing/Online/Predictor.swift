@@ -132,7 +132,7 @@ public final class Predictor: Sendable {
         let binding = variant.version.binding
         let record = PredictionRecord(
             id: identifiers.next(), time: now, model: variant.version.model.text,
-            version: choice == .fallback ? 0 : variant.version.number,
+            version: variant.version.number,
             artifact: choice == .fallback ? "" : variant.version.artifact.hex, policyRevision: route.revision,
             choice: choice, serviceVersion: binding.definition.version.hex,
             entities: zip(binding.definition.joinKeys, vector.keys).map { .init(key: $0, value: $1) },
@@ -174,7 +174,7 @@ public final class Predictor: Sendable {
         out.append(contentsOf: ",\"model\":\"".utf8)
         out.append(contentsOf: record.model.utf8)  // a Name: nothing to escape
         out.append(contentsOf: "\",\"model_version\":".utf8)
-        out.append(contentsOf: String(record.version).utf8)
+        out.append(contentsOf: String(record.choice == .fallback ? 0 : record.version).utf8)
         out.append(contentsOf: ",\"variant\":\"".utf8)
         out.append(contentsOf: record.choice.word.utf8)
         out.append(contentsOf: "\",\"prediction_id\":\"".utf8)
