@@ -15,7 +15,7 @@ public final class IdentifierSource: Sendable {
     /// Takes time from `clock` and randomness from `generator`.
     public init(
         clock: any PlatformClock,
-        generator: sending any RandomNumberGenerator & Sendable = SystemRandomNumberGenerator()
+        generator: sending any RandomNumberGenerator & Sendable = IdentifierGenerator()
     ) {
         self.clock = clock
         state = Mutex(State(generator: generator))
@@ -70,5 +70,26 @@ public final class IdentifierSource: Sendable {
             }
             return 36
         }
+    }
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014) from a random start: identifiers must differ, not be secret, and asking the system
+/// for each would cost a call into the kernel while others wait.
+public struct IdentifierGenerator: RandomNumberGenerator, Sendable {
+    private var state: UInt64
+
+    /// Starts where the system's generator says.
+    public init() {
+        var system = SystemRandomNumberGenerator()
+        state = system.next()
+    }
+
+    /// The next 64 bits.
+    public mutating func next() -> UInt64 {
+        state &+= 0x9E37_79B9_7F4A_7C15
+        var value = state
+        value = (value ^ (value >> 30)) &* 0xBF58_476D_1CE4_E5B9
+        value = (value ^ (value >> 27)) &* 0x94D0_49BB_1331_11EB
+        return value ^ (value >> 31)
     }
 }

@@ -34,6 +34,8 @@ public protocol PredictionObserver: Sendable {
 public final class PredictionLog: Sendable {
     private struct Queue {
         var entries: [PredictionLogEntry] = []
+        /// Swapped with `entries` for each batch, so that neither is grown again while senders wait for the lock.
+        var spare: [PredictionLogEntry] = []
         var waiter: CheckedContinuation<Void, Never>?
         var isClosed = false
         var inFlight = 0
@@ -74,7 +76,8 @@ public final class PredictionLog: Sendable {
         let waiter: CheckedContinuation<Void, Never>?
         let taken: Bool
         (taken, waiter) = queue.withLock { queue in
-            guard !queue.isClosed, queue.entries.count + entries.count <= max(capacity, entries.count) else {
+            guard !queue.isClosed, queue.entries.count + queue.inFlight + entries.count <= max(capacity, entries.count)
+            else {
                 return (false, nil)
             }
             queue.entries.append(contentsOf: entries)
@@ -114,6 +117,8 @@ public final class PredictionLog: Sendable {
     /// Nobody waits for it.
     private static let linger = Duration.milliseconds(5)
     private static let lingerCount = 256
+    /// Most entries of one append.
+    private static let appendCount = 4096
 
     /// Writes until `close`.
     ///
@@ -127,9 +132,10 @@ public final class PredictionLog: Sendable {
             if mayLinger {
                 try? await Task.sleep(for: Self.linger)
             }
-            let batch: [PredictionLogEntry] = queue.withLock { queue in
-                let batch = Array(queue.entries.prefix(4096))
-                queue.entries.removeFirst(batch.count)
+            var batch: [PredictionLogEntry] = queue.withLock { queue in
+                let batch = queue.entries
+                queue.entries = queue.spare
+                queue.spare = []
                 queue.inFlight = batch.count
                 return batch
             }
@@ -145,16 +151,22 @@ public final class PredictionLog: Sendable {
                 }
                 continue
             }
-            await write(records(of: batch))
+            for start in stride(from: 0, to: batch.count, by: Self.appendCount) {
+                await write(records(of: batch[start..<min(start + Self.appendCount, batch.count)]))
+            }
             for entry in batch { entry.onDurable?() }
+            let count = batch.count
+            batch.removeAll(keepingCapacity: count <= Self.appendCount)
+            let emptied = batch
             queue.withLock { queue in
                 queue.inFlight = 0
-                queue.settled += batch.count
+                queue.settled += count
+                queue.spare = emptied
             }
         }
     }
 
-    private func records(of batch: [PredictionLogEntry]) -> [PredictionRecord] {
+    private func records(of batch: ArraySlice<PredictionLogEntry>) -> [PredictionRecord] {
         var records: [PredictionRecord] = []
         records.reserveCapacity(batch.count)
         for entry in batch {

@@ -1,3 +1,4 @@
+import Foundation
 import Synchronization
 
 /// Counts of a latency in buckets that grow by a quarter of a power of two: 19 % wide, from 1 µs to about 1 minute.
@@ -19,6 +20,15 @@ public struct LatencyHistogram: Sendable, Hashable {
         counts[Self.bucket(of: microseconds)] += 1
         count += 1
         sumMicroseconds += UInt64(microseconds)
+    }
+
+    /// Both together.
+    func merged(with other: LatencyHistogram) -> LatencyHistogram {
+        var sum = self
+        for bucket in counts.indices { sum.counts[bucket] += other.counts[bucket] }
+        sum.count += other.count
+        sum.sumMicroseconds += other.sumMicroseconds
+        return sum
     }
 
     static func bucket(of microseconds: UInt32) -> Int {
@@ -63,22 +73,32 @@ public final class ServingMetrics: Sendable {
         var latencies: [Key: LatencyHistogram] = [:]
         var refused: [String: [Int: Int]] = [:]
     }
-    private let state = Mutex(State())
+    /// Event loops count into different parts, so that they do not wait for each other; readers add the parts up.
+    private final class Part: Sendable { let state = Mutex(State()) }
+    private let parts = (0..<16).map { _ in Part() }
 
     /// Starts with nothing counted.
     public init() {}
 
+    private var part: Part { parts[Int(truncatingIfNeeded: UInt(pthread_self()) >> 12) & 15] }
+
     func count(_ record: PredictionRecord) {
         let key = Key(model: record.model, version: record.version, choice: record.choice)
-        state.withLock { $0.latencies[key, default: LatencyHistogram()].add(microseconds: record.latency.total) }
+        part.state.withLock { $0.latencies[key, default: LatencyHistogram()].add(microseconds: record.latency.total) }
     }
 
     func countRefused(model: String, status: Int) {
-        state.withLock { $0.refused[model, default: [:]][status, default: 0] += 1 }
+        part.state.withLock { $0.refused[model, default: [:]][status, default: 0] += 1 }
     }
 
     /// Latency of answered predictions by model, version and variant.
-    public func latencies() -> [Key: LatencyHistogram] { state.withLock { $0.latencies } }
+    public func latencies() -> [Key: LatencyHistogram] {
+        parts.reduce(into: [:]) { sum, part in sum.merge(part.state.withLock { $0.latencies }) { $0.merged(with: $1) } }
+    }
     /// Refused requests by model (empty: unknown model) and status.
-    public func refused() -> [String: [Int: Int]] { state.withLock { $0.refused } }
+    public func refused() -> [String: [Int: Int]] {
+        parts.reduce(into: [:]) { sum, part in
+            sum.merge(part.state.withLock { $0.refused }) { $0.merging($1) { $0 + $1 } }
+        }
+    }
 }
