@@ -349,3 +349,28 @@ def test_sigterm_answers_the_requests_in_hand(start_server: Callable[..., Server
     rows, _ = rows_of(server, "payments")
     assert rows >= sum(acknowledged)
     assert rows - sum(acknowledged) <= 4 * 200
+
+
+def test_durable_answers_are_never_unknown(start_server: Callable[..., Server], tmp_path: pathlib.Path) -> None:
+    """Under `prediction_log: durable` an answer that was given can be explained after any `kill -9`."""
+    draw = random.Random(11)
+    server = start_server("--clock", "manual")
+    serving(server, tmp_path)
+    folder = tmp_path / "definitions"
+    model = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(
+        model.replace("sticky_by: [customer]", "sticky_by: [customer]\nprediction_log: durable")
+    )
+    server.cli("apply", str(folder))
+    given: list[str] = []
+    for _ in range(4):
+        killer = kill_within(server, draw.uniform(100, 500))
+        while True:
+            try:
+                given.append(server.post("/predict/loss", QUESTION)["prediction_id"])
+            except GONE:
+                break
+        start_again(server, killer)
+        for id in given[-20:]:
+            assert server.get(f"/predictions/{id}/why")["prediction_id"] == id
+    assert len(given) > 40
