@@ -201,7 +201,9 @@ public final class LifecycleService: Service {
             let monitor = definitions().monitors[monitorName]
         else { return }
         let alert = RetrainingTrigger.Alert(
-            monitor: monitorName, rule: rule, message: details["message"]?.stringValue ?? rule, time: event.time,
+            monitor: monitorName, rule: rule, message: details["message"]?.stringValue ?? rule,
+            // The window's end, not the moment the monitor came to it: two runs then train on the same span.
+            time: details["last_seen"]?.integerValue.map(EventTime.init(milliseconds:)) ?? event.time,
             version: Int(details["scope"]?["version"]?.integerValue ?? 0))
         let champion = try await registry.champion(of: monitor.model)?.number
         let rolling = rollouts.values.contains { $0.model == monitor.model && !$0.phase.isOver }
