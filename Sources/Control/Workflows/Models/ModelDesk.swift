@@ -126,7 +126,7 @@ public actor ModelDesk {
     ///   - model: the model.
     ///   - bytes: the file, as the job logged it.
     ///   - fileName: its name.
-    ///   - signature: what the job said it takes and gives; `nil` takes it from the feature service.
+    ///   - hasSignature: whether the job stated a signature; the version then gets that of the feature service.
     ///   - origin: where it comes from.
     ///   - actor: who registers.
     ///   - reason: why.
