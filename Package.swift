@@ -201,20 +201,35 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
 ]
 
+/// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.
+let wanted = Context.environment["BOTTEGA_ONLY"]?.split(separator: ",").map(String.init) ?? []
+
+func closure(of roots: [String], in targets: [Target]) -> [Target] {
+    var seen: Set<String> = []
+    var open = roots
+    while let name = open.popLast() {
+        guard seen.insert(name).inserted, let target = targets.first(where: { $0.name == name }) else { continue }
+        for case .byNameItem(let dependency, _) in target.dependencies { open.append(dependency) }
+    }
+    return targets.filter { seen.contains($0.name) }
+}
+
 let package = Package(
     name: "bottega",
-    products: [
-        .executable(name: "bottega", targets: ["bottega"]),
-        // What `Benchmarks/` measures; no promise to anybody else.
-        .library(
-            name: "BottegaLibraries",
-            targets: [
-                "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "Statistics", "StoragePorts",
-                "RuntimePorts",
-                "Datasets", "FeatureStore", "ModelServing", "ModelMonitoring", "FileSystemAdapter", "LMDBAdapter",
-                "TreeModelAdapter", "PlatformTesting",
-            ]),
-    ],
+    products: !wanted.isEmpty
+        ? []
+        : [
+            .executable(name: "bottega", targets: ["bottega"]),
+            // What `Benchmarks/` measures; no promise to anybody else.
+            .library(
+                name: "BottegaLibraries",
+                targets: [
+                    "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "Statistics", "StoragePorts",
+                    "RuntimePorts",
+                    "Datasets", "FeatureStore", "ModelServing", "ModelMonitoring", "FileSystemAdapter", "LMDBAdapter",
+                    "TreeModelAdapter", "PlatformTesting",
+                ]),
+        ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0"),
@@ -230,5 +245,5 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
     ],
-    targets: targets
+    targets: wanted.isEmpty ? targets : closure(of: wanted, in: targets)
 )

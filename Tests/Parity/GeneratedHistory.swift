@@ -192,6 +192,7 @@ struct GeneratedHistory {
             case .double(let value): "'\(value)'::DOUBLE"
             case .bool(let value): value ? "true" : "false"
             case .text(let value): SQLText.literal(value)
+            case .list(let values): "[\(values.map { text($0, type) }.joined(separator: ", "))]"
             }
         }
         let lines = rows.map { logged in

@@ -119,6 +119,7 @@ struct TrainingSetTests {
                 case .double(let value): "\(value)::DOUBLE"
                 case .bool(let value): "\(value)"
                 case .text(let value): SQLText.literal(value)
+                case .list: preconditionFailure("these sources have no lists")
                 }
             }
             return

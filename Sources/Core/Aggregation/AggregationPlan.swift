@@ -1,5 +1,5 @@
 public import Definitions
-import PlatformCore
+public import PlatformCore
 
 /// What a feature view asks of its events, compiled once: which cells to keep and what to compute over which windows.
 public struct AggregationPlan: Sendable {

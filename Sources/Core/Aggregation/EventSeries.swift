@@ -106,7 +106,7 @@ public struct EventSeries: Sendable {
         case .integer(let value): value
         case .bool(let value): value ? 1 : 0
         case .double(let value): Int64(exactly: value)
-        case .null, .text: nil
+        case .null, .text, .list: nil
         }
     }
 

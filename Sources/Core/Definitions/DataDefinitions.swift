@@ -1,22 +1,5 @@
 public import PlatformCore
 
-/// The type of a column or feature.
-public enum ColumnType: String, Sendable, Codable, CaseIterable {
-    /// UTF-8 text.
-    case string
-    /// 64-bit integer.
-    case int64
-    /// Double.
-    case float64
-    /// Truth value; aggregates read it as 0 and 1.
-    case bool
-    /// A moment.
-    case timestamp
-
-    /// Whether arithmetic aggregates can read it.
-    public var isNumeric: Bool { self == .int64 || self == .float64 || self == .bool }
-}
-
 /// What features are about: a plane, a pair of carrier and airport.
 public struct EntityDefinition: Sendable, Hashable {
     /// Its name.

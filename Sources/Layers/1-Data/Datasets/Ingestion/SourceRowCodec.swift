@@ -45,6 +45,7 @@ public struct SourceRowCodec: Sendable {
             case .double(let value): JSONValue.write(value, to: &out)
             case .bool(let value): out.append(contentsOf: (value ? "true" : "false").utf8)
             case .text(let value): JSONValue.write(value, to: &out)
+            case .list: out.append(contentsOf: cells[field.index].json.canonicalBytes)
             }
         }
         out.append(0x7D)
