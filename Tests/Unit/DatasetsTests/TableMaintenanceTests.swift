@@ -25,7 +25,8 @@ struct TableMaintenanceTests {
     }
 
     /// Every log offset from 0 to `count` once, in the order of the files.
-    private func check(_ bench: Workbench, _ tables: TableService, rows count: Int, version: Int64? = nil) async throws {
+    private func check(_ bench: Workbench, _ tables: TableService, rows count: Int, version: Int64? = nil) async throws
+    {
         let scan = try await tables.scan(bench.source, version: version)
         #expect(scan.rowCount == count)
         let rows = try await bench.engine.rows("SELECT __sequence AS s, flight AS f FROM \(scan.sql)")
@@ -63,7 +64,8 @@ struct TableMaintenanceTests {
         _ = try await fill(bench, files: 3)
         let wider = try Workbench(
             Workbench.schema.replacing(
-                "- {name: carrier, type: string}", with: "- {name: carrier, type: string}\n  - {name: gate, type: string}"))
+                "- {name: carrier, type: string}",
+                with: "- {name: carrier, type: string}\n  - {name: gate, type: string}"))
         let tables = bench.tables()
         try await push(bench, 30..<33)
         try await tables.flush(wider.source)
@@ -207,7 +209,8 @@ struct TableMaintenanceTests {
             try await group.waitForAll()
         }
         let scan = try await tables.scan(bench.source)
-        let answer = try await bench.engine.rows("SELECT count(DISTINCT __sequence) AS d, count(*) AS n FROM \(scan.sql)")
+        let answer = try await bench.engine.rows(
+            "SELECT count(DISTINCT __sequence) AS d, count(*) AS n FROM \(scan.sql)")
         #expect(answer == [["d": 110, "n": 110]])
     }
 }

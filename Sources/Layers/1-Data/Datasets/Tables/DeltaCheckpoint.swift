@@ -10,15 +10,15 @@ enum DeltaCheckpoint {
     private static let types = [
         "txn": "STRUCT(appId VARCHAR, version BIGINT, lastUpdated BIGINT)",
         "add": """
-            STRUCT(path VARCHAR, partitionValues MAP(VARCHAR, VARCHAR), size BIGINT, modificationTime BIGINT, \
-            dataChange BOOLEAN, stats VARCHAR, tags MAP(VARCHAR, VARCHAR))
-            """,
+        STRUCT(path VARCHAR, partitionValues MAP(VARCHAR, VARCHAR), size BIGINT, modificationTime BIGINT, \
+        dataChange BOOLEAN, stats VARCHAR, tags MAP(VARCHAR, VARCHAR))
+        """,
         "remove": "STRUCT(path VARCHAR, deletionTimestamp BIGINT, dataChange BOOLEAN)",
         "metaData": """
-            STRUCT(id VARCHAR, "name" VARCHAR, description VARCHAR, format STRUCT(provider VARCHAR, \
-            "options" MAP(VARCHAR, VARCHAR)), schemaString VARCHAR, partitionColumns VARCHAR[], createdTime BIGINT, \
-            configuration MAP(VARCHAR, VARCHAR))
-            """,
+        STRUCT(id VARCHAR, "name" VARCHAR, description VARCHAR, format STRUCT(provider VARCHAR, \
+        "options" MAP(VARCHAR, VARCHAR)), schemaString VARCHAR, partitionColumns VARCHAR[], createdTime BIGINT, \
+        configuration MAP(VARCHAR, VARCHAR))
+        """,
         "protocol": "STRUCT(minReaderVersion INTEGER, minWriterVersion INTEGER)",
     ]
     private static let kinds = ["protocol", "metaData", "txn", "remove", "add"]
@@ -65,7 +65,9 @@ enum DeltaCheckpoint {
             throw DecodingFailure("it has no columns 'add' and 'metaData'")
         }
         let collected = Mutex<[DeltaAction]>([])
-        try await engine.query("SELECT \(cells.joined(separator: ", ")) FROM \(source)", setup: "", limits: QueryLimits()) {
+        try await engine.query(
+            "SELECT \(cells.joined(separator: ", ")) FROM \(source)", setup: "", limits: QueryLimits()
+        ) {
             row in
             for (kind, cell) in row.objectValue ?? [:] {
                 guard let text = cell.stringValue, text != "null" else { continue }

@@ -73,7 +73,9 @@ extension TableService {
     ) async throws -> VacuumReport {
         var table = try await refreshed(name)
         let newest = table.snapshot.version
-        let kept = Self.keptVersions(table, references, cutoff: clock.now().advanced(by: TimeSpan(milliseconds: -retention.milliseconds)), retention)
+        let kept = Self.keptVersions(
+            table, references, cutoff: clock.now().advanced(by: TimeSpan(milliseconds: -retention.milliseconds)),
+            retention)
         var needed: [String: String] = [:]
         for version in kept.keys.sorted(by: >) {
             for entry in table.snapshot(at: version)?.entries ?? [] where needed[entry.file.path] == nil {
