@@ -30,8 +30,8 @@ extension EventSeries {
 
     private func stored(plan: AggregationPlan, _ isWanted: (Bool) -> Bool) -> StoredSeries {
         var pages: [(identifier: UInt64, bytes: [UInt8])] = []
-        for group in groups {
-            if isWanted(group.isChanged) { pages.append((group.identifier, Self.bytes(of: group, plan))) }
+        for group in groups where isWanted(group.isChanged) {  // so is the group of a chunk that has changed
+            pages.append((group.identifier, Self.bytes(of: group, plan)))
             for chunk in group.chunks where isWanted(chunk.isChanged) {
                 precondition(chunk.isLoaded, "what has changed is in memory")
                 var out = ByteWriter(capacity: 16 + chunk.count * (10 + 9 * plan.columns.count))
@@ -131,7 +131,7 @@ extension EventSeries {
     public mutating func markStored() {
         removedPages.removeAll()
         tail.isChanged = false
-        for group in groups.indices where groups[group].isChanged || groups[group].chunks.contains(where: \.isChanged) {
+        for group in groups.indices where groups[group].isChanged {
             groups[group].isChanged = false
             for chunk in groups[group].chunks.indices { groups[group].chunks[chunk].isChanged = false }
         }
@@ -187,6 +187,7 @@ extension EventSeries {
             group.summary = try Self.summary(plan, &reader)
             group.isLoaded = false
             group.isChanged = false
+            groupedCount += group.summary.count
             groups.append(group)
         }
         tail = try Self.chunk(plan, &reader)
@@ -260,7 +261,7 @@ extension EventSeries {
     {
         var summary = SpanSummary()
         summary.count = Int(clamping: try reader.varint())
-        guard 1..<(1 << 40) ~= summary.count else { throw DecodingFailure("a run of events has an impossible count") }
+        guard 1..<(1 << 32) ~= summary.count else { throw DecodingFailure("a run of events has an impossible count") }
         summary.first.eventTime = try reader.signed()
         summary.first.ingestTime = summary.first.eventTime &+ (try reader.signed())
         summary.first.sequence = try reader.varint()

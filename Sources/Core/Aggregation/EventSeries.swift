@@ -24,6 +24,8 @@ public struct EventSeries: Sendable {
     var groups: [EventGroup] = []
     /// The newest events.
     var tail = EventChunk()
+    /// Events in `groups`.
+    var groupedCount = 0
     /// Pages that are stored and no longer needed.
     var removedPages: [UInt64] = []
     var nextIdentifier: UInt64 = 1
@@ -40,12 +42,14 @@ public struct EventSeries: Sendable {
     public init(plan: AggregationPlan) {}
 
     /// Events kept.
-    public var count: Int { groups.reduce(tail.count) { $0 + $1.summary.count } }
+    public var count: Int { groupedCount + tail.count }
     /// Event time of the newest event.
     public var newestEventTime: Int64? {
         if tail.count > 0 { return tail.summary.lastEventTime }
         return groups.last?.summary.lastEventTime
     }
+    /// Whether a part of it is stored in pages of its own.
+    public var hasPages: Bool { !groups.isEmpty }
     /// Bytes of memory that its events take, about.
     public var byteCount: Int {
         var count = tail.words.count * 8 + tail.texts.count * 16
@@ -180,6 +184,7 @@ public struct EventSeries: Sendable {
             groups[group].chunks[chunk].summary.blocks[index] = accumulator.total
         }
         groups[group].isChanged = true
+        groupedCount += 1
         if groups[group].chunks[chunk].count >= 2 * plan.sizes.chunk { split(group, chunk, plan) }
     }
 
@@ -197,6 +202,7 @@ public struct EventSeries: Sendable {
         if groups.last.map({ $0.chunks.count >= plan.sizes.group }) ?? true {
             groups.append(EventGroup(identifier: newIdentifier()))
         }
+        groupedCount += sealed.count
         let last = groups.count - 1
         groups[last].summary.add(sealed.summary, plan: plan)
         groups[last].chunks.append(sealed)
@@ -226,9 +232,7 @@ public struct EventSeries: Sendable {
     ///
     /// When it does so depends on the events alone, so a series that is built again from the log forgets the same.
     public mutating func trimIfGrown(answeringFrom earliest: EventTime, plan: AggregationPlan) {
-        if tail.count >= trimCount || !groups.isEmpty && count >= trimCount {
-            trim(answeringFrom: earliest, plan: plan)
-        }
+        if count >= trimCount { trim(answeringFrom: earliest, plan: plan) }
     }
 
     /// Forgets events that no question at or after `earliest` can need: whole chunks, and single events of the newest one.
@@ -261,6 +265,7 @@ public struct EventSeries: Sendable {
             wholeGroups += 1
         }
         for group in groups[..<wholeGroups] {
+            groupedCount -= group.summary.count
             removedPages.append(group.identifier)
             removedPages += group.chunks.map(\.identifier)
         }
@@ -275,6 +280,7 @@ public struct EventSeries: Sendable {
         }
         guard out > 0 else { return }
         removedPages += group.chunks[..<out].map(\.identifier)
+        groupedCount -= group.chunks[..<out].reduce(0) { $0 + $1.count }
         groups[0].chunks.removeFirst(out)
         groups[0].isChanged = true
         if groups[0].chunks.isEmpty {
