@@ -48,6 +48,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
     module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    .systemLibrary(
+        name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    module("ColumnFiles", in: "Core", uses: ["CZstd"]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
@@ -123,6 +126,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
+    .testTarget(
+        name: "ColumnFilesTests", dependencies: ["ColumnFiles"], path: "Tests/Unit/ColumnFilesTests",
+        exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: settings),
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
