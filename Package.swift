@@ -58,7 +58,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+        ]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
         "TrainingJobs", in: "Layers/3-Training",
@@ -204,7 +206,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets", "FeatureStore"]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.

@@ -41,13 +41,13 @@ public final class EntitySweep {
     private let texts: TextHandles
 
     /// What texts are called in records: handles that the caller gives and understands.
-    public struct TextHandles {
+    public struct TextHandles: Sendable {
         /// The text of a handle.
-        public let text: (Int64) -> String
+        public let text: @Sendable (Int64) -> String
         /// The handle of a text.
-        public let handle: (String) -> Int64
+        public let handle: @Sendable (String) -> Int64
         /// Makes handles.
-        public init(text: @escaping (Int64) -> String, handle: @escaping (String) -> Int64) {
+        public init(text: @escaping @Sendable (Int64) -> String, handle: @escaping @Sendable (String) -> Int64) {
             self.text = text
             self.handle = handle
         }
@@ -87,7 +87,8 @@ public final class EntitySweep {
             case (.first, let column?, let window?):
                 picks.append(Pick(isLast: false, column: column, window: window, output: output))
             case (.count, let column, let window?): Self.add(feature.function, output, column, window, &steps)
-            case (.sum, let column?, let window?), (.mean, let column?, let window?), (.stddev, let column?, let window?),
+            case (.sum, let column?, let window?), (.mean, let column?, let window?),
+                (.stddev, let column?, let window?),
                 (.min, let column?, let window?), (.max, let column?, let window?):
                 Self.add(feature.function, output, column, window, &steps)
             default: slow.append(output)
@@ -346,7 +347,8 @@ public final class EntitySweep {
         }
     }
 
-    private func count(_ step: WindowStep, _ ticks: UnsafeBufferPointer<Int64>, _ answers: UnsafeMutablePointer<Int64>) {
+    private func count(_ step: WindowStep, _ ticks: UnsafeBufferPointer<Int64>, _ answers: UnsafeMutablePointer<Int64>)
+    {
         let flags = step.column.map { present[$0] }
         var (enter, exit, count) = (0, 0, Int64(0))
         for question in 0..<ticks.count {
@@ -367,7 +369,8 @@ public final class EntitySweep {
         }
     }
 
-    private func sweep(_ step: WindowStep, _ ticks: UnsafeBufferPointer<Int64>, _ answers: UnsafeMutablePointer<Int64>) {
+    private func sweep(_ step: WindowStep, _ ticks: UnsafeBufferPointer<Int64>, _ answers: UnsafeMutablePointer<Int64>)
+    {
         guard let index = step.column else { return }
         let column = plan.columns[index]
         let (words, present, scaled, rising) = (words[index], present[index], scaled[index], rising[index])
@@ -440,7 +443,8 @@ public final class EntitySweep {
                 case .sum: value = ExactArithmetic.sum(sum, power: column.power)
                 case .mean: value = ExactArithmetic.mean(sum, count: count, power: column.power)
                 default:
-                    value = ExactArithmetic.standardDeviation(squareSum, squares: squares, count: count, power: column.power)
+                    value = ExactArithmetic.standardDeviation(
+                        squareSum, squares: squares, count: count, power: column.power)
                 }
                 if let value { answer.write(place, output.output, Int64(bitPattern: value.bitPattern)) }
             }
@@ -514,7 +518,8 @@ public final class EntitySweep {
                 cells[described.position] = cell(event, column, described)
             }
             series.insert(
-                eventTime: EventTime(milliseconds: eventTimes[event]), ingestTime: EventTime(milliseconds: ingestTimes[event]),
+                eventTime: EventTime(milliseconds: eventTimes[event]),
+                ingestTime: EventTime(milliseconds: ingestTimes[event]),
                 sequence: UInt64(bitPattern: base[Int(places[event]) * record.width + 3]), cells: cells, plan: plan)
         }
         for question in 0..<ticks.count {

@@ -53,7 +53,9 @@ struct ChunkDecoder {
             position = reader.position
             guard header.byteCount <= count - position else { throw .corrupted("a page is longer than its column") }
             guard header.expandedByteCount <= limits.pageByteCountMax else {
-                throw ColumnFileError(.tooLarge, "a page expands to \(header.expandedByteCount) bytes; at most \(limits.pageByteCountMax) are read")
+                throw ColumnFileError(
+                    .tooLarge,
+                    "a page expands to \(header.expandedByteCount) bytes; at most \(limits.pageByteCountMax) are read")
             }
             let range = position..<(position + header.byteCount)
             switch header.type {
@@ -108,19 +110,24 @@ struct ChunkDecoder {
         return header
     }
 
-    private func expand(_ chunk: [UInt8], _ range: Range<Int>, size: Int, isCompressed: Bool) throws(ColumnFileError) -> [UInt8] {
+    private func expand(_ chunk: [UInt8], _ range: Range<Int>, size: Int, isCompressed: Bool) throws(ColumnFileError)
+        -> [UInt8]
+    {
         var out: [UInt8] = []
         var failure: ColumnFileError?
         chunk.withUnsafeBytes { all in
             do throws(ColumnFileError) {
-                out = try (isCompressed ? codec : .none).expand(UnsafeRawBufferPointer(rebasing: all[range]), size: size)
+                out = try (isCompressed ? codec : .none).expand(
+                    UnsafeRawBufferPointer(rebasing: all[range]), size: size)
             } catch { failure = error }
         }
         if let failure { throw failure }
         return out
     }
 
-    private mutating func dictionaryPage(_ header: PageHeader, _ chunk: [UInt8], _ range: Range<Int>) throws(ColumnFileError) {
+    private mutating func dictionaryPage(_ header: PageHeader, _ chunk: [UInt8], _ range: Range<Int>)
+        throws(ColumnFileError)
+    {
         guard dictionary == nil else { throw .corrupted("a second dictionary") }
         guard header.encoding == 0 || header.encoding == 2 else {
             throw ColumnFileError(.unsupported, "a dictionary in encoding \(header.encoding)")
@@ -131,7 +138,8 @@ struct ChunkDecoder {
             throw .corrupted("a dictionary of \(header.valueCount) values in \(header.expandedByteCount) bytes")
         }
         var inner = ChunkDecoder(
-            kind: kind, physical: physical, isOptional: false, codec: .none, rowCount: header.valueCount, limits: limits)
+            kind: kind, physical: physical, isOptional: false, codec: .none, rowCount: header.valueCount, limits: limits
+        )
         if isText {
             inner.offsets = [Int](repeating: 0, count: header.valueCount + 1)
         } else {
@@ -141,10 +149,13 @@ struct ChunkDecoder {
         try Self.withCursor(page, count) { (cursor) throws(ColumnFileError) in
             try inner.plain(&cursor, header.valueCount)
         }
-        dictionary = isText ? ColumnVector(offsets: inner.offsets, bytes: inner.bytes) : ColumnVector(words: inner.words)
+        dictionary =
+            isText ? ColumnVector(offsets: inner.offsets, bytes: inner.bytes) : ColumnVector(words: inner.words)
     }
 
-    private static func withCursor(_ bytes: [UInt8], _ count: Int, _ body: (inout ByteCursor) throws(ColumnFileError) -> Void) throws(ColumnFileError) {
+    private static func withCursor(
+        _ bytes: [UInt8], _ count: Int, _ body: (inout ByteCursor) throws(ColumnFileError) -> Void
+    ) throws(ColumnFileError) {
         var failure: ColumnFileError?
         bytes.withUnsafeBytes { all in
             guard let base = all.baseAddress else { return }
@@ -154,7 +165,8 @@ struct ChunkDecoder {
         if let failure { throw failure }
     }
 
-    private mutating func dataPage(_ header: PageHeader, _ chunk: [UInt8], _ range: Range<Int>) throws(ColumnFileError) {
+    private mutating func dataPage(_ header: PageHeader, _ chunk: [UInt8], _ range: Range<Int>) throws(ColumnFileError)
+    {
         let rows = header.valueCount
         guard rows <= rowCount - done else { throw .corrupted("the pages hold more rows than the row group") }
         guard rows > 0 else { return }
@@ -168,7 +180,8 @@ struct ChunkDecoder {
             }
             let start = range.lowerBound + levelBytes
             page = try expand(
-                chunk, start..<range.upperBound, size: header.expandedByteCount - levelBytes, isCompressed: header.isCompressed)
+                chunk, start..<range.upperBound, size: header.expandedByteCount - levelBytes,
+                isCompressed: header.isCompressed)
             if levelBytes > 0 { page.insert(contentsOf: chunk[range.lowerBound..<start], at: 0) }
         } else {
             levelBytes = -1
@@ -192,12 +205,18 @@ struct ChunkDecoder {
             }
             try values(&cursor, header.encoding, valueCount)
         }
-        if let flags { spread(flags, valueCount, rows) } else { present?.replaceSubrange(done..<(done + rows), with: repeatElement(1, count: rows)) }
+        if let flags {
+            spread(flags, valueCount, rows)
+        } else {
+            present?.replaceSubrange(done..<(done + rows), with: repeatElement(1, count: rows))
+        }
         done += rows
     }
 
     /// For each row whether it has a value (`nil` if all have), and how many have.
-    private static func levels(_ start: UnsafeRawPointer, _ length: Int, _ rows: Int) throws(ColumnFileError) -> ([UInt8]?, Int) {
+    private static func levels(_ start: UnsafeRawPointer, _ length: Int, _ rows: Int) throws(ColumnFileError) -> (
+        [UInt8]?, Int
+    ) {
         var probe = ByteCursor(start, count: length)
         if length > 0 {
             let header = try probe.varint()
@@ -277,7 +296,9 @@ struct ChunkDecoder {
         }
     }
 
-    private mutating func withWords(_ count: Int, _ body: (UnsafeMutablePointer<Int64>) throws(ColumnFileError) -> Void) throws(ColumnFileError) {
+    private mutating func withWords(_ count: Int, _ body: (UnsafeMutablePointer<Int64>) throws(ColumnFileError) -> Void)
+        throws(ColumnFileError)
+    {
         var failure: ColumnFileError?
         let start = done
         words.withUnsafeMutableBufferPointer { all in
@@ -287,7 +308,9 @@ struct ChunkDecoder {
         if let failure { throw failure }
     }
 
-    private mutating func truths(_ count: Int, _ body: (UnsafeMutablePointer<UInt32>) throws(ColumnFileError) -> Void) throws(ColumnFileError) {
+    private mutating func truths(_ count: Int, _ body: (UnsafeMutablePointer<UInt32>) throws(ColumnFileError) -> Void)
+        throws(ColumnFileError)
+    {
         var bits = [UInt32](repeating: 0, count: count)
         var failure: ColumnFileError?
         bits.withUnsafeMutableBufferPointer { out in
@@ -303,11 +326,16 @@ struct ChunkDecoder {
         switch physical {
         case 0:
             let start = try cursor.take((count + 7) / 8)
-            for index in 0..<count { words[done + index] = Int64(truncatingIfNeeded: ByteCursor.field(start, index, 1, 1)) }
+            for index in 0..<count {
+                words[done + index] = Int64(truncatingIfNeeded: ByteCursor.field(start, index, 1, 1))
+            }
         case 1:
             let start = try cursor.take(count * 4)
             try withWords(count) { (out) throws(ColumnFileError) in
-                for index in 0..<count { out[index] = Int64(Int32(littleEndian: start.loadUnaligned(fromByteOffset: index * 4, as: Int32.self))) }
+                for index in 0..<count {
+                    out[index] = Int64(
+                        Int32(littleEndian: start.loadUnaligned(fromByteOffset: index * 4, as: Int32.self)))
+                }
             }
         case 4:
             let start = try cursor.take(count * 4)
@@ -348,7 +376,9 @@ struct ChunkDecoder {
         var failure: ColumnFileError?
         places.withUnsafeMutableBufferPointer { out in
             guard let base = out.baseAddress else { return }
-            do throws(ColumnFileError) { try cursor.hybrid(width: width, count: count, into: base) } catch { failure = error }
+            do throws(ColumnFileError) { try cursor.hybrid(width: width, count: count, into: base) } catch {
+                failure = error
+            }
         }
         if let failure { throw failure }
         let size = UInt32(dictionary.count)
@@ -358,7 +388,8 @@ struct ChunkDecoder {
                 let place = Int(places[index])
                 let range = dictionary.offsets[place]..<dictionary.offsets[place + 1]
                 guard range.count <= limits.chunkByteCountMax - bytes.count else {
-                    throw ColumnFileError(.tooLarge, "more than \(limits.chunkByteCountMax) bytes of text in a row group")
+                    throw ColumnFileError(
+                        .tooLarge, "more than \(limits.chunkByteCountMax) bytes of text in a row group")
                 }
                 bytes.append(contentsOf: dictionary.bytes[range])
                 offsets[done + index + 1] = bytes.count
@@ -424,7 +455,9 @@ struct ChunkDecoder {
                     word |= UInt64(start.load(fromByteOffset: byte * count + index, as: UInt8.self)) << UInt64(8 * byte)
                 }
                 switch physical {
-                case 4: out[index] = Int64(bitPattern: Double(Float(bitPattern: UInt32(truncatingIfNeeded: word))).bitPattern)
+                case 4:
+                    out[index] = Int64(
+                        bitPattern: Double(Float(bitPattern: UInt32(truncatingIfNeeded: word))).bitPattern)
                 case 1: out[index] = Int64(Int32(truncatingIfNeeded: word))
                 default: out[index] = Int64(bitPattern: word)
                 }

@@ -118,7 +118,9 @@ struct ChunkEncoder {
                     }
                 }
             } else {
-                vector.words.withUnsafeBytes { body.append(contentsOf: $0[(rows.lowerBound * 8)..<(rows.upperBound * 8)]) }
+                vector.words.withUnsafeBytes {
+                    body.append(contentsOf: $0[(rows.lowerBound * 8)..<(rows.upperBound * 8)])
+                }
             }
         }
         return body

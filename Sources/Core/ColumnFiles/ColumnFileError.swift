@@ -49,6 +49,8 @@ public struct MemoryBytes: ByteSource {
         guard offset >= 0, offset <= bytes.count, buffer.count <= bytes.count - offset else {
             throw .corrupted("a read beyond the end")
         }
-        bytes.withUnsafeBytes { buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<(offset + buffer.count)])) }
+        bytes.withUnsafeBytes {
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: $0[offset..<(offset + buffer.count)]))
+        }
     }
 }

@@ -43,7 +43,9 @@ public struct ColumnVector: Sendable, Equatable {
     /// Whether the cells are text.
     public var isText: Bool { !offsets.isEmpty }
     /// The text of row `index`, broken UTF-8 repaired; empty for a null.
-    public func text(_ index: Int) -> String { String(decoding: bytes[offsets[index]..<offsets[index + 1]], as: UTF8.self) }
+    public func text(_ index: Int) -> String {
+        String(decoding: bytes[offsets[index]..<offsets[index + 1]], as: UTF8.self)
+    }
 }
 
 /// What the cells of a column are.

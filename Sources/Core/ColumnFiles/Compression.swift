@@ -19,13 +19,19 @@ public enum ColumnCodec: Int, Sendable {
             let target = UnsafeMutableRawBufferPointer(rebasing: whole[..<size])
             switch self {
             case .none:
-                if source.count == size { target.copyMemory(from: source) } else { failure = .corrupted("a page of another size") }
+                if source.count == size {
+                    target.copyMemory(from: source)
+                } else {
+                    failure = .corrupted("a page of another size")
+                }
             case .snappy:
                 do throws(ColumnFileError) { try Snappy.expand(source, into: target) } catch { failure = error }
             case .zstd:
                 guard size > 0 || source.count > 0 else { return }
                 let written = ZSTD_decompress(target.baseAddress, size, source.baseAddress, source.count)
-                if ZSTD_isError(written) != 0 || written != size { failure = .corrupted("a Zstandard page does not expand") }
+                if ZSTD_isError(written) != 0 || written != size {
+                    failure = .corrupted("a Zstandard page does not expand")
+                }
             }
         }
         if let failure { throw failure }
@@ -40,7 +46,9 @@ public enum ColumnCodec: Int, Sendable {
         case .zstd:
             let bound = ZSTD_compressBound(bytes.count)
             return [UInt8](unsafeUninitializedCapacity: bound) { out, count in
-                let written = bytes.withUnsafeBytes { ZSTD_compress(out.baseAddress, bound, $0.baseAddress, $0.count, level) }
+                let written = bytes.withUnsafeBytes {
+                    ZSTD_compress(out.baseAddress, bound, $0.baseAddress, $0.count, level)
+                }
                 // The bound is Zstandard's own, so nothing but memory can be missing.
                 precondition(ZSTD_isError(written) == 0, "Zstandard compresses into its own bound")
                 count = written

@@ -63,10 +63,14 @@ struct ParquetMetadata: Sendable {
         rowGroups = groups
         try layOut(elements)
         for group in groups {
-            guard group.chunks.count == columns.count else { throw .corrupted("a row group has other columns than the file") }
+            guard group.chunks.count == columns.count else {
+                throw .corrupted("a row group has other columns than the file")
+            }
             guard group.rowCount <= rowCount else { throw .corrupted("a row group has more rows than the file") }
         }
-        guard groups.reduce(0, { $0 &+ $1.rowCount }) == rowCount else { throw .corrupted("the row groups hold another number of rows than the file") }
+        guard groups.reduce(0, { $0 &+ $1.rowCount }) == rowCount else {
+            throw .corrupted("the row groups hold another number of rows than the file")
+        }
     }
 
     private static func size(_ reader: inout ThriftReader) throws(ColumnFileError) -> Int {
@@ -182,7 +186,9 @@ struct ParquetMetadata: Sendable {
                 !isFlat || element.repetition == 2
                 ? "a nested column"
                 : (Self.typeNames.indices.contains(type) ? Self.typeNames[type] : "type \(type)")
-                    + (element.logical.map { " (logical type \($0))" } ?? element.converted.map { " (converted type \($0))" } ?? "")
+                    + (element.logical.map { " (logical type \($0))" } ?? element.converted.map {
+                        " (converted type \($0))"
+                    } ?? "")
             // A leaf of a group goes by the group's name, which nobody can ask for as a flat column.
             let name = isFlat ? element.name : open.dropFirst().map(\.name).joined(separator: ".") + "." + element.name
             columns.append(FileColumn(name: name, kind: kind, isOptional: element.repetition == 1, typeName: typeName))

@@ -48,7 +48,8 @@ public struct ParquetReader: Sendable {
         let count = Int(tail[0]) | Int(tail[1]) << 8 | Int(tail[2]) << 16 | Int(tail[3]) << 24
         guard count <= size - 12 else { throw .corrupted("the footer is larger than the file") }
         guard count <= limits.metadataByteCountMax else {
-            throw ColumnFileError(.tooLarge, "the footer has \(count) bytes; at most \(limits.metadataByteCountMax) are read")
+            throw ColumnFileError(
+                .tooLarge, "the footer has \(count) bytes; at most \(limits.metadataByteCountMax) are read")
         }
         metadata = try ParquetMetadata(try Self.read(source, at: size - 8 - count, count: count))
     }
@@ -78,7 +79,9 @@ public struct ParquetReader: Sendable {
             throw ColumnFileError(.unsupported, "column '\(column.name)' lies in another file or is encrypted")
         }
         guard let codec = ColumnCodec(rawValue: chunk.codec) else {
-            let name = ColumnCodec.names.indices.contains(chunk.codec) ? ColumnCodec.names[chunk.codec] : "codec \(chunk.codec)"
+            let name =
+                ColumnCodec.names.indices.contains(chunk.codec)
+                ? ColumnCodec.names[chunk.codec] : "codec \(chunk.codec)"
             throw ColumnFileError(.unsupported, "column '\(column.name)' is compressed with \(name)")
         }
         guard chunk.type == metadata.physical[position] else {
@@ -88,16 +91,20 @@ public struct ParquetReader: Sendable {
             throw .corrupted("column '\(column.name)' has \(chunk.valueCount) values in \(group.rowCount) rows")
         }
         guard group.rowCount <= limits.rowGroupRowCountMax, chunk.byteCount <= limits.chunkByteCountMax else {
-            throw ColumnFileError(.tooLarge, "row group \(index) has \(group.rowCount) rows; at most \(limits.rowGroupRowCountMax) are read")
+            throw ColumnFileError(
+                .tooLarge,
+                "row group \(index) has \(group.rowCount) rows; at most \(limits.rowGroupRowCountMax) are read")
         }
         guard group.rowCount > 0 else { return kind == .text ? ColumnVector(texts: []) : ColumnVector(words: []) }
         let offset = chunk.offset
-        guard offset >= 4, chunk.byteCount <= source.byteCount - 8, offset <= source.byteCount - 8 - chunk.byteCount else {
+        guard offset >= 4, chunk.byteCount <= source.byteCount - 8, offset <= source.byteCount - 8 - chunk.byteCount
+        else {
             throw .corrupted("column '\(column.name)' lies outside the file")
         }
         let bytes = try Self.read(source, at: offset, count: chunk.byteCount)
         var decoder = ChunkDecoder(
-            kind: kind, physical: chunk.type, isOptional: column.isOptional, codec: codec, rowCount: group.rowCount, limits: limits)
+            kind: kind, physical: chunk.type, isOptional: column.isOptional, codec: codec, rowCount: group.rowCount,
+            limits: limits)
         do { return try decoder.decode(bytes, count: chunk.byteCount) } catch {
             throw ColumnFileError(error.code, "column '\(column.name)', row group \(index): \(error.message)")
         }

@@ -52,7 +52,8 @@ public struct ParquetWriter: Sendable {
     }
 
     /// Encodes vectors, one for each column and all of the same length.
-    public static func encode(_ vectors: [ColumnVector], columns: [FileColumn], settings: Settings = Settings()) throws(ColumnFileError)
+    public static func encode(_ vectors: [ColumnVector], columns: [FileColumn], settings: Settings = Settings())
+        throws(ColumnFileError)
         -> RowGroup
     {
         precondition(vectors.count == columns.count, "a vector for each column")

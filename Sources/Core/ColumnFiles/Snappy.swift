@@ -3,7 +3,9 @@
 /// - SeeAlso: `format_description.txt` of google/snappy. Written here because it is 100 lines and saves a system library.
 enum Snappy {
     /// Expands `source` into exactly `out`.
-    static func expand(_ source: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer) throws(ColumnFileError) {
+    static func expand(_ source: UnsafeRawBufferPointer, into out: UnsafeMutableRawBufferPointer)
+        throws(ColumnFileError)
+    {
         guard let from = source.baseAddress, let to = out.baseAddress else {
             if out.isEmpty, source.count <= 1 { return }
             throw .corrupted("an empty Snappy block")

@@ -49,7 +49,9 @@ enum DuckDB {
                 }
             return "coalesce(\(text), 'NULL')"
         }
-        let rows = try run("SELECT [\(terms.joined(separator: ", "))] AS cells FROM read_parquet('\(path)', file_row_number = true) ORDER BY file_row_number")
+        let rows = try run(
+            "SELECT [\(terms.joined(separator: ", "))] AS cells FROM read_parquet('\(path)', file_row_number = true) ORDER BY file_row_number"
+        )
         return rows.compactMap { $0["cells"] as? [String] }
     }
 }
@@ -57,7 +59,9 @@ enum DuckDB {
 func cells(of reader: ParquetReader, _ columns: [FileColumn]) throws -> [[String]] {
     var rows: [[String]] = []
     for group in 0..<reader.rowGroupCount {
-        let vectors = try columns.map { try reader.column(try #require(reader.position(of: $0.name)), ofRowGroup: group) }
+        let vectors = try columns.map {
+            try reader.column(try #require(reader.position(of: $0.name)), ofRowGroup: group)
+        }
         for row in 0..<reader.rowCount(ofRowGroup: group) {
             rows.append(
                 zip(columns, vectors).map { column, vector in
@@ -153,7 +157,8 @@ struct RoundTripTests {
         }
         return [
             optional { Int64(bitPattern: next() << 12) }, optional { Int64(next() % 6) },
-            ColumnVector(words: (0..<count).map { _ in Int64(bitPattern: (Double(next() % 1000) / 8 - 60).bitPattern) }),
+            ColumnVector(
+                words: (0..<count).map { _ in Int64(bitPattern: (Double(next() % 1000) / 8 - 60).bitPattern) }),
             optional { Int64(next() & 1) },
             ColumnVector(texts: (0..<count).map { _ in next() % 9 == 0 ? nil : "n\(next())é" }),
             ColumnVector(texts: (0..<count).map { _ in next() % 9 == 0 ? nil : ["UA", "", "DL"][Int(next() % 3)] }),
@@ -167,7 +172,9 @@ struct RoundTripTests {
         let settings = ParquetWriter.Settings(codec: codec)
         var writer = try ParquetWriter(columns: columns, settings: settings)
         var bytes = ParquetWriter.head
-        for part in parts { bytes += writer.append(try ParquetWriter.encode(part, columns: columns, settings: settings)) }
+        for part in parts {
+            bytes += writer.append(try ParquetWriter.encode(part, columns: columns, settings: settings))
+        }
         return bytes + writer.finish()
     }
 
@@ -241,7 +248,9 @@ struct RoundTripTests {
         }
         #expect(refused > 100)
         for count in [0, 1, 8, 11, 12, 40] {
-            #expect(throws: ColumnFileError.self) { try ParquetReader(MemoryBytes([UInt8](repeating: 0x50, count: count))) }
+            #expect(throws: ColumnFileError.self) {
+                try ParquetReader(MemoryBytes([UInt8](repeating: 0x50, count: count)))
+            }
         }
     }
 }

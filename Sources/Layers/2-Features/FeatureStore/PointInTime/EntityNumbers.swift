@@ -34,7 +34,9 @@ struct EntityNumbers: Sendable {
         switch table {
         case .words(var words):
             table = .words(WordTable(capacity: 0))
-            for row in 0..<keys.count where keys.vectors[0].hasValue(row) { out[row] = words.insert(keys.vectors[0].words[row]) }
+            for row in 0..<keys.count where keys.vectors[0].hasValue(row) {
+                out[row] = words.insert(keys.vectors[0].words[row])
+            }
             table = .words(words)
         case .texts(var texts):
             table = .texts(TextTable(capacity: 0))

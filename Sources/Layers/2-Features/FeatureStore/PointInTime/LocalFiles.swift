@@ -70,7 +70,9 @@ private struct UnsafeRawBuffer {
     init(_ bytes: [UInt8]) { self.bytes = bytes }
 }
 
-private func writeAll(_ descriptor: Int32, _ buffer: UnsafeRawBuffer, at offset: Int?, _ path: String) throws(StoreError) {
+private func writeAll(_ descriptor: Int32, _ buffer: UnsafeRawBuffer, at offset: Int?, _ path: String)
+    throws(StoreError)
+{
     var failure: StoreError?
     buffer.bytes.withUnsafeBytes { all in
         do throws(StoreError) { try writeAll(descriptor, all, at: offset, path) } catch { failure = error }
@@ -78,7 +80,9 @@ private func writeAll(_ descriptor: Int32, _ buffer: UnsafeRawBuffer, at offset:
     if let failure { throw failure }
 }
 
-private func writeAll(_ descriptor: Int32, _ all: UnsafeRawBufferPointer, at offset: Int?, _ path: String) throws(StoreError) {
+private func writeAll(_ descriptor: Int32, _ all: UnsafeRawBufferPointer, at offset: Int?, _ path: String)
+    throws(StoreError)
+{
     var done = 0
     while done < all.count, let base = all.baseAddress {
         let count =
@@ -130,7 +134,8 @@ final class SpillFile: Sendable {
         var template = Array("\(folder)/spill-XXXXXX".utf8CString)
         let descriptor = mkstemp(&template)
         guard descriptor >= 0 else {
-            throw StoreError(.unavailable, folder, "no spill file can be made here: \(String(cString: strerror(errno)))")
+            throw StoreError(
+                .unavailable, folder, "no spill file can be made here: \(String(cString: strerror(errno)))")
         }
         unlink(&template)
         return descriptor

@@ -61,7 +61,9 @@ struct OutputWriter: Sendable {
                     encoded.withLock { $0[offset] = group }
                 }
                 for offset in 0..<wave.count {
-                    if let group = encoded.withLock({ $0.removeValue(forKey: offset) }) { try file.write(writer.append(group)) }
+                    if let group = encoded.withLock({ $0.removeValue(forKey: offset) }) {
+                        try file.write(writer.append(group))
+                    }
                 }
                 unit = wave.upperBound
             }

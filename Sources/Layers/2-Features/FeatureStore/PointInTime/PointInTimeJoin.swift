@@ -1,7 +1,7 @@
 public import Aggregation
 public import ColumnFiles
-public import PlatformCore
-public import StoragePorts
+import PlatformCore
+import StoragePorts
 import Synchronization
 
 /// Answers tables of questions from tables of events, Parquet to Parquet, without a database: the batch engine of
@@ -54,7 +54,8 @@ public struct PointInTimeJoin: Sendable {
         public let knownBefore: Int64?
         /// Makes a view.
         public init(
-            plan: AggregationPlan, events: [String], questionKeys: [String], outputs: [String], knownBefore: Int64? = nil
+            plan: AggregationPlan, events: [String], questionKeys: [String], outputs: [String],
+            knownBefore: Int64? = nil
         ) {
             self.plan = plan
             self.events = events
@@ -119,7 +120,8 @@ public struct PointInTimeJoin: Sendable {
         let files = try tables.map { try QuestionFile(path: $0.questions, limits: settings.limits) }
         let groups = QuestionGroups(files)
         guard groups.rowCount < Int(UInt32.max) else {
-            throw ColumnFileError(.tooLarge, "\(groups.rowCount) questions; at most \(UInt32.max - 1) are answered at once")
+            throw ColumnFileError(
+                .tooLarge, "\(groups.rowCount) questions; at most \(UInt32.max - 1) are answered at once")
         }
         report.questions = groups.rowCount
         let spill = SpillFile(folder: settings.spillFolder)
@@ -127,7 +129,8 @@ public struct PointInTimeJoin: Sendable {
         var answers: [ViewAnswers] = []
         for view in views {
             let run = ViewRun(
-                view: view, groups: groups, time: time, settings: settings, workers: workers, budget: budget, spill: spill)
+                view: view, groups: groups, time: time, settings: settings, workers: workers, budget: budget,
+                spill: spill)
             let (found, events) = try run.answers()
             answers.append(found)
             report.events += events

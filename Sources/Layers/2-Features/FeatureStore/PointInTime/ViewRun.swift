@@ -1,5 +1,6 @@
 import Aggregation
 import ColumnFiles
+import Definitions
 import PlatformCore
 import StoragePorts
 import Synchronization
@@ -34,7 +35,9 @@ struct ViewRun: Sendable {
     }
 
     func answers() throws -> (ViewAnswers, Int) {
-        let files = try view.events.map { EventFile(reader: try ParquetReader(FileBytes($0), limits: settings.limits), path: $0) }
+        let files = try view.events.map {
+            EventFile(reader: try ParquetReader(FileBytes($0), limits: settings.limits), path: $0)
+        }
         let questions = try number(files)
         let texts = TextHeap(byteCountMax: settings.memoryByteCountMax / 4)
         let layout = EventRecord(columnCount: view.plan.columns.count)
@@ -52,7 +55,9 @@ struct ViewRun: Sendable {
 
     // MARK: Questions
 
-    private func milliseconds(_ vector: ColumnVector, _ kind: ColumnKind?, _ path: String, _ name: String) throws(ColumnFileError) -> [Int64] {
+    private func milliseconds(_ vector: ColumnVector, _ kind: ColumnKind?, _ path: String, _ name: String)
+        throws(ColumnFileError) -> [Int64]
+    {
         guard vector.present.map({ !$0.contains(0) }) ?? true else {
             throw ColumnFileError(.unsupported, "'\(path)' has rows without '\(name)'")
         }
@@ -65,15 +70,22 @@ struct ViewRun: Sendable {
         }
     }
 
-    private func kind(_ reader: ParquetReader, _ name: String) -> ColumnKind? { reader.position(of: name).flatMap { reader.columns[$0].kind } }
+    private func kind(_ reader: ParquetReader, _ name: String) -> ColumnKind? {
+        reader.position(of: name).flatMap { reader.columns[$0].kind }
+    }
 
-    private func keys(_ reader: ParquetReader, _ names: [String], group: Int, path: String) throws(ColumnFileError) -> EntityNumbers.Keys {
+    private func keys(_ reader: ParquetReader, _ names: [String], group: Int, path: String) throws(ColumnFileError)
+        -> EntityNumbers.Keys
+    {
         var vectors: [ColumnVector] = []
         var kinds: [ColumnKind] = []
         for name in names {
-            guard let position = reader.position(of: name) else { throw ColumnFileError(.unsupported, "'\(path)' has no column '\(name)'") }
+            guard let position = reader.position(of: name) else {
+                throw ColumnFileError(.unsupported, "'\(path)' has no column '\(name)'")
+            }
             guard let kind = reader.columns[position].kind, kind != .real else {
-                throw ColumnFileError(.unsupported, "key column '\(name)' of '\(path)' is \(reader.columns[position].typeName)")
+                throw ColumnFileError(
+                    .unsupported, "key column '\(name)' of '\(path)' is \(reader.columns[position].typeName)")
             }
             vectors.append(try reader.column(position, ofRowGroup: group))
             kinds.append(kind)
@@ -93,7 +105,8 @@ struct ViewRun: Sendable {
             let file = groups.files[group.file]
             let position = try file.position(time)
             let times = try milliseconds(
-                file.reader.column(position, ofRowGroup: group.index), file.reader.columns[position].kind, file.path, time)
+                file.reader.column(position, ofRowGroup: group.index), file.reader.columns[position].kind, file.path,
+                time)
             let found = try keys(file.reader, view.questionKeys, group: group.index, path: file.path)
             decoded.withLock { $0[unit] = (found, times) }
         }
@@ -130,7 +143,9 @@ struct ViewRun: Sendable {
         _ texts: TextHeap
     ) throws -> Int {
         var units: [(file: Int, group: Int)] = []
-        for (index, file) in files.enumerated() { for group in 0..<file.reader.rowGroupCount { units.append((index, group)) } }
+        for (index, file) in files.enumerated() {
+            for group in 0..<file.reader.rowGroupCount { units.append((index, group)) }
+        }
         let work = units
         let total = Atomic<Int>(0)
         try workers.run(
@@ -149,11 +164,16 @@ struct ViewRun: Sendable {
     ) throws -> Int {
         let reader = file.reader
         func moments(_ name: String) throws -> [Int64] {
-            guard let position = reader.position(of: name) else { throw ColumnFileError(.unsupported, "'\(file.path)' has no column '\(name)'") }
-            return try milliseconds(reader.column(position, ofRowGroup: group), reader.columns[position].kind, file.path, name)
+            guard let position = reader.position(of: name) else {
+                throw ColumnFileError(.unsupported, "'\(file.path)' has no column '\(name)'")
+            }
+            return try milliseconds(
+                reader.column(position, ofRowGroup: group), reader.columns[position].kind, file.path, name)
         }
         var entities = numbers.find(try keys(reader, view.plan.view.joinKeys, group: group, path: file.path))
-        let (happened, known, sequence) = (try moments("__event_time"), try moments("__ingest_time"), try moments("__sequence"))
+        let (happened, known, sequence) = (
+            try moments("__event_time"), try moments("__ingest_time"), try moments("__sequence")
+        )
         if let limit = view.knownBefore {
             for row in known.indices where known[row] >= limit { entities[row] = EntityNumbers.none }
         }
@@ -170,7 +190,8 @@ struct ViewRun: Sendable {
             let entity = entities[row]
             if entity == EntityNumbers.none { continue }
             let record = try writer.next(Int(entity & mask))
-            for extra in (EventRecord.headWidth + words.count)..<max(EventRecord.headWidth + words.count, layout.width) { record[extra] = 0 }
+            for extra in (EventRecord.headWidth + words.count)..<max(EventRecord.headWidth + words.count, layout.width)
+            { record[extra] = 0 }
             EventRecord.writeHead(
                 record, entity: entity, eventTime: happened[row], ingestTime: known[row], sequence: sequence[row])
             for column in words.indices {
@@ -204,7 +225,8 @@ struct ViewRun: Sendable {
             return (unit == 1 ? vector.words : vector.words.map { $0 / unit }, vector.present)
         case (.string, .text): return (try texts.insert(vector, where: entities), vector.present)
         case (let wanted, _):
-            throw ColumnFileError(.unsupported, "column '\(column.name)' of '\(path)' is not stored as \(wanted.rawValue)")
+            throw ColumnFileError(
+                .unsupported, "column '\(column.name)' of '\(path)' is not stored as \(wanted.rawValue)")
         }
     }
 
@@ -278,7 +300,8 @@ struct ViewRun: Sendable {
         state.rows.removeAll(keepingCapacity: true)
         state.rows.append(contentsOf: questions.rows[range])
         var isSorted = true
-        for index in state.rows.indices.dropFirst() where questions.ticks[Int(state.rows[index])] < questions.ticks[Int(state.rows[index - 1])] {
+        for index in state.rows.indices.dropFirst()
+        where questions.ticks[Int(state.rows[index])] < questions.ticks[Int(state.rows[index - 1])] {
             isSorted = false
             break
         }
