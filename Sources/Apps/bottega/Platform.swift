@@ -76,7 +76,7 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
+                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
                 + TrackingStore.migrations
                 + TrackedRegistry.migrations)
         try await topics
@@ -106,9 +106,16 @@ struct Platform {
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
         try await tracking.prepare()
+        // What models need decides which versions of features are kept, so the keeper hears of every change.
+        let keepers = Mutex<FeatureVersionKeeper?>(nil)
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
             await announce.publish($0)
+            await keepers.withLock { $0 }?.follow()
         }
+        let keeper = FeatureVersionKeeper(
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+        ) { await announce.publish($0) }
+        keepers.withLock { $0 = keeper }
         let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
         try await mlflowRegistry.prepare()
         let routes = RouteTable()
@@ -120,7 +127,10 @@ struct Platform {
         let desk = ModelDesk(
             registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
-            reader: { StreamReader(engine: stream, plan: ServingPlan(service: $0, definitions: catalog.current)) },
+            service: { try await catalog.service($0) },
+            reader: {
+                StreamReader(engine: stream, plan: ServingPlan(service: $0.service, definitions: $0.definitions))
+            },
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
@@ -156,9 +166,10 @@ struct Platform {
             for source in set.sources.values where !known.contains(PlatformTopic.source(source.name)) {
                 try await ingest.open(source)
             }
-            try await stream.update(definitions: set)
         }
+        await catalog.addFollower { await keeper.follow() }
         try await catalog.load()
+        try await keeper.reconcile()
         await desk.refreshRoutes()
         try await lifecycle.prepare()
 
@@ -166,7 +177,7 @@ struct Platform {
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
-            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
+            catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
@@ -189,7 +200,7 @@ struct Platform {
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
-            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper), operations, JobService(jobs: jobs),
             lifecycle,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }

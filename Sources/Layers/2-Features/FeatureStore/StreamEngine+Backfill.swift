@@ -135,6 +135,15 @@ extension StreamEngine {
         return found.sorted { $0.versionName < $1.versionName }
     }
 
+    /// Versions that answer, and those kept in the store that once did.
+    public func builtVersions() async throws -> Set<Name> {
+        let served = snapshot.withLock { $0.views.keys.map { $0 } }
+        let stored = try await storedOffsets().ready.keys.compactMap { key in
+            key.split(separator: "/").first.flatMap { Name($0) }
+        }
+        return Set(served).union(stored)
+    }
+
     /// Whether a version answers now.
     public func serves(_ version: Name) -> Bool { snapshot.withLock { $0.views[version] != nil } }
 
