@@ -90,9 +90,10 @@ struct Platform {
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
-        let stream = StreamEngine(online: stores.online, log: log, clock: clock) { record, source in
-            try? codecs.codec(of: source).decode(record.value)
-        }
+        let stream = StreamEngine(
+            online: stores.online, log: log, clock: clock,
+            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+        ) { record, source in try? codecs.codec(of: source).decode(record.value) }
         let ingest = IngestService(
             log: log, metadata: metadata, engine: engine, spoolFolder: "\(directory)/spool", listener: stream,
             identifiers: machineIdentifiers)
@@ -313,15 +314,16 @@ struct StreamReader: VectorReader {
     }
 }
 
-/// Codecs of sources, compiled once for each definition.
+/// Codecs of sources, compiled once for each definition: an older view may read its source as it was then.
 final class CodecCache: Sendable {
-    private let codecs = Mutex<[Name: (definition: SourceDefinition, codec: SourceRowCodec)]>([:])
+    private static let countMax = 4
+    private let codecs = Mutex<[Name: [(definition: SourceDefinition, codec: SourceRowCodec)]]>([:])
 
     func codec(of source: SourceDefinition) -> SourceRowCodec {
         codecs.withLock { codecs in
-            if let known = codecs[source.name], known.definition == source { return known.codec }
+            if let known = codecs[source.name]?.first(where: { $0.definition == source }) { return known.codec }
             let codec = SourceRowCodec(source)
-            codecs[source.name] = (source, codec)
+            codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
     }

@@ -102,6 +102,8 @@ extension StreamEngine {
             }
             if !now.isEmpty { try await catchUp(now, source: source, until: nil) }
         }
+        // Whoever stands in for a version to be built does so after a crash too, so it is written down first.
+        if building.keys.contains(where: { pending[$0] == nil }), !current.views.isEmpty { try await write(takeChanges()) }
         for (name, state) in next.views {
             if wanted[name]?.isApart == true {
                 next.bySourceApart[state.source, default: []].append(state)
@@ -110,7 +112,7 @@ extension StreamEngine {
             }
         }
         resolve(&next, before: current, kept)
-        let parked = stored.ready.filter { key, _ in
+        let parked = try await storedOffsets().ready.filter { key, _ in
             !next.views.contains { Self.offsetKey($0.key, $0.value.source) == key }
         }
         let ready = next
