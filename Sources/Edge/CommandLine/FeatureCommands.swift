@@ -4,161 +4,77 @@ import PlatformCore
 
 struct FeaturesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "features",
-        abstract: "Versions of feature views: what is built, who uses it, what can go.",
-        subcommands: [Status.self, Versions.self, Retire.self, Pin.self, Unpin.self])
+        commandName: "features", abstract: "Ask about features: what is built, who uses it, do served and offline values agree.",
+        subcommands: [Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Parity.self])
 
-    struct Status: ClientCommand {
+    struct Parity: ClientCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Show how far new versions are built from history.")
-        @Flag(help: "Wait until everything is built.") var wait = false
+            abstract: "Compute served values again with the offline engine and compare them, bit for bit.",
+            discussion: """
+                Compares logged predictions, and probes of the online path at the present, at random moments and at the edges
+                of windows. Exit code 3 if a value differs. Without a name: every view.
+                """)
+        @Option(help: "One view.") var view: String?
+        @Option(help: "The views of one service.") var service: String?
+        @Option(help: "The views that a model reads, and its predictions.") var model: String?
+        @Option(help: "Predictions taken from the log for each model.") var predictions = 500
+        @Option(help: "Questions put to the online path for each view.") var probes = 200
+        @Option(help: "Chooses the samples.") var seed = 0
+        @Flag(help: "List every feature, not only those that differ.") var all = false
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
-            if wait { try await FeaturesCommand.wait(client, quiet: server.json) }
-            show(try await client.get("/api/v1/features/status")) { answer in
-                let building = answer["backfilling"]?.arrayValue ?? []
-                var lines = [
-                    "\(Human.cell(answer["ready"])) versions answer, \(building.count) are built from history, "
-                        + "\(Human.cell(answer["parked"])) are parked"
-                ]
-                for version in building { lines.append("  " + FeaturesCommand.progress(version)) }
-                return lines.joined(separator: "\n")
-            }
-        }
-    }
-
-    struct Versions: ClientCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "List the versions that feature views had: state, users, size, last read.")
-        @Argument(help: "Only those of this view.") var view: String?
-        @OptionGroup var server: ServerOptions
-
-        func run(_ client: APIClient) async throws {
-            let answer = try await client.get(
-                "/api/v1/features/versions", query: view.map { ["view": $0] } ?? [:])
-            show(answer, FeaturesCommand.describeVersions)
-        }
-    }
-
-    struct Retire: ClientCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Remove what is kept of versions that nobody uses.")
-        @Argument(help: "Versions, as view@digits.") var versions: [String] = []
-        @Flag(help: "Every version that nobody uses.") var unused = false
-        @Flag(help: "Only say which would go.") var dryRun = false
-        @OptionGroup var server: ServerOptions
-
-        func validate() throws {
-            if versions.isEmpty != unused { throw ValidationError("name versions, or say --unused") }
-        }
-
-        func run(_ client: APIClient) async throws {
-            var body: [String: JSONValue] = ["dry_run": .bool(dryRun)]
-            if !unused { body["versions"] = .array(versions.map(JSONValue.string)) }
-            show(try await client.post("/api/v1/features/retire", .object(body))) { answer in
-                let list = answer["versions"]?.arrayValue ?? []
-                guard !list.isEmpty else { return "no version is unused" }
-                return (list.map { "\(dryRun ? "would retire" : "retired") \(FeaturesCommand.title($0))" }
-                    + ["\(list.count) versions, \(Human.bytes(list.reduce(0) { $0 + ($1["bytes"]?.doubleValue ?? 0) }))"])
-                    .joined(separator: "\n")
-            }
-        }
-    }
-
-    struct Pin: ClientCommand {
-        static let configuration = CommandConfiguration(
-            abstract: "Keep a version served, whoever else uses it.")
-        @Argument(help: "The version, as view@digits.") var version: String
-        @Option(help: "Why.") var reason: String
-        @OptionGroup var server: ServerOptions
-
-        func run(_ client: APIClient) async throws {
-            let answer = try await client.post(
-                "/api/v1/features/pin", ["version": .string(version), "reason": .string(reason)])
-            show(answer) { "pinned \(FeaturesCommand.title($0)), \($0["state"]?.stringValue ?? "")" }
-        }
-    }
-
-    struct Unpin: ClientCommand {
-        static let configuration = CommandConfiguration(abstract: "Let a pinned version go.")
-        @Argument(help: "The version, as view@digits.") var version: String
-        @OptionGroup var server: ServerOptions
-
-        func run(_ client: APIClient) async throws {
-            let answer = try await client.post("/api/v1/features/unpin", ["version": .string(version)])
-            show(answer) { "unpinned \(FeaturesCommand.title($0)), \($0["state"]?.stringValue ?? "")" }
-        }
-    }
-
-    /// Waits until no version is being built, and shows the one that is furthest from it.
-    static func wait(_ client: APIClient, quiet: Bool) async throws {
-        let line = ProgressLine(label: "features", quiet: quiet)
-        var delay = 20
-        while true {
-            let building = try await client.get("/api/v1/features/status")["backfilling"]?.arrayValue ?? []
-            guard
-                let last = building.min(by: { ($0["progress"]?.doubleValue ?? 0) < ($1["progress"]?.doubleValue ?? 0) })
-            else { break }
-            line.show([
-                "done": last["next_offset"] ?? 0, "total": last["end_offset"] ?? 0, "unit": "rows",
-                "message": .string("building \(building.count) versions, \(last["name"]?.stringValue ?? "")"),
-            ])
-            try await Task.sleep(for: .milliseconds(delay))
-            delay = min(500, delay * 3 / 2)
-        }
-        line.finish()
-    }
-
-    static func title(_ version: JSONValue) -> String {
-        "\(version["view"]?.stringValue ?? "")@\(version["version"]?.stringValue?.prefix(8) ?? "")"
-    }
-
-    static func progress(_ version: JSONValue) -> String {
-        var text = "\(title(version))  \(Int((version["progress"]?.doubleValue ?? 0) * 100)) %"
-        text += "  row \(Human.cell(version["next_offset"])) of \(Human.cell(version["end_offset"]))"
-        if let rate = version["rows_per_second"]?.doubleValue, rate > 0 { text += ", \(Human.count(rate)) rows/s" }
-        if let left = version["seconds_left"]?.doubleValue { text += ", about \(Human.seconds(left)) left" }
-        if let failure = version["failure"]?.stringValue { text += ", failing: \(failure)" }
-        return text
-    }
-
-    static func describeVersions(_ answer: JSONValue) -> String {
-        let versions = answer["versions"]?.arrayValue ?? []
-        guard !versions.isEmpty else { return "no feature view was ever defined" }
-        let rows = versions.map { version -> [String] in
-            let users = (version["users"]?.arrayValue ?? []).map { $0["text"]?.stringValue ?? "" }
-            let use =
-                users.isEmpty
-                ? version["unused_since"]?.stringValue.map { "nobody since \($0.prefix(19))" } ?? "nobody"
-                : users.joined(separator: "; ")
-            return [
-                title(version), version["state"]?.stringValue ?? "", version["current"] == true ? "yes" : "",
-                Human.cell(version["entities"]), version["bytes"]?.doubleValue.map(Human.bytes) ?? "–",
-                version["last_read"]?.stringValue.map { String($0.prefix(19)) } ?? "–", use,
+            var body: [String: JSONValue] = [
+                "predictions": .integer(Int64(predictions)), "probes": .integer(Int64(probes)),
+                "seed": .integer(Int64(seed)),
             ]
+            for (key, value) in [("view", view), ("service", service), ("model", model)] {
+                if let value { body[key] = .string(value) }
+            }
+            let started = try await client.post("/api/v1/features/parity", .object(body))
+            let result = try await client.wait(for: started, label: "features parity", quiet: server.json)
+            show(result) { FeaturesCommand.describe($0, all: all) }
+            if result["different"]?.integerValue ?? 0 > 0 {
+                throw CommandFailure(
+                    exitCode: 3, description: "served and offline values differ; the certificate holds the examples")
+            }
         }
-        return Human.table(["VERSION", "STATE", "IN FORCE", "ENTITIES", "STORED", "LAST READ", "USED BY"], rows)
-    }
-}
-
-extension Human {
-    /// `3.2 MB`.
-    static func bytes(_ count: Double) -> String {
-        var (value, unit) = (count, 0)
-        let units = ["B", "kB", "MB", "GB", "TB"]
-        while value >= 1000, unit < units.count - 1 {
-            value /= 1000
-            unit += 1
-        }
-        return unit == 0 ? "\(Int(value)) B" : String(format: "%.1f %@", value, units[unit])
     }
 
-    /// `3 s`, `4 min`, `2.5 h`.
-    static func seconds(_ seconds: Double) -> String {
-        if seconds < 1 { return "1 s" }
-        if seconds < 120 { return "\(Int(seconds.rounded())) s" }
-        if seconds < 7200 { return "\(Int((seconds / 60).rounded())) min" }
-        return String(format: "%.1f h", seconds / 3600)
+    private static func describe(_ result: JSONValue, all: Bool) -> String {
+        func count(_ key: String, _ value: JSONValue) -> Int64 { value[key]?.integerValue ?? 0 }
+        let features = result["features"]?.arrayValue ?? []
+        var lines = [
+            "compared \(Human.cell(result["compared"])), different \(Human.cell(result["different"]))"
+                + (count("in_flight", result) > 0
+                    ? ", in flight \(Human.cell(result["in_flight"])) (a row was acknowledged in that very moment)"
+                    : ""),
+            "  \(Human.cell(result["predictions"])) predictions, \(Human.cell(result["probes"])) probes, "
+                + "\(features.count) features, \(result["engine"]?.stringValue ?? "")",
+        ]
+        if count("skipped", result) > 0 {
+            lines.append(
+                "  left out: \(Human.cell(result["skipped"])) predictions of versions that are not defined any more")
+        }
+        for feature in features {
+            let (compared, different) = (count("compared", feature), count("different", feature))
+            guard all || different > 0 || compared == 0 else { continue }
+            let name = "\(feature["view"]?.stringValue ?? "")__\(feature["feature"]?.stringValue ?? "")"
+            lines.append(
+                compared == 0
+                    ? "  not compared  \(name)"
+                    : "  \(different > 0 ? "DIFFERENT   " : "equal       ")  \(name)  \(different) of \(compared)")
+        }
+        for example in (result["differences"]?.arrayValue ?? []).prefix(5) {
+            let keys = (example["keys"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+                .map { "\($0.key)=\($0.value.stringValue ?? "")" }.joined(separator: " ")
+            lines.append(
+                "  \(example["view"]?.stringValue ?? "")__\(example["feature"]?.stringValue ?? "") for \(keys) at "
+                    + "\(Human.cell(example["time"])): served \(example["served"]?.stringValue ?? ""), "
+                    + "offline \(example["offline"]?.stringValue ?? "") [\(example["origin"]?.stringValue ?? "")]"
+                    + (example["explanation"]?.stringValue.map { "\n    \($0)" } ?? ""))
+        }
+        lines.append("  certificate \(result["certificate"]?.stringValue ?? "")")
+        return lines.joined(separator: "\n")
     }
 }
