@@ -76,7 +76,8 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
+                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
+                + IngestService.migrations
                 + TrackingStore.migrations
                 + TrackedRegistry.migrations)
         try await topics
@@ -185,7 +186,8 @@ struct Platform {
         }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
-            catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
+            catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
+            operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
@@ -208,7 +210,8 @@ struct Platform {
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
-            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper), operations, JobService(jobs: jobs),
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
+            operations, JobService(jobs: jobs),
             lifecycle,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }

@@ -29,7 +29,8 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
+        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "python.path",
+        "jobs.slots",
         "monitor.enabled",
     ]
 

@@ -86,7 +86,8 @@ struct Apply: ClientCommand {
             let building = (answer["backfilling"]?.arrayValue ?? []).compactMap(\.stringValue)
             let text = DefinitionFiles.describe(answer, applied: true)
             guard !building.isEmpty, !wait else { return text }
-            return text + "\n\(building.count) versions are built from history (\(building.prefix(3).joined(separator: ", "))"
+            return text
+                + "\n\(building.count) versions are built from history (\(building.prefix(3).joined(separator: ", "))"
                 + (building.count > 3 ? ", …" : "")
                 + "): 'bottega features status' says how far; until then the versions before them answer"
         }

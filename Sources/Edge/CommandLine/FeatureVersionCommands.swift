@@ -54,8 +54,11 @@ extension FeaturesCommand {
             show(try await client.post("/api/v1/features/retire", .object(body))) { answer in
                 let list = answer["versions"]?.arrayValue ?? []
                 guard !list.isEmpty else { return "no version is unused" }
-                return (list.map { "\(dryRun ? "would retire" : "retired") \(FeaturesCommand.title($0))" }
-                    + ["\(list.count) versions, \(Human.bytes(list.reduce(0) { $0 + ($1["bytes"]?.doubleValue ?? 0) }))"])
+                return
+                    (list.map { "\(dryRun ? "would retire" : "retired") \(FeaturesCommand.title($0))" }
+                    + [
+                        "\(list.count) versions, \(Human.bytes(list.reduce(0) { $0 + ($1["bytes"]?.doubleValue ?? 0) }))"
+                    ])
                     .joined(separator: "\n")
             }
         }

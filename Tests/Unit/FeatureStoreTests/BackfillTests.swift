@@ -16,7 +16,8 @@ struct BackfillTests {
     }
 
     /// What an engine says that reads the whole log in one go.
-    private func rebuilt(_ fixture: EngineFixture, _ definitions: DefinitionSet, tail: String) async throws -> [Double] {
+    private func rebuilt(_ fixture: EngineFixture, _ definitions: DefinitionSet, tail: String) async throws -> [Double]
+    {
         let copy = EngineFixture(online: MemoryOnlineStore(), log: fixture.log)
         let engine = copy.engine(StreamEngineConfiguration(rowsAtOnceMax: .max))
         try await engine.update(definitions: definitions)
@@ -33,7 +34,7 @@ struct BackfillTests {
         try await engine.update(definitions: before)
         try await fixture.send((0..<60).map { ("N1", $0, 1) }, to: engine, before)
         try await engine.update(definitions: after, keeping: [old])
-        #expect(engine.versions.map(\.state) .sorted { $0.rawValue < $1.rawValue } == [.backfilling, .ready])
+        #expect(engine.versions.map(\.state).sorted { $0.rawValue < $1.rawValue } == [.backfilling, .ready])
         #expect(!engine.serves(new.versionName) && engine.serves(old.versionName))
         let moment = EventTime(milliseconds: 60_000)
         #expect(
@@ -63,8 +64,10 @@ struct BackfillTests {
         var random = SplitMix(state: seed)
         func rows(_ count: Int) -> [(String, Int, Double)] {
             (0..<count).map { _ in
-                ("N\(Int.random(in: 0..<4, using: &random))", Int.random(in: 0..<900, using: &random),
-                    Double(Int.random(in: -50..<50, using: &random)))
+                (
+                    "N\(Int.random(in: 0..<4, using: &random))", Int.random(in: 0..<900, using: &random),
+                    Double(Int.random(in: -50..<50, using: &random))
+                )
             }
         }
         var engine = fixture.engine(Self.configuration)

@@ -263,7 +263,8 @@ public actor DefinitionCatalog {
         for revision in missing {
             // What an earlier program took may be more than this one takes; such a revision stays out of the index.
             guard let set = try? await set(revision: revision) else { continue }
-            let before = revision > 1 ? (try? await self.set(revision: revision - 1)) ?? DefinitionSet() : DefinitionSet()
+            let before =
+                revision > 1 ? (try? await self.set(revision: revision - 1)) ?? DefinitionSet() : DefinitionSet()
             _ = try await store.write { try Self.index(set, after: before, as: revision, in: $0) }
         }
     }

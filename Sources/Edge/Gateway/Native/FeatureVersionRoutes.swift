@@ -16,7 +16,8 @@ enum FeatureVersionRoutes {
                     "ready": .integer(Int64(all.count { $0.state == .ready })),
                     "parked": .integer(Int64(all.count { $0.state == .parked })),
                     "backfilling": .array(
-                        try await services.features.versions().filter { $0.status?.state == .backfilling }.map(describe)),
+                        try await services.features.versions().filter { $0.status?.state == .backfilling }.map(describe)
+                    ),
                 ])
             },
             Route("GET", "/api/v1/features/versions") { request in

@@ -65,7 +65,8 @@ public struct PlatformServices: Sendable {
 
     /// Puts them together.
     public init(
-        catalog: DefinitionCatalog, features: FeatureVersionKeeper, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
+        catalog: DefinitionCatalog, features: FeatureVersionKeeper, desk: ModelDesk, registry: ModelVersionRegistry,
+        lifecycle: LifecycleService,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
         clock: any PlatformClock, manualClock: ManualClock?,
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,

@@ -103,7 +103,9 @@ extension StreamEngine {
             if !now.isEmpty { try await catchUp(now, source: source, until: nil) }
         }
         // Whoever stands in for a version to be built does so after a crash too, so it is written down first.
-        if building.keys.contains(where: { pending[$0] == nil }), !current.views.isEmpty { try await write(takeChanges()) }
+        if building.keys.contains(where: { pending[$0] == nil }), !current.views.isEmpty {
+            try await write(takeChanges())
+        }
         for (name, state) in next.views {
             if wanted[name]?.isApart == true {
                 next.bySourceApart[state.source, default: []].append(state)
