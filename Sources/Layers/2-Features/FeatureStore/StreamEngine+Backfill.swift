@@ -125,10 +125,7 @@ extension StreamEngine {
         var parked = backfills.parked
         parked.merge(backfills.halfBuilt) { max($0, $1) }
         for (key, offset) in parked {
-            let parts = key.split(separator: "/")
-            guard parts.count == 3, let version = Name(parts[0]), !known.contains(version),
-                let source = Name(parts[1].dropFirst("source.".count))
-            else { continue }
+            guard let (version, source) = Self.place(key), !known.contains(version) else { continue }
             found.append(
                 ViewVersionStatus(versionName: version, source: source, state: .parked, nextOffset: offset))
         }
@@ -138,9 +135,7 @@ extension StreamEngine {
     /// Versions that answer, and those kept in the store that once did.
     public func builtVersions() async throws -> Set<Name> {
         let served = snapshot.withLock { $0.views.keys.map { $0 } }
-        let stored = try await storedOffsets().ready.keys.compactMap { key in
-            key.split(separator: "/").first.flatMap { Name($0) }
-        }
+        let stored = try await storedOffsets().ready.keys.compactMap { Self.place($0)?.version }
         return Set(served).union(stored)
     }
 
@@ -239,7 +234,7 @@ extension StreamEngine {
         changes.offsets.merge(backfills.halfBuilt) { max($0, $1) }
         try await write(changes)
         backfills.written(changes.offsets)
-        for (view, _) in changes.rows { view.evict(keeping: configuration.entityCountMax) }
+        evict(changes)
     }
 
     /// Removes the state of a version that is not served.

@@ -5,7 +5,21 @@ import StoragePorts
 import Synchronization
 
 extension StreamEngine {
-    static func offsetKey(_ view: Name, _ source: Name) -> String { "\(view)/\(PlatformTopic.source(source))/0" }
+    /// Names a view's place in the log in a checkpoint, with the form of the state: state of another form has no place,
+    /// so it is built again from the log.
+    static func offsetKey(_ view: Name, _ source: Name) -> String {
+        "\(view)/\(PlatformTopic.source(source))/0/\(formatMark)"
+    }
+    private static var formatMark: String { "format-\(EventSeries.formatVersion)" }
+
+    /// The version and the source that a place in a checkpoint is about; `nil` if its state has another form.
+    static func place(_ key: String) -> (version: Name, source: Name)? {
+        let parts = key.split(separator: "/")
+        guard parts.count == 4, parts[3] == formatMark, let version = Name(parts[0]),
+            let source = Name(parts[1].dropFirst("source.".count))
+        else { return nil }
+        return (version, source)
+    }
 
     /// Takes up the views of `definitions` from the last checkpoint and the log after it: call it once, at the start.
     /// - Throws: what the stores throw; the engine then serves nothing.
@@ -34,26 +48,26 @@ extension StreamEngine {
         let isApart: Bool
     }
 
-    private static func wanted(_ definitions: DefinitionSet, _ kept: [HeldView]) -> [Name: WantedView] {
+    private func wanted(_ definitions: DefinitionSet, _ kept: [HeldView]) -> [Name: WantedView] {
         var wanted: [Name: WantedView] = [:]
+        func want(_ held: HeldView, isApart: Bool) {
+            var plan = AggregationPlan(view: held.view, source: held.source)
+            plan.sizes = configuration.sizes
+            wanted[held.versionName] = WantedView(held: held, plan: plan, isApart: isApart)
+        }
         for view in definitions.featureViews.values {
-            let held = HeldView(view: view, source: definitions.source(of: view))
-            wanted[view.versionName] = WantedView(
-                held: held, plan: AggregationPlan(view: view, source: held.source), isApart: false)
+            want(HeldView(view: view, source: definitions.source(of: view)), isApart: false)
         }
         for held in kept where wanted[held.versionName] == nil {
             let moved = held.moved(to: definitions.sources[held.source.name])
-            let reading = moved ?? held
-            wanted[held.versionName] = WantedView(
-                held: reading, plan: AggregationPlan(view: reading.view, source: reading.source),
-                isApart: moved == nil)
+            want(moved ?? held, isApart: moved == nil)
         }
         return wanted
     }
 
     private func replaceViews(_ definitions: DefinitionSet, _ kept: [HeldView]) async throws {
         let current = snapshot.withLock { $0 }
-        let wanted = Self.wanted(definitions, kept)
+        let wanted = wanted(definitions, kept)
         let mayStay = { (state: ViewState) in
             wanted[state.versionName].map { $0.plan.reads(sameCellsAs: state.plan) } ?? false
         }
@@ -181,7 +195,9 @@ extension StreamEngine {
         for view in views where view.nextOffset.load(ordering: .relaxed) < first.offset {
             view.nextOffset.store(first.offset, ordering: .releasing)
         }
-        try apply(records.map { decode($0.record, source) }, firstOffset: first.offset, to: views)
+        try apply(
+            ArrivedRows(rows: records.map { decode($0.record, source) }, arrivals: records.map(\.record.time)),
+            firstOffset: first.offset, to: views)
         return last.offset + 1
     }
 
@@ -208,9 +224,11 @@ extension StreamEngine {
     }
 
     func storedOffsets() async throws -> StoredOffsets {
-        StoredOffsets(
-            ready: try await online.checkpoint(Self.checkpointName)?.offsets ?? [:],
-            built: try await online.checkpoint(Self.backfillCheckpointName)?.offsets ?? [:])
+        func offsets(_ name: Name) async throws -> [String: UInt64] {
+            (try await online.checkpoint(name)?.offsets ?? [:]).filter { Self.place($0.key) != nil }
+        }
+        return StoredOffsets(
+            ready: try await offsets(Self.checkpointName), built: try await offsets(Self.backfillCheckpointName))
     }
 
     func dropRows(of version: Name) async throws {
@@ -223,22 +241,24 @@ extension StreamEngine {
     }
 
     /// Writes what has changed, and how far the log has been read, in one transaction of the online store.
+    ///
+    /// Rows wait only while the changed states are noted; they are packed and written while rows go on arriving.
     /// - Throws: what the store throws; everything stays marked as changed, and the next call writes it.
     public func checkpoint() async throws {
         try await checkpointGate.pass {
             let changes = await gate.pass { takeChanges() }
             try await write(changes)
-            for (view, _) in changes.rows { view.evict(keeping: configuration.entityCountMax) }
+            evict(changes)
         }
     }
 
     struct Changes: Sendable {
-        var rows: [(view: ViewState, rows: [KeyedOnlineRow])] = []
+        var states: [(view: ViewState, taken: [[TakenState]])] = []
         var offsets: [String: UInt64] = [:]
         var name = StreamEngine.checkpointName
     }
 
-    /// Rows and offsets of one moment between two batches; only inside the gate.
+    /// States and offsets of one moment between two batches; only inside the gate.
     func takeChanges() -> Changes {
         var changes = changes(of: snapshot.withLock { $0.views }.values.sorted { $0.versionName < $1.versionName })
         changes.offsets.merge(backfills.parked) { ready, _ in ready }
@@ -246,27 +266,36 @@ extension StreamEngine {
     }
 
     func changes(of views: [ViewState]) -> Changes {
-        let earliest = earliestQuestion(now: clock.now())
         var changes = Changes()
         for view in views {
             changes.offsets[Self.offsetKey(view.versionName, view.source)] = view.nextOffset.load(ordering: .acquiring)
-            changes.rows.append((view, view.takeDirtyRows(answeringFrom: earliest)))
+            changes.states.append((view, view.takeDirty()))
         }
         return changes
     }
 
     func write(_ changes: Changes) async throws {
         do {
+            var rows: [Name: [KeyedOnlineRow]] = [:]
+            var removed: [Name: [EntityKey]] = [:]
+            for (view, taken) in changes.states {
+                let written = view.rows(of: taken)
+                if !written.rows.isEmpty { rows[view.versionName] = written.rows }
+                if !written.removed.isEmpty { removed[view.versionName] = written.removed }
+            }
             try await online.write(
-                Dictionary(
-                    uniqueKeysWithValues: changes.rows.filter { !$0.rows.isEmpty }.map {
-                        ($0.view.versionName, $0.rows)
-                    }),
+                rows, removing: removed,
                 checkpoint: OnlineCheckpoint(name: changes.name, offsets: changes.offsets))
         } catch {
-            for (view, rows) in changes.rows { view.markDirty(rows) }
+            for (view, taken) in changes.states { view.markNotStored(taken) }
             throw error
         }
         countCheckpoint()
+    }
+
+    func evict(_ changes: Changes) {
+        for (view, taken) in changes.states {
+            view.evict(taken, keeping: configuration.entityCountMax, byteCountMax: configuration.stateByteCountMax)
+        }
     }
 }
