@@ -3,6 +3,7 @@ import Datasets
 import Definitions
 import Governance
 import PlatformCore
+import Workflows
 
 /// Pulls, checks of loads, quarantine.
 enum SourceRoutes {
