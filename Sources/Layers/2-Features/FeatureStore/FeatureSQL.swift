@@ -3,7 +3,7 @@ public import Definitions
 public import PlatformCore
 import StoragePorts
 
-/// Compiles the features of one view into DuckDB statements that answer a table of questions.
+/// Compiles the features of one view into statements of one SQL dialect that answer a table of questions.
 ///
 /// The questions of an entity are numbered by time. An event can be seen by a question from the moment it has happened and
 /// is known, and leaves a window of width `w` at its event time plus `w`: so it counts for one run of question numbers
@@ -24,6 +24,8 @@ public struct FeatureSQL: Sendable {
         }
     }
 
+    /// The engine's language.
+    public let dialect: SQLDialect
     private let plan: AggregationPlan
     private let source: SourceDefinition
     private let outputs: [Output]
@@ -31,8 +33,14 @@ public struct FeatureSQL: Sendable {
     private let windows: [Int64]
 
     /// Compiles a view of a checked set.
-    /// - Parameter outputs: what to compute; `nil` for every feature under its own name.
-    public init(view: FeatureViewDefinition, source: SourceDefinition, outputs: [Output]? = nil) {
+    ///
+    /// - Parameters:
+    ///   - outputs: what to compute; `nil` for every feature under its own name.
+    ///   - dialect: the engine's language.
+    /// - Throws: `invalidInput` with feature, function and engine for what the dialect cannot say.
+    public init(
+        view: FeatureViewDefinition, source: SourceDefinition, outputs: [Output]? = nil, dialect: SQLDialect = .duckdb
+    ) throws(PlatformError) {
         let outputs = outputs ?? view.features.map { Output(feature: $0.name, column: $0.name) }
         let positions = outputs.map { output in
             guard let position = view.features.firstIndex(where: { $0.name == output.feature }) else {
@@ -41,6 +49,8 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
+        for feature in plan.features { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
+        self.dialect = dialect
         self.source = source
         self.outputs = outputs
         windows = Set(plan.features.filter { $0.function != .last }.compactMap(\.window)).sorted()
@@ -48,40 +58,12 @@ public struct FeatureSQL: Sendable {
 
     // MARK: Shared pieces
 
-    /// Statements that every session needs once: the exact conversions of `ExactArithmetic`.
-    public static let macros: [String] = [
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_double(v) AS
-        CASE WHEN v BETWEEN -9223372036854775808::HUGEINT AND 9223372036854775807::HUGEINT
-        THEN CAST(CAST(v AS BIGINT) AS DOUBLE)
-        ELSE CAST(CAST(v // 4611686018427387904::HUGEINT AS BIGINT) AS DOUBLE) * 4.611686018427387904e18::DOUBLE
-        + CAST(CAST(v % 4611686018427387904::HUGEINT AS BIGINT) AS DOUBLE) END
-        """,
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_carry(s, n) AS
-        CASE WHEN 2 * (s % n) > n THEN 1::HUGEINT WHEN 2 * (s % n) < -n THEN -1::HUGEINT ELSE 0::HUGEINT END
-        """,
-        "CREATE OR REPLACE TEMP MACRO bottega_rest(s, n) AS s % n - bottega_carry(s, n) * n",
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_distances(s, q, n) AS
-        q - (s // n + bottega_carry(s, n)) * (s + bottega_rest(s, n))
-        """,
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_deviation(s, q, n, p) AS
-        CASE WHEN n > 0 AND s < \(ExactArithmetic.poisonThreshold)::HUGEINT
-        THEN sqrt((bottega_double(bottega_distances(s, q, n))
-        - bottega_double(bottega_rest(s, n)) * bottega_double(bottega_rest(s, n)) / bottega_double(n))
-        / bottega_double(n)) / p END
-        """,
-    ]
-
     /// A column as the text of a key part, as `CellValue.keyText` writes it; NULL where the text cannot be a key.
-    public static func keyText(_ column: ColumnDefinition) -> String {
-        let name = SQLText.identifier(column.name)
-        let text = column.type == .timestamp ? "CAST(epoch_ms(\(name)) AS VARCHAR)" : "CAST(\(name) AS VARCHAR)"
-        guard column.type == .string else { return text }
-        return "CASE WHEN strlen(\(text)) BETWEEN 1 AND \(EntityKey.valueByteCountMax) "
-            + "AND NOT regexp_matches(\(text), '[\\x00-\\x1F\\x7F]') THEN \(text) END"
+    public static func keyText(_ column: ColumnDefinition, _ dialect: SQLDialect = .duckdb) -> String {
+        let name = dialect.identifier(column.name)
+        let value = column.type == .timestamp ? dialect.milliseconds(name) : name
+        let text = "CAST(\(value) AS \(dialect.text))"
+        return column.type == .string ? "CASE WHEN \(dialect.isKey(text)) THEN \(text) END" : text
     }
 
     // MARK: Statements
@@ -96,7 +78,7 @@ public struct FeatureSQL: Sendable {
     ///   - result: name of the table to make; names beginning with it and `_` are used in between and dropped.
     public func statements(events: String, knownBefore: EventTime? = nil, questions: String, result: String) -> [String]
     {
-        let names = Names(prefix: result)
+        let names = Names(prefix: result, dialect: dialect)
         var out = numbering(questions: questions, names)
         out.append(eventTable(events: events, knownBefore: knownBefore, names))
         out.append(newestTable(names))
@@ -111,12 +93,13 @@ public struct FeatureSQL: Sendable {
             if !picks.isEmpty { made += [names.node(index), names.pick(index)] }
         }
         out.append(resultTable(questions: questions, result: result, names))
-        return out + made.map { "DROP TABLE \($0)" }
+        return out + dialect.drop(made)
     }
 
     private struct Names {
         let prefix: String
-        private func quoted(_ suffix: String) -> String { SQLText.identifier("\(prefix)_\(suffix)") }
+        let dialect: SQLDialect
+        private func quoted(_ suffix: String) -> String { dialect.identifier("\(prefix)_\(suffix)") }
         var key: String { quoted("key") }
         var question: String { quoted("question") }
         var size: String { quoted("size") }
@@ -128,26 +111,32 @@ public struct FeatureSQL: Sendable {
     }
 
     private var tick: String { plan.inclusive ? "__time" : "__time - 1" }
-    private var keys: [String] { plan.view.joinKeys.map(SQLText.identifier) }
+    private var keys: [String] { plan.view.joinKeys.map(dialect.identifier) }
 
     /// Entities that are asked for, and their questions numbered by time.
     private func numbering(questions: String, _ names: Names) -> [String] {
         let list = keys.joined(separator: ", ")
         let isWhole = keys.map { "\($0) IS NOT NULL" }.joined(separator: " AND ")
+        // Distributed engines must not count all entities on one worker, nor differently when they compute again.
+        let entity =
+            dialect == .duckdb ? "CAST(row_number() OVER () AS INTEGER)" : dialect.entity(keys)
         return [
-            """
-            CREATE TEMP TABLE \(names.key) AS SELECT \(list), CAST(row_number() OVER () AS INTEGER) AS entity
-            FROM (SELECT DISTINCT \(list) FROM \(questions) WHERE \(isWhole))
-            """,
-            """
-            CREATE TEMP TABLE \(names.question) AS SELECT entity, tick,
-            CAST(row_number() OVER (PARTITION BY entity ORDER BY tick) - 1 AS INTEGER) AS rank
-            FROM (SELECT DISTINCT entity, \(tick) AS tick FROM \(questions) JOIN \(names.key) USING (\(list)))
-            """,
-            """
-            CREATE TEMP TABLE \(names.size) AS
-            SELECT entity, CAST(count(*) AS INTEGER) AS questions FROM \(names.question) GROUP BY entity
-            """,
+            dialect.create(
+                names.key, reused: true,
+                as: """
+                    SELECT \(list), \(entity) AS entity
+                    FROM (SELECT DISTINCT \(list) FROM \(questions) WHERE \(isWhole)) q
+                    """),
+            dialect.create(
+                names.question, reused: true,
+                as: """
+                    SELECT entity, tick,
+                    CAST(row_number() OVER (PARTITION BY entity ORDER BY tick) - 1 AS INTEGER) AS rank
+                    FROM (SELECT DISTINCT entity, \(tick) AS tick FROM \(questions) q JOIN \(names.key) k USING (\(list))) q
+                    """),
+            dialect.create(
+                names.size,
+                as: "SELECT entity, CAST(count(*) AS INTEGER) AS questions FROM \(names.question) GROUP BY entity"),
         ]
     }
 
@@ -157,46 +146,54 @@ public struct FeatureSQL: Sendable {
             guard let column = source.column(key) else {
                 preconditionFailure("a view's keys are columns of its source")
             }
-            return Self.keyText(column)
+            return Self.keyText(column, dialect)
         }
         var cells: [String] = []
         for (index, column) in plan.columns.enumerated() {
-            let name = SQLText.identifier(column.name)
+            let name = dialect.identifier(column.name)
             let value =
                 switch column.type {
                 // Adding zero makes a negative zero positive, as the kernel does.
-                case .float64: "CAST(\(name) AS DOUBLE) + 0.0::DOUBLE"
+                case .float64: "CAST(\(name) AS DOUBLE) + \(dialect.real(0))"
                 case .int64: "CAST(\(name) AS BIGINT)"
                 case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
-                case .timestamp: "epoch_ms(\(name))"
-                case .string: "CAST(\(name) AS VARCHAR)"
+                case .timestamp: dialect.milliseconds(name)
+                case .string: "CAST(\(name) AS \(dialect.text))"
                 }
             cells.append("\(value) AS x\(index)")
         }
         var scaled: [String] = []
         for (index, column) in plan.columns.enumerated() where column.needsSum || column.needsSquares {
-            let poison = "\(ExactArithmetic.poison)::HUGEINT"
+            let poison = dialect.wide(ExactArithmetic.poison)
             if column.storage == .real {
-                let product = "round(x\(index) * \(column.power)::DOUBLE)"
+                let product = "round(x\(index) * \(dialect.real(column.power)))"
                 scaled.append(
-                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < 9.223372036854775808e18::DOUBLE "
-                        + "THEN CAST(CAST(\(product) AS BIGINT) AS HUGEINT) ELSE \(poison) END AS s\(index)")
+                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < \(dialect.real(0x1p63)) "
+                        + "THEN CAST(CAST(\(product) AS BIGINT) AS \(dialect.wide)) ELSE \(poison) END AS s\(index)")
             } else {
                 scaled.append(
-                    "CASE WHEN x\(index) = -9223372036854775808 THEN \(poison) ELSE CAST(x\(index) AS HUGEINT) END "
-                        + "AS s\(index)")
+                    "CASE WHEN x\(index) = \(dialect.wide(Int64.min)) THEN \(poison) "
+                        + "ELSE CAST(x\(index) AS \(dialect.wide)) END AS s\(index)")
             }
         }
         let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"
+        let columns = plan.columns.indices.map { ", x\($0)" }.joined()
         let numbered = """
             SELECT entity, CAST(row_number() OVER (PARTITION BY entity ORDER BY __event_time, __ingest_time, __sequence)
-            AS INTEGER) AS number, __event_time AS happened, greatest(__event_time, __ingest_time) AS seen\
-            \(plan.columns.indices.map { ", x\($0)" }.joined())
-            FROM (\(inner)) JOIN \(names.key) USING (\(keys.joined(separator: ", ")))
+            AS INTEGER) AS number, __event_time AS happened, greatest(__event_time, __ingest_time) AS seen\(columns)
+            FROM (\(inner)) v JOIN \(names.key) k USING (\(keys.joined(separator: ", ")))
             """
+        let all = columns + scaled.map { ", " + $0 }.joined()
+        return dialect.create(
+            names.event, reused: true,
+            as: dialect == .duckdb ? runsByJoin(numbered, all, names) : runsByCount(numbered, columns, all, names))
+    }
+
+    /// The run of questions of each event, where the engine can join with the next row.
+    private func runsByJoin(_ numbered: String, _ all: String, _ names: Names) -> String {
         var highs: [String] = []
         var joins: [String] = []
         for (index, window) in windows.enumerated() {
@@ -206,23 +203,54 @@ public struct FeatureSQL: Sendable {
                     + "ON e.entity = h\(index).entity AND e.happened + \(window) <= h\(index).tick")
         }
         return """
-            CREATE TEMP TABLE \(names.event) AS SELECT e.entity, number, happened, l.rank AS low\(highs.joined())\
-            \(plan.columns.indices.map { ", x\($0)" }.joined())\(scaled.map { ", " + $0 }.joined())
+            SELECT e.entity, number, happened, l.rank AS low\(highs.joined())\(all)
             FROM (\(numbered)) e JOIN \(names.size) z ON e.entity = z.entity
             ASOF JOIN \(names.question) l ON e.entity = l.entity AND e.seen <= l.tick
             \(joins.joined(separator: "\n"))
             """
     }
 
+    /// The run of questions of each event by counting the questions before a moment: questions and events in one line, one
+    /// window for each SELECT. The number of a question is the count of those before it.
+    private func runsByCount(_ numbered: String, _ columns: String, _ all: String, _ names: Names) -> String {
+        let bounds =
+            [("low", "seen")] + windows.enumerated().map { ("high\($0.offset)", "happened + \($0.element)") }
+        let empty = plan.columns.enumerated().map { index, column in
+            ", CAST(NULL AS \(dialect.cellType(column.type))) AS x\(index)"
+        }
+        var line = """
+            SELECT entity, number, happened, 0 AS asked\(bounds.map { ", \($0.1) AS at_\($0.0)" }.joined())\(columns)
+            FROM (\(numbered)) e
+            UNION ALL SELECT entity, CAST(NULL AS INTEGER), CAST(NULL AS BIGINT), 1\
+            \(bounds.map { _ in ", tick" }.joined())\(empty.joined()) FROM \(names.question)
+            """
+        var made = ""
+        for (index, bound) in bounds.enumerated() {
+            let waiting = bounds[(index + 1)...].map { ", at_\($0.0)" }.joined()
+            line = """
+                SELECT entity, number, happened, asked\(made)\(waiting)\(columns), CAST(sum(asked) OVER (PARTITION BY entity
+                ORDER BY at_\(bound.0), asked ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS INTEGER) AS \(bound.0)
+                FROM (\(line)) b\(index)
+                """
+            made += ", \(bound.0)"
+        }
+        return """
+            SELECT e.entity, number, happened\(made)\(all) FROM (\(line)) e
+            JOIN \(names.size) z ON e.entity = z.entity WHERE asked = 0 AND low < questions
+            """
+    }
+
     /// For each question, the number of the newest visible event.
     private func newestTable(_ names: Names) -> String {
-        """
-        CREATE TEMP TABLE \(names.newest) AS SELECT q.entity, q.rank, q.tick,
-        max(m.number) OVER (PARTITION BY q.entity ORDER BY q.rank ROWS UNBOUNDED PRECEDING) AS number
-        FROM \(names.question) q LEFT JOIN (
-        SELECT entity, low, max(number) AS number FROM \(names.event) GROUP BY entity, low) m
-        ON q.entity = m.entity AND q.rank = m.low
-        """
+        dialect.create(
+            names.newest,
+            as: """
+                SELECT q.entity, q.rank, q.tick, max(m.number) OVER (PARTITION BY q.entity ORDER BY q.rank
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS number
+                FROM \(names.question) q LEFT JOIN (
+                SELECT entity, low, max(number) AS number FROM \(names.event) GROUP BY entity, low) m
+                ON q.entity = m.entity AND q.rank = m.low
+                """)
     }
 
     private func features(over window: Int64, _ functions: Set<AggregateFunction>) -> [AggregationPlan.Feature] {
@@ -246,30 +274,35 @@ public struct FeatureSQL: Sendable {
             add("n\(column)", "CASE WHEN x\(column) IS NULL THEN 0 ELSE 1 END")
             let scaled = "s\(column)"
             switch feature.function {
-            case .sum, .mean: add("t\(column)", "coalesce(\(scaled), 0::HUGEINT)")
+            case .sum, .mean: add("t\(column)", "coalesce(\(scaled), \(dialect.wide(0)))")
             case .stddev:
-                let fits = "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)"
+                let (fits, zero) = (
+                    "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)",
+                    dialect.wide(0)
+                )
                 add(
                     "b\(column)",
-                    "CASE WHEN \(scaled) IS NULL THEN 0::HUGEINT WHEN \(fits) THEN \(scaled) "
-                        + "ELSE \(ExactArithmetic.poison)::HUGEINT END")
-                add("q\(column)", "CASE WHEN \(fits) THEN \(scaled) * \(scaled) ELSE 0::HUGEINT END")
+                    "CASE WHEN \(scaled) IS NULL THEN \(zero) WHEN \(fits) THEN \(scaled) "
+                        + "ELSE \(dialect.wide(ExactArithmetic.poison)) END")
+                add("q\(column)", "CASE WHEN \(fits) THEN \(scaled) * \(scaled) ELSE \(zero) END")
             default: break
             }
         }
         func list(_ form: ((name: String, value: String)) -> String) -> String { terms.map(form).joined() }
-        return """
-            CREATE TEMP TABLE \(names.sum(index)) AS
-            SELECT entity, rank\(list { ", sum(\($0.name)) OVER running AS \($0.name)" }) FROM (
-            SELECT entity, rank\(list { ", sum(\($0.name)) AS \($0.name)" }) FROM (
-            SELECT entity, low AS rank\(list { ", \($0.value) AS \($0.name)" })
-            FROM \(names.event) WHERE low < high\(index)
-            UNION ALL SELECT e.entity, high\(index)\(list { ", -(\($0.value))" })
-            FROM \(names.event) e JOIN \(names.size) z ON e.entity = z.entity WHERE low < high\(index) AND high\(index) < questions
-            UNION ALL SELECT entity, rank\(list { _ in ", 0" }) FROM \(names.question)
-            ) GROUP BY entity, rank)
-            WINDOW running AS (PARTITION BY entity ORDER BY rank ROWS UNBOUNDED PRECEDING)
-            """
+        let running = "(PARTITION BY entity ORDER BY rank ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+        return dialect.create(
+            names.sum(index),
+            as: """
+                SELECT entity, rank\(list { ", sum(\($0.name)) OVER \(running) AS \($0.name)" }) FROM (
+                SELECT entity, rank\(list { ", sum(\($0.name)) AS \($0.name)" }) FROM (
+                SELECT entity, low AS rank\(list { ", \($0.value) AS \($0.name)" })
+                FROM \(names.event) WHERE low < high\(index)
+                UNION ALL SELECT e.entity, high\(index)\(list { ", -(\($0.value))" })
+                FROM \(names.event) e JOIN \(names.size) z ON e.entity = z.entity
+                WHERE low < high\(index) AND high\(index) < questions
+                UNION ALL SELECT entity, rank\(list { _ in ", 0" }) FROM \(names.question)
+                ) m GROUP BY entity, rank) g
+                """)
     }
 
     /// Extremes and first events of a window for each question, through aligned pieces of the runs.
@@ -288,25 +321,45 @@ public struct FeatureSQL: Sendable {
         guard !terms.isEmpty else { return [] }
         let sources = Set(terms.map(\.source)).sorted().map { ", \($0)" }.joined()
         let high = "high\(index)"
+        let highest = "CAST(floor(log2(\(high) - low)) AS INTEGER) + 1"
+        // One row for each power of two that a piece of the run may have, `level` as its exponent.
+        let levels =
+            switch dialect {
+            case .duckdb:
+                "SELECT entity, low, \(high)\(sources), unnest(range(0, \(highest) + 1)) AS level FROM \(names.event) "
+                    + "WHERE low < \(high)"
+            case .spark:
+                "SELECT entity, low, \(high)\(sources), explode(sequence(0, \(highest))) AS level FROM \(names.event) "
+                    + "WHERE low < \(high)"
+            case .flink:
+                "SELECT entity, low, \(high)\(sources), level FROM \(names.event), "
+                    + "(VALUES \((0...32).map { "(\($0))" }.joined(separator: ", "))) AS v(level) "
+                    + "WHERE low < \(high) AND level <= CAST(FLOOR(LOG2(\(high) - low)) AS INTEGER) + 1"
+            }
+        let first = dialect.shiftedRight("low + (\(dialect.powerOfTwo("level"))) - 1", by: "level")
+        let ends = """
+            SELECT entity, level, \(first) AS l, \(dialect.shiftedRight(high, by: "level")) AS h\(sources) FROM (\(levels)) v
+            """
         return [
-            """
-            CREATE TEMP TABLE \(names.node(index)) AS
-            SELECT entity, level, node\(terms.map { ", \($0.function)(\($0.source)) AS \($0.name)" }.joined()) FROM (
-            SELECT entity, level, unnest([CASE WHEN l & 1 = 1 THEN l END, CASE WHEN h & 1 = 1 THEN h - 1 END]) AS node\(sources)
-            FROM (SELECT entity, level, (low + (1::BIGINT << level) - 1) >> level AS l, \(high)::BIGINT >> level AS h\(sources)
-            FROM (SELECT entity, low::BIGINT AS low, \(high)\(sources),
-            unnest(range(0, CAST(floor(log2(\(high) - low)) AS BIGINT) + 2)) AS level
-            FROM \(names.event) WHERE low < \(high))) WHERE l < h) WHERE node IS NOT NULL
-            GROUP BY entity, level, node
-            """,
-            """
-            CREATE TEMP TABLE \(names.pick(index)) AS
-            SELECT q.entity, q.rank\(terms.map { ", \($0.function)(n.\($0.name)) AS \($0.name)" }.joined())
-            FROM (SELECT entity, rank, level FROM \(names.question), (SELECT DISTINCT level FROM \(names.node(index)))) q
-            JOIN \(names.node(index)) n
-            ON n.entity = q.entity AND n.level = q.level AND n.node = (q.rank::BIGINT >> q.level)
-            GROUP BY q.entity, q.rank
-            """,
+            dialect.create(
+                names.node(index), reused: true,
+                as: """
+                    SELECT entity, level, node\(terms.map { ", \($0.function)(\($0.source)) AS \($0.name)" }.joined()) FROM (
+                    SELECT entity, level, CASE WHEN side = 0 THEN CASE WHEN \(dialect.isOdd("l")) THEN l END
+                    ELSE CASE WHEN \(dialect.isOdd("h")) THEN h - 1 END END AS node\(sources)
+                    FROM (\(ends)) r, (VALUES (0), (1)) AS s(side) WHERE l < h) p WHERE node IS NOT NULL
+                    GROUP BY entity, level, node
+                    """),
+            dialect.create(
+                names.pick(index),
+                as: """
+                    SELECT q.entity, q.rank\(terms.map { ", \($0.function)(n.\($0.name)) AS \($0.name)" }.joined())
+                    FROM (SELECT entity, rank, level FROM \(names.question),
+                    (SELECT DISTINCT level FROM \(names.node(index))) v) q
+                    JOIN \(names.node(index)) n
+                    ON n.entity = q.entity AND n.level = q.level AND n.node = \(dialect.shiftedRight("q.rank", by: "q.level"))
+                    GROUP BY q.entity, q.rank
+                    """),
         ]
     }
 
@@ -334,16 +387,18 @@ public struct FeatureSQL: Sendable {
             if let timeToLive = plan.timeToLive {
                 value = "CASE WHEN e.happened <= n.tick - \(timeToLive) THEN NULL ELSE \(value) END"
             }
-            return ", \(value) AS \(SQLText.identifier(output.column))"
+            return ", \(value) AS \(dialect.identifier(output.column))"
         }
-        return """
-            CREATE TEMP TABLE \(SQLText.identifier(result)) AS SELECT t.__row\(columns.joined())
-            FROM \(questions) t
-            LEFT JOIN \(names.key) k ON \(keys.map { "t.\($0) = k.\($0)" }.joined(separator: " AND "))
-            LEFT JOIN \(names.newest) n ON n.entity = k.entity AND n.tick = t.\(tick)
-            LEFT JOIN \(names.event) e ON e.entity = n.entity AND e.number = n.number
-            \(joins.joined(separator: "\n"))
-            """
+        return dialect.create(
+            dialect.identifier(result),
+            as: """
+                SELECT t.__row\(columns.joined())
+                FROM \(questions) t
+                LEFT JOIN \(names.key) k ON \(keys.map { "t.\($0) = k.\($0)" }.joined(separator: " AND "))
+                LEFT JOIN \(names.newest) n ON n.entity = k.entity AND n.tick = t.\(tick)
+                LEFT JOIN \(names.event) e ON e.entity = n.entity AND e.number = n.number
+                \(joins.joined(separator: "\n"))
+                """)
     }
 
     private func expression(_ feature: AggregationPlan.Feature) -> String {
@@ -356,14 +411,14 @@ public struct FeatureSQL: Sendable {
             return "CASE WHEN e.happened > n.tick - \(window) THEN \(value) END"
         }
         guard let column = feature.column else { return "CAST(coalesce(s\(index).n, 0) AS BIGINT)" }
-        let power = "\(plan.columns[column].power)::DOUBLE"
+        let power = dialect.real(plan.columns[column].power)
         let (count, total) = ("s\(index).n\(column)", "s\(index).t\(column)")
-        let isSum = "\(count) > 0 AND \(total) < \(ExactArithmetic.poisonThreshold)::HUGEINT"
+        let isSum = "\(count) > 0 AND \(total) < \(dialect.wide(ExactArithmetic.poisonThreshold))"
         return switch feature.function {
         case .count: "CAST(coalesce(\(count), 0) AS BIGINT)"
-        case .sum: "CASE WHEN \(isSum) THEN bottega_double(\(total)) / \(power) END"
-        case .mean: "CASE WHEN \(isSum) THEN bottega_double(\(total)) / (\(power) * bottega_double(\(count))) END"
-        case .stddev: "bottega_deviation(s\(index).b\(column), s\(index).q\(column), \(count), \(power))"
+        case .sum: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / \(power) END"
+        case .mean: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / (\(power) * \(dialect.double(count))) END"
+        case .stddev: dialect.deviation("s\(index).b\(column)", "s\(index).q\(column)", count, power)
         case .min: typed("p\(index).low\(column)")
         case .max: typed("p\(index).top\(column)")
         case .first, .last: typed("f\(index).x\(column)")
