@@ -89,7 +89,7 @@ struct PullService: Service {
             while !Task.isCancelled {
                 let sources = catalog.current.sources.values.sorted { $0.name < $1.name }
                 for source in sources where !Task.isCancelled {
-                    guard let every = source.every, ContinuousClock.now >= due[source.name] ?? ContinuousClock.now else {
+                    guard let every = source.every, due[source.name].map({ ContinuousClock.now >= $0 }) ?? true else {
                         continue
                     }
                     await pull(source)
