@@ -78,7 +78,7 @@ struct Platform {
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
-                + TrackingStore.migrations
+                + TrackingStore.migrations + DatasetIndex.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -106,6 +106,8 @@ struct Platform {
         let tables = TableService(
             log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
             identifiers: machineIdentifiers, clock: clock, shapes: shapes)
+
+        let datasets = DatasetIndex(store: metadata)
 
         // Models and serving.
         let tracking = TrackingStore(
@@ -148,7 +150,10 @@ struct Platform {
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock)
+            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+        let maintenance = TableMaintenance(
+            tables: tables, datasets: datasets, registry: registry, content: content,
+            definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
             definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
@@ -184,7 +189,7 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -202,8 +207,8 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger), operations, JobService(jobs: jobs),
-            lifecycle,
+            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger), operations,
+            JobService(jobs: jobs), lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)

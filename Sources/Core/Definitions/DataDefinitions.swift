@@ -26,18 +26,21 @@ public struct ColumnDefinition: Sendable, Hashable {
     ///
     /// Default 6.
     public let scale: Int
+    /// Whether its values must not be shown in samples and statistics: names, addresses.
+    public let isSensitive: Bool
 
     /// A nullable column without a unit, as one that is added later is.
     public init(addedColumn name: String, type: ColumnType) {
-        self.init(name: name, type: type, nullable: true, unit: nil, scale: 6)
+        self.init(name: name, type: type, nullable: true, unit: nil, scale: 6, isSensitive: false)
     }
 
-    init(name: String, type: ColumnType, nullable: Bool, unit: String?, scale: Int) {
+    init(name: String, type: ColumnType, nullable: Bool, unit: String?, scale: Int, isSensitive: Bool) {
         self.name = name
         self.type = type
         self.nullable = nullable
         self.unit = unit
         self.scale = scale
+        self.isSensitive = isSensitive
     }
 
     /// Whether text may be the name of a column.
@@ -207,6 +210,8 @@ public struct SourceDefinition: Sendable, Hashable {
     public let every: TimeSpan?
     /// Share of the rows that is kept, by hash of the key; 1 for all.
     public let sample: Double
+    /// How long a replaced version of its table stays readable; `nil` for what the settings say.
+    public let versionRetention: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.
@@ -223,12 +228,13 @@ public struct SourceDefinition: Sendable, Hashable {
         let kept = columns.map { column in
             guard column.type == .int64, widened.contains(column.name) else { return column }
             return ColumnDefinition(
-                name: column.name, type: .float64, nullable: column.nullable, unit: column.unit, scale: column.scale)
+                name: column.name, type: .float64, nullable: column.nullable, unit: column.unit, scale: column.scale,
+                isSensitive: column.isSensitive)
         }
         return SourceDefinition(
             name: name, eventTimeColumn: eventTimeColumn, ingestTimeColumn: ingestTimeColumn, key: key,
             columns: kept + added.filter { !known.contains($0.name) }, expectations: expectations,
             loadChecks: loadChecks, schemaChange: schemaChange, origin: origin, every: every, sample: sample,
-            description: description, owner: owner)
+            versionRetention: versionRetention, description: description, owner: owner)
     }
 }

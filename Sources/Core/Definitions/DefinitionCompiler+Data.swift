@@ -35,7 +35,8 @@ extension DefinitionCompiler {
                 ColumnDefinition(
                     name: columnName, type: try column.choice("type", ColumnType.self),
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
-                    scale: try column.integer("scale", default: 6, in: 0...9)))
+                    scale: try column.integer("scale", default: 6, in: 0...9),
+                    isSensitive: try column.flag("sensitive", default: false)))
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {
@@ -72,6 +73,7 @@ extension DefinitionCompiler {
             expectations: expectations, loadChecks: loadChecks,
             schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse, origin: origin, every: every,
             sample: sample,
+            versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
         var meaning: [String: JSONValue] = [
             "times": .array([.string(eventTime), ingestTime.map(JSONValue.string) ?? .null]),
