@@ -132,7 +132,10 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter", "SQLiteAdapter", "FileSystemAdapter"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter",
+            "SQLiteAdapter", "FileSystemAdapter",
+        ]),
     tests(
         "Unit/FeatureStoreTests", named: "FeatureStoreTests",
         uses: [

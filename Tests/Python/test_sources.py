@@ -263,7 +263,10 @@ expectations:
         (rows(100, 100, "9{n}"), "amounts: amount: mean is"),
         (rows(100, 100, ""), "null_share is 1.0"),
         (rows(100, 100, "-1"), "no_refunds: the query finds 100 rows"),
-        ("\n".join([HEADER, *(f"o{n},2024-01-01T00:00:00Z,1,1" for n in range(80))]) + "\n", "recent: the newest event"),
+        (
+            "\n".join([HEADER, *(f"o{n},2024-01-01T00:00:00Z,1,1" for n in range(80))]) + "\n",
+            "recent: the newest event",
+        ),
     ]:
         path.write_text(text)
         refused = server.cli("ingest", "sales", str(path), check=False)
@@ -296,7 +299,9 @@ def test_what_must_be_unique_is_there_once(start_server: Callable[..., Server], 
 
 def test_rows_leave_quarantine_after_a_fix(start_server: Callable[..., Server], tmp_path: pathlib.Path) -> None:
     server = start_server()
-    strict = "expectations: [{name: small, column: amount, range: [0, 5]}, {name: few, column: pieces, range: [0, 2]}]\n"
+    strict = (
+        "expectations: [{name: small, column: amount, range: [0, 5]}, {name: few, column: pieces, range: [0, 2]}]\n"
+    )
     define(server, tmp_path / "definitions", strict)
     path = tmp_path / "rows.csv"
     path.write_text(f"{HEADER}\na,{moment(1)},9,1\nb,{moment(2)},9,9\nc,{moment(3)},1,1\nbroken\n")
@@ -430,7 +435,17 @@ class Postgres:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        options = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self.folder), "-F", "-c", "timezone=America/New_York"]
+        options = [
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-k",
+            str(self.folder),
+            "-F",
+            "-c",
+            "timezone=America/New_York",
+        ]
         self.process = subprocess.Popen(
             [*self.user, self.bin / "postgres", "-D", data, *options], stderr=subprocess.DEVNULL, cwd=self.folder
         )

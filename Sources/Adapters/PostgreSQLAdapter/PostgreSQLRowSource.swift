@@ -23,6 +23,7 @@ public struct PostgreSQLRowSource: RowSource {
         self.connectTimeout = connectTimeout
     }
 
+    /// Runs a query and gives its rows in portions.
     public func read(
         _ query: RowQuery, columns: @escaping @Sendable ([RowColumn]) throws -> Void,
         rows: @escaping @Sendable ([[String?]]) throws -> Void

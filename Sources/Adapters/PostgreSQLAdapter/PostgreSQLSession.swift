@@ -83,7 +83,8 @@ final class PostgreSQLSession {
         switch state {
         case "57014":
             throw StoreError(
-                .limitExceeded, subject, "PostgreSQL stopped the query: \(message); 'timeout' says how long it may take")
+                .limitExceeded, subject, "PostgreSQL stopped the query: \(message); 'timeout' says how long it may take"
+            )
         case .some(let state) where !["08", "53", "57", "58", "XX", "40"].contains(String(state.prefix(2))):
             throw StoreError(.invalidInput, subject, "PostgreSQL refuses the query: \(message) [\(state)]")
         default:
@@ -106,7 +107,10 @@ final class PostgreSQLSession {
 
         func columns() -> [(name: String, type: UInt32, modifier: Int32)] {
             (0..<PQnfields(result)).map { index in
-                (PQfname(result, index).map { String(cString: $0) } ?? "", PQftype(result, index), PQfmod(result, index))
+                (
+                    PQfname(result, index).map { String(cString: $0) } ?? "", PQftype(result, index),
+                    PQfmod(result, index)
+                )
             }
         }
 

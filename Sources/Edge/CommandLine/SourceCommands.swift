@@ -159,7 +159,8 @@ struct QuarantineCommand: AsyncParsableCommand {
                 ]
                 for row in answer["rows"]?.arrayValue ?? [] {
                     lines.append(
-                        "\(Human.cell(row["origin"])):\(Human.cell(row["position"]))  \(Human.cell(row["row"]).prefix(200))")
+                        "\(Human.cell(row["origin"])):\(Human.cell(row["position"]))  \(Human.cell(row["row"]).prefix(200))"
+                    )
                     for reason in row["reasons"]?.arrayValue ?? [] { lines.append("  \(Human.cell(reason))") }
                 }
                 return lines.joined(separator: "\n")

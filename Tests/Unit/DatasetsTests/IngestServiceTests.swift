@@ -29,7 +29,8 @@ struct IngestServiceTests {
         let again = try await bench.service()
         #expect(
             try await again.push(
-                bench.source, rows: [bench.row(1), bench.row(2, delay: 9999)], idempotencyKey: "k\"1", now: bench.clock.now())
+                bench.source, rows: [bench.row(1), bench.row(2, delay: 9999)], idempotencyKey: "k\"1",
+                now: bench.clock.now())
                 == first)
         let third = try await again.push(
             bench.source, rows: [bench.row(1), bench.row(1, delay: 6)], idempotencyKey: nil, now: bench.clock.now())

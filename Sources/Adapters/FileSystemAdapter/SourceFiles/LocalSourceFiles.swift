@@ -10,6 +10,7 @@ public struct LocalSourceFiles: SourceFileStore {
     /// Makes the store.
     public init() {}
 
+    /// The files of a path, folder or pattern.
     public func list(_ location: String) async throws(StoreError) -> [SourceFileInfo] {
         let path = try Self.path(location)
         return try await threads.run { () throws(StoreError) -> [SourceFileInfo] in
@@ -32,6 +33,7 @@ public struct LocalSourceFiles: SourceFileStore {
         }
     }
 
+    /// The path itself.
     public func localPath(of location: String) async throws(StoreError) -> String {
         let path = try Self.path(location)
         guard FileManager.default.isReadableFile(atPath: path) else {
@@ -40,6 +42,7 @@ public struct LocalSourceFiles: SourceFileStore {
         return path
     }
 
+    /// Unpacks with zlib, in constant memory.
     public func unpack(gzipAt path: String, to target: String, byteCountMax: Int) async throws(StoreError) {
         try await threads.run { () throws(StoreError) in
             try Self.unpack(path, target, byteCountMax)
@@ -69,7 +72,8 @@ public struct LocalSourceFiles: SourceFileStore {
         var found: [SourceFileInfo] = []
         var open = [folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder]
         while let next = open.popLast() {
-            for name in try Folder.names(in: next, subject: subject) where !name.hasPrefix(".") && !name.hasPrefix("_") {
+            for name in try Folder.names(in: next, subject: subject) where !name.hasPrefix(".") && !name.hasPrefix("_")
+            {
                 let path = "\(next)/\(name)"
                 var status = stat()
                 guard stat(path, &status) == 0 else { continue }

@@ -8,7 +8,8 @@ final class CheckSpool: Sendable {
     private let handle: FileHandle
 
     init(path: String) throws {
-        guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
+        guard FileManager.default.createFile(atPath: path, contents: nil),
+            let handle = FileHandle(forWritingAtPath: path)
         else { throw StoreError(.full, "spool", "a file for the checks cannot be written") }
         self.path = path
         self.handle = handle

@@ -93,7 +93,8 @@ struct LoadFacts: Sendable {
             let trailing = earlier.prefix(loads)
             guard !trailing.isEmpty else { return result("row_count_change", true, .null, "") }
             let mean = Double(trailing.reduce(0, +)) / Double(trailing.count)
-            let ratio = mean == 0 ? (report.rowsRead == 0 ? 1 : Double.greatestFiniteMagnitude) : Double(report.rowsRead) / mean
+            let ratio =
+                mean == 0 ? (report.rowsRead == 0 ? 1 : Double.greatestFiniteMagnitude) : Double(report.rowsRead) / mean
             return result(
                 "row_count_change", ratio >= minimum ?? 0 && ratio <= maximum ?? .infinity, .number(ratio),
                 "\(report.rowsRead) rows are \(Self.shown(ratio)) times the mean of the last \(trailing.count) loads, accepted is \(Self.shown(minimum, maximum))"

@@ -30,7 +30,8 @@ public final class SourceShapes: Sendable {
     /// Reads what is kept.
     public func load() async throws {
         let rows = try await metadata.read { transaction in
-            try transaction.query("SELECT source, name, change, type FROM dataset_shape ORDER BY source, since_ms, name")
+            try transaction.query(
+                "SELECT source, name, change, type FROM dataset_shape ORDER BY source, since_ms, name")
         }
         changes.withLock { changes in
             changes = [:]

@@ -214,7 +214,9 @@ extension LoadReport {
         let missing = contract.definition.columns.filter {
             !present.contains($0.name) && $0.name != source.ingestTimeColumn && source.column($0.name) != nil
         }
-        let needed = missing.filter { source.schemaChange == .refuse || !$0.nullable || $0.name == source.eventTimeColumn }
+        let needed = missing.filter {
+            source.schemaChange == .refuse || !$0.nullable || $0.name == source.eventTimeColumn
+        }
         guard needed.isEmpty else {
             let names = needed.prefix(10).map { "'\($0.name)'" }.joined(separator: ", ")
             throw PlatformError(

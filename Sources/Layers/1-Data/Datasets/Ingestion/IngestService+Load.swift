@@ -148,7 +148,8 @@ extension IngestService {
         try await survey.read(.survey, { _ in })
         guard !survey.shape.isEmpty else { return load }
         try await shapes.change(
-            load.source, adding: survey.shape.wanted, widening: survey.shape.widened, origin: load.report.file, now: now)
+            load.source, adding: survey.shape.wanted, widening: survey.shape.widened, origin: load.report.file, now: now
+        )
         var fresh = load
         fresh.builder = builder(for: load.source, origin: load.report.file, batch: load.builder.batch, now: now)
         return fresh

@@ -29,7 +29,8 @@ extension IngestService {
         let cells = wanted.map { "CAST(\(SQLText.identifier($0.name)) AS VARCHAR) AS \(SQLText.identifier($0.name))" }
         do {
             try await engine.execute(
-                "COPY (SELECT \(cells.joined(separator: ", ")) FROM \(file)) TO \(SQLText.literal(spool)) (FORMAT json)")
+                "COPY (SELECT \(cells.joined(separator: ", ")) FROM \(file)) TO \(SQLText.literal(spool)) (FORMAT json)"
+            )
         } catch {
             if error.code != .invalidInput { throw error }
             throw PlatformError(
@@ -77,7 +78,9 @@ extension IngestService {
         var added: [String: ColumnType] = [:]
         for column in columns {
             guard let position = contract.position(of: column.name) else {
-                if source.schemaChange == .add, case .known(let found) = type(column.type) { added[column.name] = found }
+                if source.schemaChange == .add, case .known(let found) = type(column.type) {
+                    added[column.name] = found
+                }
                 continue
             }
             let declared = contract.definition.columns[position]

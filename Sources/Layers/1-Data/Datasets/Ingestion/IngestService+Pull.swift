@@ -69,7 +69,9 @@ extension IngestService {
         }
         var report = PullReport()
         for file in found {
-            guard let format = given.flatMap(SourceFileFormat.init(rawValue:)) ?? SourceFileFormat(fileName: file.location)
+            guard
+                let format = given.flatMap(SourceFileFormat.init(rawValue:))
+                    ?? SourceFileFormat(fileName: file.location)
             else {
                 if found.count == 1 {
                     throw PlatformError(
@@ -92,7 +94,8 @@ extension IngestService {
         guard !report.loads.isEmpty || report.unchangedFiles > 0 else {
             throw PlatformError(
                 .invalidInput, "source/\(source.name)",
-                "from '\(location)': none of \(found.count) files is called .csv, .parquet, .ndjson, .jsonl or .json; say 'format'")
+                "from '\(location)': none of \(found.count) files is called .csv, .parquet, .ndjson, .jsonl or .json; say 'format'"
+            )
         }
         return report
     }
@@ -162,7 +165,8 @@ extension IngestService {
         }
         let spool = try spoolPath("pull")
         defer { try? FileManager.default.removeItem(atPath: spool) }
-        let answer = try QueryAnswer(path: spool, cursor: origin.cursor, type: origin.cursor.flatMap { source.column($0)?.type })
+        let answer = try QueryAnswer(
+            path: spool, cursor: origin.cursor, type: origin.cursor.flatMap { source.column($0)?.type })
         do {
             try await database.read(
                 RowQuery(
@@ -199,7 +203,9 @@ extension IngestService {
 
     /// The watermark less the overlap, as the database reads it.
     private static func lowered(_ watermark: String, _ type: ColumnType, by overlap: TimeSpan) -> String {
-        guard type == .timestamp, overlap.milliseconds > 0, let time = EventTime(text: watermark) else { return watermark }
+        guard type == .timestamp, overlap.milliseconds > 0, let time = EventTime(text: watermark) else {
+            return watermark
+        }
         return time.advanced(by: TimeSpan(milliseconds: -overlap.milliseconds)).description
     }
 
@@ -263,7 +269,8 @@ private final class QueryAnswer: Sendable {
     private let state = Mutex(State())
 
     init(path: String, cursor: String?, type: ColumnType?) throws {
-        guard FileManager.default.createFile(atPath: path, contents: nil), let handle = FileHandle(forWritingAtPath: path)
+        guard FileManager.default.createFile(atPath: path, contents: nil),
+            let handle = FileHandle(forWritingAtPath: path)
         else { throw StoreError(.full, "spool", "the query's answer cannot be written") }
         self.handle = handle
         self.cursor = cursor

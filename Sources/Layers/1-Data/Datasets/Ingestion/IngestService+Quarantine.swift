@@ -101,7 +101,8 @@ extension IngestService {
             var passed: [UInt64] = []
             var replaced: [UInt64] = []
             var requests: [IntakeRequest] = []
-            for entry in portion where reason.map({ text in entry.row.reasons.contains { $0.contains(text) } }) ?? true {
+            for entry in portion where reason.map({ text in entry.row.reasons.contains { $0.contains(text) } }) ?? true
+            {
                 report.rows += 1
                 guard let row = try? JSONValue.parse(Array(entry.row.row.utf8)), case .object = row else {
                     report.refused += 1
@@ -139,7 +140,9 @@ extension IngestService {
                 report.duplicates += result.duplicates
                 if result.quarantined > 0 {  // breaks a rule of uniqueness: it waits under its old record
                     report.refused += 1
-                    if let offset = portion.first(where: { $0.row.batch == request.batch && $0.row.position == request.rows[0].position })?.offset {
+                    if let offset = portion.first(where: {
+                        $0.row.batch == request.batch && $0.row.position == request.rows[0].position
+                    })?.offset {
                         stillRefused.insert(offset)
                     }
                 }
@@ -175,7 +178,9 @@ extension IngestService {
         try await metadata.read { transaction in
             try transaction.query(
                 "SELECT first, last FROM dataset_quarantine_end WHERE source = ? ORDER BY first", [.text(source.text)]
-            ).map { UInt64(clamping: $0.integer("first"))...UInt64(clamping: max($0.integer("first"), $0.integer("last"))) }
+            ).map {
+                UInt64(clamping: $0.integer("first"))...UInt64(clamping: max($0.integer("first"), $0.integer("last")))
+            }
         }
     }
 

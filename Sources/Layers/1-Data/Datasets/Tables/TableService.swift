@@ -50,7 +50,8 @@ public final class TableService: Sendable {
     ///   - fileByteCountMax: bytes of log records after which a file is closed.
     public init(
         log: any EventLog, objects: any ObjectStore, engine: any OfflineEngine, spoolFolder: String,
-        identifiers: IdentifierSource, clock: any PlatformClock, shapes: SourceShapes? = nil, fileRowCountMax: Int = 1_000_000,
+        identifiers: IdentifierSource, clock: any PlatformClock, shapes: SourceShapes? = nil,
+        fileRowCountMax: Int = 1_000_000,
         fileByteCountMax: Int = 512 << 20
     ) {
         self.log = log
