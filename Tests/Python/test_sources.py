@@ -66,6 +66,11 @@ def duckdb(sql: str) -> None:
     subprocess.run([ROOT / ".venv/bin/duckdb", "-c", sql], check=True, capture_output=True)
 
 
+def answer_of(sql: str) -> list[dict[str, Any]]:
+    command = [ROOT / ".venv/bin/duckdb", "-json", "-c", sql]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 # Files
 
 
@@ -80,7 +85,8 @@ def test_a_folder_is_loaded_once_and_then_only_what_is_new(
     (data / "2024" / "b.ndjson").write_text("".join(json.dumps(event(n)) + "\n" for n in range(10, 15)))
     (data / "c.csv.gz").write_bytes(gzip.compress(lines(15, 5).encode()))
     duckdb(
-        "COPY (SELECT 's' || (20 + range) AS sale, TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL 1 SECOND * range AS at,"
+        "COPY (SELECT 's' || (20 + range) AS sale,"
+        " TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL 1 SECOND * range AS at,"
         f" (range / 4)::DECIMAL(9,2) AS amount, range::INTEGER AS pieces FROM range(6)) TO '{data}/d.parquet'"
     )
     (data / "README.md").write_text("no rows")
@@ -356,12 +362,9 @@ def test_a_new_column_is_handled_as_the_policy_says(
     assert {column["name"]: column["type"] for column in source["columns"]}["till"] == "int64"
     flushed = server.post("/api/v1/sources/sales/flush")
     assert flushed["rows"] == 6, flushed
-    files = list(server.data_dir.rglob("tables/sales/*.parquet"))
-    shown = subprocess.run(
-        [ROOT / ".venv/bin/duckdb", "-json", "-c", f"SELECT sale, shop, till FROM read_parquet('{files[0]}') ORDER BY 1"],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    table = {row["sale"]: (row["shop"], row["till"]) for row in json.loads(shown)}
+    [file] = server.data_dir.rglob("tables/sales/*.parquet")
+    rows = answer_of(f"SELECT sale, shop, till FROM read_parquet('{file}')")
+    table = {row["sale"]: (row["shop"], row["till"]) for row in rows}
     assert table["w3"] == ("north", None) and table["s10"] == ("south", 5) and table["w2"] == (None, None)
 
 
@@ -508,12 +511,10 @@ def test_a_query_is_pulled_from_where_it_was(
     assert "s3cret" not in text
     server.post("/api/v1/sources/sales/flush")
     [file] = server.data_dir.rglob("tables/sales/*.parquet")
-    shown = subprocess.run(
-        [ROOT / ".venv/bin/duckdb", "-json", "-c",
-         f'SELECT sale, epoch_ms("at") AS ms, amount FROM read_parquet(\'{file}\') WHERE sale IN (\'s9\', \'s10\', \'new\')'],
-        check=True, capture_output=True, text=True,
-    ).stdout  # fmt: skip
-    assert {row["sale"]: (row["ms"], row["amount"]) for row in json.loads(shown)} == {
+    rows = answer_of(
+        f"SELECT sale, epoch_ms(\"at\") AS ms, amount FROM read_parquet('{file}') WHERE sale IN ('s9', 's10', 'new')"
+    )
+    assert {row["sale"]: (row["ms"], row["amount"]) for row in rows} == {
         "s9": (1_704_067_209_000, 1.125), "s10": (1_704_067_210_000, None), "new": (1_704_078_000_000, 2.5),
     }  # fmt: skip
 
