@@ -120,7 +120,8 @@ public struct ParityChecker: Sendable {
             AS asked(__row, __time, \(keys.joined(separator: ", ")))
             """
         let setup =
-            SQLDialect.duckdb.preparation + [question] + sql.statements(events: events, questions: "question", result: "answer")
+            SQLDialect.duckdb.preparation + [question]
+            + sql.statements(events: events, questions: "question", result: "answer")
         let columns = features.map { feature in
             let name = SQLText.identifier(feature.name)
             return feature.type == .timestamp ? "\(name)" : name
