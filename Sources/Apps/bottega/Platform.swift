@@ -105,6 +105,12 @@ struct Platform {
 
         let datasets = DatasetIndex(store: metadata)
 
+        let externalLineage = ExternalLineage()
+        let lineage = LineageOutbox(
+            log: log, clock: clock, identifiers: machineIdentifiers, external: externalLineage,
+            sink: try settings.lineageSink(), logger: logger)
+        try await lineage.prepare()
+
         // Models and serving.
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
@@ -146,8 +152,7 @@ struct Platform {
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
-        let externalLineage = ExternalLineage()
+            tracking: tracking, desk: desk, clock: clock, datasets: datasets, lineage: lineage)
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -189,7 +194,8 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
+            lineage: lineage)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -207,7 +213,7 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
-            lifecycle, maintenance,
+            lifecycle, maintenance, lineage,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
