@@ -39,7 +39,8 @@ def definitions() -> str:
     parts = [
         "kind: Entity\nname: plane\nkeys: [plane]",
         "kind: Source\nname: flights\nevent_time: at\nkey: [plane, at]\nschema:\n"
-        "  - {name: plane, type: string, nullable: false}\n  - {name: at, type: timestamp, nullable: false}\n" + columns,
+        "  - {name: plane, type: string, nullable: false}\n  - {name: at, type: timestamp, nullable: false}\n"
+        + columns,
     ]
     for view in range(VIEWS):
         features = "\n".join(
@@ -79,12 +80,16 @@ def search(url: str) -> None:
     text = definitions()
     lines = text.split("\n---\n")
     files = [
-        {"path": f"{n}.yaml", "folder": "/", "text": "\n---\n".join(lines[n : n + 50])} for n in range(0, len(lines), 50)
+        {"path": f"{n}.yaml", "folder": "/", "text": "\n---\n".join(lines[n : n + 50])}
+        for n in range(0, len(lines), 50)
     ]
     plan = seconds(lambda: call(url, "POST", "/api/v1/apply", {"files": files, "dry_run": True}))
     apply = seconds(lambda: call(url, "POST", "/api/v1/apply", {"files": files, "dry_run": False}))
     again = seconds(lambda: call(url, "POST", "/api/v1/apply", {"files": files, "dry_run": True}))
-    print(f"{VIEWS * FEATURES} features in {VIEWS} views: plan {plan:.2f} s, apply {apply:.2f} s, plan again {again:.2f} s")
+    print(
+        f"{VIEWS * FEATURES} features in {VIEWS} views: "
+        f"plan {plan:.2f} s, apply {apply:.2f} s, plan again {again:.2f} s"
+    )
     for query in QUERIES:
         path = "/api/v1/catalog/search?q=" + urllib.parse.quote(query)
         call(url, "GET", path)

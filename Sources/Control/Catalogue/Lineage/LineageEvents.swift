@@ -1,4 +1,4 @@
-public import PlatformCore
+import PlatformCore
 
 /// A dataset as our events describe it.
 public struct LineageDataset: Sendable {
