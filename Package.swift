@@ -90,7 +90,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", logging, serviceLifecycle,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Catalogue", logging,
+            serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
     .systemLibrary(

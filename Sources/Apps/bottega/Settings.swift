@@ -26,6 +26,9 @@ import Yams
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
 /// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
 /// | `tables.retention` | span; how long a replaced version of a table stays readable | `30d` |
+/// | `openlineage.url` | URL of a lineage service; its events go to `<url>/api/v1/lineage` | none |
+/// | `openlineage.key` | secret; sent as `Authorization: Bearer` | none |
+/// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -34,7 +37,8 @@ struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
         "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "python.path",
-        "jobs.slots", "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
+        "jobs.slots", "tables.interval", "tables.compact", "tables.retention", "openlineage.url", "openlineage.key",
+        "openlineage.file", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -55,6 +59,9 @@ struct Settings: Sendable {
     let jobSlots: Int
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
+    let lineageURL: String?
+    let lineageKey: String?
+    let lineageFile: String?
 
     /// Reads the layers.
     /// - Throws: `PlatformError` that names the key, where it came from, and what is accepted.
@@ -114,6 +121,9 @@ struct Settings: Sendable {
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
+        lineageURL = text("openlineage.url")
+        lineageKey = text("openlineage.key", secret: true)
+        lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"
         guard let span = TimeSpan(text: retention) else {
             throw Self.error("tables.retention", "must be a span of time such as 30d, not '\(retention)'")
@@ -148,7 +158,7 @@ struct Settings: Sendable {
             uniqueKeysWithValues: texts.map {
                 (
                     AbsoluteConfigKey($0.key.split(separator: ".").map(String.init)),
-                    ConfigValue(.string($0.value), isSecret: $0.key == "gateway.token")
+                    ConfigValue(.string($0.value), isSecret: ["gateway.token", "openlineage.key"].contains($0.key))
                 )
             })
     }
