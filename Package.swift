@@ -89,6 +89,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
+    module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Edge: the HTTP contract and what speaks it.
@@ -117,7 +118,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
             "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
-            "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "LMDBAdapter", "DuckDBAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -166,6 +167,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/DuckDBAdapterTests", named: "DuckDBAdapterTests", uses: ["PlatformCore", "StoragePorts", "DuckDBAdapter"]),
     tests(
+        "Unit/SparkAdapterTests", named: "SparkAdapterTests", uses: ["PlatformCore", "StoragePorts", "SparkAdapter"]),
+    tests(
         "Unit/ProcessAdapterTests", named: "ProcessAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "ProcessAdapter"]),
     tests(
@@ -198,7 +201,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: [
+            "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore", "SparkAdapter",
+        ]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.

@@ -208,7 +208,8 @@ extension SQLDialect {
     func create(_ quotedName: String, reused: Bool = false, as select: String) -> String {
         switch self {
         case .duckdb: "CREATE TEMP TABLE \(quotedName) AS \(select)"
-        case .spark where reused: "CACHE LAZY TABLE \(quotedName) AS \(select)"
+        // A cached view would be analyzed again, with all below it, for each that reads it; a table ends the plan.
+        case .spark where reused: "CREATE TABLE \(quotedName) USING parquet AS \(select)"
         case .spark: "CREATE OR REPLACE TEMPORARY VIEW \(quotedName) AS \(select)"
         case .flink: "CREATE TEMPORARY VIEW \(quotedName) AS \(select)"
         }
