@@ -1,6 +1,19 @@
 public import Definitions
 public import PlatformCore
 
+/// How the events of an entity are cut into pages; part of the stored form.
+public struct SeriesSizes: Sendable, Hashable {
+    /// Events of a chunk when it is cut off; late events make it up to twice as long.
+    public var chunk: Int
+    /// Chunks of a group, likewise.
+    public var group: Int
+    /// Makes sizes of at least 2.
+    public init(chunk: Int = 256, group: Int = 64) {
+        self.chunk = max(2, chunk)
+        self.group = max(2, group)
+    }
+}
+
 /// What a feature view asks of its events, compiled once: which cells to keep and what to compute over which windows.
 public struct AggregationPlan: Sendable {
     /// How a column's cells are kept.
@@ -61,6 +74,11 @@ public struct AggregationPlan: Sendable {
     public let timeToLive: Int64?
     /// Longest window in milliseconds; 0 without windows.
     public let reach: Int64
+
+    /// How a series is cut into pages.
+    public var sizes = SeriesSizes()
+    /// How an event lies in memory.
+    let layout: EventLayout
 
     /// Features over one column and window that one accumulation answers.
     struct WindowGroup: Sendable {
@@ -133,6 +151,7 @@ public struct AggregationPlan: Sendable {
         self.keyPositions = keyPositions
         self.columns = columns
         self.features = features
+        layout = EventLayout(columns)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
@@ -160,8 +179,10 @@ public struct AggregationPlan: Sendable {
 
     /// The same columns with only the features at `positions`, in that order: what one service reads of the view.
     public func selecting(_ positions: [Int]) -> AggregationPlan {
-        AggregationPlan(
+        var plan = AggregationPlan(
             view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] })
+        plan.sizes = sizes
+        return plan
     }
 
     /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.

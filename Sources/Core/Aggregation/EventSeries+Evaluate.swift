@@ -41,20 +41,44 @@ extension EventSeries {
     /// Computes every feature of `plan` at `time` as doubles, without allocating.
     ///
     /// Truth values are 0 and 1, moments milliseconds; NaN stands for null and for text.
-    /// - Parameter values: at least as many places as `plan` has features.
+    /// - Parameters:
+    ///   - values: at least as many places as `plan` has features.
+    ///   - missing: is told of pages that are needed and not in memory. Where it is told of any, the answer is of no use:
+    ///     load them and ask again.
+    public func evaluate(
+        _ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>,
+        missing: inout [PageReference]
+    ) -> EntityPresence {
+        precondition(values.count >= plan.features.count, "a place for every feature")
+        var sink = NumberSink(values: values)
+        return evaluate(plan, at: time.milliseconds, into: &sink, &missing)
+    }
+
+    /// Computes every feature of `plan` at `time` as doubles; all pages are in memory.
     public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
         -> EntityPresence
     {
-        precondition(values.count >= plan.features.count, "a place for every feature")
-        var sink = NumberSink(values: values)
-        return evaluate(plan, at: time.milliseconds, into: &sink)
+        var missing: [PageReference] = []
+        let presence = evaluate(plan, at: time, into: values, missing: &missing)
+        precondition(missing.isEmpty, "all pages are in memory")
+        return presence
     }
 
-    /// Every feature of `plan` at `time` as typed cells.
-    public func cells(_ plan: AggregationPlan, at time: EventTime) -> (presence: EntityPresence, values: [CellValue]) {
+    /// Every feature of `plan` at `time` as typed cells; `missing` as in `evaluate`.
+    public func cells(_ plan: AggregationPlan, at time: EventTime, missing: inout [PageReference])
+        -> (presence: EntityPresence, values: [CellValue])
+    {
         var sink = CellSink(values: Array(repeating: .null, count: plan.features.count))
-        let presence = evaluate(plan, at: time.milliseconds, into: &sink)
+        let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
         return (presence, sink.values)
+    }
+
+    /// Every feature of `plan` at `time` as typed cells; all pages are in memory.
+    public func cells(_ plan: AggregationPlan, at time: EventTime) -> (presence: EntityPresence, values: [CellValue]) {
+        var missing: [PageReference] = []
+        let answer = cells(plan, at: time, missing: &missing)
+        precondition(missing.isEmpty, "all pages are in memory")
+        return answer
     }
 
     /// What features are for an entity that has never been seen: 0 for counts, null for the rest.
@@ -64,71 +88,64 @@ extension EventSeries {
         }
     }
 
-    private func evaluate(_ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink) -> EntityPresence
-    {
+    private func evaluate(
+        _ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink, _ missing: inout [PageReference]
+    ) -> EntityPresence {
         let tick = plan.tick(at: time)
-        let upper = firstIndex(after: tick)
-        let newest = newestVisible(before: upper, tick: tick)
-        guard newest >= 0 else {
+        let layout = plan.layout
+        let upper = position(after: tick, layout.stride, &missing)
+        guard let newest = newestVisible(before: upper, tick: tick, layout.stride, &missing) else {
             for (output, feature) in plan.features.enumerated() {
                 if feature.function == .count { sink.put(0, .int64, output) } else { sink.putNull(output) }
             }
             return .notFound
         }
-        let newestTime = eventTimes[newest]
+        let newestTime = eventTime(at: newest, layout.stride)
         if let timeToLive = plan.timeToLive, newestTime <= Self.saturating(tick, minus: timeToLive) {
             for output in plan.features.indices { sink.putNull(output) }
             return .outsideMaxAge(newestEventTime: EventTime(milliseconds: newestTime))
         }
-        for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink) }
+        for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for pick in plan.picks {
-            var chosen = newest
+            var chosen: Position? = newest
             if let window = pick.window {
                 let edge = Self.saturating(tick, minus: window)
                 if newestTime <= edge {
                     sink.putNull(pick.output)
                     continue
                 }
-                if !pick.isLast { chosen = oldestVisible(from: firstIndex(after: edge), tick: tick) }
+                if !pick.isLast {
+                    let low = position(after: edge, layout.stride, &missing)
+                    chosen = oldestVisible(from: low, tick: tick, layout.stride, &missing)
+                }
             }
+            guard let chosen else { continue }  // its page is missing
             put(event: chosen, column: pick.column, plan, pick.output, into: &sink)
         }
         return .present(newestEventTime: EventTime(milliseconds: newestTime))
     }
 
     private func evaluate(
-        _ group: AggregationPlan.ColumnGroup, _ plan: AggregationPlan, upper: Int, tick: Int64,
-        into sink: inout some FeatureSink
+        _ group: AggregationPlan.ColumnGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
+        into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
+        let layout = plan.layout
         var from = upper
-        guard let index = group.column else {
+        guard let index = group.column, plan.columns[index].storage != .text else {
             var count = 0
             for window in group.windows {
-                let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                count += countVisible(from: low, to: from, tick: tick)
+                let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
+                count += countVisible(from: low, to: from, tick: tick, text: group.column, layout, &missing)
                 from = low
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
             return
         }
         let column = plan.columns[index]
-        guard column.storage != .text else {
-            var count = 0
-            for window in group.windows {
-                let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                for event in low..<max(low, from) where ingestTimes[event] <= tick && columns[index].texts[event] != nil
-                {
-                    count += 1
-                }
-                from = low
-                for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
-            }
-            return
-        }
         var accumulator = Accumulator(column)
         for window in group.windows {
-            let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-            accumulate(&accumulator, column: index, isReal: column.storage == .real, from: low, to: from, tick: tick)
+            let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
+            accumulate(&accumulator, index, column, from: low, to: from, tick: tick, layout, &missing)
             from = low
             let total = accumulator.total
             for output in window.outputs {
@@ -165,115 +182,85 @@ extension EventSeries {
         }
     }
 
+    private func eventTime(at position: Position, _ stride: Int) -> Int64 {
+        if position.group == groups.count { return tail.eventTime(position.offset, stride) }
+        return groups[position.group].chunks[position.chunk].eventTime(position.offset, stride)
+    }
+
     private func put(
-        event: Int, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
+        event: Position, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
     ) {
-        let column = plan.columns[index]
+        let (column, layout) = (plan.columns[index], plan.layout)
+        let chunk = chunk(at: event)
+        let word = event.offset * layout.stride + layout.slots[index]
         switch column.storage {
         case .real:
-            let value = Accumulator.real(columns[index].words[event])
+            let value = Accumulator.real(chunk.words[word])
             if value.isNaN { sink.putNull(output) } else { sink.put(value, output) }
         case .integer:
-            if columns[index].present[event] {
-                sink.put(columns[index].words[event], column.type, output)
+            if chunk.isPresent(event.offset, column: index, layout.stride) {
+                sink.put(chunk.words[word], column.type, output)
             } else {
                 sink.putNull(output)
             }
         case .text:
-            if let text = columns[index].texts[event] { sink.put(text, output) } else { sink.putNull(output) }
+            if let text = chunk.texts[event.offset * layout.textCount + layout.slots[index]] {
+                sink.put(text, output)
+            } else {
+                sink.putNull(output)
+            }
         }
     }
 
-    // MARK: Walking events and blocks
+    // MARK: Walking events and summaries
 
     private func accumulate(
-        _ accumulator: inout Accumulator, column index: Int, isReal: Bool, from low: Int, to high: Int, tick: Int64
+        _ accumulator: inout Accumulator, _ index: Int, _ column: AggregationPlan.Column, from low: Position,
+        to high: Position, tick: Int64, _ layout: EventLayout, _ missing: inout [PageReference]
     ) {
-        guard low < high else { return }
-        columns[index].words.withUnsafeBufferPointer { words in
-            columns[index].present.withUnsafeBufferPointer { present in
-                ingestTimes.withUnsafeBufferPointer { ingest in
-                    var event = low
-                    while event < high {
-                        let block = event / Self.blockSize
-                        let end = min(high, (block + 1) * Self.blockSize)
-                        if block < settledBlockCount {
-                            if blockIngest[block].minimum > tick {
-                                event = end
-                                continue
-                            }
-                            if event == block * Self.blockSize, end - event == Self.blockSize,
-                                blockIngest[block].maximum <= tick
-                            {
-                                accumulator.add(columns[index].blocks[block])
-                                event = end
-                                continue
-                            }
-                        }
-                        while event < end {
-                            if ingest[event] <= tick, isReal || present[event] { accumulator.add(words[event]) }
-                            event += 1
-                        }
+        var total = accumulator
+        let (stride, slot, isReal) = (layout.stride, layout.slots[index], column.storage == .real)
+        walk(from: low, to: high, tick: tick, &missing) { summary in
+            total.add(summary.blocks[index])
+        } part: { chunk, range, isKnown in
+            chunk.words.withUnsafeBufferPointer { words in
+                var start = range.lowerBound * stride
+                let flag = EventLayout.flags + index >> 6
+                for _ in range {
+                    if isKnown || words[start + EventLayout.ingestTime] <= tick,
+                        isReal || words[start + flag] >> Int64(index & 63) & 1 != 0
+                    {
+                        total.add(words[start + slot])
                     }
+                    start += stride
                 }
             }
         }
+        accumulator = total
     }
 
-    private func countVisible(from low: Int, to high: Int, tick: Int64) -> Int {
-        var (event, count) = (low, 0)
-        while event < high {
-            let block = event / Self.blockSize
-            let end = min(high, (block + 1) * Self.blockSize)
-            if block < settledBlockCount, blockIngest[block].maximum <= tick {
-                count += end - event
-            } else if block >= settledBlockCount || blockIngest[block].minimum <= tick {
-                for index in event..<end where ingestTimes[index] <= tick { count += 1 }
+    /// Counts events, or those that have a text.
+    private func countVisible(
+        from low: Position, to high: Position, tick: Int64, text index: Int?, _ layout: EventLayout,
+        _ missing: inout [PageReference]
+    ) -> Int {
+        var count = 0
+        walk(from: low, to: high, tick: tick, &missing) { summary in
+            count += index.map { summary.blocks[$0].count } ?? summary.count
+        } part: { chunk, range, isKnown in
+            if isKnown, index == nil {
+                count += range.count
+            } else {
+                for event in range where isKnown || chunk.ingestTime(event, layout.stride) <= tick {
+                    guard let index else {
+                        count += 1
+                        continue
+                    }
+                    if chunk.texts[event * layout.textCount + layout.slots[index]] != nil { count += 1 }
+                }
             }
-            event = end
         }
         return count
-    }
-
-    /// Number of events at or before `moment`.
-    private func firstIndex(after moment: Int64) -> Int {
-        eventTimes.withUnsafeBufferPointer { times in
-            var (low, high) = (0, times.count)
-            while low < high {
-                let middle = (low + high) / 2
-                if times[middle] <= moment { low = middle + 1 } else { high = middle }
-            }
-            return low
-        }
-    }
-
-    private func newestVisible(before upper: Int, tick: Int64) -> Int {
-        var event = upper - 1
-        while event >= 0 {
-            let block = event / Self.blockSize
-            if block < settledBlockCount, blockIngest[block].minimum > tick {
-                event = block * Self.blockSize - 1
-                continue
-            }
-            if ingestTimes[event] <= tick { return event }
-            event -= 1
-        }
-        return -1
-    }
-
-    /// The first visible event from `low` on; the caller knows that there is one.
-    private func oldestVisible(from low: Int, tick: Int64) -> Int {
-        var event = low
-        while event < count {
-            let block = event / Self.blockSize
-            if block < settledBlockCount, blockIngest[block].minimum > tick {
-                event = (block + 1) * Self.blockSize
-                continue
-            }
-            if ingestTimes[event] <= tick { return event }
-            event += 1
-        }
-        preconditionFailure("the caller found a visible event in the window")
     }
 
     private static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {

@@ -26,6 +26,8 @@ public struct ColumnDefinition: Sendable, Hashable {
     ///
     /// Default 6.
     public let scale: Int
+    /// Whether its values must not be shown in samples and statistics: names, addresses.
+    public let isSensitive: Bool
 }
 
 /// What happens to a row that breaks an expectation.
@@ -85,6 +87,8 @@ public struct SourceDefinition: Sendable, Hashable {
     public let expectations: [ExpectationDefinition]
     /// What unknown columns mean.
     public let schemaChange: SchemaChangePolicy
+    /// How long a replaced version of its table stays readable; `nil` for what the settings say.
+    public let versionRetention: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.

@@ -37,7 +37,8 @@ extension DefinitionCompiler {
                 ColumnDefinition(
                     name: columnName, type: try column.choice("type", ColumnType.self),
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
-                    scale: try column.integer("scale", default: 6, in: 0...9)))
+                    scale: try column.integer("scale", default: 6, in: 0...9),
+                    isSensitive: try column.flag("sensitive", default: false)))
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {
@@ -112,6 +113,7 @@ extension DefinitionCompiler {
         let source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
             expectations: expectations, schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse,
+            versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
         record(
             "Source", name,

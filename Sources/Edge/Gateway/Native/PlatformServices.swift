@@ -48,6 +48,8 @@ public struct PlatformServices: Sendable {
     public let jobs: TrainingJobService
     /// Runs and their files.
     public let tracking: TrackingStore
+    /// Makes parity certificates.
+    public let parity: FeatureParityService
     /// What the monitor found.
     public let monitoring: MonitoringIndex
     /// Writes an audit entry.
@@ -56,6 +58,8 @@ public struct PlatformServices: Sendable {
     public let auditLog: AuditLog
     /// Whether a monitor process is supervised by this one.
     public let expectsMonitor: Bool
+    /// Looks after tables.
+    public let maintenance: TableMaintenance
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -67,15 +71,18 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService,
-        tracking: TrackingStore, monitoring: MonitoringIndex, audit: @escaping @Sendable (AuditRecord) async -> Void,
-        auditLog: AuditLog, expectsMonitor: Bool
+        tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
+        audit: @escaping @Sendable (AuditRecord) async -> Void,
+        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance
     ) {
+        self.maintenance = maintenance
         self.ingest = ingest
         self.tables = tables
         self.stream = stream
         self.pipeline = pipeline
         self.jobs = jobs
         self.tracking = tracking
+        self.parity = parity
         self.monitoring = monitoring
         self.audit = audit
         self.auditLog = auditLog

@@ -101,12 +101,12 @@ struct TableLayout: Sendable {
             let cells = columns.map { "CAST(NULL AS \($0.type)) AS \(SQLText.identifier($0.name))" }
             return "(SELECT \(cells.joined(separator: ", ")) WHERE false)"
         }
-        let known = Set(entries.flatMap(\.columns))
+        let known = Set(entries.flatMap { $0.columns.map(\.name) })
         let cells = columns.map { column in
             let name = SQLText.identifier(column.name)
             return "CAST(\(known.contains(column.name) ? name : "NULL") AS \(column.type)) AS \(name)"
         }
-        let isMixed = Set(entries.map(\.columns)).count > 1
+        let isMixed = Set(entries.map { $0.columns.map(\.name) }).count > 1
         let files = paths.map(SQLText.literal).joined(separator: ", ")
         return
             "(SELECT \(cells.joined(separator: ", ")) FROM read_parquet([\(files)]\(isMixed ? ", union_by_name=true" : "")))"
