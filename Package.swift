@@ -202,7 +202,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Parity", named: "ParityTests",
         uses: [
-            "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore", "SparkAdapter",
+            "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore", "ContentHashing",
+            "SparkAdapter",
         ]),
 ]
 

@@ -7,9 +7,8 @@ import StoragePorts
 
 extension GeneratedHistory {
     /// Writes events and questions as JSON lines and gives the statements that make the tables `history` and `questions`.
-    func sparkTables(in folder: URL) throws -> [String] {
-        let dialect = SQLDialect.spark
-        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    func tables(_ dialect: SQLDialect, in folder: URL) throws -> [String] {
+        let isSpark = dialect == .spark
         let types: [(String, String)] =
             source.columns.map { column in
                 let type =
@@ -35,22 +34,28 @@ extension GeneratedHistory {
             for (name, key) in zip(view.joinKeys, question.keys) { fields[name] = key.map(JSONValue.string) ?? .null }
             return .object(fields)
         }
-        func file(_ name: String, _ lines: [JSONValue], _ types: [(String, String)]) throws -> String {
-            let path = folder.appending(path: "\(name).json")
-            try Data(lines.map { $0.text + "\n" }.joined().utf8).write(to: path)
+        func table(_ name: String, _ lines: [JSONValue], _ types: [(String, String)]) throws -> String {
+            let place = folder.appending(path: name)
+            try FileManager.default.createDirectory(at: place, withIntermediateDirectories: true)
+            try Data(lines.map { $0.text + "\n" }.joined().utf8).write(to: place.appending(path: "rows.json"))
             let columns = types.map { "\(dialect.identifier($0.0)) \($0.1)" }.joined(separator: ", ")
-            return
-                "CREATE TEMPORARY VIEW \(name)_lines (\(columns)) USING json OPTIONS (path \(dialect.literal(path.path)))"
+            let path = dialect.literal(place.path)
+            return isSpark
+                ? "CREATE TEMPORARY VIEW \(name)_lines (\(columns)) USING json OPTIONS (path \(path))"
+                : "CREATE TABLE \(name) (\(columns)) WITH ('connector' = 'filesystem', 'format' = 'json', 'path' = \(path))"
         }
+        let out = [
+            try table("history", events, types),
+            try table(
+                "questions", asked,
+                [("__row", "BIGINT"), ("__time", "BIGINT")] + view.joinKeys.map { ($0, "STRING") }),
+        ]
+        guard isSpark else { return out }
         let cells = source.columns.map { column in
             let name = dialect.identifier(column.name)
             return column.type == .timestamp ? "timestamp_millis(\(name)) AS \(name)" : name
         }
-        return [
-            try file("history", events, types),
-            try file(
-                "questions", asked,
-                [("__row", "BIGINT"), ("__time", "BIGINT")] + view.joinKeys.map { ($0, "STRING") }),
+        return out + [
             "CREATE TABLE history USING parquet AS SELECT \(cells.joined(separator: ", ")), __event_time, __ingest_time, "
                 + "__sequence FROM history_lines",
             "CREATE TABLE questions USING parquet AS SELECT * FROM questions_lines",

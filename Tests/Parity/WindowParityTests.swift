@@ -121,8 +121,7 @@ struct WindowParityTests {
         }
     }
 
-    @Test
-    func wideSumsBecomeTheSameDoubles() async throws {
+    static let wideValues: [Int128] = {
         var random = SeededGenerator(seed: 7)
         var values: [Int128] = [
             0, 1, -1, (1 << 53) + 1, (1 << 63) - 1, 1 << 63, -(1 << 63), -(1 << 63) - 1, (1 << 64) + 1,
@@ -133,6 +132,12 @@ struct WindowParityTests {
                 values.append(value)
             }
         }
+        return values
+    }()
+
+    @Test
+    func wideSumsBecomeTheSameDoubles() async throws {
+        let values = Self.wideValues
         let list = values.map { "(\($0)::HUGEINT)" }.joined(separator: ", ")
         let rows = try await CommandLineEngine().rows(
             """

@@ -14,10 +14,13 @@ public struct SparkConfiguration: Sendable {
     public var shufflePartitionCount: Int
     /// Time until the session must be there.
     public var startDeadline: Duration
+    /// Spark's own settings, over those that the platform gives.
+    public var more: [String: String]
     /// Makes a configuration.
     public init(
         pythonPath: String, master: String = "local[2]", sparkHome: String? = nil, memoryByteCount: Int = 2 << 30,
-        folder: String, shufflePartitionCount: Int = 8, startDeadline: Duration = .seconds(120)
+        folder: String, shufflePartitionCount: Int = 8, startDeadline: Duration = .seconds(120),
+        more: [String: String] = [:]
     ) {
         self.pythonPath = pythonPath
         self.master = master
@@ -26,11 +29,12 @@ public struct SparkConfiguration: Sendable {
         self.folder = folder
         self.shufflePartitionCount = max(1, shufflePartitionCount)
         self.startDeadline = startDeadline
+        self.more = more
     }
 
     /// What the session is told at its start.
     var settings: [String: String] {
-        [
+        let settings = [
             "spark.driver.memory": "\(memoryByteCount >> 20)m",
             "spark.sql.session.timeZone": "UTC",
             // An overflow is an error with a name, never a null.
@@ -44,5 +48,6 @@ public struct SparkConfiguration: Sendable {
             "spark.sql.catalogImplementation": "in-memory",
             "spark.driver.extraJavaOptions": "-Duser.timezone=UTC -Dderby.system.home=\(folder)",
         ]
+        return settings.merging(more) { $1 }
     }
 }

@@ -19,6 +19,7 @@ import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
 import ServiceLifecycle
+import SparkAdapter
 import StoragePorts
 import Synchronization
 import TrainingJobs
@@ -87,6 +88,9 @@ struct Platform {
         let engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
             logger: logger)
+        let trainingEngine: any OfflineEngine =
+            settings.offlineEngine == .spark
+            ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
@@ -144,7 +148,8 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
+            builder: TrainingSetBuilder(engine: trainingEngine, content: content, limits: limits), content: content,
+            jobs: jobs,
             tracking: tracking, desk: desk, clock: clock, datasets: datasets)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
@@ -325,5 +330,14 @@ final class CodecCache: Sendable {
             codecs[source.name] = (source, codec)
             return codec
         }
+    }
+}
+
+extension SparkConfiguration {
+    /// Spark as the settings name it.
+    init(_ settings: Settings, folder: String) {
+        self.init(
+            pythonPath: settings.sparkPython, master: settings.sparkMaster, sparkHome: settings.sparkHome,
+            memoryByteCount: settings.sparkMemoryByteCount, folder: folder)
     }
 }

@@ -20,6 +20,11 @@ import Yams
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
+/// | `offline.engine` | `duckdb` or `spark`; what computes training sets | `duckdb` |
+/// | `spark.python` | path of a Python interpreter with `pyspark` | `.venv/bin/python`, else `python3` in `PATH` |
+/// | `spark.master` | `local[N]`, `spark://host:port`, `yarn`, `k8s://…` | `local[2]` |
+/// | `spark.home` | folder of a Spark installation | the one inside `pyspark` |
+/// | `spark.memory` | integer, MiB of the driver | 2048 |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
@@ -32,11 +37,14 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
+        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "offline.engine", "spark.python",
+        "spark.master", "spark.home",
+        "spark.memory", "python.path", "jobs.slots",
         "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
+    enum OfflineChoice: String, CaseIterable { case duckdb, spark }
 
     let dataDirectory: String
     let host: String
@@ -49,6 +57,11 @@ struct Settings: Sendable {
     let onlineMapByteCount: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
+    let offlineEngine: OfflineChoice
+    let sparkPython: String
+    let sparkMaster: String
+    let sparkHome: String?
+    let sparkMemoryByteCount: Int
     let pythonPath: String
     let jobSlots: Int
     let startsMonitor: Bool
@@ -108,6 +121,15 @@ struct Settings: Sendable {
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
+        let engine = text("offline.engine") ?? "duckdb"
+        guard let offlineEngine = OfflineChoice(rawValue: engine) else {
+            throw Self.error("offline.engine", "must be duckdb or spark, not '\(engine)'")
+        }
+        self.offlineEngine = offlineEngine
+        sparkPython = text("spark.python") ?? Self.program(".venv/bin/python", else: "python3")
+        sparkMaster = text("spark.master") ?? "local[2]"
+        sparkHome = text("spark.home")
+        sparkMemoryByteCount = try integer("spark.memory", default: 2048, in: 512...1_048_576) << 20
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
