@@ -174,4 +174,40 @@ struct EngineParityTests {
         let cells = Self.compare(sorted, with: history, seed: seed)
         print("flink: seed \(seed), \(cells) cells compared, \(seconds) s")
     }
+
+    /// The rows of a history that are known when they happen, without `first`, which a stream cannot say.
+    @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(1), 2])
+    func aFlinkStreamIsTheOracleAfterEveryEvent(seed: UInt64) throws {
+        let history = try GeneratedHistory(seed: seed, rowCount: 200, questionCount: 1, isOnTime: true)
+        let folder = FileManager.default.temporaryDirectory.appending(path: "stream-\(getpid())-\(seed)")
+        defer { try? FileManager.default.removeItem(at: folder) }
+        _ = try history.tables(.flink, in: folder)
+        let job = try FlinkStreamJob(view: history.view, source: history.source)
+        let events = FlinkStreamJob.events(
+            history.source, latenessMilliseconds: 3_600_000,
+            with: "'connector' = 'filesystem', 'format' = 'json', 'path' = '\(folder.path)/history'")
+        let rows = try Self.flink([events, job.query], mode: "streaming", in: folder)
+        let bySequence = Dictionary(
+            history.rows.map { (Int64($0.sequence), $0.row) }, uniquingKeysWith: { first, _ in first })
+        var cells = 0
+        for row in rows {
+            let sequence = row["__sequence"]?.integerValue ?? -1
+            let event = try #require(bySequence[sequence])
+            let keys = history.view.joinKeys.map { row[$0]?.stringValue }
+            let moment = event.eventTime.milliseconds + (history.view.inclusive ? 0 : 1)
+            let expected = OracleFeatures.answer(
+                history.view, history.source,
+                rows: history.rows.filter { WindowParityTests.bytesAgree(history, $0.row, keys) }, keys: keys,
+                at: moment)
+            for (feature, wanted) in zip(history.view.features, expected.values) {
+                let found = WindowParityTests.cell(row[feature.name] ?? .null, feature.type)
+                cells += 1
+                #expect(
+                    WindowParityTests.exactText(found) == WindowParityTests.exactText(wanted),
+                    "\(feature.name) of \(keys) at \(moment), seed \(seed)")
+            }
+        }
+        #expect(rows.count > 100)
+        print("flink stream: seed \(seed), \(rows.count) events, \(cells) cells compared")
+    }
 }

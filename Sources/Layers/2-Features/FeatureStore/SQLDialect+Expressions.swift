@@ -46,7 +46,8 @@ extension SQLDialect {
     func wide(_ value: some BinaryInteger) -> String {
         switch self {
         case .duckdb: "\(value)::HUGEINT"
-        case .spark, .flink: "CAST(\(value) AS DECIMAL(38, 0))"
+        // In quotes: Flink takes no longer number than 64 bits as it stands.
+        case .spark, .flink: "CAST('\(value)' AS DECIMAL(38, 0))"
         }
     }
 
@@ -69,6 +70,45 @@ extension SQLDialect {
     }
 
     // MARK: Cells
+
+    /// Type of a column where a job declares its tables.
+    func declaredType(_ type: ColumnType) -> String {
+        switch type {
+        case .float64: "DOUBLE"
+        case .bool: "BOOLEAN"
+        case .string: text
+        default: "BIGINT"
+        }
+    }
+
+    /// A source's column as the number or text that is computed with.
+    func cell(_ column: AggregationPlan.Column) -> String {
+        let name = identifier(column.name)
+        return switch column.type {
+        // Adding zero makes a negative zero positive, as the kernel does.
+        case .float64: "CAST(\(name) AS DOUBLE) + \(real(0))"
+        case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
+        case .timestamp: milliseconds(name)
+        case .string: "CAST(\(name) AS \(text))"
+        default: "CAST(\(name) AS BIGINT)"
+        }
+    }
+
+    /// A cell as the whole multiple that is summed; what has none is the poison of `ExactArithmetic`.
+    func scaled(_ value: String, of column: AggregationPlan.Column) -> String {
+        let poison = wide(ExactArithmetic.poison)
+        guard column.storage == .real else {
+            return "CASE WHEN \(value) = \(wide(Int64.min)) THEN \(poison) ELSE CAST(\(value) AS \(wide)) END"
+        }
+        let product = "round(\(value) * \(real(column.power)))"
+        return "CASE WHEN \(value) IS NULL THEN NULL WHEN abs(\(product)) < \(real(0x1p63)) "
+            + "THEN CAST(CAST(\(product) AS BIGINT) AS \(wide)) ELSE \(poison) END"
+    }
+
+    /// Whether the square of a multiple can be summed.
+    func hasSquare(_ value: String) -> String {
+        "\(value) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)"
+    }
 
     /// A column of type timestamp as milliseconds; Flink's jobs declare their moments as milliseconds.
     func milliseconds(_ value: String) -> String {
@@ -214,11 +254,17 @@ extension SQLDialect {
         // A cached view would be analyzed again, with all below it, for each that reads it; a table ends the plan.
         case .spark where reused: "CREATE TABLE \(quotedName) USING parquet AS \(select)"
         case .spark: "CREATE OR REPLACE TEMPORARY VIEW \(quotedName) AS \(select)"
-        case .flink where reused:
+        // Flink expands every view into the query that reads it; the last one would be planned for minutes.
+        case .flink:
             "CREATE TABLE \(quotedName) WITH ('connector' = 'filesystem', 'format' = 'json', "
                 + "'path' = '\(Self.workFolder)/\(quotedName.filter { $0 != "`" })') AS \(select)"
-        case .flink: "CREATE TEMPORARY VIEW \(quotedName) AS \(select)"
         }
+    }
+
+    /// A statement with the names of the plan that are words of the language quoted.
+    func finished(_ statement: String) -> String {
+        guard self == .flink else { return statement }
+        return statement.replacing(/([^`A-Za-z0-9_])rank\b/) { "\($0.output.1)`rank`" }
     }
 
     /// Forgets relations of the session; none where they are views that later ones read.
