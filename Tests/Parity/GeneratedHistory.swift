@@ -25,7 +25,7 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String) -> String {
+    static func yaml(inclusive: Bool, timeToLive: String?, keys: String, hasFirst: Bool = true) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -35,7 +35,7 @@ struct GeneratedHistory {
                 ("seats", "count sum mean min max last first stddev"),
                 ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
             ] {
-                for function in functions.split(separator: " ") {
+                for function in functions.split(separator: " ") where hasFirst || function != "first" {
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)}\n"
                 }
@@ -76,7 +76,7 @@ struct GeneratedHistory {
             """
     }
 
-    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true) throws {
+    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         definitions = try DefinitionCompiler.compile([
@@ -84,7 +84,7 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier"))
+                    keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view
@@ -105,7 +105,7 @@ struct GeneratedHistory {
             if let other = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) == 0 {
                 event = other.row.eventTime.milliseconds + (edges.randomElement(using: &random) ?? 0)
             }
-            let late: Int64 =
+            var late: Int64 =
                 switch Int.random(in: 0..<20, using: &random) {
                 case 0..<9: 0
                 case 9..<14: Int64.random(in: 1...3000, using: &random)
@@ -114,6 +114,7 @@ struct GeneratedHistory {
                 case 18: -Int64.random(in: 1...5000, using: &random)
                 default: 60_000
                 }
+            if isOnTime { late = min(late, 0) }
             var cells: [CellValue] = [
                 .integer(event), .integer(event + late), carrier(&random).map(CellValue.text) ?? .null,
                 .integer(Int64.random(in: 0..<2, using: &random)),
