@@ -47,7 +47,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
     module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
@@ -56,7 +56,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
+        uses: ["PlatformCore", "ContentHashing", "Expressions", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
         "TrainingJobs", in: "Layers/3-Training",
@@ -65,7 +65,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
-            "PlatformCore", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
             "FeatureStore", "ModelRegistry", logging,
         ]),
     module(
@@ -176,7 +176,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
     tests(
-        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions", "PlatformTesting"]),
+        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Expressions", "Definitions", "PlatformTesting"]),
     tests(
         "Unit/ModelServingTests", named: "ModelServingTests",
         uses: [
