@@ -23,7 +23,9 @@ enum OracleFeatures {
         let entity = keys.compactMap { $0 }
         guard entity.count == keys.count else { return (.notFound, nothing) }
         func cell(_ row: SourceRow, _ name: String) -> CellValue {
-            view.columns(of: source).firstIndex { $0.name == name }.map { view.row(row.cells)[$0] } ?? .null
+            if let place = source.columns.firstIndex(where: { $0.name == name }) { return row.cells[place] }
+            guard let place = view.columns(of: source).firstIndex(where: { $0.name == name }) else { return .null }
+            return view.row(row.cells)[place]
         }
         func seenBefore(_ moment: EventTime) -> Bool {
             view.inclusive ? moment.milliseconds <= time : moment.milliseconds < time
