@@ -67,7 +67,8 @@ struct ExpressionDefinitionTests {
         #expect(view.row([.text("N1"), .integer(0), .double(10)]).suffix(3) == [.null, .null, .null])
         #expect(view.features.map(\.column) == ["pace", nil, "hours"])
         #expect(view.features[1].condition?.text == "delay > 15")
-        #expect(try #require(set.featureServices[Name(static: "delays")]).inputNames.suffix(2) == ["share", "american"])
+        #expect(
+            try #require(set.featureServices[Name(static: "delays")]).inputNames.suffix(2) == ["share", "american"])
     }
 
     @Test func theVersionFollowsTheMeaningOfAnExpressionAndNotItsSpelling() throws {
@@ -95,7 +96,8 @@ struct ExpressionDefinitionTests {
         #expect(fault("carrier = 'AA'", "lower(carrier)").contains("must be a number"))
         #expect(fault("on_demand:", "ondemand:").contains("did you mean 'on_demand'?"))
         #expect(
-            fault("aggregate: count, window: 1h, where", "aggregate: last, column: delay, where").contains("does not fit"))
+            fault("aggregate: count, window: 1h, where", "aggregate: last, column: delay, where").contains(
+                "does not fit"))
         #expect(fault("column: pace,", "column: pase,").contains("did you mean 'pace'?"))
     }
 }

@@ -13,7 +13,8 @@ struct ExpressionFuzzTests {
         Expression.functions.map(\.name)
         + [
             "i", "x", "s", "b", "t", "and", "or", "not", "is", "null", "in", "between", "case", "when", "then", "else",
-            "end", "cast", "as", "int64", "float64", "string", "bool", "timestamp", "true", "(", ")", "(", ")", ",", "[",
+            "end", "cast", "as", "int64", "float64", "string", "bool", "timestamp", "true", "(", ")", "(", ")", ",",
+            "[",
             "]", "+", "-", "*", "/", "//", "%", "||", "=", "<", ">=", "!=", "1", "0", "2.5", "1e300",
             "9223372036854775807", "9223372036854775808", "7d", "'a'", "'month'", "\"é\"", "`i`", "'", "\\", "\u{0}",
         ]
