@@ -72,6 +72,9 @@ extension DefinitionCompiler {
             throw reader.error(
                 "where", "'\(feature.aggregate.rawValue)' takes an event, not a value; 'where' does not fit it yet")
         }
+        guard feature.window != nil else {
+            throw reader.error("where", "'where' needs a 'window'")
+        }
         var feature = feature
         feature.condition = condition
         let text = "if(\(condition.text)\n, \(feature.column.map { "`\($0)`" } ?? "true"), null)"

@@ -25,6 +25,7 @@ extension DefinitionCompiler {
         wide.columns += derived.map(\.column)
         var features: [FeatureDefinition] = []
         for reader in try fields.mappings("features", of: "feature") {
+            try note(tagsOf: reader, as: "FeatureView/\(name).\(try reader.text("name"))")
             let condition = try self.condition("where", wide.expressionColumns, reader)
             var feature = try self.feature(reader, of: wide)
             if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }

@@ -48,6 +48,15 @@ extension FeatureViewDefinition {
         source.columns + derivedColumns.map(\.column)
     }
 
+    /// The source's columns that decide a feature's value, through derived columns and its condition; sorted.
+    public func sourceColumns(of feature: FeatureDefinition) -> [String] {
+        var names = Set(feature.column.map { [$0] } ?? []).union(feature.condition?.columns ?? [])
+        for derived in derivedColumns.reversed() where names.remove(derived.name) != nil {
+            names.formUnion(derived.expression.columns)
+        }
+        return names.sorted()
+    }
+
     /// A source row with the derived cells at its end.
     public func row(_ cells: [CellValue]) -> [CellValue] {
         guard let first = derivedColumns.first?.position else { return cells }
