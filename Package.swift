@@ -106,6 +106,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
+    module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Edge: the HTTP contract and what speaks it.
@@ -135,7 +136,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
             "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
-            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "SparkAdapter", "PostgreSQLAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -192,6 +193,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/DuckDBAdapterTests", named: "DuckDBAdapterTests", uses: ["PlatformCore", "StoragePorts", "DuckDBAdapter"]),
     tests(
+        "Unit/SparkAdapterTests", named: "SparkAdapterTests", uses: ["PlatformCore", "StoragePorts", "SparkAdapter"]),
+    tests(
         "Unit/ProcessAdapterTests", named: "ProcessAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "ProcessAdapter"]),
     tests(
@@ -227,7 +230,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Parity", named: "ParityTests",
         uses: [
             "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
-            "FeatureStore",
+            "FeatureStore", "ContentHashing", "SparkAdapter",
         ]),
 ]
 

@@ -138,16 +138,17 @@ struct TrainingSetTests {
             rowCount: rows.count)
     }
 
-    private func build(
+    func build(
         _ tables: Tables, to content: ContentStore, threads: Int = 2, asOf: Int64 = 1000,
-        split: String = "by: time, validation: 0.2, test: 0.25"
+        split: String = "by: time, validation: 0.2, test: 0.25", by other: (any OfflineEngine)? = nil,
+        scans: (@Sendable (SourceDefinition, [LoggedRow]) async throws -> TableScan)? = nil
     ) async throws -> DatasetBuild {
         let text = Self.yaml.replacing("by: time, validation: 0.2, test: 0.25", with: split)
         let set = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: text)])
         let definition = try #require(set.trainingSets[Name(static: "late")])
         var engine = try CommandLineEngine()
         engine.threads = threads
-        return try await TrainingSetBuilder(engine: engine, content: content).build(
+        return try await TrainingSetBuilder(engine: other ?? engine, content: content).build(
             definition, in: set, from: EventTime(milliseconds: Self.start + Self.hour),
             to: EventTime(milliseconds: Self.start + 24 * Self.hour),
             asOf: EventTime(milliseconds: Self.start + asOf * Self.hour),
@@ -155,7 +156,8 @@ struct TrainingSetTests {
                 guard let source = set.sources[name] else {
                     throw PlatformError(.notFound, name.text, "no such source")
                 }
-                return Self.scan(source, name.text == "scheduled" ? tables.scheduled : tables.arrivals)
+                let rows = name.text == "scheduled" ? tables.scheduled : tables.arrivals
+                return try await scans?(source, rows) ?? Self.scan(source, rows)
             })
     }
 

@@ -21,6 +21,7 @@ import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
 import ServiceLifecycle
+import SparkAdapter
 import StoragePorts
 import Synchronization
 import TrainingJobs
@@ -89,6 +90,9 @@ struct Platform {
         let engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
             logger: logger)
+        let trainingEngine: any OfflineEngine =
+            settings.offlineEngine == .spark
+            ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
@@ -161,7 +165,8 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
+            builder: TrainingSetBuilder(engine: trainingEngine, content: content, limits: limits), content: content,
+            jobs: jobs,
             tracking: tracking, desk: desk, clock: clock, datasets: datasets)
         let externalLineage = ExternalLineage()
         let catalogue = CatalogueService(
@@ -365,5 +370,14 @@ final class CodecCache: Sendable {
             codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
+    }
+}
+
+extension SparkConfiguration {
+    /// Spark as the settings name it.
+    init(_ settings: Settings, folder: String) {
+        self.init(
+            pythonPath: settings.sparkPython, master: settings.sparkMaster, sparkHome: settings.sparkHome,
+            memoryByteCount: settings.sparkMemoryByteCount, folder: folder)
     }
 }

@@ -202,14 +202,21 @@ extension SQLDialect {
 
     // MARK: Statements
 
+    /// Stands in Flink's statements for the folder of the relations that several of them read.
+    public static let workFolder = "${work}"
+
     /// Makes a relation of the session.
     ///
     /// - Parameter reused: several statements read it, so an engine that would compute it again each time keeps it.
     func create(_ quotedName: String, reused: Bool = false, as select: String) -> String {
         switch self {
         case .duckdb: "CREATE TEMP TABLE \(quotedName) AS \(select)"
-        case .spark where reused: "CACHE LAZY TABLE \(quotedName) AS \(select)"
+        // A cached view would be analyzed again, with all below it, for each that reads it; a table ends the plan.
+        case .spark where reused: "CREATE TABLE \(quotedName) USING parquet AS \(select)"
         case .spark: "CREATE OR REPLACE TEMPORARY VIEW \(quotedName) AS \(select)"
+        case .flink where reused:
+            "CREATE TABLE \(quotedName) WITH ('connector' = 'filesystem', 'format' = 'json', "
+                + "'path' = '\(Self.workFolder)/\(quotedName.filter { $0 != "`" })') AS \(select)"
         case .flink: "CREATE TEMPORARY VIEW \(quotedName) AS \(select)"
         }
     }
@@ -217,6 +224,28 @@ extension SQLDialect {
     /// Forgets relations of the session; none where they are views that later ones read.
     func drop(_ quotedNames: [String]) -> [String] {
         self == .duckdb ? quotedNames.map { "DROP TABLE \($0)" } : []
+    }
+
+    /// Writes rows in an order as one Parquet file.
+    ///
+    /// DuckDB writes the file `path` on one thread (`preparationOfWriting`); Spark a folder of that name that holds it.
+    func write(_ columns: String, from rows: String, orderedBy order: String, to path: String) -> String {
+        self == .duckdb
+            ? "COPY (SELECT \(columns) FROM \(rows) ORDER BY \(order)) TO \(literal(path)) (FORMAT parquet, COMPRESSION zstd)"
+            : """
+            INSERT OVERWRITE DIRECTORY \(literal(path)) USING parquet
+            SELECT \(columns) FROM (SELECT /*+ REPARTITION(1) */ \(columns), \(order) AS __order FROM \(rows)) r SORT BY __order
+            """
+    }
+
+    /// Statements before `write`.
+    var preparationOfWriting: [String] { self == .duckdb ? ["SET threads = 1"] : [] }
+
+    /// The first eight bytes of a text's MD5, the lowest first, without their last 12 bits.
+    func digest(_ value: String) -> String {
+        if self == .duckdb { return "md5_number_upper(\(value)) >> 12" }
+        let pairs = [15, 13, 11, 9, 7, 5].map { "substr(md5(\(value)), \($0), 2)" } + ["substr(md5(\(value)), 3, 1)"]
+        return "CAST(conv(concat(\(pairs.joined(separator: ", "))), 16, 10) AS BIGINT)"
     }
 
     // MARK: What is there

@@ -51,7 +51,7 @@ public struct TrainingSetBuilder: Sendable {
         }
         let sql = TrainingSetSQL(
             definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to,
-            asOf: asOf)
+            asOf: asOf, dialect: engine.dialect)
         let count = service.features.count
         let questions = found[definition.spine]?.rowCount ?? 0
         progress(DatasetProgress(done: 1, total: 3, message: "computing \(count) features over \(questions) rows"))
@@ -61,7 +61,7 @@ public struct TrainingSetBuilder: Sendable {
             staged[slice] = try await content.base.stagingPath(suffix: ".parquet")
         }
         defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
-        var setup = try sql.statements() + ["SET threads = 1"]
+        var setup = try sql.statements() + engine.dialect.preparationOfWriting
         for slice in TrainingSetSQL.sliceNames {
             if let path = staged[slice] { setup.append(sql.write(slice: slice, to: path)) }
         }
@@ -80,7 +80,7 @@ public struct TrainingSetBuilder: Sendable {
         progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))
         var slices: [DatasetManifest.Slice] = []
         for slice in TrainingSetSQL.sliceNames {
-            guard let path = staged[slice] else { continue }
+            guard let path = try staged[slice].map(Self.file(at:)) else { continue }
             let (part, byteCount) = try Self.hash(fileAt: path)
             do { try await content.base.adopt(stagedFileAt: path, at: ContentStore.key(of: part)) } catch {
                 if error.code != .conflict { throw error }
@@ -115,6 +115,20 @@ public struct TrainingSetBuilder: Sendable {
         do { return try JSONValue.parse(bytes).decoded(as: DatasetManifest.self) } catch {
             throw PlatformError(.notFound, "dataset/\(hash.short)", "the stored bytes are not a dataset's manifest")
         }
+    }
+
+    /// The file of a slice: itself, or the one in the folder that a distributed engine made.
+    private static func file(at path: String) throws -> String {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+            return path
+        }
+        let files = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasSuffix(".parquet") }
+        guard let file = files.first, files.count == 1 else {
+            throw PlatformError(
+                .internal, "dataset", "the engine wrote \(files.count) files for a slice instead of one")
+        }
+        return "\(path)/\(file)"
     }
 
     private static func hash(fileAt path: String) throws -> (ContentHash, Int) {

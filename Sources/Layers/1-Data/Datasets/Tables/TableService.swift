@@ -146,6 +146,7 @@ public final class TableService: Sendable {
         let paths = try await paths(of: snapshot, in: table, layout.table)
         return TableScan(
             table: layout.table, version: snapshot.version, sql: layout.scan(snapshot.entries, paths: paths),
+            sparkSQL: layout.sparkScan(snapshot.entries, paths: paths),
             rowCount: snapshot.rowCount)
     }
 
