@@ -47,7 +47,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
     module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
     .systemLibrary(
         name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
@@ -60,7 +60,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "FeatureStore", in: "Layers/2-Features",
         uses: [
-            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+            "PlatformCore", "ContentHashing", "Expressions", "Definitions", "Aggregation", "ColumnFiles",
+            "StoragePorts", "Datasets",
         ]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
@@ -70,7 +71,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
-            "PlatformCore", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
             "FeatureStore", "ModelRegistry", logging,
         ]),
     module(
@@ -117,7 +118,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", "Workflows",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
+            "Workflows",
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
@@ -202,7 +204,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
     tests(
-        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions", "PlatformTesting"]),
+        "Unit/DefinitionsTests", named: "DefinitionsTests",
+        uses: ["PlatformCore", "Expressions", "Definitions", "PlatformTesting"]),
     tests(
         "Unit/ModelServingTests", named: "ModelServingTests",
         uses: [

@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import Expressions
 import FeatureStore
 import PlatformCore
 import StoragePorts
@@ -50,6 +51,10 @@ struct TrainingSetTests {
           - {name: carrier, type: category, values: [UA, DL]}
           - {name: distance, type: number}
         views: [plane_delays]
+        on_demand:
+          - {name: miles_each, expression: "distance / (1 + abs(coalesce(plane_delays__mean_1h, 0)))"}
+          - {name: carrier_bucket, expression: "hash(carrier, 16) + plane_delays__n_1h * 100"}
+          - {name: is_ua, expression: "carrier = 'UA'"}
         ---
         kind: TrainingSet
         name: late
@@ -173,7 +178,7 @@ struct TrainingSetTests {
         #expect(
             first.manifest.columns.map(\.name) == [
                 "__event_time", "__sequence", "carrier", "distance", "plane_delays__mean_1h", "plane_delays__n_1h",
-                "plane_delays__max_1d", "plane_delays__newest", "is_late",
+                "plane_delays__max_1d", "plane_delays__newest", "miles_each", "carrier_bucket", "is_ua", "is_late",
             ])
     }
 
@@ -185,6 +190,8 @@ struct TrainingSetTests {
         let built = try await build(tables, to: content)
         let set = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: Self.yaml)])
         let view = try #require(set.featureViews[Name(static: "plane_delays")])
+        let service = try #require(set.featureServices[Name(static: "flights")])
+        #expect(service.onDemand.count == 3)
         let expected = Self.expectedRows(tables, view, set.source(of: view))
         var found: [JSONValue] = []
         for slice in built.manifest.slices {
@@ -201,6 +208,11 @@ struct TrainingSetTests {
         for (row, wanted) in zip(found, expected) {
             for (name, value) in wanted {
                 #expect(row[name]?.text == value.text, "\(name) of \(wanted["__sequence"]?.text ?? "")")
+            }
+            for feature in service.onDemand {
+                let cells = feature.inputs.map { GeneratedExpressions.cell(wanted[$0.name], $0.type) }
+                let answer = GeneratedExpressions.cell(row[feature.name], feature.expression.type)
+                #expect(answer == feature.expression.evaluate(cells), "\(feature.name)")
             }
         }
         // No moment is in two slices, and they follow each other.

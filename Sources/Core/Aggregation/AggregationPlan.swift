@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 public import PlatformCore
 
 /// How the events of an entity are cut into pages; part of the stored form.
@@ -100,11 +101,11 @@ public struct AggregationPlan: Sendable {
         var features: [Feature] = []
         for feature in view.features {
             var index: Int?
-            if let name = feature.column {
+            if let name = feature.inputColumn {
                 index = columns.firstIndex { $0.name == name }
                 if index == nil {
                     index = columns.count
-                    columns.append(Self.column(name, of: source))
+                    columns.append(Self.column(name, of: view.columns(of: source)))
                 }
             }
             if let index {
@@ -130,11 +131,11 @@ public struct AggregationPlan: Sendable {
             }, columns: columns, features: features)
     }
 
-    private static func column(_ name: String, of source: SourceDefinition) -> Column {
-        guard let position = source.columns.firstIndex(where: { $0.name == name }) else {
+    private static func column(_ name: String, of known: [ColumnDefinition]) -> Column {
+        guard let position = known.firstIndex(where: { $0.name == name }) else {
             preconditionFailure("a checked view's columns are columns of its source")
         }
-        let column = source.columns[position]
+        let column = known[position]
         let storage: Storage =
             switch column.type {
             case .float64: .real
@@ -188,6 +189,7 @@ public struct AggregationPlan: Sendable {
     /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.
     public func reads(sameCellsAs other: AggregationPlan) -> Bool {
         keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
+            && view.derivedColumns.map(\.expression) == other.view.derivedColumns.map(\.expression)
     }
 
     /// The last moment at which an event may have happened, and become known, to be seen by a question at `time`.

@@ -1,3 +1,4 @@
+import Definitions
 public import PlatformCore
 
 /// The events of one entity in one view: all that its features can still need, in the order of the tie rule.
@@ -94,7 +95,7 @@ public struct EventSeries: Sendable {
             row[EventLayout.ingestTime] = order.ingestTime
             row[EventLayout.sequence] = Int64(bitPattern: sequence)
             var texts: [String?] = []
-            let unsummable = Self.fill(row, &texts, cells, plan)
+            let unsummable = Self.fill(row, &texts, plan.view.row(cells), plan)
             place(row, texts, order, plan)
             return unsummable
         }

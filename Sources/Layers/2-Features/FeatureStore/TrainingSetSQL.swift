@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import Expressions
 import PlatformCore
 import StoragePorts
 
@@ -48,6 +49,10 @@ struct TrainingSetSQL {
             let type = feature.type == .timestamp ? ColumnType.int64 : feature.type
             columns.append(column(served.servedName, .feature, type.rawValue, view: view.versionName))
         }
+        for feature in service.onDemand {
+            let type = feature.expression.type == .timestamp ? ColumnType.int64 : feature.expression.type
+            columns.append(column(feature.name, .feature, type.rawValue))
+        }
         let isClass = definition.labelExpression != .value
         return columns + [column(definition.label, .label, isClass ? "int64" : "float64")]
     }
@@ -83,15 +88,32 @@ struct TrainingSetSQL {
             ", labelled.\(dialect.identifier("r_" + $0.name)) AS \(dialect.identifier($0.name))"
         }
         let features = service.features.map { ", \(dialect.identifier($0.servedName))" }
+        let onDemand = service.onDemand.map { ", \(onDemandSQL($0)) AS \(dialect.identifier($0.name))" }
         out.append(
             dialect.create(
                 "dataset", reused: true,
                 as: """
                     SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time, labelled.__sequence\
-                    \((requests + features).joined()), labelled.__label AS \(dialect.identifier(definition.label))
+                    \((requests + features + onDemand).joined()), labelled.__label AS \(dialect.identifier(definition.label))
                     FROM labelled\(joins)
                     """))
         return out
+    }
+
+    /// An on-demand feature over the columns of the join.
+    ///
+    /// Whole numbers go through a double, as they do when they are served.
+    private func onDemandSQL(_ feature: OnDemandFeatureDefinition) -> String {
+        let requested = Set(service.request.map(\.name))
+        let types = Dictionary(feature.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { first, _ in first })
+        return feature.expression.sql(dialect) { name in
+            if requested.contains(name) { return "labelled.\(dialect.identifier("r_" + name))" }
+            let column = dialect.identifier(name)
+            return switch types[name] ?? .float64 {
+            case .int64, .timestamp: "TRY_CAST(CAST(\(column) AS DOUBLE) AS BIGINT)"
+            default: column
+            }
+        }
     }
 
     private var viewOrder: [Name] {

@@ -211,6 +211,11 @@ struct ViewRun: Sendable {
         _ column: AggregationPlan.Column, _ reader: ParquetReader, _ group: Int, _ path: String, _ entities: [UInt32],
         _ texts: TextHeap
     ) throws -> ([Int64], [UInt8]?) {
+        guard !view.plan.view.derivedColumns.contains(where: { $0.name == column.name }) else {
+            throw ColumnFileError(
+                .unsupported,
+                "'\(column.name)' of the view '\(view.plan.view.name)' is computed by an expression; use SQL")
+        }
         guard let position = reader.position(of: column.name) else {
             // An older file, of before the column was added: nulls.
             return ([Int64](repeating: 0, count: entities.count), [UInt8](repeating: 0, count: entities.count))
