@@ -89,24 +89,66 @@ public final class IngestService: Sendable {
         async throws
         -> IngestReport
     {
-        guard rows.count <= limits.pushRowCountMax else {
+        try checkCount(rows.count, source)
+        try checkKey(idempotencyKey, source)
+        var batch = pushBuilder(for: source, idempotencyKey: idempotencyKey, now: now)
+        for (index, row) in rows.enumerated() { batch.add(row, at: index + 1, from: .push) }
+        return try await intake(of: source.name).submit(batch.finish(idempotencyKey: idempotencyKey))
+    }
+
+    private func checkCount(_ count: Int, _ source: SourceDefinition) throws(PlatformError) {
+        guard count <= limits.pushRowCountMax else {
             throw PlatformError(
                 .tooLarge, "source/\(source.name)",
-                "\(rows.count) rows were sent at once, \(limits.pushRowCountMax) are accepted")
+                "\(count) rows or more were sent at once, \(limits.pushRowCountMax) are accepted")
         }
-        if let idempotencyKey {
-            guard 1...256 ~= idempotencyKey.utf8.count, !idempotencyKey.utf8.contains(where: { $0 < 0x20 }) else {
-                throw PlatformError(
-                    .invalidInput, "source/\(source.name)",
-                    "an idempotency key has 1 to 256 bytes and no control character")
-            }
+    }
+
+    private func checkKey(_ key: String?, _ source: SourceDefinition) throws(PlatformError) {
+        guard let key else { return }
+        guard 1...256 ~= key.utf8.count, !key.utf8.contains(where: { $0 < 0x20 }) else {
+            throw PlatformError(
+                .invalidInput, "source/\(source.name)",
+                "an idempotency key has 1 to 256 bytes and no control character")
         }
-        // Under a key the batch's name comes from the key: refused rows of a push that is sent again after a crash are then
-        // known to stand in quarantine already.
-        var batch = builder(
+    }
+
+    /// Under a key the batch's name comes from the key: refused rows of a push that is sent again after a crash are then
+    /// known to stand in quarantine already.
+    private func pushBuilder(for source: SourceDefinition, idempotencyKey: String?, now: EventTime) -> BatchBuilder {
+        builder(
             for: source, origin: "push",
             batch: "push-" + (idempotencyKey.map { ContentHasher.hash($0).short } ?? identifiers.next()), now: now)
-        for (index, row) in rows.enumerated() { batch.add(row, at: index + 1, from: .push) }
+    }
+
+    /// Checks and stores rows that come as JSON lines: one object a line, empty lines are skipped.
+    ///
+    /// As `push` of the same objects; plain lines are read without building a JSON document.
+    /// - Throws: `invalidInput` for a line that is no JSON, naming it, and what `push` throws.
+    public func push(_ source: SourceDefinition, lines: [UInt8], idempotencyKey: String?, now: EventTime)
+        async throws -> IngestReport
+    {
+        try checkKey(idempotencyKey, source)
+        var batch = pushBuilder(for: source, idempotencyKey: idempotencyKey, now: now)
+        var count = 0
+        try lines.withUnsafeBufferPointer { bytes in
+            var (start, number) = (0, 0)
+            while start < bytes.count, count <= limits.pushRowCountMax {
+                var end = start
+                var isBlank = true
+                while end < bytes.count, bytes[end] != 10 {
+                    if bytes[end] != 32, bytes[end] != 13, bytes[end] != 9 { isBlank = false }
+                    end += 1
+                }
+                number += 1
+                if !isBlank {
+                    count += 1
+                    try batch.add(line: UnsafeBufferPointer(rebasing: bytes[start..<end]), at: count, number: number)
+                }
+                start = end + 1
+            }
+        }
+        try checkCount(count, source)
         return try await intake(of: source.name).submit(batch.finish(idempotencyKey: idempotencyKey))
     }
 
@@ -212,6 +254,19 @@ struct BatchBuilder: Sendable {
                 ignored.insert(String(column.prefix(64)))
             }
         }
+    }
+
+    /// Checks a row that is a line of JSON.
+    /// - Throws: `invalidInput` for a line that is no JSON.
+    mutating func add(line: UnsafeBufferPointer<UInt8>, at position: Int, number: Int) throws(PlatformError) {
+        if let verdict = contract.check(line: line) {
+            return add(verdict, at: position) { String(decoding: line, as: UTF8.self) }
+        }
+        let row: JSONValue
+        do { row = try JSONValue.parse(Array(line)) } catch {
+            throw PlatformError(.invalidInput, "request body, line \(number)", error.description)
+        }
+        add(row, at: position, from: .push)
     }
 
     /// Takes a verdict; `text` shows the row as it came.
