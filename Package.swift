@@ -45,7 +45,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Core: values and arithmetic; no I/O, no clock, no logging.
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
+    module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
     module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
     // Ports: what the platform asks of the outside world.
@@ -129,6 +130,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
+    tests("Unit/ExpressionsTests", named: "ExpressionsTests", uses: ["PlatformCore", "Expressions"]),
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
@@ -205,7 +207,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: ["PlatformCore", "Expressions", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.
