@@ -86,7 +86,8 @@ func ingestion() async throws {
     precondition(statistics.rowsApplied == count, "every event is applied once")
     print(
         String(
-            format: "ingestion: %d events of %d zipf keys, %d a push, %d senders: %.0f events/s, %.2f µs of processor each",
+            format:
+                "ingestion: %d events of %d zipf keys, %d a push, %d senders: %.0f events/s, %.2f µs of processor each",
             count, keys, size, senders, Double(count) / seconds, cpu * 1e6 / Double(count)))
     print("  push \(times.text()); checkpoints \(checkpoints.times.withLock { $0.text() }); peak \(peakMegabytes()) MB")
 }
@@ -126,7 +127,8 @@ func hotKey() async throws {
         let checkpoint = nanoseconds()
         try await world.engine.checkpoint()
         print(
-            String(format: "  %@: %.0f ns an event, then a checkpoint of %.1f ms", what, each,
+            String(
+                format: "  %@: %.0f ns an event, then a checkpoint of %.1f ms", what, each,
                 Double(nanoseconds() - checkpoint) / 1e6))
         if let failure = world.engine.failure { fatalError(failure) }
     }
@@ -138,8 +140,10 @@ func hotKey() async throws {
     try await measure("cold keys (1,000)", { batch({ "C\($0)" }, 1_000, step: 1) }, batches: 20)
     try await measure("one new key", { batch({ _ in "new" }, 1_000, step: 1) }, batches: 20)
     try await measure("the hot key", { batch({ _ in "hot" }, 1_000, step: 1) }, batches: 20)
-    try await measure("the hot key, up to an hour late", { batch({ _ in "hot" }, 1_000, lateBy: 3_600_000, step: 1) }, batches: 20)
-    try await measure("the hot key, up to a day late", { batch({ _ in "hot" }, 1_000, lateBy: 86_400_000, step: 1) }, batches: 20)
+    try await measure(
+        "the hot key, up to an hour late", { batch({ _ in "hot" }, 1_000, lateBy: 3_600_000, step: 1) }, batches: 20)
+    try await measure(
+        "the hot key, up to a day late", { batch({ _ in "hot" }, 1_000, lateBy: 86_400_000, step: 1) }, batches: 20)
     let plan = ServingPlan(service: world.service, definitions: world.definitions)
     let buffers = Buffers(plan.featureCount)
     for key in ["hot", "C1"] {
@@ -243,7 +247,10 @@ func reads() async throws {
     let (rate, times) = try await reading
     checkpoints.isDone.store(true, ordering: .relaxed)
     try await writing
-    print(String(format: "  1 thread, 1 entity a read, 20,000 events/s arriving: %.0f reads/s, a read %@", rate, times.text()))
+    print(
+        String(
+            format: "  1 thread, 1 entity a read, 20,000 events/s arriving: %.0f reads/s, a read %@", rate, times.text()
+        ))
     // From the store: a second engine over the same store that may keep nothing.
     try await world.engine.checkpoint()
 }
@@ -277,7 +284,8 @@ func distinct() async throws {
     try await writing
     print(
         String(
-            format: "distinct keys: %d, at most %d in memory: %.0f events/s; checkpoints %@; peak %d MB", count, countMax,
+            format: "distinct keys: %d, at most %d in memory: %.0f events/s; checkpoints %@; peak %d MB", count,
+            countMax,
             Double(count) / seconds, checkpoints.times.withLock { $0.text() }, peakMegabytes()))
 }
 
@@ -290,7 +298,9 @@ struct StreamBench {
         case "read": try await reads()
         case "distinct": try await distinct()
         default:
-            print("stream-bench ingest|hot|read|distinct [--events N] [--keys N] [--batch N] [--senders N] [--entities N]")
+            print(
+                "stream-bench ingest|hot|read|distinct [--events N] [--keys N] [--batch N] [--senders N] [--entities N]"
+            )
         }
     }
 }

@@ -25,7 +25,7 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String) -> String {
+    static func yaml(inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -71,6 +71,7 @@ struct GeneratedHistory {
             source: events
             inclusive: \(inclusive)
             \(timeToLive.map { "ttl: \($0)" } ?? "")
+            \(lateness.map { "lateness: \($0)" } ?? "")
             features:
             \(features)
             """
@@ -84,6 +85,7 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
+                    lateness: seed % 5 == 1 ? "1m" : nil,
                     keys: twoKeys ? "carrier, gate" : "carrier"))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }

@@ -176,7 +176,10 @@ public struct FeatureSQL: Sendable {
                         + "ELSE CAST(x\(index) AS \(dialect.wide)) END AS s\(index)")
             }
         }
-        let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
+        var conditions: [String] = []
+        if let knownBefore { conditions.append("__ingest_time < \(knownBefore.milliseconds)") }
+        if let lateness = plan.lateness { conditions.append("__ingest_time - __event_time <= \(lateness)") }
+        let limit = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"
