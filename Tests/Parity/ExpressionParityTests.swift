@@ -18,7 +18,8 @@ struct ExpressionParityTests {
         }
         let names = GeneratedExpressions.columns.map(\.name)
         let values = rows.enumerated().map { "(\($0), \(GeneratedExpressions.sql($1, .duckdb)))" }
-        let table = "CREATE TABLE r AS SELECT * FROM (VALUES \(values.joined(separator: ",\n"))) r(n, \(names.joined(separator: ", ")))"
+        let table =
+            "CREATE TABLE r AS SELECT * FROM (VALUES \(values.joined(separator: ",\n"))) r(n, \(names.joined(separator: ", ")))"
         let columns = expressions.enumerated().map { "\($1.sql(.duckdb) { "r.\($0)" }) AS e\($0)" }
         let found = Mutex<[JSONValue]>([])
         try await CommandLineEngine().query(

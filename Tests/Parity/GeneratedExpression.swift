@@ -46,7 +46,12 @@ struct GeneratedExpressions {
     private mutating func real() -> CellValue {
         switch below(10) {
         case 0: .null
-        case 1: .double(pick([1e308, -1e308, 5e-300, .leastNonzeroMagnitude, 0, 0.5, -0.5, 2.5, 1e15, 9.2e18, 0.49999999999999994, 90]))
+        case 1:
+            .double(
+                pick([
+                    1e308, -1e308, 5e-300, .leastNonzeroMagnitude, 0, 0.5, -0.5, 2.5, 1e15, 9.2e18, 0.49999999999999994,
+                    90,
+                ]))
         case 2: .double(Double(Int64(bitPattern: next())) * 1e-3)
         case 3: .double(Double(below(2001) - 1000) / 8)
         default: .double((Double(next() >> 11) * 0x1p-53 - 0.5) * 200)
@@ -55,8 +60,10 @@ struct GeneratedExpressions {
 
     private mutating func text() -> CellValue {
         let texts = [
-            "", " ", "abc", "aBc Def", "  padded ", "a,b,c", ",", "é", "e\u{301}", "ß", "ﬁn", "日本語", "\u{1F600}x", "12", "-7",
-            "+3.5e2", ".5", "1e999", "1e-400", "9223372036854775808", "12\n", "12 ", "0x1F", "nan", "inf", "it's", "\"q\"",
+            "", " ", "abc", "aBc Def", "  padded ", "a,b,c", ",", "é", "e\u{301}", "ß", "ﬁn", "日本語", "\u{1F600}x", "12",
+            "-7",
+            "+3.5e2", ".5", "1e999", "1e-400", "9223372036854775808", "12\n", "12 ", "0x1F", "nan", "inf", "it's",
+            "\"q\"",
             "back\\slash", "İI", "aaaa", "\u{a0}nb",
         ]
         if below(8) == 0 { return .null }
@@ -138,7 +145,8 @@ struct GeneratedExpressions {
         case 9: "\(pick(["exp", "log10"]))(\(of(.float64)))"
         case 10: "pow(\(of(.float64)), \(pick(["2", "3", "-1", "-2", "0", "1", "12"])))"
         case 11: "pow(\(of(.float64)), \(of(.float64)))"
-        case 12: "haversine_km(\(of(.float64)), \(of(.float64)), \(pick(["x", "y", "40.6"])), \(pick(["x", "y", "-73.8"])))"
+        case 12:
+            "haversine_km(\(of(.float64)), \(of(.float64)), \(pick(["x", "y", "40.6"])), \(pick(["x", "y", "-73.8"])))"
         case 13: "cast(\(of(.string)) as float64)"
         case 14: "cast(\(of(.int64)) as float64)"
         case 15: "\(pick(["seconds", "minutes", "hours", "days"]))_between(\(of(.timestamp)), \(of(.timestamp)))"
@@ -162,7 +170,8 @@ struct GeneratedExpressions {
         case 9: "(\(of(.int64)) \(pick(["", "not "]))in (0, 7, -3, 12))"
         case 10: "(\(of(.string)) in ('abc', 'é', '', 'it''s'))"
         case 11: "(\(of(.float64)) in (0, 0.5, 90, 2.5))"
-        default: "\(pick(["starts_with", "ends_with", "contains"]))(\(of(.string)), \(pick(["'a'", "'é'", "'it''s'", "' '", "'\\\\'"])))"
+        default:
+            "\(pick(["starts_with", "ends_with", "contains"]))(\(of(.string)), \(pick(["'a'", "'é'", "'it''s'", "' '", "'\\\\'"])))"
         }
     }
 
