@@ -130,6 +130,13 @@ let targets: [Target] = [  // each row leans only on rows above it
     .executableTarget(
         name: "crash-writer", dependencies: ["PlatformCore", "StoragePorts", "FileSystemAdapter", "LMDBAdapter"],
         path: "Sources/TestSupport/CrashWriter", swiftSettings: settings),
+    // What `Benchmarks/README.md` calls the stream harness: whole paths, measured for minutes rather than repeated.
+    .executableTarget(
+        name: "stream-bench",
+        dependencies: [
+            "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore",
+            "FileSystemAdapter", "LMDBAdapter", "SQLiteAdapter",
+        ], path: "Benchmarks/Stream", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",

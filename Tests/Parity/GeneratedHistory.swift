@@ -25,7 +25,9 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String, hasFirst: Bool = true) -> String {
+    static func yaml(
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true
+    ) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -82,6 +84,7 @@ struct GeneratedHistory {
             source: events
             inclusive: \(inclusive)
             \(timeToLive.map { "ttl: \($0)" } ?? "")
+            \(lateness.map { "lateness: \($0)" } ?? "")
             columns:
               - {name: load, expression: "if(seats > 0, seats % 97, null) * 0.25"}
               - {name: tag, expression: "lower(substring(note, 1, 2))"}
@@ -100,7 +103,8 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime))
+                    lateness: seed % 5 == 1 ? "1m" : nil, keys: twoKeys ? "carrier, gate" : "carrier",
+                    hasFirst: !isOnTime))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view

@@ -33,6 +33,9 @@ enum OracleFeatures {
         let visible = rows.filter { logged in
             view.joinKeys.map { cell(logged.row, $0).keyText } == entity.map(Optional.some)
                 && seenBefore(logged.row.eventTime) && seenBefore(logged.row.ingestTime)
+                && view.lateness.map {
+                    logged.row.ingestTime.milliseconds - logged.row.eventTime.milliseconds <= $0.milliseconds
+                } ?? true
         }.sorted {
             ($0.row.eventTime.milliseconds, $0.row.ingestTime.milliseconds, $0.sequence)
                 < ($1.row.eventTime.milliseconds, $1.row.ingestTime.milliseconds, $1.sequence)

@@ -9,7 +9,7 @@ public struct SeriesSizes: Sendable, Hashable {
     /// Chunks of a group, likewise.
     public var group: Int
     /// Makes sizes of at least 2.
-    public init(chunk: Int = 256, group: Int = 64) {
+    public init(chunk: Int = 64, group: Int = 128) {
         self.chunk = max(2, chunk)
         self.group = max(2, group)
     }
@@ -73,6 +73,8 @@ public struct AggregationPlan: Sendable {
     public let inclusive: Bool
     /// Age limit of the newest event in milliseconds.
     public let timeToLive: Int64?
+    /// How many milliseconds after it happened an event may become known and still count; `nil` for no limit.
+    public let lateness: Int64?
     /// Longest window in milliseconds; 0 without windows.
     public let reach: Int64
 
@@ -155,6 +157,7 @@ public struct AggregationPlan: Sendable {
         layout = EventLayout(columns)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
+        lateness = view.lateness?.milliseconds
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
         var groups: [ColumnGroup] = []
         var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
@@ -190,6 +193,13 @@ public struct AggregationPlan: Sendable {
     public func reads(sameCellsAs other: AggregationPlan) -> Bool {
         keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
             && view.derivedColumns.map(\.expression) == other.view.derivedColumns.map(\.expression)
+    }
+
+    /// Whether an event became known too late to count in this view.
+    public func isTooLate(eventTime: EventTime, ingestTime: EventTime) -> Bool {
+        guard let lateness else { return false }
+        let (age, overflow) = ingestTime.milliseconds.subtractingReportingOverflow(eventTime.milliseconds)
+        return overflow ? ingestTime > eventTime : age > lateness
     }
 
     /// The last moment at which an event may have happened, and become known, to be seen by a question at `time`.

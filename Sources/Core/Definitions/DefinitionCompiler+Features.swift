@@ -39,11 +39,14 @@ extension DefinitionCompiler {
         }
         let timeToLive = try fields.optionalSpan("ttl")
         let inclusive = try fields.flag("inclusive", default: false)
+        let lateness = try fields.optionalSpan("lateness")
+        // Only where there is one, so that a view without keeps the version that it has always had.
+        let latenessMeaning = lateness.map { [JSONValue.integer($0.milliseconds)] } ?? []
         var meaning: [String: JSONValue] = [
             "keys": .array(joinKeys.map(JSONValue.string)), "source": .string(sourceName.text),
-            "times": .array([
-                .string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null,
-            ]),
+            "times": .array(
+                [.string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null]
+                    + latenessMeaning),
             "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
             "features": .array(
                 features.map { feature in
@@ -69,7 +72,8 @@ extension DefinitionCompiler {
             uses: ["Source/\(sourceName)"] + entityNames.map { "Entity/\($0)" })
         var view = FeatureViewDefinition(
             name: name, entities: entityNames, joinKeys: joinKeys, source: sourceName, features: features,
-            timeToLive: timeToLive, inclusive: inclusive, description: try fields.text("description", default: ""),
+            timeToLive: timeToLive, inclusive: inclusive, lateness: lateness,
+            description: try fields.text("description", default: ""),
             owner: try fields.text("owner", default: ""), version: version)
         view.derivedColumns = derived
         return view

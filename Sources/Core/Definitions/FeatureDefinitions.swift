@@ -61,6 +61,8 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     public let timeToLive: TimeSpan?
     /// Whether an event at the very moment of the question counts (Feast's meaning) instead of one at the window's far edge.
     public let inclusive: Bool
+    /// How long after it happened an event may become known and still count; `nil` for no limit.
+    public let lateness: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.

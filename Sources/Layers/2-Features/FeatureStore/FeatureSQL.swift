@@ -160,7 +160,10 @@ public struct FeatureSQL: Sendable {
         let cells = plan.columns.enumerated().map { "\(dialect.cell($1)) AS x\($0)" }
         let scaled = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
             .map { "\(dialect.scaled("x\($0.offset)", of: $0.element)) AS s\($0.offset)" }
-        let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
+        var conditions: [String] = []
+        if let knownBefore { conditions.append("__ingest_time < \(knownBefore.milliseconds)") }
+        if let lateness = plan.lateness { conditions.append("__ingest_time - __event_time <= \(lateness)") }
+        let limit = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"
