@@ -144,8 +144,9 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+            builder: TrainingSetBuilder(
+                engine: engine, content: content, limits: limits, kernel: settings.featureKernel),
+            content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)

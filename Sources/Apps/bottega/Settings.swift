@@ -1,4 +1,5 @@
 import Configuration
+import FeatureStore
 import Foundation
 import Logging
 import PlatformCore
@@ -20,6 +21,9 @@ import Yams
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
+/// | `features.engine` | `native` or `duckdb`: what computes the windows of training sets | `native` |
+/// | `features.memory` | integer, MiB that `native` may hold before it spills | 2048 |
+/// | `features.threads` | integer; threads of `native` | as many as processors |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
@@ -32,7 +36,8 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
+        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "features.engine",
+        "features.memory", "features.threads", "python.path", "jobs.slots",
         "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
     ]
 
@@ -49,6 +54,8 @@ struct Settings: Sendable {
     let onlineMapByteCount: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
+    /// What the kernel of training sets may use; `nil` for DuckDB alone.
+    let featureKernel: PointInTimeJoin.Settings?
     let pythonPath: String
     let jobSlots: Int
     let startsMonitor: Bool
@@ -108,6 +115,13 @@ struct Settings: Sendable {
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
+        let threads = try integer("features.threads", default: ProcessInfo.processInfo.activeProcessorCount, in: 1...1024)
+        let memory = try integer("features.memory", default: 2048, in: 64...1_048_576) << 20
+        switch text("features.engine") ?? "native" {
+        case "native": featureKernel = PointInTimeJoin.Settings(threads: threads, memoryByteCountMax: memory)
+        case "duckdb": featureKernel = nil
+        case let other: throw Self.error("features.engine", "must be native or duckdb, not '\(other)'")
+        }
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)

@@ -1,6 +1,7 @@
 public import Aggregation
 public import ColumnFiles
-import PlatformCore
+public import Definitions
+public import PlatformCore
 import StoragePorts
 import Synchronization
 
@@ -46,6 +47,8 @@ public struct PointInTimeJoin: Sendable {
         public let plan: AggregationPlan
         /// Parquet files of its source, with `__event_time`, `__ingest_time` and `__sequence`.
         public let events: [String]
+        /// Types of the join keys in the source; files that hold them as something else are `unsupported`.
+        public let keyTypes: [ColumnType]
         /// Columns of the questions that hold the join keys, in the plan's order.
         public let questionKeys: [String]
         /// Names of the features' columns in the output.
@@ -103,6 +106,11 @@ public struct PointInTimeJoin: Sendable {
     public init(_ settings: Settings = Settings()) {
         self.settings = settings
         workers = Workers(count: settings.threads)
+    }
+
+    /// Whether all features of a plan can be computed and written here.
+    public static func answers(_ plan: AggregationPlan) -> Bool {
+        plan.features.allSatisfy { OutputWriter.kind($0.type) != nil }
     }
 
     /// Computes `views` for the questions of `tables` and writes `columns`.
