@@ -1,5 +1,6 @@
 import Aggregation
 import ColumnFiles
+import Datasets
 import Definitions
 import Foundation
 import PlatformCore

@@ -57,9 +57,10 @@ public struct PointInTimeJoin: Sendable {
         public let knownBefore: Int64?
         /// Makes a view.
         public init(
-            plan: AggregationPlan, events: [String], questionKeys: [String], outputs: [String],
-            knownBefore: Int64? = nil
+            plan: AggregationPlan, source: SourceDefinition, events: [String], questionKeys: [String],
+            outputs: [String], knownBefore: Int64? = nil
         ) {
+            keyTypes = plan.view.joinKeys.map { source.column($0)?.type ?? .string }
             self.plan = plan
             self.events = events
             self.questionKeys = questionKeys

@@ -23,8 +23,9 @@ struct ViewRun: Sendable {
         var numbers: EntityNumbers
         /// Tick of each question.
         var ticks: [Int64]
-        /// Rows in the order of their entities; those of entity `e` are `starts[e] ..< starts[e + 1]`. The last entity is
-        /// nobody: questions without a key.
+        /// Rows in the order of their entities; those of entity `e` are `starts[e] ..< starts[e + 1]`.
+        ///
+        /// The last entity is nobody: questions without a key.
         var rows: [UInt32]
         var starts: [UInt32]
     }
