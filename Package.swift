@@ -45,7 +45,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Core: values and arithmetic; no I/O, no clock, no logging.
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
+    module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
     module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
     .systemLibrary(
@@ -132,6 +133,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
+    tests("Unit/ExpressionsTests", named: "ExpressionsTests", uses: ["PlatformCore", "Expressions"]),
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
     .testTarget(
         name: "ColumnFilesTests", dependencies: ["ColumnFiles"], path: "Tests/Unit/ColumnFilesTests",
@@ -211,7 +213,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: [
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+            "FeatureStore",
+        ]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.

@@ -26,6 +26,9 @@ public struct TrainingSetBuilder: Sendable {
         self.kernel = kernel
     }
 
+    /// Looks in training sets with the same engine.
+    public var leakageDetector: LeakageDetector { LeakageDetector(engine: engine, limits: limits) }
+
     /// Builds one training set; the same tables, definitions and moments give the same hash.
     ///
     /// - Parameters:
