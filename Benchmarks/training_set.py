@@ -2,7 +2,7 @@
 """Point-in-time training sets, Parquet to Parquet: ours beside DuckDB and Feast, on the same files, turn by turn.
 
     training_set.py --join .build-release/release/training-set-join --duckdb .venv/bin/duckdb [--scale 1] [--runs 5]
-                    [--skew] [--feast /path/to/venv/bin/python] [--spark ...]
+                    [--skew] [--feast /path/to/venv/bin/python]
 
 The input, by `--scale 1`: 5,000,000 events of 100,000 entities over 60 days in no order, 1,000,000 questions; `--skew` gives one
 entity a tenth of both. Computed: count, sum, mean, min, max and last over 5 minutes, 1 hour and 30 days, and the newest value of
@@ -15,7 +15,6 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import statistics
 import subprocess
 import sys
@@ -45,8 +44,8 @@ def generate(duckdb: str, folder: pathlib.Path, scale: float, skew: bool) -> Non
     )
 
 
-def run(command: list[str]) -> tuple[float, float, str]:
-    """Wall seconds, peak memory in GiB, standard output."""
+def run(command: list[str]) -> tuple[float, float, float, str]:
+    """Wall seconds, processor seconds, peak memory in GiB, standard output."""
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     output = process.stdout.read()
@@ -56,10 +55,10 @@ def run(command: list[str]) -> tuple[float, float, str]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         sys.exit(f"{command[0]} failed ({process.returncode}): {errors[-2000:]}")
-    return seconds, usage.ru_maxrss / (1 << 20), output
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / (1 << 20), output
 
 
-def sql(duckdb: str, text: str, folder: pathlib.Path, memory: str = "8GB") -> tuple[float, float, str]:
+def sql(duckdb: str, text: str, folder: pathlib.Path, memory: str = "8GB") -> tuple[float, float, float, str]:
     script = folder / "script.sql"
     script.write_text(f"SET TimeZone='UTC'; SET memory_limit='{memory}'; SET temp_directory='{folder}/duckdb-spill'; SET preserve_insertion_order=false;\n{text}")
     return run([duckdb, "-jsonlines", "-bail", "-f", str(script)])
@@ -115,10 +114,10 @@ def asof_sql(folder: pathlib.Path, output: str) -> str:
 
 
 def compare(duckdb: str, folder: pathlib.Path, ours: str, theirs: str) -> str:
-    _, _, names = sql(duckdb, f"SELECT list(column_name) AS n FROM (DESCRIBE SELECT * FROM '{ours}')", folder)
+    *_, names = sql(duckdb, f"SELECT list(column_name) AS n FROM (DESCRIBE SELECT * FROM '{ours}')", folder)
     names = [name for name in json.loads(names.strip().splitlines()[-1])["n"] if name != "label_id"]
     terms = ", ".join(f"sum((o.\"{n}\" IS DISTINCT FROM t.\"{n}\")::INTEGER) AS \"{n}\"" for n in names)
-    _, _, out = sql(duckdb, f"SELECT count(*) AS rows, {terms} FROM '{ours}' o FULL JOIN '{theirs}' t USING (label_id)", folder)
+    *_, out = sql(duckdb, f"SELECT count(*) AS rows, {terms} FROM '{ours}' o FULL JOIN '{theirs}' t USING (label_id)", folder)
     row = {key: int(value) for key, value in json.loads(out.strip().splitlines()[-1]).items()}
     rows = row.pop("rows")
     different = {key: value for key, value in row.items() if value}
@@ -180,22 +179,25 @@ def main() -> None:
             [options.feast, f"{folder}/feast_run.py", str(folder), f"{folder}/feast", f"{folder}/feast.parquet"]
         )
     times: dict[str, list[float]] = {name: [] for name in contenders}
+    work: dict[str, list[float]] = {name: [] for name in contenders}
     peaks: dict[str, float] = {name: 0 for name in contenders}
     for _ in range(options.runs):
         for name, call in contenders.items():
-            seconds, peak, output = call()
+            seconds, processor, peak, output = call()
             times[name].append(seconds)
+            work[name].append(processor)
             peaks[name] = max(peaks[name], peak)
-            print(f"  {name}: {seconds:.2f} s, {peak:.2f} GiB {output.strip()[-160:]}", flush=True)
+            print(f"  {name}: {seconds:.2f} s, {processor:.2f} s of processor, {peak:.2f} GiB {output.strip()[-160:]}", flush=True)
     for name in contenders:
-        print(f"{name}: median {statistics.median(times[name]):.2f} s, peak {peaks[name]:.2f} GiB")
+        print(f"{name}: median {statistics.median(times[name]):.2f} s, {statistics.median(work[name]):.2f} s of processor, peak {peaks[name]:.2f} GiB")
     if not options.no_peer:
         pairs = [("ours, all", "DuckDB E, all"), ("ours, as-of", "DuckDB ASOF, as-of")]
         if options.feast:
             pairs.append(("ours, as-of", "Feast (DuckDB store), as-of"))
         for left, right in pairs:
-            ratios = [a / b for a, b in zip(times[left], times[right])]
-            print(f"{left} / {right}: {statistics.median(ratios):.3f} (turn by turn {', '.join(f'{r:.3f}' for r in ratios)})")
+            for what, values in [("time", times), ("processor time", work)]:
+                ratios = [a / b for a, b in zip(values[left], values[right])]
+                print(f"{left} / {right}, {what}: {statistics.median(ratios):.3f} (turn by turn {', '.join(f'{r:.3f}' for r in ratios)})")
         print("all:", compare(options.duckdb, folder, f"{folder}/ours.parquet", f"{folder}/duckdb.parquet"))
         print("as-of:", compare(options.duckdb, folder, f"{folder}/ours-asof.parquet", f"{folder}/duckdb-asof.parquet"))
 

@@ -57,7 +57,8 @@ struct TrainingSetJoin {
         for index in stride(from: 0, to: arguments.count - 1, by: 2) {
             options[String(arguments[index].dropFirst(2))] = arguments[index + 1]
         }
-        guard let events = options["events"], let questions = options["questions"], let output = options["output"] else {
+        guard let events = options["events"], let questions = options["questions"], let output = options["output"]
+        else {
             print("usage: training-set-join --shape all|asof --events FILE --questions FILE --output FILE")
             exit(2)
         }

@@ -154,7 +154,8 @@ struct TrainingSetTests {
                 }
                 let scan = Self.scan(source, name.text == "scheduled" ? tables.scheduled : tables.arrivals)
                 return TableScan(
-                    table: scan.table, version: scan.version, sql: scan.sql, rowCount: scan.rowCount, files: files[name])
+                    table: scan.table, version: scan.version, sql: scan.sql, rowCount: scan.rowCount, files: files[name]
+                )
             })
     }
 
@@ -206,7 +207,9 @@ struct TrainingSetTests {
             #expect(other.manifest.engine == bySQL.manifest.engine + "; windows: bottega 1")
         }
         // What was put aside on the way is gone.
-        let left = try FileManager.default.contentsOfDirectory(atPath: store.root.path).filter { $0.hasPrefix("staged-") }
+        let left = try FileManager.default.contentsOfDirectory(atPath: store.root.path).filter {
+            $0.hasPrefix("staged-")
+        }
         #expect(left.count == files.count)
     }
 

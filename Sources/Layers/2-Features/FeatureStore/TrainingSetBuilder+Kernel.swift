@@ -26,10 +26,13 @@ extension TrainingSetBuilder {
             let positions = sql.outputs(ofView: index).compactMap { output in
                 view.features.firstIndex { $0.name == output.feature }
             }
-            let plan = AggregationPlan(view: view, source: sql.source(view.source)).selecting(positions)
-            return PointInTimeJoin.answers(plan) ? plan : nil
+            let source = sql.source(view.source)
+            let plan = AggregationPlan(view: view, source: source).selecting(positions)
+            return PointInTimeJoin.answers(plan, of: source) ? plan : nil
         }
-        guard let kernel, plans.contains(where: { $0 != nil }) else { return Prepared(statements: try sql.statements()) }
+        guard let kernel, plans.contains(where: { $0 != nil }) else {
+            return Prepared(statements: try sql.statements())
+        }
         var prepared = Prepared(statements: [])
         func staged() async throws -> String {
             let path = try await content.base.stagingPath(suffix: ".parquet")
@@ -117,7 +120,8 @@ extension TrainingSetBuilder {
     /// SQL that writes what a plan reads of its source into one file of the types that the kernel reads.
     private static func rewrite(_ sql: TrainingSetSQL, _ plan: AggregationPlan, to path: String) -> String {
         var names = plan.view.joinKeys
-        for name in plan.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"] where !names.contains(name) {
+        for name in plan.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
+        where !names.contains(name) {
             names.append(name)
         }
         let list = names.map(SQLText.identifier).joined(separator: ", ")

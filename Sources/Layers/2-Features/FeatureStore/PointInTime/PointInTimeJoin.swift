@@ -109,9 +109,11 @@ public struct PointInTimeJoin: Sendable {
         workers = Workers(count: settings.threads)
     }
 
-    /// Whether all features of a plan can be computed and written here.
-    public static func answers(_ plan: AggregationPlan) -> Bool {
+    /// Whether all features of a plan can be computed and written here: their columns lie in the source's files, and each
+    /// value is one cell.
+    public static func answers(_ plan: AggregationPlan, of source: SourceDefinition) -> Bool {
         plan.features.allSatisfy { OutputWriter.kind($0.type) != nil }
+            && plan.columns.allSatisfy { source.column($0.name)?.type == $0.type }
     }
 
     /// Computes `views` for the questions of `tables` and writes `columns`.

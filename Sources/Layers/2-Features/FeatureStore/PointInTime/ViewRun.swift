@@ -92,7 +92,8 @@ struct ViewRun: Sendable {
                 default: false
                 }
             guard fits, let kind else {
-                throw ColumnFileError(.unsupported, "key column '\(name)' of '\(path)' is not stored as its source's type")
+                throw ColumnFileError(
+                    .unsupported, "key column '\(name)' of '\(path)' is not stored as its source's type")
             }
             vectors.append(try reader.column(position, ofRowGroup: group))
             kinds.append(kind)
