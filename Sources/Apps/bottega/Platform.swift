@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import CommandLine
 import Datasets
 import Definitions
@@ -15,6 +16,7 @@ import MLflowAPI
 import ModelRegistry
 import ModelServing
 import PlatformCore
+import PostgreSQLAdapter
 import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
@@ -76,8 +78,8 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
-                + TrackingStore.migrations + DatasetIndex.migrations
+                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
+                + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -90,17 +92,22 @@ struct Platform {
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
-        let stream = StreamEngine(online: stores.online, log: log, clock: clock) { record, source in
-            try? codecs.codec(of: source).decode(record.value)
+        let shapes = SourceShapes(metadata: metadata) { source, column in
+            Self.readers(of: column, in: source, catalog.current)
         }
+        let stream = StreamEngine(
+            online: stores.online, log: log, clock: clock,
+            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+        ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
+        let environment = ProcessInfo.processInfo.environment
         let ingest = IngestService(
-            log: log, metadata: metadata, engine: engine, spoolFolder: "\(directory)/spool", listener: stream,
+            log: log, metadata: metadata, engine: engine, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+            shapes: shapes, secret: { environment[$0] }, spoolFolder: "\(directory)/spool", listener: stream,
             identifiers: machineIdentifiers)
         try await ingest.prepare()
         let tables = TableService(
             log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
-            identifiers: machineIdentifiers,
-            clock: clock)
+            identifiers: machineIdentifiers, clock: clock, shapes: shapes)
 
         let datasets = DatasetIndex(store: metadata)
 
@@ -108,9 +115,16 @@ struct Platform {
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
         try await tracking.prepare()
+        // What models need decides which versions of features are kept, so the keeper hears of every change.
+        let keepers = Mutex<FeatureVersionKeeper?>(nil)
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
             await announce.publish($0)
+            await keepers.withLock { $0 }?.follow()
         }
+        let keeper = FeatureVersionKeeper(
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+        ) { await announce.publish($0) }
+        keepers.withLock { $0 = keeper }
         let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
         try await mlflowRegistry.prepare()
         let routes = RouteTable()
@@ -122,7 +136,10 @@ struct Platform {
         let desk = ModelDesk(
             registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
-            reader: { StreamReader(engine: stream, plan: ServingPlan(service: $0, definitions: catalog.current)) },
+            service: { try await catalog.service($0) },
+            reader: {
+                StreamReader(engine: stream, plan: ServingPlan(service: $0.service, definitions: $0.definitions))
+            },
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
@@ -147,6 +164,10 @@ struct Platform {
             builder: TrainingSetBuilder(
                 engine: engine, content: content, limits: limits, kernel: settings.featureKernel),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+        let externalLineage = ExternalLineage()
+        let catalogue = CatalogueService(
+            definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
+            registry: registry, content: content, engine: engine, external: externalLineage)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
@@ -162,9 +183,10 @@ struct Platform {
             for source in set.sources.values where !known.contains(PlatformTopic.source(source.name)) {
                 try await ingest.open(source)
             }
-            try await stream.update(definitions: set)
         }
+        await catalog.addFollower { await keeper.follow() }
         try await catalog.load()
+        try await keeper.reconcile()
         await desk.refreshRoutes()
         try await lifecycle.prepare()
 
@@ -179,13 +201,14 @@ struct Platform {
         }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
-            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
+            catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
+            operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -202,12 +225,28 @@ struct Platform {
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
-            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
-            lifecycle, maintenance,
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
+            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
+            operations, JobService(jobs: jobs), lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
         self.services = services
+    }
+
+    /// What reads a column of a source: views, training sets.
+    private static func readers(of column: String, in source: Name, _ definitions: DefinitionSet) -> [String] {
+        var readers: [String] = []
+        for view in definitions.featureViews.values where view.source == source {
+            if view.joinKeys.contains(column) || view.features.contains(where: { $0.column == column }) {
+                readers.append("FeatureView/\(view.name)")
+            }
+        }
+        for set in definitions.trainingSets.values {
+            let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))
+            if isLabel || set.spine == source { readers.append("TrainingSet/\(set.name)") }
+        }
+        return readers.sorted()
     }
 
     private static func createTopics(_ log: any EventLog) async throws {
@@ -315,15 +354,16 @@ struct StreamReader: VectorReader {
     }
 }
 
-/// Codecs of sources, compiled once for each definition.
+/// Codecs of sources, compiled once for each definition: an older view may read its source as it was then.
 final class CodecCache: Sendable {
-    private let codecs = Mutex<[Name: (definition: SourceDefinition, codec: SourceRowCodec)]>([:])
+    private static let countMax = 4
+    private let codecs = Mutex<[Name: [(definition: SourceDefinition, codec: SourceRowCodec)]]>([:])
 
     func codec(of source: SourceDefinition) -> SourceRowCodec {
         codecs.withLock { codecs in
-            if let known = codecs[source.name], known.definition == source { return known.codec }
+            if let known = codecs[source.name]?.first(where: { $0.definition == source }) { return known.codec }
             let codec = SourceRowCodec(source)
-            codecs[source.name] = (source, codec)
+            codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
     }

@@ -72,48 +72,24 @@ struct Apply: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make the platform's definitions those of a folder, in one transaction.")
     @Argument(help: "A definition file, or a folder of them.") var path: String
+    @Flag(help: "Wait until new versions of feature views are built from history.") var wait = false
+    @Option(help: "Refuse if another revision than this one is in force: that of a 'plan --json'.")
+    var expectRevision: Int?
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
-        let answer = try await client.post(
-            "/api/v1/apply", ["files": try DefinitionFiles.read(path), "dry_run": false])
-        show(answer) { DefinitionFiles.describe($0, applied: true) }
-    }
-}
-
-struct Ingest: ClientCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Load a file into a source under its contract. Loading the same file again changes nothing.")
-    @Argument(help: "The source.") var source: String
-    @Argument(help: "A .csv, .parquet or .ndjson/.jsonl file.") var file: String
-    @Option(help: "csv, parquet or ndjson. Default: by the file's name.") var format: String?
-    @OptionGroup var server: ServerOptions
-
-    func run(_ client: APIClient) async throws {
-        let suffix = URL(fileURLWithPath: file).pathExtension.lowercased()
-        let known = ["csv": "csv", "parquet": "parquet", "ndjson": "ndjson", "jsonl": "ndjson", "json": "ndjson"]
-        guard let format = format ?? known[suffix] else {
-            throw CommandFailure(exitCode: 2, description: "\(file): say its format with --format csv|parquet|ndjson")
-        }
-        let started = try await client.send(
-            "POST", "/api/v1/sources/\(source)/load",
-            query: ["name": URL(fileURLWithPath: file).lastPathComponent, "format": format], body: .file(file))
-        let result = try await client.wait(for: started, label: "ingest \(source)", quiet: server.json)
-        show(result) { result in
-            if result["already_loaded"]?.boolValue == true {
-                return "\(source): this file is loaded already; nothing changed"
-            }
-            func number(_ key: String) -> String { Human.cell(result[key]) }
-            var text =
-                "\(source): \(number("rows_accepted")) rows accepted of \(number("rows_read")), "
-                + "\(number("rows_quarantined")) quarantined, \(number("rows_duplicate")) duplicates, \(number("seconds")) s"
-            for (reason, count) in (result["reasons"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
-                text += "\n  quarantined \(Human.cell(count)): \(reason)"
-            }
-            for (reason, count) in (result["warnings"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
-                text += "\n  warned \(Human.cell(count)): \(reason)"
-            }
+        var body: [String: JSONValue] = ["files": try DefinitionFiles.read(path), "dry_run": false]
+        if let expectRevision { body["expected_revision"] = .integer(Int64(expectRevision)) }
+        let answer = try await client.post("/api/v1/apply", .object(body))
+        if wait { try await FeaturesCommand.wait(client, quiet: server.json) }
+        show(answer) { answer in
+            let building = (answer["backfilling"]?.arrayValue ?? []).compactMap(\.stringValue)
+            let text = DefinitionFiles.describe(answer, applied: true)
+            guard !building.isEmpty, !wait else { return text }
             return text
+                + "\n\(building.count) versions are built from history (\(building.prefix(3).joined(separator: ", "))"
+                + (building.count > 3 ? ", …" : "")
+                + "): 'bottega features status' says how far; until then the versions before them answer"
         }
     }
 }

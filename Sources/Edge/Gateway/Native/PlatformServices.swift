@@ -1,4 +1,5 @@
 import APIContract
+public import Catalogue
 public import Datasets
 public import ExperimentTracking
 public import FeatureStore
@@ -15,6 +16,8 @@ public import Workflows
 public struct PlatformServices: Sendable {
     /// Definitions in force.
     public let catalog: DefinitionCatalog
+    /// Which versions of feature views are served, and for whom.
+    public let features: FeatureVersionKeeper
     /// Judges, promotes and deploys versions.
     public let desk: ModelDesk
     /// Facts about versions.
@@ -60,12 +63,15 @@ public struct PlatformServices: Sendable {
     public let expectsMonitor: Bool
     /// Looks after tables.
     public let maintenance: TableMaintenance
+    /// Finds things and says what they are made from.
+    public let catalogue: CatalogueService
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
     /// Puts them together.
     public init(
-        catalog: DefinitionCatalog, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
+        catalog: DefinitionCatalog, features: FeatureVersionKeeper, desk: ModelDesk, registry: ModelVersionRegistry,
+        lifecycle: LifecycleService,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
         clock: any PlatformClock, manualClock: ManualClock?,
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
@@ -73,8 +79,9 @@ public struct PlatformServices: Sendable {
         jobs: TrainingJobService,
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
-        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance
+        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService
     ) {
+        self.catalogue = catalogue
         self.maintenance = maintenance
         self.ingest = ingest
         self.tables = tables
@@ -88,6 +95,7 @@ public struct PlatformServices: Sendable {
         self.auditLog = auditLog
         self.expectsMonitor = expectsMonitor
         self.catalog = catalog
+        self.features = features
         self.desk = desk
         self.registry = registry
         self.lifecycle = lifecycle
