@@ -118,7 +118,8 @@ struct Settings: Sendable {
         rowsAtOnceMax = try integer("features.rowsatonce", default: 20_000, in: 0...1_000_000_000)
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
-        let threads = try integer("features.threads", default: ProcessInfo.processInfo.activeProcessorCount, in: 1...1024)
+        let threads = try integer(
+            "features.threads", default: ProcessInfo.processInfo.activeProcessorCount, in: 1...1024)
         let memory = try integer("features.memory", default: 2048, in: 64...1_048_576) << 20
         switch text("features.engine") ?? "native" {
         case "native": featureKernel = PointInTimeJoin.Settings(threads: threads, memoryByteCountMax: memory)
