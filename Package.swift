@@ -137,6 +137,11 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore",
             "FileSystemAdapter", "LMDBAdapter", "SQLiteAdapter",
         ], path: "Benchmarks/Stream", swiftSettings: settings),
+    // The point-in-time join as a command of its own: `Benchmarks/training_set.py` measures it.
+    .executableTarget(
+        name: "training-set-join",
+        dependencies: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "FeatureStore"],
+        path: "Benchmarks/TrainingSet", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",

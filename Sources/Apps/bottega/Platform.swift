@@ -171,8 +171,10 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: trainingEngine, content: content, limits: limits), content: content,
-            jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets, lineage: lineage)
+            builder: TrainingSetBuilder(
+                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
+            content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
+            lineage: lineage)
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)

@@ -1,4 +1,5 @@
 import Configuration
+import FeatureStore
 import Foundation
 import Logging
 import PlatformCore
@@ -26,6 +27,9 @@ import Yams
 /// | `spark.master` | `local[N]`, `spark://host:port`, `yarn`, `k8s://…` | `local[2]` |
 /// | `spark.home` | folder of a Spark installation | the one inside `pyspark` |
 /// | `spark.memory` | integer, MiB of the driver | 2048 |
+/// | `features.engine` | `native` or `duckdb`: what computes the windows of training sets | `native` |
+/// | `features.memory` | integer, MiB that `native` may hold before it spills | 2048 |
+/// | `features.threads` | integer; threads of `native` | as many as processors |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
@@ -42,9 +46,9 @@ struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
         "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
-        "spark.python", "spark.master", "spark.home", "spark.memory", "python.path", "jobs.slots", "tables.interval",
-        "tables.compact", "tables.retention", "openlineage.url", "openlineage.key", "openlineage.file",
-        "monitor.enabled",
+        "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
+        "features.threads", "python.path", "jobs.slots", "tables.interval", "tables.compact", "tables.retention",
+        "openlineage.url", "openlineage.key", "openlineage.file", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -67,6 +71,8 @@ struct Settings: Sendable {
     let sparkMaster: String
     let sparkHome: String?
     let sparkMemoryByteCount: Int
+    /// What the kernel of training sets may use; `nil` for DuckDB alone.
+    let featureKernel: PointInTimeJoin.Settings?
     let pythonPath: String
     let jobSlots: Int
     let startsMonitor: Bool
@@ -139,6 +145,14 @@ struct Settings: Sendable {
         sparkMaster = text("spark.master") ?? "local[2]"
         sparkHome = text("spark.home")
         sparkMemoryByteCount = try integer("spark.memory", default: 2048, in: 512...1_048_576) << 20
+        let threads = try integer(
+            "features.threads", default: ProcessInfo.processInfo.activeProcessorCount, in: 1...1024)
+        let memory = try integer("features.memory", default: 2048, in: 64...1_048_576) << 20
+        switch text("features.engine") ?? "native" {
+        case "native": featureKernel = PointInTimeJoin.Settings(threads: threads, memoryByteCountMax: memory)
+        case "duckdb": featureKernel = nil
+        case let other: throw Self.error("features.engine", "must be native or duckdb, not '\(other)'")
+        }
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
