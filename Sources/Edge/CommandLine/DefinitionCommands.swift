@@ -72,12 +72,25 @@ struct Apply: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make the platform's definitions those of a folder, in one transaction.")
     @Argument(help: "A definition file, or a folder of them.") var path: String
+    @Flag(help: "Wait until new versions of feature views are built from history.") var wait = false
+    @Option(help: "Refuse if another revision than this one is in force: that of a 'plan --json'.")
+    var expectRevision: Int?
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
-        let answer = try await client.post(
-            "/api/v1/apply", ["files": try DefinitionFiles.read(path), "dry_run": false])
-        show(answer) { DefinitionFiles.describe($0, applied: true) }
+        var body: [String: JSONValue] = ["files": try DefinitionFiles.read(path), "dry_run": false]
+        if let expectRevision { body["expected_revision"] = .integer(Int64(expectRevision)) }
+        let answer = try await client.post("/api/v1/apply", .object(body))
+        if wait { try await FeaturesCommand.wait(client, quiet: server.json) }
+        show(answer) { answer in
+            let building = (answer["backfilling"]?.arrayValue ?? []).compactMap(\.stringValue)
+            let text = DefinitionFiles.describe(answer, applied: true)
+            guard !building.isEmpty, !wait else { return text }
+            return text
+                + "\n\(building.count) versions are built from history (\(building.prefix(3).joined(separator: ", "))"
+                + (building.count > 3 ? ", …" : "")
+                + "): 'bottega features status' says how far; until then the versions before them answer"
+        }
     }
 }
 
