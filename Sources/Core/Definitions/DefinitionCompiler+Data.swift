@@ -1,4 +1,5 @@
 import ContentHashing
+import Expressions
 import PlatformCore
 
 extension DefinitionCompiler {
@@ -97,5 +98,21 @@ extension DefinitionCompiler {
         if sample < 1 { meaning["sample"] = .number(sample) }
         record("Source", name, meaning: .object(meaning), uses: [])
         return source
+    }
+
+    /// The condition on rows that are kept, over the source's columns.
+    func filter(_ fields: FieldReader, _ columns: [ColumnDefinition]) throws(PlatformError) -> Expression? {
+        guard let text = try fields.optionalText("filter") else { return nil }
+        let filter: Expression
+        do {
+            filter = try Expression.compile(
+                text, columns: columns.map { ExpressionColumn(name: $0.name, type: $0.type, nullable: $0.nullable) })
+        } catch {
+            throw fields.error("filter", "'filter': \(error.message)")
+        }
+        guard filter.type == .bool else {
+            throw fields.error("filter", "'filter' must be true or false, and this is \(filter.type.rawValue)")
+        }
+        return filter
     }
 }

@@ -1,4 +1,3 @@
-import Expressions
 import Foundation
 import PlatformCore
 
@@ -176,22 +175,6 @@ extension DefinitionCompiler {
         }
         guard !bounds.isEmpty else { throw reader.error("distribution", "'distribution' names no figure") }
         return (name, .distribution(column: name, bounds: bounds))
-    }
-
-    /// The condition on rows that are kept, over the source's columns.
-    func filter(_ fields: FieldReader, _ columns: [ColumnDefinition]) throws(PlatformError) -> Expression? {
-        guard let text = try fields.optionalText("filter") else { return nil }
-        let filter: Expression
-        do {
-            filter = try Expression.compile(
-                text, columns: columns.map { ExpressionColumn(name: $0.name, type: $0.type, nullable: $0.nullable) })
-        } catch {
-            throw fields.error("filter", "'filter': \(error.message)")
-        }
-        guard filter.type == .bool else {
-            throw fields.error("filter", "'filter' must be true or false, and this is \(filter.type.rawValue)")
-        }
-        return filter
     }
 
     func origin(_ fields: FieldReader, _ columns: [ColumnDefinition], folder: String) throws
