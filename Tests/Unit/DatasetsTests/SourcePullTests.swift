@@ -2,6 +2,7 @@ import Definitions
 import Foundation
 import PlatformCore
 import StoragePorts
+import Synchronization
 import Testing
 
 @testable import Datasets
