@@ -83,6 +83,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Control: pipelines that cross layers, audit.
     module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
+        "Catalogue", in: "Control",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "FeatureStore",
+            "ModelRegistry", logging, serviceLifecycle,
+        ]),
+    module(
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -111,7 +117,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", "Workflows",
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
@@ -128,8 +134,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
-            "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -166,6 +172,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),
+    tests("Unit/CatalogueTests", named: "CatalogueTests", uses: ["PlatformCore", "Definitions", "Catalogue"]),
     tests(
         "Unit/GovernanceTests", named: "GovernanceTests",
         uses: ["PlatformCore", "StoragePorts", "Governance", "SQLiteAdapter"]),

@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import CommandLine
 import Datasets
 import Definitions
@@ -162,6 +163,10 @@ struct Platform {
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
             tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+        let externalLineage = ExternalLineage()
+        let catalogue = CatalogueService(
+            definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
+            registry: registry, content: content, engine: engine, external: externalLineage)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
@@ -202,7 +207,7 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -220,8 +225,8 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger), operations,
-            JobService(jobs: jobs), lifecycle, maintenance,
+            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
+            operations, JobService(jobs: jobs), lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)

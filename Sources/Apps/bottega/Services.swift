@@ -76,6 +76,16 @@ struct WarmUpService: Service {
     }
 }
 
+/// Builds versions of feature views from history while rows arrive.
+struct BackfillService: Service {
+    let keeper: FeatureVersionKeeper
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await keeper.run() }
+        try? await gracefulShutdown()
+    }
+}
+
 /// Pulls the sources whose definitions say how often.
 struct PullService: Service {
     let ingest: IngestService
@@ -107,16 +117,6 @@ struct PullService: Service {
                 "a source could not be pulled",
                 metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
         }
-    }
-}
-
-/// Builds versions of feature views from history while rows arrive.
-struct BackfillService: Service {
-    let keeper: FeatureVersionKeeper
-
-    func run() async throws {
-        await cancelWhenGracefulShutdown { await keeper.run() }
-        try? await gracefulShutdown()
     }
 }
 

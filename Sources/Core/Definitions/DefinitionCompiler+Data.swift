@@ -38,6 +38,7 @@ extension DefinitionCompiler {
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
                     scale: try column.integer("scale", default: 6, in: 0...9),
                     isSensitive: try column.flag("sensitive", default: false)))
+            try note(tagsOf: column, as: "Source/\(name).\(columnName)")
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {
