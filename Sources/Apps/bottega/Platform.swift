@@ -156,7 +156,12 @@ struct Platform {
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+            tracking: tracking, desk: desk, clock: clock, datasets: datasets,
+            built: { manifest in
+                do { try await keeper.builtTrainingSet(manifest) } catch {
+                    logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
+                }
+            })
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)

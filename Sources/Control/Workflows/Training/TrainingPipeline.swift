@@ -20,13 +20,16 @@ public struct TrainingPipeline: Sendable {
     private let desk: ModelDesk
     private let clock: any PlatformClock
     private let datasets: DatasetIndex
+    private let built: @Sendable (DatasetManifest) async -> Void
 
-    /// Makes a pipeline.
+    /// Makes a pipeline; `built` hears of each training set that was built.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
         content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
-        clock: any PlatformClock, datasets: DatasetIndex
+        clock: any PlatformClock, datasets: DatasetIndex,
+        built: @escaping @Sendable (DatasetManifest) async -> Void = { _ in }
     ) {
+        self.built = built
         self.datasets = datasets
         self.definitions = definitions
         self.tables = tables
@@ -71,6 +74,7 @@ public struct TrainingPipeline: Sendable {
             },
             progress: { progress.report($0.message, done: Double($0.done), total: Double($0.total), unit: "steps") })
         try await datasets.record(build.hash, trainingSet: name, at: clock.now())
+        await built(build.manifest)
         return build
     }
 
