@@ -49,6 +49,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
     module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    .systemLibrary(
+        name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    module("ColumnFiles", in: "Core", uses: ["CZstd"]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
@@ -56,7 +59,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+        ]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
         "TrainingJobs", in: "Layers/3-Training",
@@ -76,6 +81,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Control: pipelines that cross layers, audit.
     module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
+        "Catalogue", in: "Control",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "FeatureStore",
+            "ModelRegistry", logging, serviceLifecycle,
+        ]),
+    module(
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -84,8 +95,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Adapters: they see only ports and core.
     .systemLibrary(
         name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(name: "CZlib", path: "Sources/Adapters/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(
+        name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib"]),
+    module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
@@ -100,7 +115,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", "Workflows",
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
@@ -117,18 +132,24 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
-            "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
     tests("Unit/ExpressionsTests", named: "ExpressionsTests", uses: ["PlatformCore", "Expressions"]),
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
+    .testTarget(
+        name: "ColumnFilesTests", dependencies: ["ColumnFiles"], path: "Tests/Unit/ColumnFilesTests",
+        exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: settings),
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter",
+            "SQLiteAdapter", "FileSystemAdapter",
+        ]),
     tests(
         "Unit/FeatureStoreTests", named: "FeatureStoreTests",
         uses: [
@@ -149,6 +170,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),
+    tests("Unit/CatalogueTests", named: "CatalogueTests", uses: ["PlatformCore", "Definitions", "Catalogue"]),
     tests(
         "Unit/GovernanceTests", named: "GovernanceTests",
         uses: ["PlatformCore", "StoragePorts", "Governance", "SQLiteAdapter"]),
@@ -200,7 +222,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Expressions", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: [
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+            "FeatureStore",
+        ]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.

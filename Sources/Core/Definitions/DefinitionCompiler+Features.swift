@@ -21,6 +21,7 @@ extension DefinitionCompiler {
         }
         var features: [FeatureDefinition] = []
         for reader in try fields.mappings("features", of: "feature") {
+            try note(tagsOf: reader, as: "FeatureView/\(name).\(try reader.text("name"))")
             let feature = try self.feature(reader, of: source)
             guard !features.contains(where: { $0.name == feature.name }) else {
                 throw reader.error("name", "the feature '\(feature.name)' appears twice")
