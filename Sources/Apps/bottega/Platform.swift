@@ -174,7 +174,12 @@ struct Platform {
             builder: TrainingSetBuilder(
                 engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
-            lineage: lineage)
+            lineage: lineage,
+            built: { manifest in
+                do { try await keeper.builtTrainingSet(manifest) } catch {
+                    logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
+                }
+            })
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)

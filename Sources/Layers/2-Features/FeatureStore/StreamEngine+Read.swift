@@ -41,6 +41,7 @@ extension StreamEngine {
             min(values.count, ages.count, statuses.count) >= entityCount * plan.featureCount,
             "a place for every feature")
         let views = snapshot.withLock { $0.views }
+        if plan.reads.add(1) { usage.list(plan.reads) }
         do {
             try withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, plan.widestPartCount)) { scratch in
                 for part in plan.views {
@@ -94,6 +95,7 @@ extension StreamEngine {
         let part = ServingPlan.ViewPart(
             versionName: view.versionName, plan: plan, keyPositions: Array(view.joinKeys.indices),
             outputs: Array(plan.features.indices))
+        usage.read(view.versionName, features: view.features.map(\.name), count: entities.count)
         return try answer([part], names: view.features.map(\.name), joinKeys: view.joinKeys, entities, at: time)
     }
 
@@ -112,6 +114,7 @@ extension StreamEngine {
                 .sorted().first { version in snapshot.withLock { $0.views[version] == nil } }
             throw unserved(pending ?? service.name)
         }
+        if plan.reads.add(entities.count) { usage.list(plan.reads) }
         return try answer(
             plan.views, names: plan.features.map(\.servedName), joinKeys: plan.joinKeys, entities, at: time)
     }

@@ -98,6 +98,7 @@ public final class StreamEngine: SourceListener {
     /// One change of what is built, or one step of building, at a time; taken before the other gates.
     let backfillGate = AsyncGate()
     let backfills = BackfillDesk()
+    let usage = UsageDesk()
     private let counters = Mutex(StreamEngineStatistics())
     private let lastFailure = Mutex<String?>(nil)
 
@@ -173,6 +174,7 @@ public final class StreamEngine: SourceListener {
             }
             let skipped = min(UInt64(batch.rows.count), wanted - firstOffset)
             counted.rowsSeenBefore += skipped
+            let start = ContinuousClock.now
             var keyed: [KeyedRow] = []
             keyed.reserveCapacity(batch.rows.count - Int(skipped))
             for index in Int(skipped)..<batch.rows.count {
@@ -188,6 +190,7 @@ public final class StreamEngine: SourceListener {
             do {
                 let done = try view.apply(keyed, of: batch, pastQuestions: configuration.pastQuestions)
                 counted.rowsApplied += UInt64(done.applied)
+                usage.spent(view.versionName, rows: done.applied, time: ContinuousClock.now - start)
                 counted.rowsSeenBefore += UInt64(done.seenBefore)
                 counted.valuesUnsummable += UInt64(done.unsummable)
             } catch {
