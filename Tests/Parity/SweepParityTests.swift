@@ -39,8 +39,9 @@ struct SweepParityTests {
                 EventRecord.writeHead(
                     record, entity: 3, eventTime: logged.row.eventTime.milliseconds,
                     ingestTime: logged.row.ingestTime.milliseconds, sequence: Int64(logged.sequence))
+                let cells = plan.view.row(logged.row.cells)
                 for (place, column) in plan.columns.enumerated() {
-                    switch logged.row.cells[column.position] {
+                    switch cells[column.position] {
                     case .null, .list: break
                     case .integer(let value): layout.write(record, column: place, value)
                     case .bool(let value): layout.write(record, column: place, value ? 1 : 0)
