@@ -197,7 +197,7 @@ public struct SourceDefinition: Sendable, Hashable {
     /// Columns that identify a row: the same key and the same content again is a duplicate and changes nothing.
     public let key: [String]
     /// All columns, the two times included.
-    public let columns: [ColumnDefinition]
+    public internal(set) var columns: [ColumnDefinition]
     /// Conditions on rows.
     public let expectations: [ExpectationDefinition]
     /// Conditions on whole loads.

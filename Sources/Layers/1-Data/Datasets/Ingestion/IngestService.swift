@@ -171,6 +171,10 @@ public final class IngestService: Sendable {
         return try await intake(of: source.name).submit(request)
     }
 
+    func pushBuilder(for source: SourceDefinition, now: EventTime) -> BatchBuilder {
+        builder(for: source, origin: "push", batch: "push-" + identifiers.next(), now: now)
+    }
+
     // MARK: What is kept for each source
 
     /// The contract of a definition, compiled once.
