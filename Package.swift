@@ -56,7 +56,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
     // Layers: the lifecycle from top to bottom.
-    module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
+    module(
+        "Datasets", in: "Layers/1-Data",
+        uses: ["PlatformCore", "ContentHashing", "Expressions", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
         uses: [
