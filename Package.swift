@@ -96,8 +96,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Adapters: they see only ports and core.
     .systemLibrary(
         name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(name: "CZlib", path: "Sources/Adapters/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(
+        name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib"]),
+    module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
@@ -129,8 +133,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
-            "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -143,7 +147,10 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter",
+            "SQLiteAdapter", "FileSystemAdapter",
+        ]),
     tests(
         "Unit/FeatureStoreTests", named: "FeatureStoreTests",
         uses: [

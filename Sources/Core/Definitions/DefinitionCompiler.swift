@@ -173,7 +173,7 @@ public struct DefinitionCompiler {
         try note(tagsOf: fields, as: "\(kind)/\(name)")
         switch kind {
         case "Entity": set.entities[name] = try entity(name, fields)
-        case "Source": set.sources[name] = try source(name, fields)
+        case "Source": set.sources[name] = try source(name, fields, folder: folder)
         case "FeatureView": set.featureViews[name] = try featureView(name, fields)
         case "FeatureService":
             services[name] = (fields, folder)
