@@ -25,7 +25,9 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String) -> String {
+    static func yaml(
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true
+    ) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -35,7 +37,7 @@ struct GeneratedHistory {
                 ("seats", "count sum mean min max last first stddev"),
                 ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
             ] {
-                for function in functions.split(separator: " ") {
+                for function in functions.split(separator: " ") where hasFirst || function != "first" {
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)}\n"
                 }
@@ -44,6 +46,17 @@ struct GeneratedHistory {
         for column in ["delay", "note", "planned"] {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
+        features += """
+              - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
+              - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
+              - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
+              - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
+              - {name: noon_ever, aggregate: last, column: noon}
+              - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
+              - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
+              - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+
+            """
         return """
             kind: Entity
             name: thing
@@ -71,12 +84,18 @@ struct GeneratedHistory {
             source: events
             inclusive: \(inclusive)
             \(timeToLive.map { "ttl: \($0)" } ?? "")
+            \(lateness.map { "lateness: \($0)" } ?? "")
+            columns:
+              - {name: load, expression: "if(seats > 0, seats % 97, null) * 0.25"}
+              - {name: tag, expression: "lower(substring(note, 1, 2))"}
+              - {name: noon, expression: "date_trunc('day', planned) + 12h"}
+              - {name: pressure, expression: "coalesce(load, -1) + hour(noon - 13h) / (load + 1)", scale: 3}
             features:
             \(features)
             """
     }
 
-    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true) throws {
+    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         definitions = try DefinitionCompiler.compile([
@@ -84,7 +103,8 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier"))
+                    lateness: seed % 5 == 1 ? "1m" : nil, keys: twoKeys ? "carrier, gate" : "carrier",
+                    hasFirst: !isOnTime))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view
@@ -105,7 +125,7 @@ struct GeneratedHistory {
             if let other = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) == 0 {
                 event = other.row.eventTime.milliseconds + (edges.randomElement(using: &random) ?? 0)
             }
-            let late: Int64 =
+            var late: Int64 =
                 switch Int.random(in: 0..<20, using: &random) {
                 case 0..<9: 0
                 case 9..<14: Int64.random(in: 1...3000, using: &random)
@@ -114,6 +134,7 @@ struct GeneratedHistory {
                 case 18: -Int64.random(in: 1...5000, using: &random)
                 default: 60_000
                 }
+            if isOnTime { late = min(late, 0) }
             var cells: [CellValue] = [
                 .integer(event), .integer(event + late), carrier(&random).map(CellValue.text) ?? .null,
                 .integer(Int64.random(in: 0..<2, using: &random)),

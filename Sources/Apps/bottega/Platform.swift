@@ -21,6 +21,7 @@ import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
 import ServiceLifecycle
+import SparkAdapter
 import StoragePorts
 import Synchronization
 import TrainingJobs
@@ -89,6 +90,9 @@ struct Platform {
         let engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
             logger: logger)
+        let trainingEngine: any OfflineEngine =
+            settings.offlineEngine == .spark
+            ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
@@ -167,8 +171,15 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets, lineage: lineage)
+            builder: TrainingSetBuilder(
+                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
+            content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
+            lineage: lineage,
+            built: { manifest in
+                do { try await keeper.builtTrainingSet(manifest) } catch {
+                    logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
+                }
+            })
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -371,5 +382,14 @@ final class CodecCache: Sendable {
             codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
+    }
+}
+
+extension SparkConfiguration {
+    /// Spark as the settings name it.
+    init(_ settings: Settings, folder: String) {
+        self.init(
+            pythonPath: settings.sparkPython, master: settings.sparkMaster, sparkHome: settings.sparkHome,
+            memoryByteCount: settings.sparkMemoryByteCount, folder: folder)
     }
 }

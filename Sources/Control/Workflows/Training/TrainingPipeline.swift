@@ -22,14 +22,17 @@ public struct TrainingPipeline: Sendable {
     private let clock: any PlatformClock
     private let datasets: DatasetIndex
     private let lineage: LineageOutbox
+    private let built: @Sendable (DatasetManifest) async -> Void
 
-    /// Makes a pipeline.
+    /// Makes a pipeline; `built` hears of each training set that was built.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
         content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
-        clock: any PlatformClock, datasets: DatasetIndex, lineage: LineageOutbox
+        clock: any PlatformClock, datasets: DatasetIndex, lineage: LineageOutbox,
+        built: @escaping @Sendable (DatasetManifest) async -> Void = { _ in }
     ) {
         self.lineage = lineage
+        self.built = built
         self.datasets = datasets
         self.definitions = definitions
         self.tables = tables
@@ -80,6 +83,7 @@ public struct TrainingPipeline: Sendable {
             )
         }
         try await datasets.record(build.hash, trainingSet: name, at: clock.now())
+        await built(build.manifest)
         return build
     }
 

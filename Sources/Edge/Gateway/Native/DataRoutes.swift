@@ -126,40 +126,39 @@ enum DataRoutes {
 
     private static func push(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let source = try source(request, services)
-        let rows = try rows(of: request)
-        guard !rows.isEmpty else {
-            throw PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event")
+        let (key, now) = (request.headers["idempotency-key"], services.clock.now())
+        let report: IngestReport
+        if let rows = try rows(of: request) {
+            guard !rows.isEmpty else { throw noEvent(source) }
+            report = try await services.ingest.push(source, rows: rows, idempotencyKey: key, now: now)
+        } else {
+            guard request.body.contains(where: { $0 > 32 }) else { throw noEvent(source) }
+            report = try await services.ingest.push(source, lines: request.body, idempotencyKey: key, now: now)
         }
-        let report = try await services.ingest.push(
-            source, rows: rows, idempotencyKey: request.headers["idempotency-key"], now: services.clock.now())
         return .json(report.json)
     }
 
-    /// One object, a list, or JSON lines.
-    private static func rows(of request: APIRequest) throws -> [JSONValue] {
+    private static func noEvent(_ source: SourceDefinition) -> PlatformError {
+        PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event")
+    }
+
+    /// One object or a list; `nil` if the body is JSON lines.
+    private static func rows(of request: APIRequest) throws -> [JSONValue]? {
         let isLines =
             request.headers["content-type"].map {
                 $0.contains("ndjson") || $0.contains("jsonl") || $0.contains("json-lines")
             } ?? false
-        if !isLines {
-            do {
-                let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
-                return json.arrayValue ?? [json]
-            } catch {
-                // A list or object that is broken stays an error; several lines of objects are JSON lines without the header.
-                guard request.body.first == 0x7B, error.description.contains("more text follows") else {
-                    throw PlatformError(.invalidInput, "request body", error.description)
-                }
+        if isLines { return nil }
+        do {
+            let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
+            return json.arrayValue ?? [json]
+        } catch {
+            // A list or object that is broken stays an error; several lines of objects are JSON lines without the header.
+            guard request.body.first == 0x7B, error.description.contains("more text follows") else {
+                throw PlatformError(.invalidInput, "request body", error.description)
             }
+            return nil
         }
-        var rows: [JSONValue] = []
-        for (index, line) in request.body.split(separator: 10).enumerated() {
-            if line.allSatisfy({ $0 == 32 || $0 == 13 || $0 == 9 }) { continue }
-            do { rows.append(try JSONValue.parse(line)) } catch {
-                throw PlatformError(.invalidInput, "request body, line \(index + 1)", error.description)
-            }
-        }
-        return rows
     }
 
     private static func load(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {

@@ -1,5 +1,6 @@
 import Aggregation
 public import Definitions
+import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -49,6 +50,12 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
+        for derived in view.derivedColumns where !derived.expression.supports(dialect) {
+            throw PlatformError(
+                .invalidInput, "\(view.name)/\(derived.name)",
+                "\(dialect.title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
+            )
+        }
         for feature in plan.features { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
         self.dialect = dialect
         self.source = source
@@ -93,7 +100,7 @@ public struct FeatureSQL: Sendable {
             if !picks.isEmpty { made += [names.node(index), names.pick(index)] }
         }
         out.append(resultTable(questions: questions, result: result, names))
-        return out + dialect.drop(made)
+        return (out + dialect.drop(made)).map(dialect.finished)
     }
 
     private struct Names {
@@ -142,41 +149,21 @@ public struct FeatureSQL: Sendable {
 
     /// Events of asked entities, numbered by the tie rule, with the run of questions that each window gives them.
     private func eventTable(events: String, knownBefore: EventTime?, _ names: Names) -> String {
+        let wanted = Set(plan.columns.map(\.name))
+        let events = DerivedColumnSQL.table(events, view: plan.view, source: source, wanted: wanted, dialect)
         let keyColumns = plan.view.joinKeys.map { key in
             guard let column = source.column(key) else {
                 preconditionFailure("a view's keys are columns of its source")
             }
             return Self.keyText(column, dialect)
         }
-        var cells: [String] = []
-        for (index, column) in plan.columns.enumerated() {
-            let name = dialect.identifier(column.name)
-            let value =
-                switch column.type {
-                // Adding zero makes a negative zero positive, as the kernel does.
-                case .float64: "CAST(\(name) AS DOUBLE) + \(dialect.real(0))"
-                case .int64: "CAST(\(name) AS BIGINT)"
-                case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
-                case .timestamp: dialect.milliseconds(name)
-                case .string: "CAST(\(name) AS \(dialect.text))"
-                }
-            cells.append("\(value) AS x\(index)")
-        }
-        var scaled: [String] = []
-        for (index, column) in plan.columns.enumerated() where column.needsSum || column.needsSquares {
-            let poison = dialect.wide(ExactArithmetic.poison)
-            if column.storage == .real {
-                let product = "round(x\(index) * \(dialect.real(column.power)))"
-                scaled.append(
-                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < \(dialect.real(0x1p63)) "
-                        + "THEN CAST(CAST(\(product) AS BIGINT) AS \(dialect.wide)) ELSE \(poison) END AS s\(index)")
-            } else {
-                scaled.append(
-                    "CASE WHEN x\(index) = \(dialect.wide(Int64.min)) THEN \(poison) "
-                        + "ELSE CAST(x\(index) AS \(dialect.wide)) END AS s\(index)")
-            }
-        }
-        let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
+        let cells = plan.columns.enumerated().map { "\(dialect.cell($1)) AS x\($0)" }
+        let scaled = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
+            .map { "\(dialect.scaled("x\($0.offset)", of: $0.element)) AS s\($0.offset)" }
+        var conditions: [String] = []
+        if let knownBefore { conditions.append("__ingest_time < \(knownBefore.milliseconds)") }
+        if let lateness = plan.lateness { conditions.append("__ingest_time - __event_time <= \(lateness)") }
+        let limit = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"
@@ -276,10 +263,7 @@ public struct FeatureSQL: Sendable {
             switch feature.function {
             case .sum, .mean: add("t\(column)", "coalesce(\(scaled), \(dialect.wide(0)))")
             case .stddev:
-                let (fits, zero) = (
-                    "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)",
-                    dialect.wide(0)
-                )
+                let (fits, zero) = (dialect.hasSquare(scaled), dialect.wide(0))
                 add(
                     "b\(column)",
                     "CASE WHEN \(scaled) IS NULL THEN \(zero) WHEN \(fits) THEN \(scaled) "
