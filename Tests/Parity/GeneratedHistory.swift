@@ -25,7 +25,9 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String, hasFirst: Bool = true) -> String {
+    static func yaml(
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true
+    ) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -44,6 +46,17 @@ struct GeneratedHistory {
         for column in ["delay", "note", "planned"] {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
+        features += """
+              - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
+              - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
+              - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
+              - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
+              - {name: noon_ever, aggregate: last, column: noon}
+              - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
+              - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
+              - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+
+            """
         return """
             kind: Entity
             name: thing
@@ -71,6 +84,12 @@ struct GeneratedHistory {
             source: events
             inclusive: \(inclusive)
             \(timeToLive.map { "ttl: \($0)" } ?? "")
+            \(lateness.map { "lateness: \($0)" } ?? "")
+            columns:
+              - {name: load, expression: "if(seats > 0, seats % 97, null) * 0.25"}
+              - {name: tag, expression: "lower(substring(note, 1, 2))"}
+              - {name: noon, expression: "date_trunc('day', planned) + 12h"}
+              - {name: pressure, expression: "coalesce(load, -1) + hour(noon - 13h) / (load + 1)", scale: 3}
             features:
             \(features)
             """
@@ -84,7 +103,8 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime))
+                    lateness: seed % 5 == 1 ? "1m" : nil, keys: twoKeys ? "carrier, gate" : "carrier",
+                    hasFirst: !isOnTime))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view

@@ -35,7 +35,7 @@ struct JoinParityTests {
                 """)
             views = [
                 PointInTimeJoin.View(
-                    plan: plan, events: ["a", "b"].map { "\(folder)/\($0).parquet" },
+                    plan: plan, source: history.source, events: ["a", "b"].map { "\(folder)/\($0).parquet" },
                     questionKeys: history.view.joinKeys,
                     outputs: history.view.features.map(\.name))
             ]

@@ -46,6 +46,7 @@ struct WindowParityTests {
         var states: [[UInt8]: EventSeries] = [:]
         for (index, logged) in history.rows.shuffled(using: &random).enumerated() {
             guard let key = Self.key(history, logged.row) else { continue }
+            if plan.isTooLate(eventTime: logged.row.eventTime, ingestTime: logged.row.ingestTime) { continue }
             var series = states[Array(key.utf8)] ?? EventSeries(plan: plan)
             series.insert(
                 eventTime: logged.row.eventTime, ingestTime: logged.row.ingestTime, sequence: logged.sequence,

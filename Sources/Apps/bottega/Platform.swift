@@ -115,6 +115,12 @@ struct Platform {
 
         let datasets = DatasetIndex(store: metadata)
 
+        let externalLineage = ExternalLineage()
+        let lineage = LineageOutbox(
+            log: log, clock: clock, identifiers: machineIdentifiers, external: externalLineage,
+            sink: try settings.lineageSink(), logger: logger)
+        try await lineage.prepare()
+
         // Models and serving.
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
@@ -165,10 +171,15 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: trainingEngine, content: content, limits: limits), content: content,
-            jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
-        let externalLineage = ExternalLineage()
+            builder: TrainingSetBuilder(
+                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
+            content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
+            lineage: lineage,
+            built: { manifest in
+                do { try await keeper.builtTrainingSet(manifest) } catch {
+                    logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
+                }
+            })
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -212,7 +223,8 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
+            lineage: lineage)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -231,7 +243,7 @@ struct Platform {
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)

@@ -542,11 +542,9 @@ public final class EntitySweep {
     private func cell(_ event: Int, _ column: Int, _ described: AggregationPlan.Column) -> CellValue {
         guard present[column][event] != 0 else { return .null }
         let word = words[column][event]
-        switch described.storage {
-        case .real: return .double(Double(bitPattern: UInt64(bitPattern: word)))
-        case .integer: return described.type == .bool ? .bool(word != 0) : .integer(word)
-        case .text: return .text(texts.text(word))
-        }
+        if described.storage == .text { return .text(texts.text(word)) }
+        if described.storage == .real { return .double(Double(bitPattern: UInt64(bitPattern: word))) }
+        return described.type == .bool ? .bool(word != 0) : .integer(word)
     }
 }
 

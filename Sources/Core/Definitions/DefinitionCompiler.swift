@@ -194,7 +194,9 @@ public struct DefinitionCompiler {
         guard let tags = try fields.optionalTexts("tags"), !tags.isEmpty else { return }
         guard tags.count <= Self.tagCountMax, Set(tags).count == tags.count,
             tags.allSatisfy({ 1...100 ~= $0.utf8.count })
-        else { throw fields.error("tags", "'tags' must be at most \(Self.tagCountMax) different texts of 1 to 100 bytes") }
+        else {
+            throw fields.error("tags", "'tags' must be at most \(Self.tagCountMax) different texts of 1 to 100 bytes")
+        }
         set.tags[identifier] = tags
     }
 

@@ -6,7 +6,9 @@ struct FeaturesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "features",
         abstract: "Ask about features: what is built, who uses it, do served and offline values agree.",
-        subcommands: [Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Parity.self, SQL.self])
+        subcommands: [
+            Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Reuse.self, Parity.self, SQL.self,
+        ])
 
     struct Parity: ClientCommand {
         static let configuration = CommandConfiguration(

@@ -59,8 +59,16 @@ public struct TableScan: Sendable, Hashable {
     public let sparkSQL: String
     /// Rows in it.
     public let rowCount: Int
+    /// The local Parquet files that hold its rows and nothing else, columns by the names above; a column that a file lacks is
+    /// null.
+    ///
+    /// `nil` where only `sql` can say what the rows are.
+    public let files: [String]?
     /// Makes a scan.
-    public init(table: Name, version: Int64, sql: String, sparkSQL: String? = nil, rowCount: Int) {
+    public init(
+        table: Name, version: Int64, sql: String, sparkSQL: String? = nil, rowCount: Int, files: [String]? = nil
+    ) {
+        self.files = files
         self.table = table
         self.version = version
         self.sql = sql

@@ -1,5 +1,6 @@
 import Aggregation
 public import Definitions
+import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -49,6 +50,12 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
+        for derived in view.derivedColumns where !derived.expression.supports(dialect) {
+            throw PlatformError(
+                .invalidInput, "\(view.name)/\(derived.name)",
+                "\(dialect.title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
+            )
+        }
         for feature in plan.features { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
         self.dialect = dialect
         self.source = source
@@ -142,6 +149,8 @@ public struct FeatureSQL: Sendable {
 
     /// Events of asked entities, numbered by the tie rule, with the run of questions that each window gives them.
     private func eventTable(events: String, knownBefore: EventTime?, _ names: Names) -> String {
+        let wanted = Set(plan.columns.map(\.name))
+        let events = DerivedColumnSQL.table(events, view: plan.view, source: source, wanted: wanted, dialect)
         let keyColumns = plan.view.joinKeys.map { key in
             guard let column = source.column(key) else {
                 preconditionFailure("a view's keys are columns of its source")
@@ -151,7 +160,10 @@ public struct FeatureSQL: Sendable {
         let cells = plan.columns.enumerated().map { "\(dialect.cell($1)) AS x\($0)" }
         let scaled = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
             .map { "\(dialect.scaled("x\($0.offset)", of: $0.element)) AS s\($0.offset)" }
-        let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
+        var conditions: [String] = []
+        if let knownBefore { conditions.append("__ingest_time < \(knownBefore.milliseconds)") }
+        if let lateness = plan.lateness { conditions.append("__ingest_time - __event_time <= \(lateness)") }
+        let limit = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"

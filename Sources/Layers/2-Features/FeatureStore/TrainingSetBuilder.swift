@@ -7,15 +7,23 @@ public import StoragePorts
 
 /// Builds point-in-time training sets: every question with what could be known at its moment, and its label.
 public struct TrainingSetBuilder: Sendable {
-    private let engine: any OfflineEngine
-    private let content: ContentStore
-    private let limits: QueryLimits
+    let engine: any OfflineEngine
+    let content: ContentStore
+    let limits: QueryLimits
+    let kernel: PointInTimeJoin.Settings?
 
     /// Builds with `engine` and stores parts and manifests in `content`.
-    public init(engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits()) {
+    ///
+    /// - Parameter kernel: what the platform's own kernel may use to compute the windows; `nil` leaves them to `engine`. Both
+    ///   give the same cells, and files of the same bytes.
+    public init(
+        engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits(),
+        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings()
+    ) {
         self.engine = engine
         self.content = content
         self.limits = limits
+        self.kernel = kernel
     }
 
     /// Looks in training sets with the same engine.
@@ -61,7 +69,9 @@ public struct TrainingSetBuilder: Sendable {
             staged[slice] = try await content.base.stagingPath(suffix: ".parquet")
         }
         defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
-        var setup = try sql.statements() + engine.dialect.preparationOfWriting
+        let prepared = try await prepare(sql)
+        defer { for path in prepared.files { try? FileManager.default.removeItem(atPath: path) } }
+        var setup = prepared.statements + engine.dialect.preparationOfWriting
         for slice in TrainingSetSQL.sliceNames {
             if let path = staged[slice] { setup.append(sql.write(slice: slice, to: path)) }
         }
@@ -101,7 +111,7 @@ public struct TrainingSetBuilder: Sendable {
             viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
             tableVersions: Dictionary(uniqueKeysWithValues: found.map { ($0.key.text, $0.value.version) }), from: from,
             to: to, asOf: asOf, label: definition.label, columns: sql.columns, slices: slices, questions: Int(asked),
-            questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version())
+            questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version() + prepared.engineSuffix)
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))

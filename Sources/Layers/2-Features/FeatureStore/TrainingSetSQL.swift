@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import Expressions
 import PlatformCore
 import StoragePorts
 
@@ -48,6 +49,10 @@ struct TrainingSetSQL {
             let type = feature.type == .timestamp ? ColumnType.int64 : feature.type
             columns.append(column(served.servedName, .feature, type.rawValue, view: view.versionName))
         }
+        for feature in service.onDemand {
+            let type = feature.expression.type == .timestamp ? ColumnType.int64 : feature.expression.type
+            columns.append(column(feature.name, .feature, type.rawValue))
+        }
         let isClass = definition.labelExpression != .value
         return columns + [column(definition.label, .label, isClass ? "int64" : "float64")]
     }
@@ -57,7 +62,7 @@ struct TrainingSetSQL {
         return scan.sql(dialect)
     }
 
-    private func source(_ name: Name) -> SourceDefinition {
+    func source(_ name: Name) -> SourceDefinition {
         guard let source = definitions.sources[name] else { preconditionFailure("a checked set has its sources") }
         return source
     }
@@ -66,35 +71,70 @@ struct TrainingSetSQL {
     /// `question` with every question asked.
     /// - Throws: `invalidInput` for a feature that the dialect cannot say.
     func statements() throws(PlatformError) -> [String] {
-        var out = dialect.preparation + [questionStatement, labelStatement] + splitStatements
-        var joins = ""
-        for (index, view) in viewOrder.enumerated() {
-            guard let definition = definitions.featureViews[view] else { continue }
-            let outputs = service.features.filter { $0.view == view }.map {
-                FeatureSQL.Output(feature: $0.feature, column: $0.servedName)
-            }
-            let sql = try FeatureSQL(
-                view: definition, source: source(definition.source), outputs: outputs, dialect: dialect)
-            out += sql.statements(
-                events: table(definition.source), knownBefore: asOf, questions: "labelled", result: "view\(index)")
-            joins += " JOIN view\(index) ON view\(index).__row = labelled.__row"
+        var out = questionStatements
+        for index in viewOrder.indices { out += try featureStatements(ofView: index) }
+        return out + [datasetStatement]
+    }
+
+    /// Statements that leave `question`, and `labelled`: the questions with a label, `__row` and `__slice`.
+    var questionStatements: [String] {
+        dialect.preparation + [questionStatement, labelStatement] + splitStatements
+    }
+
+    /// The features of the service's view at `index` in `viewOrder`, and the names of their columns.
+    func outputs(ofView index: Int) -> [FeatureSQL.Output] {
+        service.features.filter { $0.view == viewOrder[index] }.map {
+            FeatureSQL.Output(feature: $0.feature, column: $0.servedName)
         }
+    }
+
+    /// Statements that compute a view's features for `labelled` into its table.
+    func featureStatements(ofView index: Int) throws(PlatformError) -> [String] {
+        guard let view = definitions.featureViews[viewOrder[index]] else { return [] }
+        let sql = try FeatureSQL(
+            view: view, source: source(view.source), outputs: outputs(ofView: index), dialect: dialect)
+        return sql.statements(
+            events: table(view.source), knownBefore: asOf, questions: "labelled", result: Self.table(ofView: index))
+    }
+
+    /// Name of the table with a view's features and `__row`.
+    static func table(ofView index: Int) -> String { "view\(index)" }
+
+    /// Makes `dataset` of `labelled` and the views' tables.
+    var datasetStatement: String {
+        let joins = viewOrder.indices.map { " JOIN view\($0) ON view\($0).__row = labelled.__row" }.joined()
         let requests = service.request.map {
             ", labelled.\(dialect.identifier("r_" + $0.name)) AS \(dialect.identifier($0.name))"
         }
         let features = service.features.map { ", \(dialect.identifier($0.servedName))" }
-        out.append(
-            dialect.create(
-                "dataset", reused: true,
-                as: """
-                    SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time, labelled.__sequence\
-                    \((requests + features).joined()), labelled.__label AS \(dialect.identifier(definition.label))
-                    FROM labelled\(joins)
-                    """))
-        return out
+        let onDemand = service.onDemand.map { ", \(onDemandSQL($0)) AS \(dialect.identifier($0.name))" }
+        return dialect.create(
+            "dataset", reused: true,
+            as: """
+                SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time, labelled.__sequence\
+                \((requests + features + onDemand).joined()), labelled.__label AS \(dialect.identifier(definition.label))
+                FROM labelled\(joins)
+                """)
     }
 
-    private var viewOrder: [Name] {
+    /// An on-demand feature over the columns of the join.
+    ///
+    /// Whole numbers go through a double, as they do when they are served.
+    private func onDemandSQL(_ feature: OnDemandFeatureDefinition) -> String {
+        let requested = Set(service.request.map(\.name))
+        let types = Dictionary(feature.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { first, _ in first })
+        return feature.expression.sql(dialect) { name in
+            if requested.contains(name) { return "labelled.\(dialect.identifier("r_" + name))" }
+            let column = dialect.identifier(name)
+            return switch types[name] ?? .float64 {
+            case .int64, .timestamp: "TRY_CAST(CAST(\(column) AS DOUBLE) AS BIGINT)"
+            default: column
+            }
+        }
+    }
+
+    /// The service's views, in the order of their first features.
+    var viewOrder: [Name] {
         var order: [Name] = []
         for feature in service.features where !order.contains(feature.view) { order.append(feature.view) }
         return order

@@ -33,14 +33,12 @@ struct OutputWriter: Sendable {
         return out
     }
 
-    /// How a feature's values are stored; moments are integers of milliseconds.
+    /// How a feature's values are stored, moments as integers of milliseconds; `nil` for what is not one value in a cell.
     static func kind(_ type: ColumnType) -> ColumnKind? {
-        switch type {
-        case .float64: .real
-        case .int64, .timestamp: .integer
-        case .bool: .bool
-        case .string: .text
-        }
+        if type == .float64 { return .real }
+        if type == .int64 || type == .timestamp { return .integer }
+        if type == .bool { return .bool }
+        return type == .string ? .text : nil
     }
 
     func write(_ paths: [String]) throws {
