@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# ruff: noqa: E501, RUF005, B905
 """Point-in-time training sets, Parquet to Parquet: ours beside DuckDB and Feast, on the same files, turn by turn.
 
     training_set.py --join .build-release/release/training-set-join --duckdb .venv/bin/duckdb [--scale 1] [--runs 5]
@@ -27,7 +28,11 @@ WEEK = 604_800_000
 
 def generate(duckdb: str, folder: pathlib.Path, scale: float, skew: bool) -> None:
     events, questions = int(5_000_000 * scale), int(1_000_000 * scale)
-    entity = "CASE WHEN hash(i * 7 + {s}) % 10 = 0 THEN 0 ELSE (hash(i * 3 + {s}) % 100000)::BIGINT END" if skew else "(hash(i * 3 + {s}) % 100000)::BIGINT"
+    entity = (
+        "CASE WHEN hash(i * 7 + {s}) % 10 = 0 THEN 0 ELSE (hash(i * 3 + {s}) % 100000)::BIGINT END"
+        if skew
+        else "(hash(i * 3 + {s}) % 100000)::BIGINT"
+    )
     span = 60 * 86_400_000
     start = 1_372_636_800_000
     sql(
@@ -60,7 +65,9 @@ def run(command: list[str]) -> tuple[float, float, float, str]:
 
 def sql(duckdb: str, text: str, folder: pathlib.Path, memory: str = "8GB") -> tuple[float, float, float, str]:
     script = folder / "script.sql"
-    script.write_text(f"SET TimeZone='UTC'; SET memory_limit='{memory}'; SET temp_directory='{folder}/duckdb-spill'; SET preserve_insertion_order=false;\n{text}")
+    script.write_text(
+        f"SET TimeZone='UTC'; SET memory_limit='{memory}'; SET temp_directory='{folder}/duckdb-spill'; SET preserve_insertion_order=false;\n{text}"
+    )
     return run([duckdb, "-jsonlines", "-bail", "-f", str(script)])
 
 
@@ -94,14 +101,14 @@ def shape_e(folder: pathlib.Path, output: str) -> str:
     return f"""
         CREATE TEMP VIEW ev AS SELECT entity, __event_time AS k, __ingest_time AS g, __sequence AS seq, amount AS a FROM '{folder}/events.parquet';
         CREATE TEMP VIEW lb AS SELECT label_id, entity, t - 1 AS k FROM '{folder}/questions.parquet';
-        {' '.join(extremes)}
+        {" ".join(extremes)}
         COPY (
         WITH q AS (SELECT entity, k, a, sum(a) OVER w s, count(a) OVER w c, lead(k) OVER w nk FROM ev
                    WINDOW w AS (PARTITION BY entity ORDER BY k, g, seq ROWS UNBOUNDED PRECEDING)),
              p AS MATERIALIZED (SELECT entity, k, a AS la, s, c FROM q WHERE nk IS DISTINCT FROM k)
-        SELECT label_id, {', '.join(columns)}, CASE WHEN p0.k > l.k - {WEEK} THEN p0.la END AS as_of
+        SELECT label_id, {", ".join(columns)}, CASE WHEN p0.k > l.k - {WEEK} THEN p0.la END AS as_of
         FROM lb l ASOF LEFT JOIN p p0 ON l.entity = p0.entity AND l.k >= p0.k
-        {' '.join(joins)} {tables}) TO '{output}' (FORMAT parquet);
+        {" ".join(joins)} {tables}) TO '{output}' (FORMAT parquet);
         """
 
 
@@ -116,12 +123,16 @@ def asof_sql(folder: pathlib.Path, output: str) -> str:
 def compare(duckdb: str, folder: pathlib.Path, ours: str, theirs: str) -> str:
     *_, names = sql(duckdb, f"SELECT list(column_name) AS n FROM (DESCRIBE SELECT * FROM '{ours}')", folder)
     names = [name for name in json.loads(names.strip().splitlines()[-1])["n"] if name != "label_id"]
-    terms = ", ".join(f"sum((o.\"{n}\" IS DISTINCT FROM t.\"{n}\")::INTEGER) AS \"{n}\"" for n in names)
-    *_, out = sql(duckdb, f"SELECT count(*) AS rows, {terms} FROM '{ours}' o FULL JOIN '{theirs}' t USING (label_id)", folder)
+    terms = ", ".join(f'sum((o."{n}" IS DISTINCT FROM t."{n}")::INTEGER) AS "{n}"' for n in names)
+    *_, out = sql(
+        duckdb, f"SELECT count(*) AS rows, {terms} FROM '{ours}' o FULL JOIN '{theirs}' t USING (label_id)", folder
+    )
     row = {key: int(value) for key, value in json.loads(out.strip().splitlines()[-1]).items()}
     rows = row.pop("rows")
     different = {key: value for key, value in row.items() if value}
-    return f"{rows * len(names):,} cells, {sum(different.values()):,} different{' ' + str(different) if different else ''}"
+    return (
+        f"{rows * len(names):,} cells, {sum(different.values()):,} different{' ' + str(different) if different else ''}"
+    )
 
 
 FEAST = """
@@ -160,11 +171,21 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "questions.parquet").exists():
         generate(options.duckdb, folder, options.scale, options.skew)
-    print(f"scale {options.scale}, {'skewed' if options.skew else 'uniform'}, load {os.getloadavg()[0]:.1f}", flush=True)
+    print(
+        f"scale {options.scale}, {'skewed' if options.skew else 'uniform'}, load {os.getloadavg()[0]:.1f}", flush=True
+    )
 
     def ours(shape: str, output: str):
         return run(
-            [options.join, "--shape", shape, "--events", f"{folder}/events.parquet", "--questions", f"{folder}/questions.parquet"]
+            [
+                options.join,
+                "--shape",
+                shape,
+                "--events",
+                f"{folder}/events.parquet",
+                "--questions",
+                f"{folder}/questions.parquet",
+            ]
             + ["--output", output, "--memory", str(options.memory), "--spill", str(folder)]
         )
 
@@ -172,7 +193,9 @@ def main() -> None:
     if not options.no_peer:
         contenders["DuckDB E, all"] = lambda: sql(options.duckdb, shape_e(folder, f"{folder}/duckdb.parquet"), folder)
         contenders["ours, as-of"] = lambda: ours("asof", f"{folder}/ours-asof.parquet")
-        contenders["DuckDB ASOF, as-of"] = lambda: sql(options.duckdb, asof_sql(folder, f"{folder}/duckdb-asof.parquet"), folder)
+        contenders["DuckDB ASOF, as-of"] = lambda: sql(
+            options.duckdb, asof_sql(folder, f"{folder}/duckdb-asof.parquet"), folder
+        )
     if options.feast:
         (folder / "feast_run.py").write_text(FEAST)
         contenders["Feast (DuckDB store), as-of"] = lambda: run(
@@ -187,9 +210,14 @@ def main() -> None:
             times[name].append(seconds)
             work[name].append(processor)
             peaks[name] = max(peaks[name], peak)
-            print(f"  {name}: {seconds:.2f} s, {processor:.2f} s of processor, {peak:.2f} GiB {output.strip()[-160:]}", flush=True)
+            print(
+                f"  {name}: {seconds:.2f} s, {processor:.2f} s of processor, {peak:.2f} GiB {output.strip()[-160:]}",
+                flush=True,
+            )
     for name in contenders:
-        print(f"{name}: median {statistics.median(times[name]):.2f} s, {statistics.median(work[name]):.2f} s of processor, peak {peaks[name]:.2f} GiB")
+        print(
+            f"{name}: median {statistics.median(times[name]):.2f} s, {statistics.median(work[name]):.2f} s of processor, peak {peaks[name]:.2f} GiB"
+        )
     if not options.no_peer:
         pairs = [("ours, all", "DuckDB E, all"), ("ours, as-of", "DuckDB ASOF, as-of")]
         if options.feast:
@@ -197,7 +225,9 @@ def main() -> None:
         for left, right in pairs:
             for what, values in [("time", times), ("processor time", work)]:
                 ratios = [a / b for a, b in zip(values[left], values[right])]
-                print(f"{left} / {right}, {what}: {statistics.median(ratios):.3f} (turn by turn {', '.join(f'{r:.3f}' for r in ratios)})")
+                print(
+                    f"{left} / {right}, {what}: {statistics.median(ratios):.3f} (turn by turn {', '.join(f'{r:.3f}' for r in ratios)})"
+                )
         print("all:", compare(options.duckdb, folder, f"{folder}/ours.parquet", f"{folder}/duckdb.parquet"))
         print("as-of:", compare(options.duckdb, folder, f"{folder}/ours-asof.parquet", f"{folder}/duckdb-asof.parquet"))
 

@@ -95,16 +95,23 @@ struct GeneratedHistory {
             """
     }
 
-    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false) throws {
+    /// - Parameter isPlain: without anything that is computed row by row.
+    init(
+        seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false,
+        isPlain: Bool = false
+    ) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
+        var text = Self.yaml(
+            inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, lateness: seed % 5 == 1 ? "1m" : nil,
+            keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime)
+        if isPlain {
+            let computed = ["columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon"]
+            text = text.split(separator: "\n", omittingEmptySubsequences: false)
+                .filter { line in !computed.contains { line.contains($0) } }.joined(separator: "\n")
+        }
         definitions = try DefinitionCompiler.compile([
-            DefinitionFile(
-                path: "generated.yaml", folder: "/",
-                text: Self.yaml(
-                    inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    lateness: seed % 5 == 1 ? "1m" : nil, keys: twoKeys ? "carrier, gate" : "carrier",
-                    hasFirst: !isOnTime))
+            DefinitionFile(path: "generated.yaml", folder: "/", text: text)
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view

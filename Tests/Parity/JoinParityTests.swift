@@ -21,14 +21,10 @@ struct JoinParityTests {
         var questions: String { folder.appending(path: "questions.parquet").path }
 
         init(seed: UInt64, rows: Int, questions: Int) async throws {
-            history = try GeneratedHistory(seed: seed, rowCount: rows, questionCount: questions)
-            // Features over derived columns are SQL's, so is every view that has one; here they are left out.
-            let whole = AggregationPlan(view: history.view, source: history.source)
-            let source = history.source
-            positions = whole.features.indices.filter { index in
-                whole.features[index].column.map { source.column(whole.columns[$0].name) != nil } ?? true
-            }
-            plan = whole.selecting(positions)
+            history = try GeneratedHistory(seed: seed, rowCount: rows, questionCount: questions, isPlain: true)
+            // Views with derived columns are SQL's.
+            plan = AggregationPlan(view: history.view, source: history.source)
+            positions = Array(plan.features.indices)
             folder = FileManager.default.temporaryDirectory.appending(path: "join-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             let keys = history.view.joinKeys.map(SQLText.identifier).joined(separator: ", ")

@@ -1,4 +1,4 @@
-"""A changed view is a new version beside the old one: built while rows arrive, kept for the models trained with the old."""
+"""A changed view is a new version beside the old one: built while rows arrive, the old kept for models trained with it."""
 
 from __future__ import annotations
 
@@ -165,7 +165,8 @@ def test_a_model_keeps_the_features_it_was_trained_with(
     change(folder)
     told = server.cli("plan", str(folder)).stdout
     for part in (
-        "features.n: aggregate count, window 30d", "touches Deployment/loss", "features new", "paid__n", "to be built from history",
+        "features.n: aggregate count, window 30d", "touches Deployment/loss", "features new", "paid__n",
+        "to be built from history",
         f"{len(history.payments):,} rows of payments, about 25 entities",
     ):  # fmt: skip
         assert part in told, told
@@ -194,6 +195,7 @@ def test_a_model_keeps_the_features_it_was_trained_with(
     assert refused.returncode == 3 and "Deployment/loss is removed" in refused.stderr, refused.stderr
     assert "refused unless --force" in server.cli("plan", str(folder)).stdout
     (folder / "model.yaml").write_text(model)
+
     # Reads are counted by feature.
     def reads() -> int:
         features = server.get("/api/v1/features/reuse")["features"]

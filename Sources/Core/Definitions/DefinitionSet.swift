@@ -93,7 +93,9 @@ public struct DefinitionChange: Sendable, Hashable, Codable {
     public let before: ContentHash?
     /// Hash of what it means now; `nil` for a removed one.
     public let after: ContentHash?
-    /// What a changed one says differently. Empty where only something that it leans on changed.
+    /// What a changed one says differently.
+    ///
+    /// Empty where only something that it leans on changed.
     public let fields: [FieldChange]
 }
 

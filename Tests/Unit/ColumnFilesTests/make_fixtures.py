@@ -19,7 +19,7 @@ def table(nulls: bool) -> pa.Table:
     def maybe(value):
         return None if nulls and rng.random() < 0.2 else value
 
-    epoch = datetime.datetime(2013, 7, 1, tzinfo=datetime.timezone.utc)
+    epoch = datetime.datetime(2013, 7, 1, tzinfo=datetime.UTC)
     moments = [maybe(epoch + datetime.timedelta(milliseconds=rng.randrange(10**10))) for _ in range(ROWS)]
     texts = ["", "é", "UA", "a longer text " * 5, "x" * 300] + [f"N{i}" for i in range(50)]
     return pa.table(
@@ -31,7 +31,9 @@ def table(nulls: bool) -> pa.Table:
             "i32": pa.array([maybe(rng.randrange(-(2**31), 2**31)) for _ in range(ROWS)], pa.int32()),
             "i8": pa.array([maybe(rng.randrange(-128, 128)) for _ in range(ROWS)], pa.int8()),
             "u16": pa.array([maybe(rng.randrange(65536)) for _ in range(ROWS)], pa.uint16()),
-            "f64": pa.array([maybe(rng.choice([0.0, -0.0, 1.5, rng.gauss(0, 1e6)])) for _ in range(ROWS)], pa.float64()),
+            "f64": pa.array(
+                [maybe(rng.choice([0.0, -0.0, 1.5, rng.gauss(0, 1e6)])) for _ in range(ROWS)], pa.float64()
+            ),
             "f32": pa.array([maybe(rng.gauss(0, 10)) for _ in range(ROWS)], pa.float32()),
             "flag": pa.array([maybe(rng.random() < 0.5) for _ in range(ROWS)], pa.bool_()),
             "text": pa.array([maybe(rng.choice(texts)) for _ in range(ROWS)], pa.string()),
@@ -49,7 +51,9 @@ cases = {
     "plain_snappy": dict(use_dictionary=False, compression="snappy"),
     "dictionary_snappy": dict(compression="snappy"),
     "dictionary_zstd_v2": dict(compression="zstd", data_page_version="2.0"),
-    "plain_v2_small_pages": dict(use_dictionary=False, data_page_version="2.0", data_page_size=256, compression="snappy"),
+    "plain_v2_small_pages": dict(
+        use_dictionary=False, data_page_version="2.0", data_page_size=256, compression="snappy"
+    ),
     "small_pages_groups": dict(data_page_size=200, row_group_size=150, write_batch_size=32),
     "overflowing_dictionary": dict(dictionary_pagesize_limit=300, data_page_size=512, write_batch_size=64),
     "delta": dict(
@@ -72,6 +76,8 @@ pq.write_table(table(False).cast(required), folder / "required.parquet")
 pq.write_table(table(True).slice(0, 0), folder / "empty.parquet")
 pq.write_table(table(True).slice(0, 50), folder / "gzip.parquet", compression="gzip")
 pq.write_table(
-    pa.table({"list": [[1, 2], [3]], "struct": [{"a": 1}, {"a": 2}], "date": [datetime.date(2020, 1, 1)] * 2, "ok": [1, 2]}),
+    pa.table(
+        {"list": [[1, 2], [3]], "struct": [{"a": 1}, {"a": 2}], "date": [datetime.date(2020, 1, 1)] * 2, "ok": [1, 2]}
+    ),
     folder / "nested.parquet",
 )

@@ -133,7 +133,8 @@ struct IngestServiceTests {
         let stored = bench.listener.rows.count
         #expect(stored > 0 && stored < 85)
         let report = try await bench.load(await bench.service(limits), text)
-        #expect(report.rows.accepted == 85 - stored && report.rows.duplicates == stored)
+        // A load that had time for a checkpoint goes on with its counts; rows between it and the end are known by content.
+        #expect(report.rows.accepted + report.rows.duplicates == 85 && report.rows.accepted >= 85 - stored)
         let counts = try await bench.service().counts(of: bench.source.name)
         #expect(counts.rows == 85 && counts.quarantined == 10)
     }

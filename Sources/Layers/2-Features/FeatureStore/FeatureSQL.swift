@@ -197,8 +197,10 @@ public struct FeatureSQL: Sendable {
             """
     }
 
-    /// The run of questions of each event by counting the questions before a moment: questions and events in one line, one
-    /// window for each SELECT. The number of a question is the count of those before it.
+    /// The run of questions of each event by counting the questions before a moment.
+    ///
+    /// Questions and events stand in one line, with one window for each SELECT. The number of a question is the count of those
+    /// before it.
     private func runsByCount(_ numbered: String, _ columns: String, _ all: String, _ names: Names) -> String {
         let bounds =
             [("low", "seen")] + windows.enumerated().map { ("high\($0.offset)", "happened + \($0.element)") }

@@ -130,7 +130,9 @@ extension SQLDialect {
         }
     }
 
-    /// One value for the parts of a key. Keys hold no control character, so the joint is unique.
+    /// One value for the parts of a key.
+    ///
+    /// Keys hold no control character, so the joint is unique.
     func entity(_ keys: [String]) -> String {
         guard keys.count > 1 else { return keys.joined() }
         return "concat(\(keys.joined(separator: ", \(self == .spark ? "char(1)" : "U&'\\0001'"), ")))"

@@ -233,8 +233,9 @@ struct TrainingSetSQL {
         ] + dialect.drop(["answered", "numbered"])
     }
 
-    /// The MD5 of seed and text as a share of 1: its first eight bytes, the lowest first, of which the top 52 bits count. Exact in
-    /// a double, so the same on every machine.
+    /// The MD5 of seed and text as a share of 1.
+    ///
+    /// Its first eight bytes, the lowest first, of which the top 52 bits count: exact in a double, so the same on every machine.
     private func hashedSlice(_ text: String, _ validation: Double, _ test: Double, _ seed: Int) -> String {
         let share = "(CAST(\(dialect.digest("'\(seed):' || \(text)")) AS DOUBLE) / \(dialect.real(0x1p52)))"
         return

@@ -40,7 +40,9 @@ extension IngestService {
                 if !isBlank {
                     count += 1
                     let line = UnsafeBufferPointer(rebasing: bytes[start..<end])
-                    guard count <= limits.pushRowCountMax, let verdict = contract.check(line: line) else { return false }
+                    guard count <= limits.pushRowCountMax, let verdict = contract.check(line: line) else {
+                        return false
+                    }
                     batch.add(verdict, at: count, from: .push) { String(decoding: line, as: UTF8.self) }
                 }
                 start = end + 1
