@@ -19,6 +19,8 @@ struct SeededGenerator: RandomNumberGenerator {
 /// Late, duplicate, corrected, tied, null, keyless and window-edge events of extreme sizes, with questions about them.
 struct GeneratedHistory {
     static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned"]
+    /// The last two look alike and are different.
+    static let notes = ["n'0", "n'1", "n'2", "", " ", "[\"a\", null]", "\\n\t", "é", "e\u{301}"]
     let definitions: DefinitionSet
     let view: FeatureViewDefinition
     let source: SourceDefinition
@@ -31,15 +33,25 @@ struct GeneratedHistory {
         for window in names {
             features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
             for (column, functions) in [
-                ("delay", "count sum mean min max last first stddev"),
-                ("seats", "count sum mean min max last first stddev"),
-                ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
+                ("delay", "count sum mean min max last first stddev distinct_count"),
+                ("seats", "count sum mean min max last first stddev mode last_n"),
+                ("held", "sum mean min max last first mode last_n_distinct distinct_count"),
+                ("note", "count last first distinct_count mode last_n last_n_distinct"),
+                ("planned", "count last first distinct_count mode last_n_distinct"),
             ] {
                 for function in functions.split(separator: " ") {
+                    let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
                     features +=
-                        "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)}\n"
+                        "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
                 }
             }
+        }
+        for (numerator, denominator) in [
+            ("seats_sum", "delay_sum"), ("delay_min", "n"), ("note_distinct_count", "note_count"),
+            ("held_mode", "delay_last"),
+        ] {
+            features +=
+                "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
         for column in ["delay", "note", "planned"] {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
@@ -120,7 +132,7 @@ struct GeneratedHistory {
                 Self.real(&random, wild: wild), Self.whole(&random, wild: wild),
                 Int.random(in: 0..<5, using: &random) == 0 ? .null : .bool(Bool.random(using: &random)),
                 Int.random(in: 0..<4, using: &random) == 0
-                    ? .null : .text("n'\(Int.random(in: 0..<9, using: &random))"),
+                    ? .null : .text(Self.notes[Int.random(in: 0..<9, using: &random)]),
                 Int.random(in: 0..<4, using: &random) == 0 ? .null : .integer(event + 5),
             ]
             // A duplicate, or a correction of an earlier row: the same keys and event time, another value.

@@ -12,8 +12,27 @@ struct WindowParityTests {
     static func exactText(_ cell: CellValue) -> String {
         if case .double(let value) = cell {
             "double \(value) \(String(value.bitPattern, radix: 16))"
+        } else if case .text(let value) = cell {
+            "text \(Array(value.utf8))"
+        } else if case .list(let values) = cell {
+            "[\(values.map(exactText).joined(separator: ", "))]"
         } else {
             "\(cell)"
+        }
+    }
+
+    private static func cell(_ value: JSONValue, _ type: ColumnType, _ elementType: ColumnType) -> CellValue {
+        switch type {
+        case .float64: value.doubleValue.map(CellValue.double) ?? .null
+        case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
+        case .bool: value.boolValue.map(CellValue.bool) ?? .null
+        case .string: value.stringValue.map(CellValue.text) ?? .null
+        case .list:
+            if case .array(let values) = value {
+                .list(values.map { cell($0, elementType, elementType) })
+            } else {
+                .null
+            }
         }
     }
 
@@ -103,13 +122,7 @@ struct WindowParityTests {
                 keys: question.keys, at: question.time)
             for (feature, wanted) in zip(history.view.features, expected.values) {
                 let cell = row[feature.name] ?? .null
-                let found: CellValue =
-                    switch feature.type {
-                    case .float64: cell.doubleValue.map(CellValue.double) ?? .null
-                    case .int64, .timestamp: cell.integerValue.map(CellValue.integer) ?? .null
-                    case .bool: cell.boolValue.map(CellValue.bool) ?? .null
-                    case .string: cell.stringValue.map(CellValue.text) ?? .null
-                    }
+                let found = Self.cell(cell, feature.type, feature.elementType)
                 #expect(
                     Self.exactText(found) == Self.exactText(wanted),
                     "\(feature.name) of \(question.keys) at \(question.time), seed \(seed)")

@@ -95,6 +95,9 @@ extension EventSeries {
         guard reader.remaining == 0 else {
             throw DecodingFailure("entity state has \(reader.remaining) bytes too many")
         }
+        for (index, column) in plan.columns.enumerated() where column.needsCodes {
+            columns[index].encodeAll(storage: column.storage)
+        }
         countAfterTrim = count
         settle(plan: plan)
     }

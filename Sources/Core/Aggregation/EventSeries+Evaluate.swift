@@ -13,6 +13,11 @@ public enum EntityPresence: Sendable, Hashable {
 
 /// Where computed values go; a generic parameter, so that the fast path has no existential.
 protocol FeatureSink {
+    /// Whether lists go anywhere; if not, they are not made.
+    static var takesLists: Bool { get }
+    /// What was put as a number; NaN for anything else.
+    func number(_ output: Int) -> Double
+    mutating func put(_ values: [CellValue], _ output: Int)
     mutating func putNull(_ output: Int)
     mutating func put(_ value: Double, _ output: Int)
     mutating func put(_ value: Int64, _ type: ColumnType, _ output: Int)
@@ -20,7 +25,10 @@ protocol FeatureSink {
 }
 
 private struct NumberSink: FeatureSink {
+    static var takesLists: Bool { false }
     let values: UnsafeMutableBufferPointer<Double>
+    @inline(__always) func number(_ output: Int) -> Double { values[output] }
+    @inline(__always) func put(_: [CellValue], _ output: Int) { values[output] = .nan }
     @inline(__always) func putNull(_ output: Int) { values[output] = .nan }
     @inline(__always) func put(_ value: Double, _ output: Int) { values[output] = value }
     @inline(__always) func put(_ value: Int64, _: ColumnType, _ output: Int) { values[output] = Double(value) }
@@ -28,7 +36,10 @@ private struct NumberSink: FeatureSink {
 }
 
 private struct CellSink: FeatureSink {
+    static var takesLists: Bool { true }
     var values: [CellValue]
+    func number(_ output: Int) -> Double { values[output].number ?? .nan }
+    mutating func put(_ values: [CellValue], _ output: Int) { self.values[output] = .list(values) }
     mutating func putNull(_ output: Int) { values[output] = .null }
     mutating func put(_ value: Double, _ output: Int) { values[output] = .double(value) }
     mutating func put(_ value: Int64, _ type: ColumnType, _ output: Int) {
@@ -40,27 +51,36 @@ private struct CellSink: FeatureSink {
 extension EventSeries {
     /// Computes every feature of `plan` at `time` as doubles, without allocating.
     ///
-    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null and for text.
+    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null, for text and for lists.
     /// - Parameter values: at least as many places as `plan` has features.
     public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
         -> EntityPresence
     {
         precondition(values.count >= plan.features.count, "a place for every feature")
-        var sink = NumberSink(values: values)
-        return evaluate(plan, at: time.milliseconds, into: &sink)
+        guard plan.computed.count > plan.features.count else {
+            var sink = NumberSink(values: values)
+            return evaluate(plan, at: time.milliseconds, into: &sink)
+        }
+        return withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.computed.count) { places in
+            var sink = NumberSink(values: places)
+            let presence = evaluate(plan, at: time.milliseconds, into: &sink)
+            for output in plan.features.indices { values[output] = places[output] }
+            return presence
+        }
     }
 
     /// Every feature of `plan` at `time` as typed cells.
     public func cells(_ plan: AggregationPlan, at time: EventTime) -> (presence: EntityPresence, values: [CellValue]) {
-        var sink = CellSink(values: Array(repeating: .null, count: plan.features.count))
+        var sink = CellSink(values: Array(repeating: .null, count: plan.computed.count))
         let presence = evaluate(plan, at: time.milliseconds, into: &sink)
+        sink.values.removeLast(plan.computed.count - plan.features.count)
         return (presence, sink.values)
     }
 
     /// What features are for an entity that has never been seen: 0 for counts, null for the rest.
     public static func writeNothing(_ plan: AggregationPlan, into values: UnsafeMutableBufferPointer<Double>) {
         for (output, feature) in plan.features.enumerated() {
-            values[output] = feature.function == .count ? 0 : .nan
+            values[output] = feature.function.countsNothingAsZero ? 0 : .nan
         }
     }
 
@@ -70,14 +90,18 @@ extension EventSeries {
         let upper = firstIndex(after: tick)
         let newest = newestVisible(before: upper, tick: tick)
         guard newest >= 0 else {
-            for (output, feature) in plan.features.enumerated() {
-                if feature.function == .count { sink.put(0, .int64, output) } else { sink.putNull(output) }
+            for (output, feature) in plan.computed.enumerated() {
+                if feature.function.countsNothingAsZero {
+                    sink.put(0, .int64, output)
+                } else {
+                    sink.putNull(output)
+                }
             }
             return .notFound
         }
         let newestTime = eventTimes[newest]
         if let timeToLive = plan.timeToLive, newestTime <= Self.saturating(tick, minus: timeToLive) {
-            for output in plan.features.indices { sink.putNull(output) }
+            for output in plan.computed.indices { sink.putNull(output) }
             return .outsideMaxAge(newestEventTime: EventTime(milliseconds: newestTime))
         }
         for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink) }
@@ -92,6 +116,22 @@ extension EventSeries {
                 if !pick.isLast { chosen = oldestVisible(from: firstIndex(after: edge), tick: tick) }
             }
             put(event: chosen, column: pick.column, plan, pick.output, into: &sink)
+        }
+        for group in plan.codeGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink) }
+        for list in plan.lists {
+            if type(of: sink).takesLists {
+                let low = firstIndex(after: Self.saturating(tick, minus: list.window))
+                let values = newestCells(
+                    of: list.column, plan, atMost: list.countMax, from: low, to: upper, tick: tick)
+                if values.isEmpty { sink.putNull(list.output) } else { sink.put(values, list.output) }
+            } else {
+                sink.putNull(list.output)
+            }
+        }
+        for ratio in plan.ratios {
+            let quotient = ExactArithmetic.ratio(
+                sink.number(ratio.operands.numerator), sink.number(ratio.operands.denominator))
+            if let quotient { sink.put(quotient, ratio.output) } else { sink.putNull(ratio.output) }
         }
         return .present(newestEventTime: EventTime(milliseconds: newestTime))
     }
@@ -116,10 +156,7 @@ extension EventSeries {
             var count = 0
             for window in group.windows {
                 let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                for event in low..<max(low, from) where ingestTimes[event] <= tick && columns[index].texts[event] != nil
-                {
-                    count += 1
-                }
+                count += countTexts(of: index, from: low, to: from, tick: tick)
                 from = low
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
@@ -161,11 +198,11 @@ extension EventSeries {
                     total.squareSum, squares: total.squares, count: total.count, power: column.power))
         case .min: put(word: total.minimum)
         case .max: put(word: total.maximum)
-        case .last, .first: sink.putNull(output)
+        case .last, .first, .distinctCount, .mode, .lastN, .lastNDistinct, .ratio: sink.putNull(output)
         }
     }
 
-    private func put(
+    func put(
         event: Int, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
     ) {
         let column = plan.columns[index]
@@ -220,6 +257,25 @@ extension EventSeries {
         }
     }
 
+    private func countTexts(of index: Int, from low: Int, to high: Int, tick: Int64) -> Int {
+        var (event, count) = (low, 0)
+        while event < high {
+            let block = event / Self.blockSize
+            let end = min(high, (block + 1) * Self.blockSize)
+            if block < settledBlockCount, event == block * Self.blockSize, end - event == Self.blockSize,
+                blockIngest[block].maximum <= tick
+            {
+                count += columns[index].blocks[block].count
+            } else if block >= settledBlockCount || blockIngest[block].minimum <= tick {
+                for place in event..<end where ingestTimes[place] <= tick && columns[index].texts[place] != nil {
+                    count += 1
+                }
+            }
+            event = end
+        }
+        return count
+    }
+
     private func countVisible(from low: Int, to high: Int, tick: Int64) -> Int {
         var (event, count) = (low, 0)
         while event < high {
@@ -236,7 +292,7 @@ extension EventSeries {
     }
 
     /// Number of events at or before `moment`.
-    private func firstIndex(after moment: Int64) -> Int {
+    func firstIndex(after moment: Int64) -> Int {
         eventTimes.withUnsafeBufferPointer { times in
             var (low, high) = (0, times.count)
             while low < high {
@@ -276,7 +332,7 @@ extension EventSeries {
         preconditionFailure("the caller found a visible event in the window")
     }
 
-    private static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {
+    static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {
         let (difference, overflow) = moment.subtractingReportingOverflow(span)
         return overflow ? .min : difference
     }

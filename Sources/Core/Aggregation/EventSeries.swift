@@ -26,6 +26,8 @@ public struct EventSeries: Sendable {
         var present: [Bool] = []
         var texts: [String?] = []
         var blocks: [ColumnBlock] = []
+        /// Which values are equal, for features that ask.
+        var codes = ValueCodes()
     }
 
     var eventTimes: [Int64] = []
@@ -96,6 +98,7 @@ public struct EventSeries: Sendable {
                 if case .text(let value) = cell { text = value }
                 columns[index].texts.insert(text, at: place)
             }
+            if column.needsCodes { columns[index].insertCode(at: place, storage: column.storage) }
         }
         if isNewest, eventTimes.count % Self.blockSize == 0 { settle(plan: plan) }
         return unsummable
@@ -141,21 +144,32 @@ public struct EventSeries: Sendable {
             } else {
                 blockIngest.append((minimum, maximum))
             }
-            for (index, column) in plan.columns.enumerated() where column.storage != .text {
-                var accumulator = Accumulator(column)
-                columns[index].words.withUnsafeBufferPointer { words in
-                    for event in range where column.storage == .real || columns[index].present[event] {
-                        accumulator.add(words[event])
-                    }
-                }
+            for (index, column) in plan.columns.enumerated() {
+                let total = summary(of: column, index, range)
                 if block < columns[index].blocks.count {
-                    columns[index].blocks[block] = accumulator.total
+                    columns[index].blocks[block] = total
                 } else {
-                    columns[index].blocks.append(accumulator.total)
+                    columns[index].blocks.append(total)
                 }
+                if column.needsCodes { columns[index].codes.summarize(block, range) }
             }
         }
         settledBlockCount = full
+    }
+
+    private func summary(of column: AggregationPlan.Column, _ index: Int, _ range: Range<Int>) -> ColumnBlock {
+        guard column.storage != .text else {
+            var total = ColumnBlock()
+            for event in range where columns[index].texts[event] != nil { total.count += 1 }
+            return total
+        }
+        var accumulator = Accumulator(column)
+        columns[index].words.withUnsafeBufferPointer { words in
+            for event in range where column.storage == .real || columns[index].present[event] {
+                accumulator.add(words[event])
+            }
+        }
+        return accumulator.total
     }
 
     // MARK: Trimming
@@ -199,6 +213,7 @@ public struct EventSeries: Sendable {
             if !columns[index].present.isEmpty { columns[index].present = filtered(columns[index].present) }
             if !columns[index].texts.isEmpty { columns[index].texts = filtered(columns[index].texts) }
             columns[index].blocks = []
+            if plan.columns[index].needsCodes { columns[index].encodeAll(storage: plan.columns[index].storage) }
         }
         blockIngest = []
         settledBlockCount = 0

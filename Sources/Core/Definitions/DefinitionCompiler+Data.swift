@@ -33,9 +33,11 @@ extension DefinitionCompiler {
             guard !columns.contains(where: { $0.name == columnName }) else {
                 throw column.error("name", "the column '\(columnName)' appears twice")
             }
+            let type = try column.choice("type", ColumnType.self)
+            guard type != .list else { throw column.error("type", "a source's column cannot be a list") }
             columns.append(
                 ColumnDefinition(
-                    name: columnName, type: try column.choice("type", ColumnType.self),
+                    name: columnName, type: type,
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
                     scale: try column.integer("scale", default: 6, in: 0...9)))
             try column.finish()

@@ -20,13 +20,18 @@ extension DefinitionCompiler {
             }
         }
         var features: [FeatureDefinition] = []
-        for reader in try fields.mappings("features", of: "feature") {
-            let feature = try self.feature(reader, of: source)
-            guard !features.contains(where: { $0.name == feature.name }) else {
-                throw reader.error("name", "the feature '\(feature.name)' appears twice")
+        let readers = try fields.mappings("features", of: "feature")
+        var ratios: [(feature: FeatureDefinition, reader: FieldReader)] = []
+        for reader in readers {
+            for feature in try self.features(reader, of: source) {
+                guard !features.contains(where: { $0.name == feature.name }) else {
+                    throw reader.error("name", "the feature '\(feature.name)' appears twice")
+                }
+                features.append(feature)
+                if feature.ratio != nil { ratios.append((feature, reader)) }
             }
-            features.append(feature)
         }
+        for (feature, reader) in ratios { try check(ratio: feature, among: features, reader) }
         guard !features.isEmpty, features.count <= 1000 else {
             throw fields.error("features", "'features' must list 1 to 1000 features")
         }
@@ -42,64 +47,13 @@ extension DefinitionCompiler {
                 "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
                 "features": .array(
                     features.map { feature in
-                        let column = feature.column.flatMap(source.column)
-                        return .array([
-                            .string(feature.name), .string(feature.aggregate.rawValue),
-                            feature.column.map(JSONValue.string) ?? .null,
-                            feature.window.map { .integer($0.milliseconds) } ?? .null,
-                            column.map { .string($0.type.rawValue) } ?? .null,
-                            column.map { .integer(Int64($0.scale)) } ?? .null,
-                        ])
+                        Self.meaning(of: feature, column: feature.column.flatMap(source.column))
                     }),
             ]), uses: ["Source/\(sourceName)"] + entityNames.map { "Entity/\($0)" })
         return FeatureViewDefinition(
             name: name, entities: entityNames, joinKeys: joinKeys, source: sourceName, features: features,
             timeToLive: timeToLive, inclusive: inclusive, description: try fields.text("description", default: ""),
             owner: try fields.text("owner", default: ""), version: version)
-    }
-
-    private func feature(_ reader: FieldReader, of source: SourceDefinition) throws(PlatformError) -> FeatureDefinition
-    {
-        let featureName = try reader.text("name")
-        try checkColumnName(featureName, "name", reader)
-        let aggregate = try reader.choice("aggregate", AggregateFunction.self)
-        let columnName = try reader.optionalText("column")
-        guard columnName != nil || aggregate == .count else {
-            throw reader.error("aggregate", "'\(aggregate.rawValue)' needs a 'column'")
-        }
-        var column: ColumnDefinition?
-        if let columnName {
-            guard let found = source.column(columnName) else {
-                let near = nearestName(to: columnName, among: source.columns.map(\.name))
-                throw reader.error(
-                    "column",
-                    "the source '\(source.name)' has no column '\(columnName.prefix(60))'"
-                        + (near.map { "; did you mean '\($0)'?" } ?? ""))
-            }
-            column = found
-            let needsNumber = ![.count, .last, .first].contains(aggregate)
-            guard !needsNumber || found.type.isNumeric else {
-                throw reader.error(
-                    "column", "'\(aggregate.rawValue)' needs a number column; '\(columnName)' is \(found.type.rawValue)"
-                )
-            }
-        }
-        let window = try reader.optionalSpan("window")
-        guard window != nil || aggregate == .last else {
-            throw reader.error(nil, "'\(aggregate.rawValue)' needs a 'window' such as 1h or 7d")
-        }
-        guard window ?? .days(1) <= .days(400) else { throw reader.error("window", "a window is at most 400d") }
-        let type: ColumnType =
-            switch aggregate {
-            case .count: .int64
-            case .sum, .mean, .stddev: .float64
-            case .min, .max, .last, .first: column?.type ?? .float64
-            }
-        let description = try reader.text("description", default: "")
-        try reader.finish()
-        return FeatureDefinition(
-            name: featureName, aggregate: aggregate, column: columnName, window: window, type: type,
-            description: description)
     }
 
     // MARK: Services

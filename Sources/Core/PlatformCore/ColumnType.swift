@@ -10,6 +10,8 @@ public enum ColumnType: String, Sendable, Codable, CaseIterable {
     case bool
     /// A moment.
     case timestamp
+    /// Several values of one of the types above; of features, not of a source's columns.
+    case list
 
     /// Whether arithmetic aggregates can read it.
     public var isNumeric: Bool { self == .int64 || self == .float64 || self == .bool }

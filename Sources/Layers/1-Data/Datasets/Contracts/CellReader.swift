@@ -54,6 +54,7 @@ enum CellReader {
             if origin == .parquet, text == "nan" || text == "-nan" { return .null }
             return refuse(column, shown(text), "is not a number", &breaches)
         case .timestamp: return time(text, column, &breaches)
+        case .list: return refuse(column, shown(text), "is not \(expected(column.type))", &breaches)
         }
     }
 
@@ -64,6 +65,7 @@ enum CellReader {
         case .float64: "a number"
         case .bool: "true or false"
         case .timestamp: "a time"
+        case .list: "a list"
         }
     }
 

@@ -192,6 +192,7 @@ private struct RowScanner {
         case .bool:
             if skip(Array("true".utf8)) { return .bool(true) }
             return skip(Array("false".utf8)) ? .bool(false) : nil
+        case .list: return nil
         }
     }
 

@@ -48,6 +48,7 @@ struct TableLayout: Sendable {
                     Column(
                         name: column.name, type: "TIMESTAMPTZ", deltaType: "timestamp",
                         expression: "make_timestamptz(\(cell) * 1000)"))
+            case .list: preconditionFailure("a source's column is no list")
             }
             fields.append("\(name) \(jsonType)")
         }
