@@ -164,7 +164,8 @@ public struct AggregationPlan: Sendable {
     }
 
     private init(
-        view: FeatureViewDefinition, keyPositions: [Int], columns: [Column], features chosen: [Feature], known: [Feature]
+        view: FeatureViewDefinition, keyPositions: [Int], columns: [Column], features chosen: [Feature],
+        known: [Feature]
     ) {
         self.view = view
         self.keyPositions = keyPositions

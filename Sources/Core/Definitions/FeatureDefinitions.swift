@@ -45,6 +45,12 @@ public struct RatioDefinition: Sendable, Hashable {
     public let numerator: String
     /// Name of the divisor.
     public let denominator: String
+
+    /// Makes a ratio.
+    public init(numerator: String, denominator: String) {
+        self.numerator = numerator
+        self.denominator = denominator
+    }
 }
 
 /// One feature of a view.

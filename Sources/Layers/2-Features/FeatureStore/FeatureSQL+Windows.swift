@@ -140,7 +140,9 @@ extension FeatureSQL {
         if !choices.isEmpty {
             let high = "high\(index)"
             runs.append(
-                Runs(suffix: "\(index)", query: query(choices, high: high, condition: "low < \(high)"), choices: choices))
+                Runs(
+                    suffix: "\(index)", query: query(choices, high: high, condition: "low < \(high)"), choices: choices)
+            )
         }
         for column in columns(over: window, [.lastNDistinct]) {
             var choices: [Choice] = []
