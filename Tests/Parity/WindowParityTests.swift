@@ -107,9 +107,9 @@ struct WindowParityTests {
     @Test(arguments: UInt64(0)..<12)
     func sqlIsTheOracle(seed: UInt64) async throws {
         let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
-        let sql = FeatureSQL(view: history.view, source: history.source)
+        let sql = try FeatureSQL(view: history.view, source: history.source)
         let setup =
-            (FeatureSQL.macros + [history.questionTable]
+            (SQLDialect.duckdb.preparation + [history.questionTable]
             + sql.statements(events: history.table, questions: "questions", result: "answers")).joined(separator: ";\n")
         let columns = history.view.features.map { SQLText.identifier($0.name) }
         let rows = try await CommandLineEngine().rows(
@@ -148,7 +148,7 @@ struct WindowParityTests {
             SELECT bottega_double(v) AS d, bottega_double(v) / 1e6::DOUBLE AS s,
             bottega_deviation(v % 562949953421312, 3 * (v % 562949953421312) * (v % 562949953421312) + 5, 3::HUGEINT, 1e6::DOUBLE) AS e
             FROM (VALUES \(list)) AS t(v)
-            """, setup: FeatureSQL.macros.joined(separator: ";\n"))
+            """, setup: SQLDialect.duckdb.preparation.joined(separator: ";\n"))
         // Read as JSON: a cast to text of this version prints 2^81 and 2^91 as twice what they are.
         #expect(rows.count == values.count)
         for (row, value) in zip(rows, values) {

@@ -117,6 +117,7 @@ gates:
   canary:
     - {latency_p99: 50ms}
   production:
+    - {feature_parity: 200}
     - {metric: auc, slice: test, min: 0.6}
     - {metric: auc, slice: test, not_worse_than_champion_by: 0.2}
 ---

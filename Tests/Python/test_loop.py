@@ -219,7 +219,7 @@ def test_a_pushed_event_changes_the_next_prediction(loop: Loop) -> None:
 
     _, before = answer()
     assert before["paid__count_1h"]["value"] == 0 and before["paid__count_1h"]["status"] == "NOT_FOUND"
-    event = {"payment": "ryw", "paid_at": now - 5000, "known_at": now - 5000, "customer": "nobody yet", "amount": 77.5}
+    event = {"payment": "ryw", "paid_at": now - 5000, "known_at": now - 1, "customer": "nobody yet", "amount": 77.5}
     sent = loop.server.post("/sources/payments/events", event)
     assert (sent["accepted"], sent["duplicates"]) == (1, 0)
     body, after = answer()
@@ -293,7 +293,7 @@ def test_traffic_drifts_and_the_loop_closes(loop: Loop) -> None:
     assert workflow["trigger"] and workflow["reason"]
     names = [step["name"] for step in workflow["steps"]]
     assert names[:4] == ["dataset", "train", "register", "gates"], names
-    assert workflow["state"] == "promoted", workflow
+    assert workflow["state"] == "promoted", json.dumps(workflow)
     assert names[-3:] == ["shadow", "canary 50 %", "production"], names
     assert workflow["version"] == 2
     assert loop.json("model", "show", "loss", "2")["stage"] == "production"
@@ -347,6 +347,31 @@ def test_served_features_equal_the_offline_ones(loop: Loop) -> None:
             cell = offline[name]
             missing = cell is None or (isinstance(cell, float) and math.isnan(cell))
             assert online[name] == (None if missing else cell), (entry["order"], name, online[name], cell)
+
+
+def test_parity_is_certified_over_every_feature_and_skew_is_found(loop: Loop) -> None:
+    certificate = loop.json("features", "parity", "--probes", "60")
+    assert certificate["different"] == 0 and certificate["holds"], certificate["differences"][:3]
+    assert certificate["predictions"] > 100 and certificate["probes"] >= 120
+    assert {f["view"] + "__" + f["feature"] for f in certificate["features"] if f["compared"] > 100} >= {
+        "paid__mean_24h", "paid__sum_7d", "paid__count_1h", "paid__last", "fresh__amount",
+    }  # fmt: skip
+    assert "different 0" in loop.server.cli("features", "parity", "--service", "loss").stdout
+    kept = loop.server.get(f"/api/v1/features/parity/{certificate['certificate']}")
+    assert kept["compared"] == certificate["compared"]
+    # A payment that says it was known an hour before it came: predictions in between were served without it.
+    entry = loop.predictions[-1]
+    order = next(o for o in loop.history.orders if o["order"] == entry["order"]["order"])
+    moment = order["asked_at"] - shop.HOUR
+    loop.server.post("/sources/payments/events", [{
+        "payment": "tardy", "paid_at": shop.text(moment), "known_at": shop.text(moment), "customer": order["customer"],
+        "amount": 77.5, "method": "card",
+    }])  # fmt: skip
+    found = loop.server.cli(
+        "features", "parity", "--model", "loss", "--predictions", "5000", "--probes", "0", check=False
+    )
+    assert found.returncode == 3, found.stdout + found.stderr
+    assert "DIFFERENT" in found.stdout and f"customer={order['customer']}" in found.stdout
 
 
 def test_why_names_everything_behind_a_prediction(loop: Loop) -> None:

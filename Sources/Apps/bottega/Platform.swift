@@ -164,6 +164,13 @@ struct Platform {
 
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
+        let parity = FeatureParityService(
+            definitions: { catalog.current }, tables: tables, engine: engine, stream: stream, archive: archive,
+            content: content, metadata: metadata, clock: clock, limits: limits,
+            publish: { await announce.publish($0) })
+        await desk.compareFeatures { model, service, least in
+            try await parity.evidence(model: model, service: service, comparedMin: least)
+        }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
             catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
@@ -171,7 +178,7 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
-            monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
+            parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor)
         let access = try Self.access(settings)
         let all =

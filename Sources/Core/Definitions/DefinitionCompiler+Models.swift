@@ -78,6 +78,9 @@ extension DefinitionCompiler {
         } else if reader.has("rows") {
             gate = .rows(
                 slice: try slice(reader), minimum: try reader.integer("rows", default: 0, in: 0...Int(Int32.max)))
+        } else if reader.has("feature_parity") {
+            gate = .featureParity(
+                comparedMin: try reader.integer("feature_parity", default: 100, in: 1...10_000_000))
         } else if let metric = try reader.optionalChoice("metric", MetricName.self) {
             if let margin = try reader.optionalNumber("not_worse_than_champion_by") {
                 guard margin >= 0 else {
@@ -92,7 +95,8 @@ extension DefinitionCompiler {
                 gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)
             }
         } else {
-            throw reader.error(nil, "a gate needs one of 'signature', 'metric', 'latency_p99', 'rows'")
+            throw reader.error(
+                nil, "a gate needs one of 'signature', 'metric', 'latency_p99', 'rows', 'feature_parity'")
         }
         try reader.finish()
         return gate

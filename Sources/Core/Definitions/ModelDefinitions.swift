@@ -33,6 +33,8 @@ public enum GateDefinition: Sendable, Hashable {
     case latency(p99MillisecondsMax: Double)
     /// At least this many rows in a slice.
     case rows(slice: String, minimum: Int)
+    /// At least this many served feature values computed again by the offline engine, none of them different.
+    case featureParity(comparedMin: Int)
 
     /// One line for people and evidence: `auc on test ≥ 0.65`.
     public var summary: String {
@@ -44,6 +46,7 @@ public enum GateDefinition: Sendable, Hashable {
             "\(metric.rawValue) on \(slice) not worse than the champion's by more than \(margin)"
         case .latency(let bound): "p99 of one row ≤ \(bound) ms"
         case .rows(let slice, let minimum): "rows in \(slice) ≥ \(minimum)"
+        case .featureParity(let least): "feature parity on \(least) values"
         }
     }
 }

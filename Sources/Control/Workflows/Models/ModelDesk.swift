@@ -36,6 +36,7 @@ public actor ModelDesk {
     private let definitions: @Sendable () -> DefinitionSet
     private let reader: @Sendable (FeatureServiceDefinition) throws -> any VectorReader
     private let dataset: @Sendable (ContentHash) async throws -> DatasetParts
+    private var parity: (@Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence)?
     private let logger: Logger
     private var bindings: [ContentHash: ServiceBinding] = [:]
     private var loaded: [String: ServedVersion] = [:]
@@ -70,6 +71,14 @@ public actor ModelDesk {
         self.reader = reader
         self.dataset = dataset
         self.logger = logger
+    }
+
+    /// Says who compares a model's features as served with the offline engine, for gates that ask: with the model, its
+    /// service and how many values at least.
+    public func compareFeatures(
+        with parity: @escaping @Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence
+    ) {
+        self.parity = parity
     }
 
     // MARK: Loading
@@ -190,6 +199,10 @@ public actor ModelDesk {
             let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
             latency = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
         }
+        var compared: ParityEvidence?
+        for case .featureParity(let least) in gates {
+            compared = try await parity?(model, ready.binding.definition, least)
+        }
         var championMetrics: SliceMetrics?
         if let champion = try await registry.champion(of: model), champion.number != number {
             championMetrics = try await metrics(of: champion, on: version, parts: parts, gates: gates)
@@ -198,7 +211,8 @@ public actor ModelDesk {
             gates,
             on: VersionEvidence(
                 metrics: version.candidate.metrics, championMetrics: championMetrics, rows: version.candidate.rows,
-                hasSignature: version.candidate.signature?.isPresent ?? false, latencyP99Milliseconds: latency))
+                hasSignature: version.candidate.signature?.isPresent ?? false, latencyP99Milliseconds: latency,
+                parity: compared))
     }
 
     /// The champion on the challenger's own slices: the same rows, so the comparison is fair.

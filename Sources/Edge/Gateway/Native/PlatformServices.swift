@@ -48,6 +48,8 @@ public struct PlatformServices: Sendable {
     public let jobs: TrainingJobService
     /// Runs and their files.
     public let tracking: TrackingStore
+    /// Makes parity certificates.
+    public let parity: FeatureParityService
     /// What the monitor found.
     public let monitoring: MonitoringIndex
     /// Writes an audit entry.
@@ -67,7 +69,8 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService,
-        tracking: TrackingStore, monitoring: MonitoringIndex, audit: @escaping @Sendable (AuditRecord) async -> Void,
+        tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
+        audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool
     ) {
         self.ingest = ingest
@@ -76,6 +79,7 @@ public struct PlatformServices: Sendable {
         self.pipeline = pipeline
         self.jobs = jobs
         self.tracking = tracking
+        self.parity = parity
         self.monitoring = monitoring
         self.audit = audit
         self.auditLog = auditLog

@@ -9,20 +9,26 @@ extension FeatureSQL {
     func numbering(questions: String, _ names: Names) -> [String] {
         let list = keys.joined(separator: ", ")
         let isWhole = keys.map { "\($0) IS NOT NULL" }.joined(separator: " AND ")
+        // Distributed engines must not count all entities on one worker, nor differently when they compute again.
+        let entity =
+            dialect == .duckdb ? "CAST(row_number() OVER () AS INTEGER)" : dialect.entity(keys)
         return [
-            """
-            CREATE TEMP TABLE \(names.key) AS SELECT \(list), CAST(row_number() OVER () AS INTEGER) AS entity
-            FROM (SELECT DISTINCT \(list) FROM \(questions) WHERE \(isWhole))
-            """,
-            """
-            CREATE TEMP TABLE \(names.question) AS SELECT entity, tick,
-            CAST(row_number() OVER (PARTITION BY entity ORDER BY tick) - 1 AS INTEGER) AS rank
-            FROM (SELECT DISTINCT entity, \(tick) AS tick FROM \(questions) JOIN \(names.key) USING (\(list)))
-            """,
-            """
-            CREATE TEMP TABLE \(names.size) AS
-            SELECT entity, CAST(count(*) AS INTEGER) AS questions FROM \(names.question) GROUP BY entity
-            """,
+            dialect.create(
+                names.key, reused: true,
+                as: """
+                    SELECT \(list), \(entity) AS entity
+                    FROM (SELECT DISTINCT \(list) FROM \(questions) WHERE \(isWhole)) q
+                    """),
+            dialect.create(
+                names.question, reused: true,
+                as: """
+                    SELECT entity, tick,
+                    CAST(row_number() OVER (PARTITION BY entity ORDER BY tick) - 1 AS INTEGER) AS rank
+                    FROM (SELECT DISTINCT entity, \(tick) AS tick FROM \(questions) q JOIN \(names.key) k USING (\(list))) q
+                    """),
+            dialect.create(
+                names.size,
+                as: "SELECT entity, CAST(count(*) AS INTEGER) AS questions FROM \(names.question) GROUP BY entity"),
         ]
     }
 
@@ -32,47 +38,63 @@ extension FeatureSQL {
             guard let column = source.column(key) else {
                 preconditionFailure("a view's keys are columns of its source")
             }
-            return Self.keyText(column)
+            return Self.keyText(column, dialect)
         }
         var cells: [String] = []
         for (index, column) in plan.columns.enumerated() {
-            let name = SQLText.identifier(column.name)
+            let name = dialect.identifier(column.name)
             let value =
                 switch column.type {
                 // Adding zero makes a negative zero positive, as the kernel does.
-                case .float64: "CAST(\(name) AS DOUBLE) + 0.0::DOUBLE"
+                case .float64: "CAST(\(name) AS DOUBLE) + \(dialect.real(0))"
                 case .int64: "CAST(\(name) AS BIGINT)"
                 case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
-                case .timestamp: "epoch_ms(\(name))"
-                case .string: "CAST(\(name) AS VARCHAR)"
+                case .timestamp: dialect.milliseconds(name)
+                case .string: "CAST(\(name) AS \(dialect.text))"
                 case .list: preconditionFailure("a source's column is no list")
                 }
             cells.append("\(value) AS x\(index)")
         }
         var scaled: [String] = []
         for (index, column) in plan.columns.enumerated() where column.needsSum || column.needsSquares {
-            let poison = "\(ExactArithmetic.poison)::HUGEINT"
+            let poison = dialect.wide(ExactArithmetic.poison)
             if column.storage == .real {
-                let product = "round(x\(index) * \(column.power)::DOUBLE)"
+                let product = "round(x\(index) * \(dialect.real(column.power)))"
                 scaled.append(
-                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < 9.223372036854775808e18::DOUBLE "
-                        + "THEN CAST(CAST(\(product) AS BIGINT) AS HUGEINT) ELSE \(poison) END AS s\(index)")
+                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < \(dialect.real(0x1p63)) "
+                        + "THEN CAST(CAST(\(product) AS BIGINT) AS \(dialect.wide)) ELSE \(poison) END AS s\(index)")
             } else {
                 scaled.append(
-                    "CASE WHEN x\(index) = -9223372036854775808 THEN \(poison) ELSE CAST(x\(index) AS HUGEINT) END "
-                        + "AS s\(index)")
+                    "CASE WHEN x\(index) = \(dialect.wide(Int64.min)) THEN \(poison) "
+                        + "ELSE CAST(x\(index) AS \(dialect.wide)) END AS s\(index)")
             }
         }
         let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"
+        let columns = plan.columns.indices.map { ", x\($0)" }.joined()
         let numbered = """
             SELECT entity, CAST(row_number() OVER (PARTITION BY entity ORDER BY __event_time, __ingest_time, __sequence)
-            AS INTEGER) AS number, __event_time AS happened, greatest(__event_time, __ingest_time) AS seen\
-            \(plan.columns.indices.map { ", x\($0)" }.joined())
-            FROM (\(inner)) JOIN \(names.key) USING (\(keys.joined(separator: ", ")))
+            AS INTEGER) AS number, __event_time AS happened, greatest(__event_time, __ingest_time) AS seen\(columns)
+            FROM (\(inner)) v JOIN \(names.key) k USING (\(keys.joined(separator: ", ")))
             """
+        let all = columns + scaled.map { ", " + $0 }.joined()
+        let runs = dialect == .duckdb ? runsByJoin(numbered, all, names) : runsByCount(numbered, columns, all, names)
+        return dialect.create(names.event, reused: true, as: withSuccessors(runs))
+    }
+
+    /// For columns whose different values count: from which question on a newer event with the same value can be seen.
+    private func withSuccessors(_ runs: String) -> String {
+        let successors = plan.columns.indices.filter { plan.columns[$0].needsCodes }.map { column in
+            ", coalesce(min(low) OVER (PARTITION BY entity, x\(column) ORDER BY number DESC "
+                + "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), \(Int32.max)) AS y\(column)"
+        }
+        return successors.isEmpty ? runs : "SELECT r.*\(successors.joined()) FROM (\(runs)) r"
+    }
+
+    /// The run of questions of each event, where the engine can join with the next row.
+    private func runsByJoin(_ numbered: String, _ all: String, _ names: Names) -> String {
         var highs: [String] = []
         var joins: [String] = []
         for (index, window) in windows.enumerated() {
@@ -81,31 +103,55 @@ extension FeatureSQL {
                 "ASOF LEFT JOIN \(names.question) h\(index) "
                     + "ON e.entity = h\(index).entity AND e.happened + \(window) <= h\(index).tick")
         }
-        let made = """
-            SELECT e.entity, number, happened, l.rank AS low\(highs.joined())\
-            \(plan.columns.indices.map { ", x\($0)" }.joined())\(scaled.map { ", " + $0 }.joined())
+        return """
+            SELECT e.entity, number, happened, l.rank AS low\(highs.joined())\(all)
             FROM (\(numbered)) e JOIN \(names.size) z ON e.entity = z.entity
             ASOF JOIN \(names.question) l ON e.entity = l.entity AND e.seen <= l.tick
             \(joins.joined(separator: "\n"))
             """
-        // From which question on a newer event with the same value can be seen.
-        let overtaken = plan.columns.indices.filter { plan.columns[$0].needsCodes }.map { column in
-            ", min(low) OVER (PARTITION BY entity, x\(column) ORDER BY number DESC "
-                + "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS y\(column)"
+    }
+
+    /// The run of questions of each event by counting the questions before a moment.
+    ///
+    /// Questions and events stand in one line, with one window for each SELECT. The number of a question is the count of those before it.
+    private func runsByCount(_ numbered: String, _ columns: String, _ all: String, _ names: Names) -> String {
+        let bounds =
+            [("low", "seen")] + windows.enumerated().map { ("high\($0.offset)", "happened + \($0.element)") }
+        let empty = plan.columns.enumerated().map { index, column in
+            ", CAST(NULL AS \(dialect.cellType(column.type))) AS x\(index)"
         }
-        return overtaken.isEmpty
-            ? "CREATE TEMP TABLE \(names.event) AS \(made)"
-            : "CREATE TEMP TABLE \(names.event) AS SELECT *\(overtaken.joined()) FROM (\(made))"
+        var line = """
+            SELECT entity, number, happened, 0 AS asked\(bounds.map { ", \($0.1) AS at_\($0.0)" }.joined())\(columns)
+            FROM (\(numbered)) e
+            UNION ALL SELECT entity, CAST(NULL AS INTEGER), CAST(NULL AS BIGINT), 1\
+            \(bounds.map { _ in ", tick" }.joined())\(empty.joined()) FROM \(names.question)
+            """
+        var made = ""
+        for (index, bound) in bounds.enumerated() {
+            let waiting = bounds[(index + 1)...].map { ", at_\($0.0)" }.joined()
+            line = """
+                SELECT entity, number, happened, asked\(made)\(waiting)\(columns), CAST(sum(asked) OVER (PARTITION BY entity
+                ORDER BY at_\(bound.0), asked ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS INTEGER) AS \(bound.0)
+                FROM (\(line)) b\(index)
+                """
+            made += ", \(bound.0)"
+        }
+        return """
+            SELECT e.entity, number, happened\(made)\(all) FROM (\(line)) e
+            JOIN \(names.size) z ON e.entity = z.entity WHERE asked = 0 AND low < questions
+            """
     }
 
     /// For each question, the number of the newest visible event.
     func newestTable(_ names: Names) -> String {
-        """
-        CREATE TEMP TABLE \(names.newest) AS SELECT q.entity, q.rank, q.tick,
-        max(m.number) OVER (PARTITION BY q.entity ORDER BY q.rank ROWS UNBOUNDED PRECEDING) AS number
-        FROM \(names.question) q LEFT JOIN (
-        SELECT entity, low, max(number) AS number FROM \(names.event) GROUP BY entity, low) m
-        ON q.entity = m.entity AND q.rank = m.low
-        """
+        dialect.create(
+            names.newest,
+            as: """
+                SELECT q.entity, q.rank, q.tick, max(m.number) OVER (PARTITION BY q.entity ORDER BY q.rank
+                ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS number
+                FROM \(names.question) q LEFT JOIN (
+                SELECT entity, low, max(number) AS number FROM \(names.event) GROUP BY entity, low) m
+                ON q.entity = m.entity AND q.rank = m.low
+                """)
     }
 }

@@ -22,7 +22,7 @@ extension FeatureSQL {
             for column in columns(over: window, [.mode]) {
                 let place = "\(index)_\(column)"
                 join(names.table("pickmode\(place)"), as: "b\(place)")
-                join(names.event, as: "m\(place)", number: "b\(place).best & 4294967295")
+                join(names.event, as: "m\(place)", number: dialect.remainder("b\(place).best", "4294967296"))
             }
             for list in Set(features(over: window, [.lastN, .lastNDistinct]).map(Self.listName)).sorted() {
                 join(names.table("list\(index)_\(list)"), as: "l\(index)_\(list)")
@@ -33,23 +33,25 @@ extension FeatureSQL {
             if let timeToLive = plan.timeToLive {
                 value = "CASE WHEN e.happened <= n.tick - \(timeToLive) THEN NULL ELSE \(value) END"
             }
-            return ", \(value) AS \(SQLText.identifier(output.column))"
+            return ", \(value) AS \(dialect.identifier(output.column))"
         }
-        return """
-            CREATE TEMP TABLE \(SQLText.identifier(result)) AS SELECT t.__row\(columns.joined())
-            FROM \(questions) t
-            LEFT JOIN \(names.key) k ON \(keys.map { "t.\($0) = k.\($0)" }.joined(separator: " AND "))
-            LEFT JOIN \(names.newest) n ON n.entity = k.entity AND n.tick = t.\(tick)
-            LEFT JOIN \(names.event) e ON e.entity = n.entity AND e.number = n.number
-            \(joins.joined(separator: "\n"))
-            """
+        return dialect.create(
+            dialect.identifier(result),
+            as: """
+                SELECT t.__row\(columns.joined())
+                FROM \(questions) t
+                LEFT JOIN \(names.key) k ON \(keys.map { "t.\($0) = k.\($0)" }.joined(separator: " AND "))
+                LEFT JOIN \(names.newest) n ON n.entity = k.entity AND n.tick = t.\(tick)
+                LEFT JOIN \(names.event) e ON e.entity = n.entity AND e.number = n.number
+                \(joins.joined(separator: "\n"))
+                """)
     }
 
     private func expression(_ feature: AggregationPlan.Feature) -> String {
         func typed(_ value: String) -> String { feature.type == .bool ? "CAST(\(value) AS BOOLEAN)" : value }
         if let operands = feature.operands {
             func number(_ place: Int) -> String { "CAST(\(expression(plan.computed[place])) AS DOUBLE)" }
-            return "bottega_ratio(\(number(operands.numerator)), \(number(operands.denominator)))"
+            return dialect.ratio(number(operands.numerator), number(operands.denominator))
         }
         guard let index = feature.window.flatMap({ window in windows.firstIndex(of: window) }),
             feature.function != .last
@@ -59,15 +61,15 @@ extension FeatureSQL {
             return "CASE WHEN e.happened > n.tick - \(window) THEN \(value) END"
         }
         guard let column = feature.column else { return "CAST(coalesce(s\(index).n, 0) AS BIGINT)" }
-        let power = "\(plan.columns[column].power)::DOUBLE"
+        let power = dialect.real(plan.columns[column].power)
         let (count, total) = ("s\(index).n\(column)", "s\(index).t\(column)")
-        let isSum = "\(count) > 0 AND \(total) < \(ExactArithmetic.poisonThreshold)::HUGEINT"
+        let isSum = "\(count) > 0 AND \(total) < \(dialect.wide(ExactArithmetic.poisonThreshold))"
         return switch feature.function {
         case .count: "CAST(coalesce(\(count), 0) AS BIGINT)"
         case .distinctCount: "CAST(coalesce(s\(index).d\(column), 0) AS BIGINT)"
-        case .sum: "CASE WHEN \(isSum) THEN bottega_double(\(total)) / \(power) END"
-        case .mean: "CASE WHEN \(isSum) THEN bottega_double(\(total)) / (\(power) * bottega_double(\(count))) END"
-        case .stddev: "bottega_deviation(s\(index).b\(column), s\(index).q\(column), \(count), \(power))"
+        case .sum: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / \(power) END"
+        case .mean: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / (\(power) * \(dialect.double(count))) END"
+        case .stddev: dialect.deviation("s\(index).b\(column)", "s\(index).q\(column)", count, power)
         case .min: typed("p\(index).low\(column)")
         case .max: typed("p\(index).top\(column)")
         case .mode: typed("m\(index)_\(column).x\(column)")

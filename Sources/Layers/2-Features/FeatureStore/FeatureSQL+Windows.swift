@@ -28,14 +28,17 @@ extension FeatureSQL {
                 let isNewest = "x\(column) IS NOT NULL AND low < \(highOfNewest(column, index))"
                 add("d\(column)", "CASE WHEN \(isNewest) THEN 1 ELSE 0 END", different: column)
                 continue
-            case .sum, .mean: add("t\(column)", "coalesce(\(scaled), 0::HUGEINT)")
+            case .sum, .mean: add("t\(column)", "coalesce(\(scaled), \(dialect.wide(0)))")
             case .stddev:
-                let fits = "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)"
+                let (fits, zero) = (
+                    "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)",
+                    dialect.wide(0)
+                )
                 add(
                     "b\(column)",
-                    "CASE WHEN \(scaled) IS NULL THEN 0::HUGEINT WHEN \(fits) THEN \(scaled) "
-                        + "ELSE \(ExactArithmetic.poison)::HUGEINT END")
-                add("q\(column)", "CASE WHEN \(fits) THEN \(scaled) * \(scaled) ELSE 0::HUGEINT END")
+                    "CASE WHEN \(scaled) IS NULL THEN \(zero) WHEN \(fits) THEN \(scaled) "
+                        + "ELSE \(dialect.wide(ExactArithmetic.poison)) END")
+                add("q\(column)", "CASE WHEN \(fits) THEN \(scaled) * \(scaled) ELSE \(zero) END")
             default: break
             }
             add("n\(column)", "CASE WHEN x\(column) IS NULL THEN 0 ELSE 1 END")
@@ -53,19 +56,20 @@ extension FeatureSQL {
                 WHERE x\(column) IS NOT NULL AND low < \(high) AND \(high) < questions
                 """
         }
+        let running = "(PARTITION BY entity ORDER BY rank ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
         return Step(
             name: names.sum(index),
             query: """
-                SELECT entity, rank\(list { ", sum(\($0.name)) OVER running AS \($0.name)" }) FROM (
+                SELECT entity, rank\(list { ", sum(\($0.name)) OVER \(running) AS \($0.name)" }) FROM (
                 SELECT entity, rank\(list { ", sum(\($0.name)) AS \($0.name)" }) FROM (
                 SELECT entity, low AS rank\(list { ", \($0.value) AS \($0.name)" })
                 FROM \(names.event) WHERE low < high\(index)
                 UNION ALL SELECT e.entity, high\(index)\(list { $0.different == nil ? ", -(\($0.value))" : ", 0" })
-                FROM \(names.event) e JOIN \(names.size) z ON e.entity = z.entity WHERE low < high\(index) AND high\(index) < questions\
+                FROM \(names.event) e JOIN \(names.size) z ON e.entity = z.entity
+                WHERE low < high\(index) AND high\(index) < questions\
                 \(leaving.joined())
                 UNION ALL SELECT entity, rank\(list { _ in ", 0" }) FROM \(names.question)
-                ) GROUP BY entity, rank)
-                WINDOW running AS (PARTITION BY entity ORDER BY rank ROWS UNBOUNDED PRECEDING)
+                ) m GROUP BY entity, rank) g
                 """)
     }
 
@@ -83,23 +87,29 @@ extension FeatureSQL {
         let name: String
         let value: String
         let kind: Kind
+        var isList: Bool { if case .largestOf = kind { true } else { false } }
+    }
 
-        /// Over the events of a piece.
-        var ofEvents: String {
-            switch kind {
-            case .smallest: "min(\(name))"
-            case .largest: "max(\(name))"
-            case .largestOf(let count): "max(\(name), \(count))"
+    /// A choice over the events of a piece.
+    private func ofEvents(_ choice: Choice) -> String {
+        let value =
+            switch choice.kind {
+            case .smallest: "min(\(choice.name))"
+            case .largest: "max(\(choice.name))"
+            case .largestOf(let count): dialect.largest(count, of: choice.name)
             }
-        }
-        /// Over pieces.
-        var ofPieces: String {
-            switch kind {
-            case .smallest: "min(n.\(name))"
-            case .largest: "max(n.\(name))"
-            case .largestOf(let count): "list_reverse_sort(flatten(list(n.\(name))))[1:\(count)]"
+        return ", \(value) AS \(choice.name)"
+    }
+
+    /// A choice over the pieces that hold a question.
+    private func ofPieces(_ choice: Choice) -> String {
+        let value =
+            switch choice.kind {
+            case .smallest: "min(n.\(choice.name))"
+            case .largest: "max(n.\(choice.name))"
+            case .largestOf(let count): dialect.largest(count, ofLists: "n.\(choice.name)")
             }
-        }
+        return ", \(value) AS \(choice.name)"
     }
 
     /// Runs of questions, and what to choose among those that hold a question.
@@ -135,7 +145,7 @@ extension FeatureSQL {
         }
         func query(_ choices: [Choice], high: String, condition: String) -> String {
             let values = choices.map { ", \($0.value) AS \($0.name)" }.joined()
-            return "SELECT entity, low::BIGINT AS low, \(high) AS high\(values) FROM \(names.event) WHERE \(condition)"
+            return "SELECT entity, low, \(high) AS high\(values) FROM \(names.event) WHERE \(condition)"
         }
         if !choices.isEmpty {
             let high = "high\(index)"
@@ -172,17 +182,17 @@ extension FeatureSQL {
     /// Both in one number, the count above: the largest is the mode, and the lower 32 bits name an event that has it.
     private func frequencies(_ column: Int, _ index: Int, _ names: Names) -> String {
         let held = "x\(column) IS NOT NULL AND low < high\(index)"
+        let running = "(PARTITION BY entity, x ORDER BY rank ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
         return """
-            SELECT entity, rank::BIGINT AS low, coalesce(until, questions) AS high, best FROM (
+            SELECT f.entity, rank AS low, coalesce(until, questions) AS high, best FROM (
             SELECT entity, rank, n, n * 4294967296 + newest AS best,
             lead(rank) OVER (PARTITION BY entity, x ORDER BY rank) AS until FROM (
-            SELECT entity, x, rank, CAST(sum(n) OVER running AS BIGINT) AS n, max(newest) OVER running AS newest FROM (
+            SELECT entity, x, rank, CAST(sum(n) OVER \(running) AS BIGINT) AS n, max(newest) OVER \(running) AS newest FROM (
             SELECT entity, x, rank, sum(n) AS n, max(newest) AS newest FROM (
             SELECT entity, x\(column) AS x, low AS rank, 1 AS n, number AS newest FROM \(names.event) WHERE \(held)
-            UNION ALL SELECT entity, x\(column), high\(index), -1, NULL FROM \(names.event) WHERE \(held)
-            ) GROUP BY entity, x, rank)
-            WINDOW running AS (PARTITION BY entity, x ORDER BY rank ROWS UNBOUNDED PRECEDING)))
-            JOIN \(names.size) USING (entity) WHERE n > 0 AND rank < questions
+            UNION ALL SELECT entity, x\(column), high\(index), -1, CAST(NULL AS INTEGER) FROM \(names.event) WHERE \(held)
+            ) m GROUP BY entity, x, rank) g) r) f
+            JOIN \(names.size) z ON f.entity = z.entity WHERE n > 0 AND rank < questions
             """
     }
 
@@ -190,25 +200,39 @@ extension FeatureSQL {
     func pieceTables(_ window: Int64, _ index: Int, _ names: Names) -> [Step] {
         runs(window, index, names).flatMap { runs in
             let (node, values) = (names.table("node\(runs.suffix)"), runs.choices.map { ", \($0.name)" }.joined())
+            let highest = "CAST(floor(log2(high - low)) AS INTEGER) + 1"
+            // One row for each power of two that a piece of the run may have, `level` as its exponent.
+            let columns = "SELECT entity, low, high\(values)"
+            let levels =
+                switch dialect {
+                case .duckdb: "\(columns), unnest(range(0, \(highest) + 1)) AS level FROM (\(runs.query)) u"
+                case .spark: "\(columns), explode(sequence(0, \(highest))) AS level FROM (\(runs.query)) u"
+                case .flink:
+                    "\(columns), level FROM (\(runs.query)) u, "
+                        + "(VALUES \((0...32).map { "(\($0))" }.joined(separator: ", "))) AS v(level) "
+                        + "WHERE level <= CAST(FLOOR(LOG2(high - low)) AS INTEGER) + 1"
+                }
+            let first = dialect.shiftedRight("low + (\(dialect.powerOfTwo("level"))) - 1", by: "level")
+            let ends = """
+                SELECT entity, level, \(first) AS l, \(dialect.shiftedRight("high", by: "level")) AS h\(values) FROM (\(levels)) v
+                """
             return [
                 Step(
-                    name: node,
+                    name: node, isReused: true,
                     query: """
-                        SELECT entity, level, node\(runs.choices.map { ", \($0.ofEvents) AS \($0.name)" }.joined()) FROM (
-                        SELECT entity, level, unnest([CASE WHEN l & 1 = 1 THEN l END, CASE WHEN h & 1 = 1 THEN h - 1 END]) AS node\(values)
-                        FROM (SELECT entity, level, (low + (1::BIGINT << level) - 1) >> level AS l, high::BIGINT >> level AS h\(values)
-                        FROM (SELECT entity, low, high\(values),
-                        unnest(range(0, CAST(floor(log2(high - low)) AS BIGINT) + 2)) AS level
-                        FROM (\(runs.query)))) WHERE l < h) WHERE node IS NOT NULL
+                        SELECT entity, level, node\(runs.choices.map(ofEvents).joined()) FROM (
+                        SELECT entity, level, CASE WHEN side = 0 THEN CASE WHEN \(dialect.isOdd("l")) THEN l END
+                        ELSE CASE WHEN \(dialect.isOdd("h")) THEN h - 1 END END AS node\(values)
+                        FROM (\(ends)) r, (VALUES (0), (1)) AS s(side) WHERE l < h) p WHERE node IS NOT NULL
                         GROUP BY entity, level, node
                         """),
                 Step(
-                    name: names.table("pick\(runs.suffix)"),
+                    name: names.table("pick\(runs.suffix)"), isReused: runs.choices.contains { $0.isList },
                     query: """
-                        SELECT q.entity, q.rank\(runs.choices.map { ", \($0.ofPieces) AS \($0.name)" }.joined())
-                        FROM (SELECT entity, rank, level FROM \(names.question), (SELECT DISTINCT level FROM \(node))) q
+                        SELECT q.entity, q.rank\(runs.choices.map(ofPieces).joined())
+                        FROM (SELECT entity, rank, level FROM \(names.question), (SELECT DISTINCT level FROM \(node)) v) q
                         JOIN \(node) n
-                        ON n.entity = q.entity AND n.level = q.level AND n.node = (q.rank::BIGINT >> q.level)
+                        ON n.entity = q.entity AND n.level = q.level AND n.node = \(dialect.shiftedRight("q.rank", by: "q.level"))
                         GROUP BY q.entity, q.rank
                         """),
             ]
@@ -221,16 +245,16 @@ extension FeatureSQL {
         for feature in features(over: window, [.lastN, .lastNDistinct]) {
             guard let column = feature.column else { continue }
             let list = Self.listName(feature)
-            let (name, cell) = (names.table("list\(index)_\(list)"), "e.x\(column)")
+            let name = names.table("list\(index)_\(list)")
             guard !made.contains(where: { $0.name == name }) else { continue }
+            let cell = plan.columns[column].type == .bool ? "CAST(e.x\(column) AS BOOLEAN)" : "e.x\(column)"
             let pick = names.table(feature.function == .lastN ? "pick\(index)" : "picknewest\(index)_\(column)")
             made.append(
                 Step(
                     name: name,
                     query: """
-                        SELECT p.entity, p.rank,
-                        list(\(plan.columns[column].type == .bool ? "CAST(\(cell) AS BOOLEAN)" : cell) ORDER BY p.number DESC) AS cells
-                        FROM (SELECT entity, rank, unnest(\(list)) AS number FROM \(pick)) p
+                        SELECT p.entity, p.rank, \(dialect.list(of: cell, newestFirst: "p.number")) AS cells
+                        FROM (SELECT entity, rank, \(dialect.each(list)) AS number FROM \(pick)) p
                         JOIN \(names.event) e ON e.entity = p.entity AND e.number = p.number GROUP BY p.entity, p.rank
                         """))
         }

@@ -3,7 +3,7 @@ public import Definitions
 public import PlatformCore
 import StoragePorts
 
-/// Compiles the features of one view into DuckDB statements that answer a table of questions.
+/// Compiles the features of one view into statements of one SQL dialect that answer a table of questions.
 ///
 /// The questions of an entity are numbered by time. An event can be seen by a question from the moment it has happened and
 /// is known, and leaves a window of width `w` at its event time plus `w`: so it counts for one run of question numbers
@@ -26,6 +26,8 @@ public struct FeatureSQL: Sendable {
         }
     }
 
+    /// The engine's language.
+    public let dialect: SQLDialect
     let plan: AggregationPlan
     let source: SourceDefinition
     let outputs: [Output]
@@ -33,8 +35,14 @@ public struct FeatureSQL: Sendable {
     let windows: [Int64]
 
     /// Compiles a view of a checked set.
-    /// - Parameter outputs: what to compute; `nil` for every feature under its own name.
-    public init(view: FeatureViewDefinition, source: SourceDefinition, outputs: [Output]? = nil) {
+    ///
+    /// - Parameters:
+    ///   - outputs: what to compute; `nil` for every feature under its own name.
+    ///   - dialect: the engine's language.
+    /// - Throws: `invalidInput` with feature, function and engine for what the dialect cannot say.
+    public init(
+        view: FeatureViewDefinition, source: SourceDefinition, outputs: [Output]? = nil, dialect: SQLDialect = .duckdb
+    ) throws(PlatformError) {
         let outputs = outputs ?? view.features.map { Output(feature: $0.name, column: $0.name) }
         let positions = outputs.map { output in
             guard let position = view.features.firstIndex(where: { $0.name == output.feature }) else {
@@ -43,6 +51,8 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
+        for feature in plan.computed { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
+        self.dialect = dialect
         self.source = source
         self.outputs = outputs
         windows = Set(plan.computed.filter { $0.function != .last }.compactMap(\.window)).sorted()
@@ -50,44 +60,12 @@ public struct FeatureSQL: Sendable {
 
     // MARK: Shared pieces
 
-    /// Statements that every session needs once: the exact conversions of `ExactArithmetic`.
-    public static let macros: [String] = [
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_double(v) AS
-        CASE WHEN v BETWEEN -9223372036854775808::HUGEINT AND 9223372036854775807::HUGEINT
-        THEN CAST(CAST(v AS BIGINT) AS DOUBLE)
-        ELSE CAST(CAST(v // 4611686018427387904::HUGEINT AS BIGINT) AS DOUBLE) * 4.611686018427387904e18::DOUBLE
-        + CAST(CAST(v % 4611686018427387904::HUGEINT AS BIGINT) AS DOUBLE) END
-        """,
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_carry(s, n) AS
-        CASE WHEN 2 * (s % n) > n THEN 1::HUGEINT WHEN 2 * (s % n) < -n THEN -1::HUGEINT ELSE 0::HUGEINT END
-        """,
-        "CREATE OR REPLACE TEMP MACRO bottega_rest(s, n) AS s % n - bottega_carry(s, n) * n",
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_distances(s, q, n) AS
-        q - (s // n + bottega_carry(s, n)) * (s + bottega_rest(s, n))
-        """,
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_deviation(s, q, n, p) AS
-        CASE WHEN n > 0 AND s < \(ExactArithmetic.poisonThreshold)::HUGEINT
-        THEN sqrt((bottega_double(bottega_distances(s, q, n))
-        - bottega_double(bottega_rest(s, n)) * bottega_double(bottega_rest(s, n)) / bottega_double(n))
-        / bottega_double(n)) / p END
-        """,
-        """
-        CREATE OR REPLACE TEMP MACRO bottega_ratio(a, b) AS
-        CASE WHEN b <> 0 AND isfinite(a / b) THEN a / b + 0.0::DOUBLE END
-        """,
-    ]
-
     /// A column as the text of a key part, as `CellValue.keyText` writes it; NULL where the text cannot be a key.
-    public static func keyText(_ column: ColumnDefinition) -> String {
-        let name = SQLText.identifier(column.name)
-        let text = column.type == .timestamp ? "CAST(epoch_ms(\(name)) AS VARCHAR)" : "CAST(\(name) AS VARCHAR)"
-        guard column.type == .string else { return text }
-        return "CASE WHEN strlen(\(text)) BETWEEN 1 AND \(EntityKey.valueByteCountMax) "
-            + "AND NOT regexp_matches(\(text), '[\\x00-\\x1F\\x7F]') THEN \(text) END"
+    public static func keyText(_ column: ColumnDefinition, _ dialect: SQLDialect = .duckdb) -> String {
+        let name = dialect.identifier(column.name)
+        let value = column.type == .timestamp ? dialect.milliseconds(name) : name
+        let text = "CAST(\(value) AS \(dialect.text))"
+        return column.type == .string ? "CASE WHEN \(dialect.isKey(text)) THEN \(text) END" : text
     }
 
     // MARK: Statements
@@ -102,7 +80,7 @@ public struct FeatureSQL: Sendable {
     ///   - result: name of the table to make; names beginning with it and `_` are used in between and dropped.
     public func statements(events: String, knownBefore: EventTime? = nil, questions: String, result: String) -> [String]
     {
-        let names = Names(prefix: result)
+        let names = Names(prefix: result, dialect: dialect)
         var out = numbering(questions: questions, names)
         out.append(eventTable(events: events, knownBefore: knownBefore, names))
         out.append(newestTable(names))
@@ -111,25 +89,28 @@ public struct FeatureSQL: Sendable {
             for table in [sumTable(window, index, names)].compactMap(\.self) + pieceTables(window, index, names)
                 + listTables(window, index, names)
             {
-                out.append("CREATE TEMP TABLE \(table.name) AS \(table.query)")
+                out.append(dialect.create(table.name, reused: table.isReused, as: table.query))
                 made.append(table.name)
             }
         }
         out.append(resultTable(questions: questions, result: result, names))
-        return out + made.map { "DROP TABLE \($0)" }
+        return out + dialect.drop(made)
     }
 
     /// A table that is made on the way.
     struct Step {
         let name: String
+        /// Whether several statements read it.
+        var isReused = false
         let query: String
     }
 
     /// Names of the tables in between.
     struct Names {
         let prefix: String
+        let dialect: SQLDialect
         /// The table `prefix_suffix`, quoted.
-        func table(_ suffix: String) -> String { SQLText.identifier("\(prefix)_\(suffix)") }
+        func table(_ suffix: String) -> String { dialect.identifier("\(prefix)_\(suffix)") }
         var key: String { table("key") }
         var question: String { table("question") }
         var size: String { table("size") }
@@ -139,7 +120,7 @@ public struct FeatureSQL: Sendable {
     }
 
     var tick: String { plan.inclusive ? "__time" : "__time - 1" }
-    var keys: [String] { plan.view.joinKeys.map(SQLText.identifier) }
+    var keys: [String] { plan.view.joinKeys.map(dialect.identifier) }
 
     /// The features over a window with one of some functions, those that only ratios read included.
     func features(over window: Int64, _ functions: Set<AggregateFunction>) -> [AggregationPlan.Feature] {

@@ -58,7 +58,7 @@ public struct TrainingSetBuilder: Sendable {
             staged[slice] = try await content.base.stagingPath(suffix: ".parquet")
         }
         defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
-        var setup = sql.statements + ["SET threads = 1"]
+        var setup = try sql.statements() + ["SET threads = 1"]
         for slice in TrainingSetSQL.sliceNames {
             if let path = staged[slice] { setup.append(sql.write(slice: slice, to: path)) }
         }

@@ -63,15 +63,16 @@ struct TrainingSetSQL {
 
     /// Statements that leave the table `dataset`, in no order, with `__row` (the order) and `__slice`, and the table
     /// `question` with every question asked.
-    var statements: [String] {
-        var out = FeatureSQL.macros + [questionStatement, labelStatement] + splitStatements
+    /// - Throws: `invalidInput` for a feature that the dialect cannot say.
+    func statements() throws(PlatformError) -> [String] {
+        var out = SQLDialect.duckdb.preparation + [questionStatement, labelStatement] + splitStatements
         var joins = ""
         for (index, view) in viewOrder.enumerated() {
             guard let definition = definitions.featureViews[view] else { continue }
             let outputs = service.features.filter { $0.view == view }.map {
                 FeatureSQL.Output(feature: $0.feature, column: $0.servedName)
             }
-            let sql = FeatureSQL(view: definition, source: source(definition.source), outputs: outputs)
+            let sql = try FeatureSQL(view: definition, source: source(definition.source), outputs: outputs)
             out += sql.statements(
                 events: table(definition.source), knownBefore: asOf, questions: "labelled", result: "view\(index)")
             joins += " JOIN view\(index) ON view\(index).__row = labelled.__row"

@@ -21,6 +21,25 @@ public struct GateResult: Sendable, Hashable, Codable {
     }
 }
 
+/// What a parity certificate says, as gates read it.
+public struct ParityEvidence: Sendable, Hashable {
+    /// Values compared.
+    public let compared: Int
+    /// Values that differ.
+    public let different: Int
+    /// Hash of the certificate.
+    public let certificate: String
+    /// The first difference in one line; `nil` without one.
+    public let example: String?
+    /// Makes evidence.
+    public init(compared: Int, different: Int, certificate: String, example: String?) {
+        self.compared = compared
+        self.different = different
+        self.certificate = certificate
+        self.example = example
+    }
+}
+
 /// What is known of a version when its gates are asked.
 public struct VersionEvidence: Sendable, Hashable {
     /// Metrics of the real artifact by slice.
@@ -33,17 +52,20 @@ public struct VersionEvidence: Sendable, Hashable {
     public let hasSignature: Bool
     /// Measured 99th percentile of scoring one row with the real artifact, in milliseconds; `nil` if not measured.
     public let latencyP99Milliseconds: Double?
+    /// What a comparison of the version's features as served with the offline engine found; `nil` if there was none.
+    public let parity: ParityEvidence?
 
     /// Makes evidence.
     public init(
         metrics: SliceMetrics, championMetrics: SliceMetrics?, rows: [String: Int], hasSignature: Bool,
-        latencyP99Milliseconds: Double?
+        latencyP99Milliseconds: Double?, parity: ParityEvidence? = nil
     ) {
         self.metrics = metrics
         self.championMetrics = championMetrics
         self.rows = rows
         self.hasSignature = hasSignature
         self.latencyP99Milliseconds = latencyP99Milliseconds
+        self.parity = parity
     }
 }
 
@@ -100,6 +122,17 @@ public enum GateEvaluator {
                 return result(false, nil, "the rows of \(slice) were not counted")
             }
             return result(count >= minimum, Double(count), "\(count) rows, \(minimum) are needed")
+        case .featureParity(let least):
+            guard let parity = evidence.parity else { return result(false, nil, "the features were not compared") }
+            let text = "compared \(parity.compared), different \(parity.different)"
+            let proof = "certificate \(parity.certificate.prefix(8))"
+            guard parity.different == 0 else {
+                return result(
+                    false, Double(parity.different), "\(text): \(parity.example ?? "see the certificate") (\(proof))")
+            }
+            return result(
+                parity.compared >= least, 0,
+                parity.compared >= least ? "\(text) (\(proof))" : "\(text); \(least) are needed (\(proof))")
         }
     }
 

@@ -1,0 +1,277 @@
+import Aggregation
+import Definitions
+public import PlatformCore
+import StoragePorts
+
+/// The words in which engines differ: one function for one thing, one line for one engine.
+///
+/// A new piece of the plan that engines spell differently gets a function here; statements never ask which engine it is
+/// unless the shape differs.
+extension SQLDialect {
+    /// Engine's name for people.
+    public var title: String {
+        switch self {
+        case .duckdb: "DuckDB"
+        case .spark: "Spark"
+        case .flink: "Flink"
+        }
+    }
+
+    /// A quoted identifier.
+    public func identifier(_ text: String) -> String {
+        switch self {
+        case .duckdb: SQLText.identifier(text)
+        case .spark, .flink: "`" + text.replacing("\0", with: "").replacing("`", with: "``") + "`"
+        }
+    }
+
+    /// A string literal.
+    public func literal(_ text: String) -> String {
+        switch self {
+        case .duckdb, .flink: SQLText.literal(text)
+        case .spark:
+            "'" + text.replacing("\0", with: "").replacing("\\", with: "\\\\").replacing("'", with: "\\'") + "'"
+        }
+    }
+
+    // MARK: Types
+
+    /// The integer of at least 126 bits: sums and sums of squares fit (`docs/semantics.md`).
+    var wide: String { self == .duckdb ? "HUGEINT" : "DECIMAL(38, 0)" }
+
+    /// The type of text.
+    var text: String { self == .duckdb ? "VARCHAR" : "STRING" }
+
+    /// An integer of the wide type.
+    func wide(_ value: some BinaryInteger) -> String {
+        switch self {
+        case .duckdb: "\(value)::HUGEINT"
+        case .spark, .flink: "CAST(\(value) AS DECIMAL(38, 0))"
+        }
+    }
+
+    /// A double, written so that every bit survives.
+    func real(_ value: Double) -> String {
+        switch self {
+        case .duckdb: "\(value)::DOUBLE"
+        case .spark: "\(value)D"
+        case .flink: "CAST('\(value)' AS DOUBLE)"
+        }
+    }
+
+    /// Type in which a column's cells are computed with.
+    func cellType(_ type: ColumnType) -> String {
+        switch type {
+        case .float64: "DOUBLE"
+        case .string: text
+        default: "BIGINT"
+        }
+    }
+
+    // MARK: Cells
+
+    /// A column of type timestamp as milliseconds; Flink's jobs declare their moments as milliseconds.
+    func milliseconds(_ value: String) -> String {
+        switch self {
+        case .duckdb: "epoch_ms(\(value))"
+        case .spark: "unix_millis(\(value))"
+        case .flink: value
+        }
+    }
+
+    /// Whether a text is a key: neither empty nor long, no control character.
+    func isKey(_ value: String) -> String {
+        let bounds = "BETWEEN 1 AND \(EntityKey.valueByteCountMax)"
+        let control = "[\\x00-\\x1F\\x7F]"
+        return switch self {
+        case .duckdb: "strlen(\(value)) \(bounds) AND NOT regexp_matches(\(value), \(literal(control)))"
+        case .spark: "octet_length(\(value)) \(bounds) AND NOT regexp_like(\(value), \(literal(control)))"
+        case .flink: "CHAR_LENGTH(HEX(\(value))) / 2 \(bounds) AND NOT REGEXP(\(value), \(literal(control)))"
+        }
+    }
+
+    /// One value for the parts of a key.
+    ///
+    /// Keys hold no control character, so the joint is unique.
+    func entity(_ keys: [String]) -> String {
+        guard keys.count > 1 else { return keys.joined() }
+        return "concat(\(keys.joined(separator: ", \(self == .spark ? "char(1)" : "U&'\\0001'"), ")))"
+    }
+
+    // MARK: Whole numbers
+
+    /// The quotient of wide integers, cut towards zero; below 2^63.
+    func quotient(_ left: String, _ right: String) -> String {
+        switch self {
+        case .duckdb: "\(left) // \(right)"
+        case .spark: "\(left) div \(right)"
+        // Division of decimals rounds in Flink: what is divided must be a multiple.
+        case .flink: "CAST((\(left) - \(remainder(left, right))) / \(right) AS BIGINT)"
+        }
+    }
+
+    /// The remainder, with the sign of `left`.
+    func remainder(_ left: String, _ right: String) -> String {
+        self == .flink ? "MOD(\(left), \(right))" : "\(left) % \(right)"
+    }
+
+    /// `value >> bits` for a value that is not negative.
+    func shiftedRight(_ value: String, by bits: String) -> String {
+        switch self {
+        case .duckdb: "((\(value))::BIGINT >> \(bits))"
+        case .spark: "shiftright(CAST(\(value) AS BIGINT), \(bits))"
+        case .flink: "(CAST(\(value) AS BIGINT) / CAST(POWER(2, \(bits)) AS BIGINT))"
+        }
+    }
+
+    /// `1 << bits`.
+    func powerOfTwo(_ bits: String) -> String {
+        switch self {
+        case .duckdb: "1::BIGINT << \(bits)"
+        case .spark: "shiftleft(CAST(1 AS BIGINT), \(bits))"
+        case .flink: "CAST(POWER(2, \(bits)) AS BIGINT)"
+        }
+    }
+
+    /// Whether a value that is not negative is odd.
+    func isOdd(_ value: String) -> String { self == .flink ? "MOD(\(value), 2) = 1" : "\(value) & 1 = 1" }
+
+    // MARK: Exact arithmetic
+
+    /// Statements that every session needs once: the exact conversions of `ExactArithmetic`, where the engine has macros.
+    public var preparation: [String] {
+        guard self == .duckdb else { return [] }
+        return [
+            "CREATE OR REPLACE TEMP MACRO bottega_double(v) AS \(doubleBody("v"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_carry(s, n) AS \(carryBody("s", "n"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_rest(s, n) AS \(restBody("s", "n"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_distances(s, q, n) AS \(distancesBody("s", "q", "n"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_deviation(s, q, n, p) AS \(deviationBody("s", "q", "n", "p"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_ratio(a, b) AS \(ratioBody("a", "b"))",
+        ]
+    }
+
+    /// A call of one of the macros, or its body where there are none.
+    private func inlined(_ name: String, _ arguments: [String], _ body: () -> String) -> String {
+        self == .duckdb ? "bottega_\(name)(\(arguments.joined(separator: ", ")))" : "(\(body()))"
+    }
+
+    /// A wide integer as a double: `ExactArithmetic.double`.
+    func double(_ value: String) -> String { inlined("double", [value]) { doubleBody(value) } }
+
+    /// Population standard deviation from sum, sum of squares, count and power: `ExactArithmetic.standardDeviation`.
+    func deviation(_ sum: String, _ squares: String, _ count: String, _ power: String) -> String {
+        inlined("deviation", [sum, squares, count, power]) { deviationBody(sum, squares, count, power) }
+    }
+
+    /// One double divided by another: `ExactArithmetic.ratio`.
+    func ratio(_ numerator: String, _ denominator: String) -> String {
+        inlined("ratio", [numerator, denominator]) { ratioBody(numerator, denominator) }
+    }
+
+    private func ratioBody(_ numerator: String, _ denominator: String) -> String {
+        """
+        CASE WHEN \(denominator) <> 0 THEN
+        CASE WHEN abs(\(numerator) / \(denominator)) <= \(real(Double.greatestFiniteMagnitude))
+        THEN \(numerator) / \(denominator) + \(real(0)) END END
+        """
+    }
+
+    private func carry(_ sum: String, _ count: String) -> String {
+        inlined("carry", [sum, count]) { carryBody(sum, count) }
+    }
+    private func rest(_ sum: String, _ count: String) -> String {
+        inlined("rest", [sum, count]) { restBody(sum, count) }
+    }
+    private func distances(_ sum: String, _ squares: String, _ count: String) -> String {
+        inlined("distances", [sum, squares, count]) { distancesBody(sum, squares, count) }
+    }
+
+    private func doubleBody(_ value: String) -> String {
+        let half = wide(Int128(1) << 62)
+        return """
+            CASE WHEN \(value) BETWEEN \(wide(Int64.min)) AND \(wide(Int64.max))
+            THEN CAST(CAST(\(value) AS BIGINT) AS DOUBLE)
+            ELSE CAST(CAST(\(quotient(value, half)) AS BIGINT) AS DOUBLE) * \(real(0x1p62))
+            + CAST(CAST(\(remainder(value, half)) AS BIGINT) AS DOUBLE) END
+            """
+    }
+    private func carryBody(_ sum: String, _ count: String) -> String {
+        let rest = remainder(sum, count)
+        return "CASE WHEN 2 * (\(rest)) > \(count) THEN \(wide(1)) WHEN 2 * (\(rest)) < -\(count) THEN \(wide(-1)) "
+            + "ELSE \(wide(0)) END"
+    }
+    private func restBody(_ sum: String, _ count: String) -> String {
+        "\(remainder(sum, count)) - \(carry(sum, count)) * \(count)"
+    }
+    private func distancesBody(_ sum: String, _ squares: String, _ count: String) -> String {
+        "\(squares) - (\(quotient(sum, count)) + \(carry(sum, count))) * (\(sum) + \(rest(sum, count)))"
+    }
+    private func deviationBody(_ sum: String, _ squares: String, _ count: String, _ power: String) -> String {
+        """
+        CASE WHEN \(count) > 0 AND \(sum) < \(wide(ExactArithmetic.poisonThreshold))
+        THEN sqrt((\(double(distances(sum, squares, count)))
+        - \(double(rest(sum, count))) * \(double(rest(sum, count))) / \(double(count)))
+        / \(double(count))) / \(power) END
+        """
+    }
+
+    // MARK: Lists
+
+    /// Aggregate: the so many largest integers that are not null, largest first; null or empty without any.
+    func largest(_ count: Int, of value: String) -> String {
+        self == .spark ? "slice(sort_array(collect_list(\(value)), false), 1, \(count))" : "max(\(value), \(count))"
+    }
+
+    /// Aggregate: the same over lists of integers; null lists count as empty.
+    func largest(_ count: Int, ofLists lists: String) -> String {
+        self == .spark
+            ? "slice(sort_array(flatten(collect_list(\(lists))), false), 1, \(count))"
+            : "list_reverse_sort(flatten(list(\(lists))))[1:\(count)]"
+    }
+
+    /// One row for each element of a list.
+    func each(_ list: String) -> String { self == .spark ? "explode(\(list))" : "unnest(\(list))" }
+
+    /// Aggregate: the values of rows as a list, by falling numbers.
+    func list(of value: String, newestFirst number: String) -> String {
+        self == .spark
+            ? "transform(sort_array(collect_list(struct(\(number) AS place, \(value) AS cell)), false), v -> v.cell)"
+            : "list(\(value) ORDER BY \(number) DESC)"
+    }
+
+    // MARK: Statements
+
+    /// Makes a relation of the session.
+    ///
+    /// - Parameter reused: several statements read it, so an engine that would compute it again each time keeps it.
+    func create(_ quotedName: String, reused: Bool = false, as select: String) -> String {
+        switch self {
+        case .duckdb: "CREATE TEMP TABLE \(quotedName) AS \(select)"
+        case .spark where reused: "CACHE LAZY TABLE \(quotedName) AS \(select)"
+        case .spark: "CREATE OR REPLACE TEMPORARY VIEW \(quotedName) AS \(select)"
+        case .flink: "CREATE TEMPORARY VIEW \(quotedName) AS \(select)"
+        }
+    }
+
+    /// Forgets relations of the session; none where they are views that later ones read.
+    func drop(_ quotedNames: [String]) -> [String] {
+        self == .duckdb ? quotedNames.map { "DROP TABLE \($0)" } : []
+    }
+
+    // MARK: What is there
+
+    /// Refuses what the plan cannot say in this dialect.
+    func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
+        switch (self, function) {
+        case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
+            (_, .ratio):
+            return
+        case (.duckdb, .distinctCount), (.duckdb, .mode), (.duckdb, .lastN), (.duckdb, .lastNDistinct): return
+        case (.spark, .distinctCount), (.spark, .mode), (.spark, .lastN), (.spark, .lastNDistinct): return
+        case (.flink, .distinctCount), (.flink, .mode), (.flink, .lastN), (.flink, .lastNDistinct):
+            throw PlatformError(
+                .invalidInput, feature, "'\(function.rawValue)' cannot be said in \(title) yet; use DuckDB or Spark")
+        }
+    }
+}
