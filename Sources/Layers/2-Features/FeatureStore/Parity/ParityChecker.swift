@@ -112,7 +112,7 @@ public struct ParityChecker: Sendable {
             let parts = observation.keys.map { $0.map(SQLText.literal) ?? "NULL::VARCHAR" }
             return "(\(index), \(observation.time.milliseconds)::BIGINT, \(parts.joined(separator: ", ")))"
         }
-        let sql = FeatureSQL(
+        let sql = try FeatureSQL(
             view: view, source: source,
             outputs: features.map { FeatureSQL.Output(feature: $0.name, column: $0.name) })
         let question = """
@@ -120,7 +120,7 @@ public struct ParityChecker: Sendable {
             AS asked(__row, __time, \(keys.joined(separator: ", ")))
             """
         let setup =
-            FeatureSQL.macros + [question] + sql.statements(events: events, questions: "question", result: "answer")
+            SQLDialect.duckdb.preparation + [question] + sql.statements(events: events, questions: "question", result: "answer")
         let columns = features.map { feature in
             let name = SQLText.identifier(feature.name)
             return feature.type == .timestamp ? "\(name)" : name
