@@ -120,7 +120,8 @@ public struct ParityChecker: Sendable {
             AS asked(__row, __time, \(keys.joined(separator: ", ")))
             """
         let setup =
-            SQLDialect.duckdb.preparation + [question] + sql.statements(events: events, questions: "question", result: "answer")
+            SQLDialect.duckdb.preparation + [question]
+            + sql.statements(events: events, questions: "question", result: "answer")
         let columns = features.map { feature in
             let name = SQLText.identifier(feature.name)
             return feature.type == .timestamp ? "\(name)" : name
@@ -147,6 +148,7 @@ public struct ParityChecker: Sendable {
         case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
         case .bool: value.boolValue.map(CellValue.bool) ?? .null
         case .string: value.stringValue.map(CellValue.text) ?? .null
+        case .list: .null
         }
     }
 
