@@ -109,7 +109,6 @@ private struct HotSeries {
             series.insert(eventTime: event, ingestTime: ingest, sequence: sequence, cells: cells[index], plan: plan)
         }
         series.trimIfGrown(answeringFrom: now, plan: plan)
-        series.settle(plan: plan)
     }
 
     func checksum() -> Checksum {

@@ -31,6 +31,9 @@ private let stores: [(name: String, contract: OnlineStoreContract)] = [
     @Test(arguments: stores.map(\.name)) func dropsOneViewAlone(_ name: String) async throws {
         try await contract(name).dropsOneViewAlone()
     }
+    @Test(arguments: stores.map(\.name)) func removesRowsInAWrite(_ name: String) async throws {
+        try await contract(name).removesRowsInAWrite()
+    }
     @Test(arguments: stores.map(\.name)) func showsAWriteWholeOrNotAtAll(_ name: String) async throws {
         try await contract(name).showsAWriteWholeOrNotAtAll()
     }

@@ -18,7 +18,7 @@ struct SeededGenerator: RandomNumberGenerator {
 
 /// Late, duplicate, corrected, tied, null, keyless and window-edge events of extreme sizes, with questions about them.
 struct GeneratedHistory {
-    static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned"]
+    static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned", "shape"]
     /// The last two look alike and are different.
     static let notes = ["n'0", "n'1", "n'2", "", " ", "[\"a\", null]", "\\n\t", "é", "e\u{301}"]
     let definitions: DefinitionSet
@@ -38,6 +38,7 @@ struct GeneratedHistory {
                 ("held", "sum mean min max last first mode last_n_distinct distinct_count"),
                 ("note", "count last first distinct_count mode last_n last_n_distinct"),
                 ("planned", "count last first distinct_count mode last_n_distinct"),
+                ("shape", "count last first"),
             ] {
                 for function in functions.split(separator: " ") {
                     let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
@@ -53,7 +54,7 @@ struct GeneratedHistory {
             features +=
                 "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
-        for column in ["delay", "note", "planned"] {
+        for column in ["delay", "note", "planned", "shape"] {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
         return """
@@ -76,6 +77,7 @@ struct GeneratedHistory {
               - {name: held, type: bool}
               - {name: note, type: string}
               - {name: planned, type: timestamp}
+              - {name: shape, type: vector, length: 3}
             ---
             kind: FeatureView
             name: view
@@ -134,6 +136,7 @@ struct GeneratedHistory {
                 Int.random(in: 0..<4, using: &random) == 0
                     ? .null : .text(Self.notes[Int.random(in: 0..<9, using: &random)]),
                 Int.random(in: 0..<4, using: &random) == 0 ? .null : .integer(event + 5),
+                Int.random(in: 0..<4, using: &random) == 0 ? .null : Self.shape(&random),
             ]
             // A duplicate, or a correction of an earlier row: the same keys and event time, another value.
             if let other = rows.randomElement(using: &random), index % 9 == 0 {
@@ -165,6 +168,17 @@ struct GeneratedHistory {
             questions.append((keys, time))
         }
         self.questions = questions
+    }
+
+    private static func shape(_ random: inout SeededGenerator) -> CellValue {
+        let odd: [Float] = [0, -0.0, 0.1, .leastNonzeroMagnitude, .greatestFiniteMagnitude, -1e-20]
+        return .list(
+            (0..<3).map { _ in
+                let number =
+                    Bool.random(using: &random)
+                    ? Float.random(in: -1...1, using: &random) : odd.randomElement(using: &random) ?? 0
+                return .double(Double(number))
+            })
     }
 
     private static func real(_ random: inout SeededGenerator, wild: Bool) -> CellValue {
@@ -204,7 +218,7 @@ struct GeneratedHistory {
             case .double(let value): "'\(value)'::DOUBLE"
             case .bool(let value): value ? "true" : "false"
             case .text(let value): SQLText.literal(value)
-            case .list(let values): "[\(values.map { text($0, type) }.joined(separator: ", "))]"
+            case .list(let values): "[\(values.map { text($0, type) }.joined(separator: ", "))]::FLOAT[]"
             }
         }
         let lines = rows.map { logged in

@@ -81,7 +81,11 @@ enum OracleFeatures {
     }
 
     private static func positive(_ cell: CellValue) -> CellValue {
-        if case .double(let value) = cell, value == 0 { .double(0) } else { cell }
+        switch cell {
+        case .double(let value) where value == 0: .double(0)
+        case .list(let values): .list(values.map(positive))
+        default: cell
+        }
     }
 
     private static func aggregate(

@@ -55,7 +55,6 @@ struct SkewTests {
                     eventTime: event, ingestTime: ingest, sequence: logged.sequence * 2 + UInt64(copy),
                     cells: logged.row.cells, plan: plan)
             }
-            series.settle(plan: plan)
             states[key] = series
         }
         return history.questions.enumerated().map { index, question in

@@ -132,10 +132,12 @@ struct TrainingSetTests {
             rowCount: rows.count)
     }
 
-    private func build(_ tables: Tables, to content: ContentStore, threads: Int = 2, asOf: Int64 = 1000) async throws
-        -> DatasetBuild
-    {
-        let set = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: Self.yaml)])
+    private func build(
+        _ tables: Tables, to content: ContentStore, threads: Int = 2, asOf: Int64 = 1000,
+        split: String = "by: time, validation: 0.2, test: 0.25"
+    ) async throws -> DatasetBuild {
+        let text = Self.yaml.replacing("by: time, validation: 0.2, test: 0.25", with: split)
+        let set = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: text)])
         let definition = try #require(set.trainingSets[Name(static: "late")])
         var engine = try CommandLineEngine()
         engine.threads = threads
@@ -253,5 +255,48 @@ struct TrainingSetTests {
         #expect(try await build(later, to: content, asOf: 12).hash == early.hash)
         #expect(try await build(later, to: content).hash != late.hash)
         await #expect(throws: PlatformError.self) { try await build(tables, to: content, asOf: 0) }
+    }
+
+    private func tails(_ built: DatasetBuild, _ content: ContentStore, _ tables: Tables) async throws -> [String: Set<
+        String
+    >] {
+        var tails: [String: Set<String>] = [:]
+        for slice in built.manifest.slices {
+            let path = try await content.localPath(of: slice.part)
+            for row in try await CommandLineEngine().rows(
+                "SELECT __sequence FROM read_parquet(\(SQLText.literal(path)))")
+            {
+                let asked = tables.scheduled.first { Int64($0.sequence) == row["__sequence"]?.integerValue }
+                tails[slice.name, default: []].insert(try #require(asked?.row.cells[3].keyText))
+            }
+        }
+        return tails
+    }
+
+    @Test
+    func anEntityStandsInOneSliceOnly() async throws {
+        let tables = Self.generate()
+        let content = ContentStore(base: try FolderObjectStore())
+        let split = "by: entity, keys: [tail], validation: 0.3, test: 0.3, seed: 4"
+        let built = try await build(tables, to: content, split: split)
+        let found = try await tails(built, content, tables)
+        let all = found.values.reduce(0) { $0 + $1.count }
+        #expect(all == Set(found.values.flatMap { $0 }).count && all == 7)
+        #expect(found.count >= 2)
+        #expect(try await build(tables, to: content, threads: 1, split: split).hash == built.hash)
+        #expect(try await build(tables, to: content, split: split.replacing("4", with: "5")).hash != built.hash)
+    }
+
+    @Test
+    func aRandomSplitCutsTheSharesAskedForAndIsTheSameEveryTime() async throws {
+        let tables = Self.generate()
+        let content = ContentStore(base: try FolderObjectStore())
+        let split = "by: random, validation: 0.2, test: 0.25, seed: 1"
+        let built = try await build(tables, to: content, split: split)
+        let total = Double(built.manifest.rows)
+        for (slice, share) in zip(built.manifest.slices, [0.55, 0.2, 0.25]) {
+            #expect(abs(Double(slice.rows) / total - share) < 0.08, "\(slice.name)")
+        }
+        #expect(try await build(tables, to: content, threads: 1, split: split).hash == built.hash)
     }
 }

@@ -27,6 +27,12 @@ struct WindowParityTests {
         case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
         case .bool: value.boolValue.map(CellValue.bool) ?? .null
         case .string: value.stringValue.map(CellValue.text) ?? .null
+        case .vector:
+            if case .array(let values) = value {
+                .list(values.map { .double(Double(Float($0.doubleValue ?? .nan))) })
+            } else {
+                .null
+            }
         case .list:
             if case .array(let values) = value {
                 .list(values.map { cell($0, elementType, elementType) })
@@ -47,7 +53,9 @@ struct WindowParityTests {
     @Test(arguments: UInt64(0)..<12)
     func kernelIsTheOracle(seed: UInt64) throws {
         let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
-        let plan = AggregationPlan(view: history.view, source: history.source)
+        var plan = AggregationPlan(view: history.view, source: history.source)
+        // Pages so small that a history has several groups of them; the usual size for some.
+        if seed % 4 != 3 { plan.sizes = SeriesSizes(chunk: 2 + Int(seed % 7), group: 2 + Int(seed % 3)) }
         var random = SeededGenerator(seed: seed + 1000)
         // Keys compared by bytes, as the platform does, not as Swift compares letters.
         var states: [[UInt8]: EventSeries] = [:]
@@ -57,7 +65,6 @@ struct WindowParityTests {
             series.insert(
                 eventTime: logged.row.eventTime, ingestTime: logged.row.ingestTime, sequence: logged.sequence,
                 cells: logged.row.cells, plan: plan)
-            if index % 3 == 0 { series.settle(plan: plan) }
             if index % 17 == 0 { series = try EventSeries(decoding: series.encoded(plan: plan), plan: plan) }
             states[Array(key.utf8)] = series
         }

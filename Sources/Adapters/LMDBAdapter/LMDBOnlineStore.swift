@@ -138,12 +138,22 @@ public final class LMDBOnlineStore: OnlineStore {
 
     // MARK: Writing
 
-    /// Keeps the rows, and with them, in the same transaction, how far the writer has read the log.
-    public func write(_ rows: [Name: [KeyedOnlineRow]], checkpoint: OnlineCheckpoint?) async throws(StoreError) {
+    /// Keeps and removes rows, and keeps with them, in the same transaction, how far the writer has read the log.
+    public func write(
+        _ rows: [Name: [KeyedOnlineRow]], removing removed: [Name: [EntityKey]], checkpoint: OnlineCheckpoint?
+    ) async throws(StoreError) {
         let environment = environment
         try await run { () throws(StoreError) in
             try environment.write { transaction throws(StoreError) in
                 for (view, rows) in rows { try self.write(rows, to: view, transaction) }
+                for (view, keys) in removed {
+                    var key = RowCodec.prefix(of: view)
+                    let prefixByteCount = key.count
+                    for entity in keys {
+                        RowCodec.setKey(&key, prefixByteCount: prefixByteCount, to: entity)
+                        try transaction.remove(key, in: environment.rows)
+                    }
+                }
                 guard let checkpoint else { return }
                 try transaction.put(
                     RowCodec.value(of: checkpoint), at: Array(checkpoint.name.text.utf8), in: environment.checkpoints)

@@ -77,7 +77,7 @@ struct Platform {
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
-                + TrackingStore.migrations
+                + TrackingStore.migrations + DatasetIndex.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -101,6 +101,8 @@ struct Platform {
             log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
             identifiers: machineIdentifiers,
             clock: clock)
+
+        let datasets = DatasetIndex(store: metadata)
 
         // Models and serving.
         let tracking = TrackingStore(
@@ -143,7 +145,10 @@ struct Platform {
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock)
+            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+        let maintenance = TableMaintenance(
+            tables: tables, datasets: datasets, registry: registry, content: content,
+            definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
             definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
@@ -179,7 +184,7 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -197,7 +202,7 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
-            lifecycle,
+            lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)

@@ -2,6 +2,7 @@ import Configuration
 import Foundation
 import Logging
 import PlatformCore
+import Workflows
 import Yams
 
 /// The platform's configuration: flag, then environment, then file, then the default written here.
@@ -21,6 +22,9 @@ import Yams
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
+/// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
+/// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
+/// | `tables.retention` | span; how long a replaced version of a table stays readable | `30d` |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -29,7 +33,7 @@ struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
         "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
-        "monitor.enabled",
+        "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -48,6 +52,7 @@ struct Settings: Sendable {
     let pythonPath: String
     let jobSlots: Int
     let startsMonitor: Bool
+    let tableMaintenance: TableMaintenanceConfiguration
 
     /// Reads the layers.
     /// - Throws: `PlatformError` that names the key, where it came from, and what is accepted.
@@ -106,6 +111,13 @@ struct Settings: Sendable {
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
+        let retention = text("tables.retention") ?? "30d"
+        guard let span = TimeSpan(text: retention) else {
+            throw Self.error("tables.retention", "must be a span of time such as 30d, not '\(retention)'")
+        }
+        tableMaintenance = TableMaintenanceConfiguration(
+            interval: .seconds(try integer("tables.interval", default: 60, in: 0...86_400)),
+            fileCountMin: try integer("tables.compact", default: 16, in: 3...100_000), retention: span)
     }
 
     /// Refuses variables that look like settings of a known group but are none.

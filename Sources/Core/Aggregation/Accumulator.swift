@@ -1,13 +1,14 @@
 /// Count, exact sums and extremes of one column over the events seen so far.
 struct Accumulator {
-    private(set) var total = EventSeries.ColumnBlock()
+    private(set) var total: EventSeries.ColumnBlock
     private let isReal: Bool
     private let power: Double
     private let needsSum: Bool
     private let needsSquares: Bool
     private let needsExtremes: Bool
 
-    init(_ column: AggregationPlan.Column) {
+    init(_ column: AggregationPlan.Column, from total: EventSeries.ColumnBlock = EventSeries.ColumnBlock()) {
+        self.total = total
         isReal = column.storage == .real
         power = column.power
         needsSum = column.needsSum
@@ -34,6 +35,10 @@ struct Accumulator {
             }
         }
     }
+
+    /// Adds a text, of which only the presence is summarized.
+    @inline(__always)
+    mutating func addPresence() { total.count += 1 }
 
     /// Adds a whole block.
     @inline(__always)

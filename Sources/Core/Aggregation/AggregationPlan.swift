@@ -1,6 +1,19 @@
 public import Definitions
 public import PlatformCore
 
+/// How the events of an entity are cut into pages; part of the stored form.
+public struct SeriesSizes: Sendable, Hashable {
+    /// Events of a chunk when it is cut off; late events make it up to twice as long.
+    public var chunk: Int
+    /// Chunks of a group, likewise.
+    public var group: Int
+    /// Makes sizes of at least 2.
+    public init(chunk: Int = 256, group: Int = 64) {
+        self.chunk = max(2, chunk)
+        self.group = max(2, group)
+    }
+}
+
 /// What a feature view asks of its events, compiled once: which cells to keep and what to compute over which windows.
 public struct AggregationPlan: Sendable {
     /// How a column's cells are kept.
@@ -11,6 +24,8 @@ public struct AggregationPlan: Sendable {
         case integer
         /// As text.
         case text
+        /// As so many floats for each event, with a flag for null.
+        case vector
     }
 
     /// One column that features read.
@@ -23,6 +38,8 @@ public struct AggregationPlan: Sendable {
         public let type: ColumnType
         /// How its cells are kept.
         public let storage: Storage
+        /// Numbers of a vector; 0 for any other type.
+        public let length: Int
         /// Values are summed as whole multiples of 1 / `power`; 1 for integers and truth values.
         public let power: Double
         /// Whether a feature reads its sum.
@@ -32,7 +49,7 @@ public struct AggregationPlan: Sendable {
         /// Whether a feature reads its smallest or largest value.
         public internal(set) var needsExtremes = false
         /// Whether a feature asks which of its values are equal.
-        public internal(set) var needsCodes = false
+        public internal(set) var comparesValues = false
     }
 
     /// One feature, its names resolved.
@@ -78,6 +95,13 @@ public struct AggregationPlan: Sendable {
     /// Longest window in milliseconds; 0 without windows.
     public let reach: Int64
 
+    /// How a series is cut into pages.
+    public var sizes = SeriesSizes()
+    /// How an event lies in memory.
+    let layout: EventLayout
+    /// Whether a feature of the view asks which values are equal.
+    let comparesValues: Bool
+
     /// Features over one column and window that one accumulation answers.
     struct WindowGroup: Sendable {
         let window: Int64
@@ -92,17 +116,23 @@ public struct AggregationPlan: Sendable {
     /// `last` and `first`.
     let picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)]
     /// Features that ask which values are equal, by column, windows rising.
-    let codeGroups: [CodeGroup]
+    let valueGroups: [ValueGroup]
     /// `last_n`.
-    let lists: [(column: Int, window: Int64, countMax: Int, output: Int)]
+    let lists: [List]
     /// Ratios, computed after everything else.
     let ratios: [(operands: Operands, output: Int)]
 
-    struct CodeGroup: Sendable {
+    struct List: Sendable {
         let column: Int
-        var windows: [CodeWindow]
+        let window: Int64
+        let countMax: Int
+        let output: Int
     }
-    struct CodeWindow: Sendable {
+    struct ValueGroup: Sendable {
+        let column: Int
+        var windows: [ValueWindow]
+    }
+    struct ValueWindow: Sendable {
         let window: Int64
         var outputs: [(function: AggregateFunction, countMax: Int, output: Int)]
     }
@@ -127,7 +157,7 @@ public struct AggregationPlan: Sendable {
                 case .sum, .mean: columns[index].needsSum = true
                 case .stddev: columns[index].needsSquares = true
                 case .min, .max: columns[index].needsExtremes = true
-                case .distinctCount, .mode, .lastNDistinct: columns[index].needsCodes = true
+                case .distinctCount, .mode, .lastNDistinct: columns[index].comparesValues = true
                 case .count, .last, .first, .lastN, .ratio: break
                 }
             }
@@ -156,11 +186,13 @@ public struct AggregationPlan: Sendable {
             case .float64: .real
             case .int64, .bool, .timestamp: .integer
             case .string: .text
+            case .vector: .vector
             case .list: preconditionFailure("a source's column is no list")
             }
         var power = 1.0
         if storage == .real { for _ in 0..<column.scale { power *= 10 } }
-        return Column(name: name, position: position, type: column.type, storage: storage, power: power)
+        return Column(
+            name: name, position: position, type: column.type, storage: storage, length: column.length, power: power)
     }
 
     private init(
@@ -173,13 +205,15 @@ public struct AggregationPlan: Sendable {
         self.known = known
         computed = Self.withOperands(chosen, of: view, among: known)
         features = Array(computed.prefix(chosen.count))
+        layout = EventLayout(columns)
+        comparesValues = columns.contains(where: \.comparesValues)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
         var groups: [ColumnGroup] = []
         var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
-        var codeGroups: [CodeGroup] = []
-        var lists: [(column: Int, window: Int64, countMax: Int, output: Int)] = []
+        var valueGroups: [ValueGroup] = []
+        var lists: [List] = []
         var ratios: [(operands: Operands, output: Int)] = []
         for (output, feature) in computed.enumerated() {
             if let operands = feature.operands {
@@ -193,15 +227,15 @@ public struct AggregationPlan: Sendable {
             }
             guard let window = feature.window else { preconditionFailure("an aggregate has a window") }
             if feature.function == .lastN, let column = feature.column {
-                lists.append((column, window, feature.countMax, output))
+                lists.append(List(column: column, window: window, countMax: feature.countMax, output: output))
             } else if feature.function.comparesValues, let column = feature.column {
-                let group = codeGroups.firstIndex { $0.column == column } ?? codeGroups.count
-                if group == codeGroups.count { codeGroups.append(CodeGroup(column: column, windows: [])) }
+                let group = valueGroups.firstIndex { $0.column == column } ?? valueGroups.count
+                if group == valueGroups.count { valueGroups.append(ValueGroup(column: column, windows: [])) }
                 let entry = (function: feature.function, countMax: feature.countMax, output: output)
-                if let at = codeGroups[group].windows.firstIndex(where: { $0.window == window }) {
-                    codeGroups[group].windows[at].outputs.append(entry)
+                if let at = valueGroups[group].windows.firstIndex(where: { $0.window == window }) {
+                    valueGroups[group].windows[at].outputs.append(entry)
                 } else {
-                    codeGroups[group].windows.append(CodeWindow(window: window, outputs: [entry]))
+                    valueGroups[group].windows.append(ValueWindow(window: window, outputs: [entry]))
                 }
             } else {
                 let group = groups.firstIndex { $0.column == feature.column } ?? groups.count
@@ -214,10 +248,10 @@ public struct AggregationPlan: Sendable {
             }
         }
         for index in groups.indices { groups[index].windows.sort { $0.window < $1.window } }
-        for index in codeGroups.indices { codeGroups[index].windows.sort { $0.window < $1.window } }
+        for index in valueGroups.indices { valueGroups[index].windows.sort { $0.window < $1.window } }
         self.groups = groups
         self.picks = picks
-        self.codeGroups = codeGroups
+        self.valueGroups = valueGroups
         self.lists = lists
         self.ratios = ratios
     }
@@ -247,9 +281,11 @@ public struct AggregationPlan: Sendable {
 
     /// The same columns with only the features at `positions`, in that order: what one service reads of the view.
     public func selecting(_ positions: [Int]) -> AggregationPlan {
-        AggregationPlan(
+        var plan = AggregationPlan(
             view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] },
             known: known)
+        plan.sizes = sizes
+        return plan
     }
 
     /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.

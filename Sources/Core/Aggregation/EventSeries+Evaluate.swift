@@ -52,29 +52,53 @@ extension EventSeries {
     /// Computes every feature of `plan` at `time` as doubles, without allocating.
     ///
     /// Truth values are 0 and 1, moments milliseconds; NaN stands for null, for text and for lists.
-    /// - Parameter values: at least as many places as `plan` has features.
-    public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
-        -> EntityPresence
-    {
+    /// - Parameters:
+    ///   - values: at least as many places as `plan` has features.
+    ///   - missing: is told of pages that are needed and not in memory. Where it is told of any, the answer is of no use:
+    ///     load them and ask again.
+    public func evaluate(
+        _ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>,
+        missing: inout [PageReference]
+    ) -> EntityPresence {
         precondition(values.count >= plan.features.count, "a place for every feature")
         guard plan.computed.count > plan.features.count else {
             var sink = NumberSink(values: values)
-            return evaluate(plan, at: time.milliseconds, into: &sink)
+            return evaluate(plan, at: time.milliseconds, into: &sink, &missing)
         }
         return withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.computed.count) { places in
             var sink = NumberSink(values: places)
-            let presence = evaluate(plan, at: time.milliseconds, into: &sink)
+            let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
             for output in plan.features.indices { values[output] = places[output] }
             return presence
         }
     }
 
-    /// Every feature of `plan` at `time` as typed cells.
-    public func cells(_ plan: AggregationPlan, at time: EventTime) -> (presence: EntityPresence, values: [CellValue]) {
+    /// Computes every feature of `plan` at `time` as doubles; all pages are in memory.
+    public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
+        -> EntityPresence
+    {
+        var missing: [PageReference] = []
+        let presence = evaluate(plan, at: time, into: values, missing: &missing)
+        precondition(missing.isEmpty, "all pages are in memory")
+        return presence
+    }
+
+    /// Every feature of `plan` at `time` as typed cells; `missing` as in `evaluate`.
+    public func cells(_ plan: AggregationPlan, at time: EventTime, missing: inout [PageReference])
+        -> (presence: EntityPresence, values: [CellValue])
+    {
         var sink = CellSink(values: Array(repeating: .null, count: plan.computed.count))
-        let presence = evaluate(plan, at: time.milliseconds, into: &sink)
+        let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
         sink.values.removeLast(plan.computed.count - plan.features.count)
         return (presence, sink.values)
+    }
+
+    /// Every feature of `plan` at `time` as typed cells; all pages are in memory.
+    public func cells(_ plan: AggregationPlan, at time: EventTime) -> (presence: EntityPresence, values: [CellValue]) {
+        var missing: [PageReference] = []
+        let answer = cells(plan, at: time, missing: &missing)
+        precondition(missing.isEmpty, "all pages are in memory")
+        return answer
     }
 
     /// What features are for an entity that has never been seen: 0 for counts, null for the rest.
@@ -84,12 +108,13 @@ extension EventSeries {
         }
     }
 
-    private func evaluate(_ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink) -> EntityPresence
-    {
+    private func evaluate(
+        _ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink, _ missing: inout [PageReference]
+    ) -> EntityPresence {
         let tick = plan.tick(at: time)
-        let upper = firstIndex(after: tick)
-        let newest = newestVisible(before: upper, tick: tick)
-        guard newest >= 0 else {
+        let layout = plan.layout
+        let upper = position(after: tick, layout.stride, &missing)
+        guard let newest = newestVisible(before: upper, tick: tick, layout.stride, &missing) else {
             for (output, feature) in plan.computed.enumerated() {
                 if feature.function.countsNothingAsZero {
                     sink.put(0, .int64, output)
@@ -99,35 +124,30 @@ extension EventSeries {
             }
             return .notFound
         }
-        let newestTime = eventTimes[newest]
+        let newestTime = eventTime(at: newest, layout.stride)
         if let timeToLive = plan.timeToLive, newestTime <= Self.saturating(tick, minus: timeToLive) {
             for output in plan.computed.indices { sink.putNull(output) }
             return .outsideMaxAge(newestEventTime: EventTime(milliseconds: newestTime))
         }
-        for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink) }
+        for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for pick in plan.picks {
-            var chosen = newest
+            var chosen: Position? = newest
             if let window = pick.window {
                 let edge = Self.saturating(tick, minus: window)
                 if newestTime <= edge {
                     sink.putNull(pick.output)
                     continue
                 }
-                if !pick.isLast { chosen = oldestVisible(from: firstIndex(after: edge), tick: tick) }
+                if !pick.isLast {
+                    let low = position(after: edge, layout.stride, &missing)
+                    chosen = oldestVisible(from: low, tick: tick, layout.stride, &missing)
+                }
             }
-            put(event: chosen, column: pick.column, plan, pick.output, into: &sink)
+            guard let chosen else { continue }  // its page is missing
+            put(event: chosen.offset, of: chunk(at: chosen), column: pick.column, plan, pick.output, into: &sink)
         }
-        for group in plan.codeGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink) }
-        for list in plan.lists {
-            if type(of: sink).takesLists {
-                let low = firstIndex(after: Self.saturating(tick, minus: list.window))
-                let values = newestCells(
-                    of: list.column, plan, atMost: list.countMax, from: low, to: upper, tick: tick)
-                if values.isEmpty { sink.putNull(list.output) } else { sink.put(values, list.output) }
-            } else {
-                sink.putNull(list.output)
-            }
-        }
+        for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
+        for list in plan.lists { evaluate(list, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for ratio in plan.ratios {
             let quotient = ExactArithmetic.ratio(
                 sink.number(ratio.operands.numerator), sink.number(ratio.operands.denominator))
@@ -137,35 +157,26 @@ extension EventSeries {
     }
 
     private func evaluate(
-        _ group: AggregationPlan.ColumnGroup, _ plan: AggregationPlan, upper: Int, tick: Int64,
-        into sink: inout some FeatureSink
+        _ group: AggregationPlan.ColumnGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
+        into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
+        let layout = plan.layout
         var from = upper
-        guard let index = group.column else {
+        guard let index = group.column, plan.columns[index].storage.isNumber else {
             var count = 0
             for window in group.windows {
-                let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                count += countVisible(from: low, to: from, tick: tick)
+                let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
+                count += countVisible(from: low, to: from, tick: tick, column: group.column, plan, &missing)
                 from = low
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
             return
         }
         let column = plan.columns[index]
-        guard column.storage != .text else {
-            var count = 0
-            for window in group.windows {
-                let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                count += countTexts(of: index, from: low, to: from, tick: tick)
-                from = low
-                for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
-            }
-            return
-        }
         var accumulator = Accumulator(column)
         for window in group.windows {
-            let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-            accumulate(&accumulator, column: index, isReal: column.storage == .real, from: low, to: from, tick: tick)
+            let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
+            accumulate(&accumulator, index, column, from: low, to: from, tick: tick, layout, &missing)
             from = low
             let total = accumulator.total
             for output in window.outputs {
@@ -202,134 +213,93 @@ extension EventSeries {
         }
     }
 
+    private func eventTime(at position: Position, _ stride: Int) -> Int64 {
+        if position.group == groups.count { return tail.eventTime(position.offset, stride) }
+        return groups[position.group].chunks[position.chunk].eventTime(position.offset, stride)
+    }
+
+    @inline(__always)
     func put(
-        event: Int, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
+        event: Int, of chunk: EventChunk, column index: Int, _ plan: AggregationPlan, _ output: Int,
+        into sink: inout some FeatureSink
     ) {
-        let column = plan.columns[index]
+        let (column, layout) = (plan.columns[index], plan.layout)
+        let word = event * layout.stride + layout.slots[index]
         switch column.storage {
         case .real:
-            let value = Accumulator.real(columns[index].words[event])
+            let value = Accumulator.real(chunk.words[word])
             if value.isNaN { sink.putNull(output) } else { sink.put(value, output) }
         case .integer:
-            if columns[index].present[event] {
-                sink.put(columns[index].words[event], column.type, output)
+            if chunk.isPresent(event, column: index, layout.stride) {
+                sink.put(chunk.words[word], column.type, output)
             } else {
                 sink.putNull(output)
             }
         case .text:
-            if let text = columns[index].texts[event] { sink.put(text, output) } else { sink.putNull(output) }
+            if let text = chunk.texts[event * layout.textCount + layout.slots[index]] {
+                sink.put(text, output)
+            } else {
+                sink.putNull(output)
+            }
+        case .vector:
+            if type(of: sink).takesLists, chunk.isPresent(event, column: index, layout.stride) {
+                sink.put(chunk.vector(at: word, length: column.length), output)
+            } else {
+                sink.putNull(output)
+            }
         }
     }
 
-    // MARK: Walking events and blocks
+    // MARK: Walking events and summaries
 
     private func accumulate(
-        _ accumulator: inout Accumulator, column index: Int, isReal: Bool, from low: Int, to high: Int, tick: Int64
+        _ accumulator: inout Accumulator, _ index: Int, _ column: AggregationPlan.Column, from low: Position,
+        to high: Position, tick: Int64, _ layout: EventLayout, _ missing: inout [PageReference]
     ) {
-        guard low < high else { return }
-        columns[index].words.withUnsafeBufferPointer { words in
-            columns[index].present.withUnsafeBufferPointer { present in
-                ingestTimes.withUnsafeBufferPointer { ingest in
-                    var event = low
-                    while event < high {
-                        let block = event / Self.blockSize
-                        let end = min(high, (block + 1) * Self.blockSize)
-                        if block < settledBlockCount {
-                            if blockIngest[block].minimum > tick {
-                                event = end
-                                continue
-                            }
-                            if event == block * Self.blockSize, end - event == Self.blockSize,
-                                blockIngest[block].maximum <= tick
-                            {
-                                accumulator.add(columns[index].blocks[block])
-                                event = end
-                                continue
-                            }
-                        }
-                        while event < end {
-                            if ingest[event] <= tick, isReal || present[event] { accumulator.add(words[event]) }
-                            event += 1
-                        }
+        var total = accumulator
+        let (stride, slot, isReal) = (layout.stride, layout.slots[index], column.storage == .real)
+        walk(from: low, to: high, tick: tick, &missing) { summary in
+            total.add(summary.blocks[index])
+        } part: { chunk, range, isKnown in
+            chunk.words.withUnsafeBufferPointer { words in
+                var start = range.lowerBound * stride
+                let flag = EventLayout.flags + index >> 6
+                for _ in range {
+                    if isKnown || words[start + EventLayout.ingestTime] <= tick,
+                        isReal || words[start + flag] >> Int64(index & 63) & 1 != 0
+                    {
+                        total.add(words[start + slot])
                     }
+                    start += stride
                 }
             }
         }
+        accumulator = total
     }
 
-    private func countTexts(of index: Int, from low: Int, to high: Int, tick: Int64) -> Int {
-        var (event, count) = (low, 0)
-        while event < high {
-            let block = event / Self.blockSize
-            let end = min(high, (block + 1) * Self.blockSize)
-            if block < settledBlockCount, event == block * Self.blockSize, end - event == Self.blockSize,
-                blockIngest[block].maximum <= tick
-            {
-                count += columns[index].blocks[block].count
-            } else if block >= settledBlockCount || blockIngest[block].minimum <= tick {
-                for place in event..<end where ingestTimes[place] <= tick && columns[index].texts[place] != nil {
-                    count += 1
+    /// Counts events, or those that have a text or a vector.
+    private func countVisible(
+        from low: Position, to high: Position, tick: Int64, column index: Int?, _ plan: AggregationPlan,
+        _ missing: inout [PageReference]
+    ) -> Int {
+        var count = 0
+        let layout = plan.layout
+        walk(from: low, to: high, tick: tick, &missing) { summary in
+            count += index.map { summary.blocks[$0].count } ?? summary.count
+        } part: { chunk, range, isKnown in
+            if isKnown, index == nil {
+                count += range.count
+            } else {
+                for event in range where isKnown || chunk.ingestTime(event, layout.stride) <= tick {
+                    guard let index else {
+                        count += 1
+                        continue
+                    }
+                    if chunk.holds(event, index, plan.columns[index].storage, layout) { count += 1 }
                 }
             }
-            event = end
         }
         return count
-    }
-
-    private func countVisible(from low: Int, to high: Int, tick: Int64) -> Int {
-        var (event, count) = (low, 0)
-        while event < high {
-            let block = event / Self.blockSize
-            let end = min(high, (block + 1) * Self.blockSize)
-            if block < settledBlockCount, blockIngest[block].maximum <= tick {
-                count += end - event
-            } else if block >= settledBlockCount || blockIngest[block].minimum <= tick {
-                for index in event..<end where ingestTimes[index] <= tick { count += 1 }
-            }
-            event = end
-        }
-        return count
-    }
-
-    /// Number of events at or before `moment`.
-    func firstIndex(after moment: Int64) -> Int {
-        eventTimes.withUnsafeBufferPointer { times in
-            var (low, high) = (0, times.count)
-            while low < high {
-                let middle = (low + high) / 2
-                if times[middle] <= moment { low = middle + 1 } else { high = middle }
-            }
-            return low
-        }
-    }
-
-    private func newestVisible(before upper: Int, tick: Int64) -> Int {
-        var event = upper - 1
-        while event >= 0 {
-            let block = event / Self.blockSize
-            if block < settledBlockCount, blockIngest[block].minimum > tick {
-                event = block * Self.blockSize - 1
-                continue
-            }
-            if ingestTimes[event] <= tick { return event }
-            event -= 1
-        }
-        return -1
-    }
-
-    /// The first visible event from `low` on; the caller knows that there is one.
-    private func oldestVisible(from low: Int, tick: Int64) -> Int {
-        var event = low
-        while event < count {
-            let block = event / Self.blockSize
-            if block < settledBlockCount, blockIngest[block].minimum > tick {
-                event = (block + 1) * Self.blockSize
-                continue
-            }
-            if ingestTimes[event] <= tick { return event }
-            event += 1
-        }
-        preconditionFailure("the caller found a visible event in the window")
     }
 
     static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {

@@ -3,130 +3,114 @@ import PlatformCore
 
 /// Features that ask which values are equal, and lists.
 extension EventSeries {
-    /// Counts the different values of one column, window by window, from the newest event back.
-    ///
-    /// Values come up in the order of their newest events, so the first of several equally frequent ones is the mode.
+    /// The different values of one column, window by window, from the newest event back.
     func evaluate(
-        _ group: AggregationPlan.CodeGroup, _ plan: AggregationPlan, upper: Int, tick: Int64,
-        into sink: inout some FeatureSink
+        _ group: AggregationPlan.ValueGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
+        into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
-        let codes = columns[group.column].codes
-        let capacity = max(1, codes.count)
-        withUnsafeTemporaryAllocation(of: Int32.self, capacity: 2 * capacity) { scratch in
-            scratch.update(repeating: 0)
-            var tally = Tally(
-                counts: UnsafeMutableBufferPointer(rebasing: scratch[..<capacity]),
-                order: UnsafeMutableBufferPointer(rebasing: scratch[capacity...]))
-            var from = upper
-            for window in group.windows {
-                let low = firstIndex(after: Self.saturating(tick, minus: window.window))
-                count(into: &tally, codes, from: low, to: from, tick: tick)
-                from = min(from, low)
-                for output in window.outputs {
-                    switch output.function {
-                    case .distinctCount: sink.put(Int64(tally.distinct), .int64, output.output)
-                    case .mode:
-                        if let code = tally.mostFrequent {
-                            put(code: code, column: group.column, plan, output.output, into: &sink)
-                        } else {
-                            sink.putNull(output.output)
-                        }
-                    default:
-                        guard type(of: sink).takesLists, tally.distinct > 0 else {
-                            sink.putNull(output.output)
-                            continue
-                        }
-                        var cells = CellList()
-                        for place in 0..<min(tally.distinct, output.countMax) {
-                            put(code: Int(tally.order[place]), column: group.column, plan, 0, into: &cells)
-                        }
-                        sink.put(cells.values, output.output)
-                    }
+        let (column, layout) = (plan.columns[group.column], plan.layout)
+        var tally = ValueTally()
+        var from = upper
+        for window in group.windows {
+            let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
+            walkBack(from: low, to: from, tick: tick, isEager: true, &missing) { chunk, range, isKnown in
+                if isKnown, range.count == chunk.count, !chunk.values.isEmpty {
+                    chunk.addAll(group.column, column, layout, to: &tally)
+                } else {
+                    chunk.add(range, known: isKnown ? nil : tick, group.column, column, layout, to: &tally)
                 }
+                return true
             }
-        }
-    }
-
-    /// How often each value occurs, and the values in the order in which they came up.
-    private struct Tally {
-        let counts: UnsafeMutableBufferPointer<Int32>
-        let order: UnsafeMutableBufferPointer<Int32>
-        var distinct = 0
-
-        @inline(__always)
-        mutating func add(_ code: Int32, _ count: Int32) {
-            let place = Int(code)
-            if counts[place] == 0 {
-                order[distinct] = code
-                distinct += 1
-            }
-            counts[place] += count
-        }
-
-        var mostFrequent: Int? {
-            var (best, most) = (-1, Int32(0))
-            for place in 0..<distinct where counts[Int(order[place])] > most {
-                best = Int(order[place])
-                most = counts[best]
-            }
-            return best < 0 ? nil : best
-        }
-    }
-
-    private func count(into tally: inout Tally, _ codes: ValueCodes, from low: Int, to high: Int, tick: Int64) {
-        codes.events.withUnsafeBufferPointer { events in
-            codes.entries.withUnsafeBufferPointer { entries in
-                var end = high
-                while end > low {
-                    let block = (end - 1) / Self.blockSize
-                    let start = max(low, block * Self.blockSize)
-                    if block < settledBlockCount, blockIngest[block].minimum > tick {
-                        end = start
+            from = min(from, low)
+            for output in window.outputs {
+                switch output.function {
+                case .distinctCount: sink.put(Int64(tally.count), .int64, output.output)
+                case .mode:
+                    if let value = tally.mostFrequent {
+                        Self.put(value, of: tally, column, output.output, into: &sink)
+                    } else {
+                        sink.putNull(output.output)
+                    }
+                default:
+                    guard type(of: sink).takesLists, tally.count > 0 else {
+                        sink.putNull(output.output)
                         continue
                     }
-                    if block < settledBlockCount, end - start == Self.blockSize, blockIngest[block].maximum <= tick {
-                        for place in codes.starts[block]..<codes.starts[block + 1] {
-                            tally.add(entries[place].code, entries[place].count)
-                        }
-                    } else {
-                        for event in stride(from: end - 1, through: start, by: -1)
-                        where events[event] >= 0 && ingestTimes[event] <= tick {
-                            tally.add(events[event], 1)
-                        }
+                    var cells = CellList()
+                    for value in 0..<min(tally.count, output.countMax) {
+                        Self.put(value, of: tally, column, 0, into: &cells)
                     }
-                    end = start
+                    sink.put(cells.values, output.output)
                 }
             }
         }
     }
 
-    private func put(
-        code: Int, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
+    private static func put(
+        _ value: Int, of tally: ValueTally, _ column: AggregationPlan.Column, _ output: Int,
+        into sink: inout some FeatureSink
     ) {
-        let column = plan.columns[index]
         switch column.storage {
-        case .real: sink.put(Accumulator.real(columns[index].codes.words[code]), output)
-        case .integer: sink.put(columns[index].codes.words[code], column.type, output)
-        case .text: sink.put(columns[index].codes.texts[code], output)
+        case .real: sink.put(Accumulator.real(tally.words[value]), output)
+        case .integer: sink.put(tally.words[value], column.type, output)
+        case .text: sink.put(tally.texts[value], output)
+        case .vector: sink.putNull(output)
         }
     }
 
     /// The cells of the newest visible events that have one, newest first.
-    func newestCells(
-        of column: Int, _ plan: AggregationPlan, atMost countMax: Int, from low: Int, to high: Int, tick: Int64
-    ) -> [CellValue] {
-        var cells = CellList()
-        var event = high - 1
-        while event >= low, cells.values.count < countMax {
-            let block = event / Self.blockSize
-            if block < settledBlockCount, blockIngest[block].minimum > tick {
-                event = block * Self.blockSize - 1
-                continue
-            }
-            if ingestTimes[event] <= tick { put(event: event, column: column, plan, 0, into: &cells) }
-            event -= 1
+    func evaluate(
+        _ list: AggregationPlan.List, _ plan: AggregationPlan, upper: Position, tick: Int64,
+        into sink: inout some FeatureSink, _ missing: inout [PageReference]
+    ) {
+        guard type(of: sink).takesLists else {
+            sink.putNull(list.output)
+            return
         }
-        return cells.values
+        let stride = plan.layout.stride
+        var cells = CellList()
+        let low = position(after: Self.saturating(tick, minus: list.window), stride, &missing)
+        walkBack(from: low, to: upper, tick: tick, isEager: false, &missing) { chunk, range, isKnown in
+            for event in range.reversed() where isKnown || chunk.ingestTime(event, stride) <= tick {
+                if cells.values.count == list.countMax { return false }
+                put(event: event, of: chunk, column: list.column, plan, 0, into: &cells)
+            }
+            return cells.values.count < list.countMax
+        }
+        if cells.values.isEmpty { sink.putNull(list.output) } else { sink.put(cells.values, list.output) }
+    }
+
+    /// Goes over the events between two places, the newest first, while `body` says so.
+    ///
+    /// - Parameters:
+    ///   - isEager: goes on behind a page that is missing, so that all missing ones are told at once.
+    ///   - body: takes a chunk and a range of its events; the flag says whether all of them are known at `tick`.
+    private func walkBack(
+        from low: Position, to high: Position, tick: Int64, isEager: Bool, _ missing: inout [PageReference],
+        _ body: (EventChunk, Range<Int>, Bool) -> Bool
+    ) {
+        guard low < high else { return }
+        if high.group == groups.count {
+            let start = low.group == groups.count ? low.offset : 0
+            if start < high.offset, !body(tail, start..<high.offset, tail.summary.ingestMaximum <= tick) { return }
+        }
+        for group in stride(from: min(high.group, groups.count - 1), through: low.group, by: -1) {
+            if groups[group].summary.ingestMinimum > tick { continue }
+            let first = group == low.group ? low.chunk : 0
+            let last = group == high.group ? high.chunk : groups[group].chunks.count - 1
+            for index in stride(from: last, through: first, by: -1) {
+                let chunk = groups[group].chunks[index]
+                let from = group == low.group && index == low.chunk ? low.offset : 0
+                let to = group == high.group && index == high.chunk ? high.offset : chunk.count
+                guard from < to, chunk.summary.ingestMinimum <= tick else { continue }
+                if chunk.isLoaded {
+                    guard body(chunk, from..<to, chunk.summary.ingestMaximum <= tick) else { return }
+                } else {
+                    missing.append(reference(group, index))
+                    guard isEager else { return }
+                }
+            }
+        }
     }
 }
 

@@ -2,13 +2,15 @@ public import PlatformCore
 
 /// The events of one entity in one view: all that its features can still need, in the order of the tie rule.
 ///
-/// Events lie by (event time, ingest time, sequence), column by column. Every 64 events have a summary, so a window of
-/// thousands of events costs tens of steps. The series does not know its plan; every call is given the same one.
+/// Events lie by (event time, ingest time, sequence) in chunks of some hundred. Chunks have summaries and stand in groups
+/// that have summaries too, so a window of a million events costs tens of steps, an event that is late moves some hundred
+/// others, and what has not changed is not written again. The newest chunk is the only one of most entities. Chunks may
+/// be out of memory; `docs/adr/0012-chunked-state.md` has the reasons.
+///
+/// The series does not know its plan; every call is given the same one.
 public struct EventSeries: Sendable {
-    static let blockSize = 64
-
     /// What a summary says of one column.
-    struct ColumnBlock: Sendable {
+    struct ColumnBlock: Sendable, Equatable {
         var count = 0
         var sum: Int128 = 0
         var squareSum: Int128 = 0
@@ -18,63 +20,91 @@ public struct EventSeries: Sendable {
         var maximum: Int64 = 0
     }
 
-    /// One column's cells.
-    struct ColumnValues: Sendable {
-        /// Bits of a double (NaN is null) or integers.
-        var words: [Int64] = []
-        /// For integers: whether there is a value.
-        var present: [Bool] = []
-        var texts: [String?] = []
-        var blocks: [ColumnBlock] = []
-        /// Which values are equal, for features that ask.
-        var codes = ValueCodes()
-    }
-
-    var eventTimes: [Int64] = []
-    var ingestTimes: [Int64] = []
-    var sequences: [UInt64] = []
-    var columns: [ColumnValues]
-    /// Smallest and largest ingest time of each full block.
-    var blockIngest: [(minimum: Int64, maximum: Int64)] = []
-    /// Blocks whose summaries are true; later ones are read event by event.
-    var settledBlockCount = 0
-    /// Highest sequence ever inserted, trimmed events included.
-    public internal(set) var newestSequence: UInt64 = 0
+    /// Chunks older than the newest one, by group.
+    var groups: [EventGroup] = []
+    /// The newest events.
+    var tail = EventChunk()
+    /// Events in `groups`.
+    var groupedCount = 0
+    /// Pages that are stored and no longer needed.
+    var removedPages: [UInt64] = []
+    var nextIdentifier: UInt64 = 1
+    /// Events at which the series is next looked through for those that nothing needs.
+    var trimCount = Self.trimCountMin
+    /// One more than the highest sequence ever inserted, forgotten events included; 0 before the first.
+    public internal(set) var nextSequence: UInt64 = 0
     /// Newest ingest time ever inserted.
     public internal(set) var newestIngestTime = Int64.min
-    /// How many events the last trim left.
-    var countAfterTrim = 0
+
+    static let trimCountMin = 64
 
     /// A series without events.
-    public init(plan: AggregationPlan) { columns = Array(repeating: ColumnValues(), count: plan.columns.count) }
+    public init(plan: AggregationPlan) {}
 
     /// Events kept.
-    public var count: Int { eventTimes.count }
+    public var count: Int { groupedCount + tail.count }
     /// Event time of the newest event.
-    public var newestEventTime: Int64? { eventTimes.last }
+    public var newestEventTime: Int64? {
+        if tail.count > 0 { return tail.summary.lastEventTime }
+        return groups.last?.summary.lastEventTime
+    }
+    /// Whether a part of it is stored in pages of its own.
+    public var hasPages: Bool { !groups.isEmpty }
+    /// Bytes of memory that its events take, about.
+    public var byteCount: Int {
+        var count = tail.words.count * 8 + tail.texts.count * 16
+        for group in groups {
+            for chunk in group.chunks {
+                count += 160 + 96 * chunk.summary.blocks.count + chunk.words.count * 8 + chunk.texts.count * 16
+                count += chunk.values.reduce(0) { $0 + $1.count * 16 }
+            }
+        }
+        return count
+    }
 
-    /// Adds an event at its place; amortised constant time when it is the newest.
+    // MARK: Inserting
+
+    /// The page that has to be loaded before an event can be inserted; `nil` if none has to.
+    public func pageNeeded(toInsertAt eventTime: EventTime, ingestTime: EventTime, sequence: UInt64) -> PageReference? {
+        guard !groups.isEmpty else { return nil }
+        let order = EventOrder(
+            eventTime: eventTime.milliseconds, ingestTime: ingestTime.milliseconds, sequence: sequence)
+        if order >= tail.summary.first { return nil }
+        let (group, chunk) = place(of: order)
+        if groups[group].chunks[chunk].isLoaded { return nil }
+        return PageReference(group: group, chunk: chunk, identifier: groups[group].chunks[chunk].identifier)
+    }
+
+    /// Adds an event at its place, in a time that does not depend on the length of the series.
+    ///
+    /// The page that it belongs to must be loaded: see `pageNeeded`.
     /// - Parameter cells: the source row's cells.
     /// - Returns: how many of its values are too large to be summed.
     @discardableResult
     public mutating func insert(
         eventTime: EventTime, ingestTime: EventTime, sequence: UInt64, cells: [CellValue], plan: AggregationPlan
     ) -> Int {
-        let (event, ingest) = (eventTime.milliseconds, ingestTime.milliseconds)
-        newestSequence = max(newestSequence, sequence)
-        newestIngestTime = max(newestIngestTime, ingest)
-        let place = insertionPoint(event, ingest, sequence)
-        let isNewest = place == eventTimes.count
-        if isNewest {
-            eventTimes.append(event)
-            ingestTimes.append(ingest)
-            sequences.append(sequence)
-        } else {
-            eventTimes.insert(event, at: place)
-            ingestTimes.insert(ingest, at: place)
-            sequences.insert(sequence, at: place)
-            settledBlockCount = min(settledBlockCount, place / Self.blockSize)
+        let order = EventOrder(
+            eventTime: eventTime.milliseconds, ingestTime: ingestTime.milliseconds, sequence: sequence)
+        nextSequence = max(nextSequence, sequence &+ 1)
+        newestIngestTime = max(newestIngestTime, order.ingestTime)
+        let layout = plan.layout
+        return withUnsafeTemporaryAllocation(of: Int64.self, capacity: layout.stride) { row in
+            row.initialize(repeating: 0)
+            row[EventLayout.eventTime] = order.eventTime
+            row[EventLayout.ingestTime] = order.ingestTime
+            row[EventLayout.sequence] = Int64(bitPattern: sequence)
+            var texts: [String?] = []
+            let unsummable = Self.fill(row, &texts, cells, plan)
+            place(row, texts, order, plan)
+            return unsummable
         }
+    }
+
+    private static func fill(
+        _ row: UnsafeMutableBufferPointer<Int64>, _ texts: inout [String?], _ cells: [CellValue],
+        _ plan: AggregationPlan
+    ) -> Int {
         var unsummable = 0
         for (index, column) in plan.columns.enumerated() {
             let cell = column.position < cells.count ? cells[column.position] : .null
@@ -87,20 +117,21 @@ public struct EventSeries: Sendable {
                 {
                     unsummable += 1
                 }
-                columns[index].words.insert(Int64(bitPattern: value.bitPattern), at: place)
+                row[plan.layout.slots[index]] = Int64(bitPattern: value.bitPattern)
             case .integer:
-                let value = Self.integer(cell)
+                guard let value = integer(cell) else { continue }
                 if column.needsSum || column.needsSquares, value == ExactArithmetic.unsummable { unsummable += 1 }
-                columns[index].words.insert(value ?? 0, at: place)
-                columns[index].present.insert(value != nil, at: place)
+                row[plan.layout.slots[index]] = value
+                row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
             case .text:
-                var text: String?
-                if case .text(let value) = cell { text = value }
-                columns[index].texts.insert(text, at: place)
+                if case .text(let value) = cell { texts.append(value) } else { texts.append(nil) }
+            case .vector:
+                guard EventChunk.write(cell, to: row, at: plan.layout.slots[index], length: column.length) else {
+                    continue
+                }
+                row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
             }
-            if column.needsCodes { columns[index].insertCode(at: place, storage: column.storage) }
         }
-        if isNewest, eventTimes.count % Self.blockSize == 0 { settle(plan: plan) }
         return unsummable
     }
 
@@ -113,110 +144,189 @@ public struct EventSeries: Sendable {
         }
     }
 
-    private func insertionPoint(_ event: Int64, _ ingest: Int64, _ sequence: UInt64) -> Int {
-        func isAfter(_ index: Int) -> Bool {
-            (eventTimes[index], ingestTimes[index], sequences[index]) > (event, ingest, sequence)
+    private mutating func place(
+        _ row: UnsafeMutableBufferPointer<Int64>, _ texts: [String?], _ order: EventOrder, _ plan: AggregationPlan
+    ) {
+        if groups.isEmpty || order >= tail.summary.first {
+            tail.insert(row, texts, order, plan.layout)
+            if tail.count >= 2 * plan.sizes.chunk { seal(plan) }
+            return
         }
-        var (low, high) = (0, eventTimes.count)
-        if high == 0 || !isAfter(high - 1) { return high }
+        let (group, chunk) = place(of: order)
+        insert(row, texts, order, group, chunk, plan)
+    }
+
+    /// The chunk before the newest one in which an event belongs.
+    private func place(of order: EventOrder) -> (group: Int, chunk: Int) {
+        let group = Self.last(groups.count) { groups[$0].summary.first <= order } ?? 0
+        let chunks = groups[group].chunks
+        return (group, Self.last(chunks.count) { chunks[$0].summary.first <= order } ?? 0)
+    }
+
+    /// The last of `count` indexes for which `holds`; it holds for all before that one.
+    static func last(_ count: Int, _ holds: (Int) -> Bool) -> Int? {
+        var (low, high) = (0, count)
         while low < high {
             let middle = (low + high) / 2
-            if isAfter(middle) { high = middle } else { low = middle + 1 }
+            if holds(middle) { low = middle + 1 } else { high = middle }
         }
-        return low
+        return low > 0 ? low - 1 : nil
     }
 
-    // MARK: Summaries
-
-    /// Brings the summaries up to date; call it after inserting older events, else answers are right but slower.
-    public mutating func settle(plan: AggregationPlan) {
-        let full = eventTimes.count / Self.blockSize
-        guard settledBlockCount < full else { return }
-        for block in settledBlockCount..<full {
-            let range = (block * Self.blockSize)..<((block + 1) * Self.blockSize)
-            var (minimum, maximum) = (Int64.max, Int64.min)
-            for ingest in ingestTimes[range] {
-                minimum = min(minimum, ingest)
-                maximum = max(maximum, ingest)
-            }
-            if block < blockIngest.count {
-                blockIngest[block] = (minimum, maximum)
-            } else {
-                blockIngest.append((minimum, maximum))
-            }
-            for (index, column) in plan.columns.enumerated() {
-                let total = summary(of: column, index, range)
-                if block < columns[index].blocks.count {
-                    columns[index].blocks[block] = total
-                } else {
-                    columns[index].blocks.append(total)
-                }
-                if column.needsCodes { columns[index].codes.summarize(block, range) }
-            }
+    private mutating func insert(
+        _ row: UnsafeMutableBufferPointer<Int64>, _ texts: [String?], _ order: EventOrder, _ group: Int, _ chunk: Int,
+        _ plan: AggregationPlan
+    ) {
+        precondition(groups[group].chunks[chunk].isLoaded, "the page of a late event is loaded before")
+        var single = EventChunk()
+        single.insert(row, texts, order, plan.layout)
+        single.summarize(plan)
+        groups[group].summary.add(single.summary, plan: plan)
+        let blocks = groups[group].chunks[chunk].summary.blocks
+        groups[group].chunks[chunk].insert(row, texts, order, plan.layout)
+        for (index, column) in plan.columns.enumerated() {
+            var accumulator = Accumulator(column, from: blocks[index])
+            accumulator.add(single.summary.blocks[index])
+            groups[group].chunks[chunk].summary.blocks[index] = accumulator.total
         }
-        settledBlockCount = full
+        groups[group].chunks[chunk].summarizeValues(plan)
+        groups[group].isChanged = true
+        groupedCount += 1
+        if groups[group].chunks[chunk].count >= 2 * plan.sizes.chunk { split(group, chunk, plan) }
     }
 
-    private func summary(of column: AggregationPlan.Column, _ index: Int, _ range: Range<Int>) -> ColumnBlock {
-        guard column.storage != .text else {
-            var total = ColumnBlock()
-            for event in range where columns[index].texts[event] != nil { total.count += 1 }
-            return total
-        }
-        var accumulator = Accumulator(column)
-        columns[index].words.withUnsafeBufferPointer { words in
-            for event in range where column.storage == .real || columns[index].present[event] {
-                accumulator.add(words[event])
-            }
-        }
-        return accumulator.total
+    private mutating func newIdentifier() -> UInt64 {
+        defer { nextIdentifier += 1 }
+        return nextIdentifier
     }
 
-    // MARK: Trimming
+    /// Makes the older half of the newest chunk a chunk of its own.
+    private mutating func seal(_ plan: AggregationPlan) {
+        let half = tail.count / 2
+        var sealed = tail.part(0..<half, identifier: newIdentifier(), plan.layout)
+        sealed.summarize(plan)
+        tail = tail.part(half..<tail.count, identifier: 0, plan.layout)
+        if groups.last.map({ $0.chunks.count >= plan.sizes.group }) ?? true {
+            groups.append(EventGroup(identifier: newIdentifier()))
+        }
+        groupedCount += sealed.count
+        let last = groups.count - 1
+        groups[last].summary.add(sealed.summary, plan: plan)
+        groups[last].chunks.append(sealed)
+        groups[last].isChanged = true
+    }
+
+    private mutating func split(_ group: Int, _ chunk: Int, _ plan: AggregationPlan) {
+        let whole = groups[group].chunks[chunk]
+        var parts = [
+            whole.part(0..<(whole.count / 2), identifier: whole.identifier, plan.layout),
+            whole.part((whole.count / 2)..<whole.count, identifier: newIdentifier(), plan.layout),
+        ]
+        for index in parts.indices { parts[index].summarize(plan) }
+        groups[group].chunks.replaceSubrange(chunk...chunk, with: parts)
+        guard groups[group].chunks.count >= 2 * plan.sizes.group else { return }
+        var second = EventGroup(identifier: newIdentifier())
+        second.chunks = Array(groups[group].chunks[plan.sizes.group...])
+        groups[group].chunks.removeSubrange(plan.sizes.group...)
+        groups[group].summarize(plan)
+        second.summarize(plan)
+        groups.insert(second, at: group + 1)
+    }
+
+    // MARK: Forgetting
 
     /// Forgets events that no question at or after `earliest` can need, if enough came in since the last time.
+    ///
+    /// When it does so depends on the events alone, so a series that is built again from the log forgets the same.
     public mutating func trimIfGrown(answeringFrom earliest: EventTime, plan: AggregationPlan) {
-        if count >= 2 * Self.blockSize, count >= 2 * countAfterTrim { trim(answeringFrom: earliest, plan: plan) }
+        if count >= trimCount { trim(answeringFrom: earliest, plan: plan) }
     }
 
-    /// Forgets events that no question at or after `earliest` can need.
+    /// Forgets events that no question at or after `earliest` can need: whole chunks, and single events of the newest one.
     ///
     /// An event is needed while a window can hold it once it is known, or while it can be the newest visible one: no newer
     /// event is known as early.
     public mutating func trim(answeringFrom earliest: EventTime, plan: AggregationPlan) {
         let first = plan.tick(at: earliest.milliseconds)
-        var keep = [Bool](repeating: true, count: count)
+        if !groups.isEmpty { trimChunks(first, plan) }
+        if groups.isEmpty { trimTail(first, plan) }
+        let kept = count
+        trimCount = max(Self.trimCountMin, min(2 * kept, kept + plan.sizes.chunk))
+    }
+
+    private mutating func trimChunks(_ first: Int64, _ plan: AggregationPlan) {
+        let (edge, underflow) = first.subtractingReportingOverflow(plan.reach)
+        func isOut(_ summary: SpanSummary) -> Bool {
+            plan.reach == 0 || !underflow && summary.lastEventTime <= edge
+        }
+        var knownFrom = tail.summary.knownFrom
+        var knownAfter: [Int64] = []
+        for group in groups.reversed() {
+            knownAfter.append(knownFrom)
+            knownFrom = min(knownFrom, group.summary.knownFrom)
+        }
+        var wholeGroups = 0
+        while wholeGroups < groups.count, isOut(groups[wholeGroups].summary),
+            knownAfter[groups.count - 1 - wholeGroups] <= first
+        {
+            wholeGroups += 1
+        }
+        for group in groups[..<wholeGroups] {
+            groupedCount -= group.summary.count
+            removedPages.append(group.identifier)
+            removedPages += group.chunks.map(\.identifier)
+        }
+        let after = wholeGroups < groups.count ? knownAfter[groups.count - 1 - wholeGroups] : Int64.max
+        groups.removeFirst(wholeGroups)
+        guard let group = groups.first else { return }
+        var out = 0
+        while out < group.chunks.count, isOut(group.chunks[out].summary),
+            group.chunks[(out + 1)...].reduce(after, { min($0, $1.summary.knownFrom) }) <= first
+        {
+            out += 1
+        }
+        guard out > 0 else { return }
+        removedPages += group.chunks[..<out].map(\.identifier)
+        groupedCount -= group.chunks[..<out].reduce(0) { $0 + $1.count }
+        groups[0].chunks.removeFirst(out)
+        groups[0].isChanged = true
+        if groups[0].chunks.isEmpty {
+            removedPages.append(groups[0].identifier)
+            groups.removeFirst()
+        } else {
+            groups[0].summarize(plan)
+        }
+    }
+
+    private mutating func trimTail(_ first: Int64, _ plan: AggregationPlan) {
+        let layout = plan.layout
+        var keep = [Bool](repeating: true, count: tail.count)
         var newerKnownFrom = Int64.max
-        var kept = count
-        for index in stride(from: count - 1, through: 0, by: -1) {
-            let visibleFrom = max(first, ingestTimes[index], eventTimes[index])
+        var kept = tail.count
+        for index in stride(from: tail.count - 1, through: 0, by: -1) {
+            let event = tail.eventTime(index, layout.stride)
+            let known = max(event, tail.ingestTime(index, layout.stride))
+            let visibleFrom = max(first, known)
             let (edge, underflow) = visibleFrom.subtractingReportingOverflow(plan.reach)
-            let inWindow = plan.reach > 0 && (underflow || eventTimes[index] > edge)
+            let inWindow = plan.reach > 0 && (underflow || event > edge)
             keep[index] = inWindow || newerKnownFrom > visibleFrom
             if !keep[index] { kept -= 1 }
             // An event counts as known once it has also happened.
-            newerKnownFrom = min(newerKnownFrom, max(ingestTimes[index], eventTimes[index]))
+            newerKnownFrom = min(newerKnownFrom, known)
         }
-        countAfterTrim = kept
-        guard kept < count else { return }
-        func filtered<Element>(_ values: [Element]) -> [Element] {
-            var out: [Element] = []
-            out.reserveCapacity(kept)
-            for (index, value) in values.enumerated() where keep[index] { out.append(value) }
-            return out
+        guard kept < tail.count else { return }
+        var words: [Int64] = []
+        var texts: [String?] = []
+        words.reserveCapacity(kept * layout.stride)
+        for index in keep.indices where keep[index] {
+            words.append(contentsOf: tail.words[(index * layout.stride)..<((index + 1) * layout.stride)])
+            if layout.textCount > 0 {
+                texts.append(contentsOf: tail.texts[(index * layout.textCount)..<((index + 1) * layout.textCount)])
+            }
         }
-        eventTimes = filtered(eventTimes)
-        ingestTimes = filtered(ingestTimes)
-        sequences = filtered(sequences)
-        for index in columns.indices {
-            if !columns[index].words.isEmpty { columns[index].words = filtered(columns[index].words) }
-            if !columns[index].present.isEmpty { columns[index].present = filtered(columns[index].present) }
-            if !columns[index].texts.isEmpty { columns[index].texts = filtered(columns[index].texts) }
-            columns[index].blocks = []
-            if plan.columns[index].needsCodes { columns[index].encodeAll(storage: plan.columns[index].storage) }
-        }
-        blockIngest = []
-        settledBlockCount = 0
-        settle(plan: plan)
+        tail = EventChunk()
+        tail.words = words
+        tail.texts = texts
+        for index in 0..<kept { tail.summary.add(tail.order(index, layout.stride)) }
     }
 }

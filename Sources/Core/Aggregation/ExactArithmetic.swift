@@ -58,7 +58,8 @@ public enum ExactArithmetic {
             middle -= 1
             rest += wide
         }
-        let distances = double(squares - middle * (exact + rest))
+        // Sums of stored bytes that somebody has changed may wrap; true ones cannot.
+        let distances = double(squares &- middle &* (exact &+ rest))
         let shift = Double(Int64(truncatingIfNeeded: rest))
         return ((distances - shift * shift / Double(count)) / Double(count)).squareRoot() / power
     }

@@ -26,6 +26,13 @@ public struct ColumnDefinition: Sendable, Hashable {
     ///
     /// Default 6.
     public let scale: Int
+    /// Numbers of a `vector`; 0 for any other type.
+    public let length: Int
+    /// Whether its values must not be shown in samples and statistics: names, addresses.
+    public let isSensitive: Bool
+
+    /// Most numbers of a vector.
+    public static let lengthMax = 4096
 }
 
 /// What happens to a row that breaks an expectation.
@@ -85,6 +92,8 @@ public struct SourceDefinition: Sendable, Hashable {
     public let expectations: [ExpectationDefinition]
     /// What unknown columns mean.
     public let schemaChange: SchemaChangePolicy
+    /// How long a replaced version of its table stays readable; `nil` for what the settings say.
+    public let versionRetention: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.

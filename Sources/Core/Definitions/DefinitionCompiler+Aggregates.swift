@@ -91,6 +91,10 @@ extension DefinitionCompiler {
                 )
             }
         }
+        guard column?.type != .vector || [.count, .last, .first].contains(aggregate) else {
+            throw reader.error(
+                "aggregate", "a vector has 'last', 'first' and 'count'; '\(aggregate.rawValue)' does not read it")
+        }
         guard window != nil || aggregate == .last else {
             throw reader.error(nil, "'\(aggregate.rawValue)' needs a 'window' such as 1h or 7d")
         }
@@ -143,6 +147,7 @@ extension DefinitionCompiler {
             column.map { .integer(Int64($0.scale)) } ?? .null,
         ]
         // Said only where it matters: what was defined before keeps its version.
+        if let column, column.type == .vector { parts.append(.integer(Int64(column.length))) }
         if feature.aggregate.isList { parts.append(.integer(Int64(feature.countMax))) }
         if let ratio = feature.ratio { parts += [.string(ratio.numerator), .string(ratio.denominator)] }
         return .array(parts)

@@ -34,12 +34,23 @@ extension DefinitionCompiler {
                 throw column.error("name", "the column '\(columnName)' appears twice")
             }
             let type = try column.choice("type", ColumnType.self)
-            guard type != .list else { throw column.error("type", "a source's column cannot be a list") }
+            guard type != .list else {
+                throw column.error(
+                    "type", "a source's column cannot be a list; 'vector' holds numbers of a fixed count")
+            }
+            var length = 0
+            if type == .vector {
+                guard column.has("length") else {
+                    throw column.error(nil, "a vector needs 'length', how many numbers it has")
+                }
+                length = try column.integer("length", default: 1, in: 1...ColumnDefinition.lengthMax)
+            }
             columns.append(
                 ColumnDefinition(
                     name: columnName, type: type,
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
-                    scale: try column.integer("scale", default: 6, in: 0...9)))
+                    scale: try column.integer("scale", default: 6, in: 0...9), length: length,
+                    isSensitive: try column.flag("sensitive", default: false)))
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {
@@ -64,13 +75,19 @@ extension DefinitionCompiler {
         guard let eventTime = try timeColumn("event_time") else { throw fields.error(nil, "'event_time' is missing") }
         let ingestTime = try timeColumn("ingest_time")
         let key = try fields.texts("key")
-        for part in key { _ = try column(part, "key", fields) }
+        for part in key where try column(part, "key", fields).type == .vector {
+            throw fields.error("key", "'\(part)' is a vector, which identifies nothing")
+        }
         guard !key.isEmpty else { throw fields.error("key", "'key' must name at least one column") }
 
         var expectations: [ExpectationDefinition] = []
         for (index, reader) in try fields.mappings("expectations", of: "expectation").enumerated() {
             let columnName = try reader.text("column")
             let target = try column(columnName, "column", reader)
+            guard target.type != .vector else {
+                throw reader.error(
+                    "column", "'\(columnName)' is a vector: its length and finite numbers are checked anyhow")
+            }
             var checks: [ExpectationDefinition.Check] = []
             if reader.has("range") {
                 let bounds = try reader.texts("range")
@@ -114,6 +131,7 @@ extension DefinitionCompiler {
         let source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
             expectations: expectations, schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse,
+            versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
         record(
             "Source", name,
@@ -122,9 +140,11 @@ extension DefinitionCompiler {
                 "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
                 "columns": .array(
                     columns.map {
-                        .array([
-                            .string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale)),
-                        ])
+                        .array(
+                            [
+                                .string($0.name), .string($0.type.rawValue), .bool($0.nullable),
+                                .integer(Int64($0.scale)),
+                            ] + ($0.type == .vector ? [.integer(Int64($0.length))] : []))
                     }),
                 "expectations": .array(
                     expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),

@@ -11,10 +11,13 @@ extension DefinitionCompiler {
         for entityName in entityNames {
             let entity = try need("Entity", entityName, in: set.entities, for: "entities", fields)
             for key in entity.keys where !joinKeys.contains(key) {
-                guard source.column(key) != nil else {
+                guard let column = source.column(key) else {
                     throw fields.error(
                         "entities",
                         "the source '\(sourceName)' has no column '\(key)', the key of entity '\(entityName)'")
+                }
+                guard column.type != .vector else {
+                    throw fields.error("entities", "'\(key)' of the source '\(sourceName)' is a vector and no key")
                 }
                 joinKeys.append(key)
             }
@@ -165,6 +168,28 @@ extension DefinitionCompiler {
 
     // MARK: Training sets
 
+    private func split(_ reader: FieldReader, joinKeys: [String]) throws(PlatformError) -> SplitDefinition {
+        enum Kind: String, CaseIterable { case time, random, entity }
+        let kind = try reader.choice("by", Kind.self)
+        let (validation, test) = (try reader.number("validation"), try reader.number("test"))
+        guard validation >= 0, test >= 0, validation + test < 1 else {
+            throw reader.error(nil, "'validation' and 'test' must be shares that leave something to train on")
+        }
+        if kind == .time { return .time(validation: validation, test: test) }
+        let seed = try reader.integer("seed", default: 0, in: 0...Int(Int32.max))
+        if kind == .random { return .random(validation: validation, test: test, seed: seed) }
+        let keys = try reader.optionalTexts("keys") ?? joinKeys
+        guard !keys.isEmpty else { throw reader.error("keys", "'keys' must name at least one join key") }
+        for key in keys where !joinKeys.contains(key) {
+            let near = nearestName(to: key, among: joinKeys)
+            throw reader.error(
+                "keys",
+                "'\(key.prefix(60))' is no join key of the service; known: \(joinKeys.joined(separator: ", "))"
+                    + (near.map { "; did you mean '\($0)'?" } ?? ""))
+        }
+        return .entity(keys: keys, validation: validation, test: test, seed: seed)
+    }
+
     mutating func trainingSet(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> TrainingSetDefinition {
         let serviceName = try fields.name("service")
         let service = try need("FeatureService", serviceName, in: set.featureServices, for: "service", fields)
@@ -197,12 +222,7 @@ extension DefinitionCompiler {
         try label.finish()
         var split = SplitDefinition.time(validation: 0.2, test: 0.2)
         if let reader = try fields.mapping("split") {
-            guard try reader.text("by") == "time" else { throw reader.error("by", "'by' must be 'time'") }
-            let (validation, test) = (try reader.number("validation"), try reader.number("test"))
-            guard validation >= 0, test >= 0, validation + test < 1 else {
-                throw reader.error(nil, "'validation' and 'test' must be shares that leave something to train on")
-            }
-            split = .time(validation: validation, test: test)
+            split = try self.split(reader, joinKeys: service.joinKeys)
             try reader.finish()
         }
         record(

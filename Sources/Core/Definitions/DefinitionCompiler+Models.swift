@@ -53,17 +53,17 @@ extension DefinitionCompiler {
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
     }
 
-    /// A model reads numbers: a service of a model has neither texts nor lists.
+    /// A model reads numbers: a service of a model has neither texts nor lists nor vectors.
     private func checkInputs(of service: FeatureServiceDefinition, _ fields: FieldReader) throws(PlatformError) {
         for served in service.features {
             guard
                 let feature = set.featureViews[served.view]?.features.first(where: { $0.name == served.feature }),
-                feature.type == .string || feature.type == .list
+                [.string, .list, .vector].contains(feature.type)
             else { continue }
             throw fields.error(
                 "service",
                 "the feature '\(served.servedName)' of the service '\(service.name)' is "
-                    + (feature.type == .list ? "a list" : "text")
+                    + (feature.type == .list ? "a list" : feature.type == .vector ? "a vector" : "text")
                     + "; a model reads numbers: leave it out of this service and serve it through another")
         }
     }

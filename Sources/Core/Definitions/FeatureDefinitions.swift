@@ -177,6 +177,10 @@ public struct FeatureServiceDefinition: Sendable, Hashable {
 public enum SplitDefinition: Sendable, Hashable {
     /// By time: the last `test` share of the span is the test slice, the `validation` share before it validates.
     case time(validation: Double, test: Double)
+    /// By a hash of the question's place in the log and the seed: rows of one entity may stand in several slices.
+    case random(validation: Double, test: Double, seed: Int)
+    /// By a hash of these join keys and the seed: an entity stands in one slice only.
+    case entity(keys: [String], validation: Double, test: Double, seed: Int)
 }
 
 /// When a label is positive, or what its value is.

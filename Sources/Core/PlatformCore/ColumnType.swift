@@ -10,7 +10,9 @@ public enum ColumnType: String, Sendable, Codable, CaseIterable {
     case bool
     /// A moment.
     case timestamp
-    /// Several values of one of the types above; of features, not of a source's columns.
+    /// A fixed number of single-precision numbers: an embedding.
+    case vector
+    /// Several values of one of the first five types; of features, not of a source's columns.
     case list
 
     /// Whether arithmetic aggregates can read it.

@@ -38,9 +38,12 @@ public struct KeyedOnlineRow: Sendable, Hashable {
 public protocol OnlineStore: Sendable {
     /// Rows in the order of `keys`; `nil` where the entity has none. `view` names a view version.
     func read(_ keys: [EntityKey], from view: Name) throws(StoreError) -> [OnlineRow?]
-    /// Keeps the rows, and with them, in the same transaction, how far the writer has read the log. A row whose
-    /// `sequence` is lower than the stored one's changes nothing; writing the same row twice changes nothing.
-    func write(_ rows: [Name: [KeyedOnlineRow]], checkpoint: OnlineCheckpoint?) async throws(StoreError)
+    /// Keeps the rows, removes others, and keeps with them, in the same transaction, how far the writer has read the log.
+    /// A row whose `sequence` is lower than the stored one's changes nothing; writing the same row twice changes nothing.
+    /// A removed row leaves no trace, its sequence included; removing one that is not there changes nothing.
+    func write(
+        _ rows: [Name: [KeyedOnlineRow]], removing removed: [Name: [EntityKey]], checkpoint: OnlineCheckpoint?
+    ) async throws(StoreError)
     /// The last checkpoint of this name: topic (and partition) to next offset. `nil` if there is none.
     func checkpoint(_ name: Name) async throws(StoreError) -> OnlineCheckpoint?
     /// Calls `body` with each row of a view, in byte order of the key, from one consistent state, until it gives `false`.
@@ -63,6 +66,11 @@ public struct OnlineCheckpoint: Sendable, Hashable {
 }
 
 extension OnlineStore {
+    /// Keeps the rows, and with them, in the same transaction, how far the writer has read the log.
+    public func write(_ rows: [Name: [KeyedOnlineRow]], checkpoint: OnlineCheckpoint?) async throws(StoreError) {
+        try await write(rows, removing: [:], checkpoint: checkpoint)
+    }
+
     /// The row of one entity.
     public func read(_ key: EntityKey, from view: Name) throws(StoreError) -> OnlineRow? {
         try read([key], from: view)[0]

@@ -18,13 +18,16 @@ public final class InMemoryOnlineStore: OnlineStore {
         content.withLock { content in keys.map { content.rows[view]?[$0] } }
     }
     /// Keeps the rows that are not older than what is there, and the checkpoint.
-    public func write(_ rows: [Name: [KeyedOnlineRow]], checkpoint: OnlineCheckpoint?) async throws(StoreError) {
+    public func write(
+        _ rows: [Name: [KeyedOnlineRow]], removing removed: [Name: [EntityKey]], checkpoint: OnlineCheckpoint?
+    ) async throws(StoreError) {
         content.withLock { content in
             for (view, rows) in rows {
                 for row in rows where row.row.sequence >= content.rows[view]?[row.key]?.sequence ?? 0 {
                     content.rows[view, default: [:]][row.key] = row.row
                 }
             }
+            for (view, keys) in removed { for key in keys { content.rows[view]?[key] = nil } }
             if let checkpoint { content.checkpoints[checkpoint.name] = checkpoint }
         }
     }

@@ -122,6 +122,20 @@ public struct OnlineStoreContract: Sendable {
             #expect(try store.read(key("k1"), from: view) == row(0), "what was dropped has no sequence left")
         }
     }
+    /// Rows can be removed in the write that brings others; what is removed has no sequence left.
+    public func removesRowsInAWrite() async throws {
+        try await withStore { store in
+            let long = String(repeating: "k", count: 600)
+            let keys = [key("a"), key("a", "1"), key(long), key("b")]
+            try await store.write([view: keys.map { KeyedOnlineRow(key: $0, row: row(9)) }], checkpoint: nil)
+            try await store.write(
+                [view: [KeyedOnlineRow(key: key("b"), row: row(10))]],
+                removing: [view: [key("a", "1"), key(long), key("never")], other: [key("a")]], checkpoint: nil)
+            #expect(try store.read(keys, from: view) == [row(9), nil, nil, row(10)])
+            try await store.write([view: [KeyedOnlineRow(key: key("a", "1"), row: row(0))]], checkpoint: nil)
+            #expect(try store.read(key("a", "1"), from: view) == row(0))
+        }
+    }
     /// A reader sees all rows of a write or none, whatever the number of writers and readers.
     public func showsAWriteWholeOrNotAtAll() async throws {
         try await withStore { store in

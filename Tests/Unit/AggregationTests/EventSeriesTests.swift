@@ -113,7 +113,8 @@ struct EventSeriesTests {
 
     @Test
     func foreignBytesAreRefusedAndNeverTrap() throws {
-        let plan = try Self.plan(Self.all + "\n  - {name: seats, aggregate: max, column: seats, window: 1d}")
+        var plan = try Self.plan(Self.all + "\n  - {name: seats, aggregate: max, column: seats, window: 1d}")
+        plan.sizes = SeriesSizes(chunk: 8, group: 3)
         var series = EventSeries(plan: plan)
         for second in 0..<70 { Self.insert(.double(0.5), at: Int64(second) * 1000, UInt64(second), &series, plan) }
         let bytes = series.encoded(plan: plan)

@@ -101,7 +101,16 @@ final class FolderObjects: ObjectStore {
     func info(_ key: String) async throws(StoreError) -> ObjectInfo? {
         FileManager.default.contents(atPath: file(key)).map { ObjectInfo(key: key, byteCount: $0.count) }
     }
-    func list(prefix: String) async throws(StoreError) -> [ObjectInfo] { [] }
+    func list(prefix: String) async throws(StoreError) -> [ObjectInfo] {
+        let names = FileManager.default.enumerator(atPath: "\(folder)/objects")?.compactMap { $0 as? String } ?? []
+        return names.filter { $0.hasPrefix(prefix) }.sorted().compactMap { name in
+            var isFolder: ObjCBool = false
+            guard FileManager.default.fileExists(atPath: file(name), isDirectory: &isFolder), !isFolder.boolValue else {
+                return nil
+            }
+            return ObjectInfo(key: name, byteCount: FileManager.default.contents(atPath: file(name))?.count ?? 0)
+        }
+    }
     func delete(_ key: String) async throws(StoreError) { try? FileManager.default.removeItem(atPath: file(key)) }
     func localPath(of key: String) async throws(StoreError) -> String { file(key) }
     func stagingPath(suffix: String) async throws(StoreError) -> String {

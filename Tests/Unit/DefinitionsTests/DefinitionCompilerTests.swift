@@ -103,7 +103,7 @@ struct DefinitionCompilerTests {
         Slip("features", "type: category", "type: categry", "did you mean 'category'"),
         Slip("features", "range: [0, 6000]", "range: [0]", "two numbers"),
         Slip("features", "range: [0, 6000]", "range: [6000, 0]", "'range' is empty"),
-        Slip("features", "by: time", "by: hash", "'by' must be 'time'"),
+        Slip("features", "by: time", "by: hash", "'by' cannot be 'hash'"),
         Slip("features", "test: 15%", "test: 95%", "leave something to train on"),
         Slip("features", "validation: 15%", "validation: some", "'validation' must be a number"),
         Slip("model", "memory: 4GiB", "memory: 4 apples", "amount of memory"),

@@ -14,7 +14,9 @@ final class MemoryOnlineStore: OnlineStore {
     func read(_ keys: [EntityKey], from view: Name) throws(StoreError) -> [OnlineRow?] {
         state.withLock { state in keys.map { state.rows[view]?[$0] } }
     }
-    func write(_ rows: [Name: [KeyedOnlineRow]], checkpoint: OnlineCheckpoint?) async throws(StoreError) {
+    func write(
+        _ rows: [Name: [KeyedOnlineRow]], removing removed: [Name: [EntityKey]], checkpoint: OnlineCheckpoint?
+    ) async throws(StoreError) {
         let failed = state.withLock { state in
             if state.failsWrites { return true }
             for (view, list) in rows {
@@ -22,6 +24,7 @@ final class MemoryOnlineStore: OnlineStore {
                     state.rows[view, default: [:]][keyed.key] = keyed.row
                 }
             }
+            for (view, keys) in removed { for key in keys { state.rows[view]?[key] = nil } }
             if let checkpoint { state.checkpoints[checkpoint.name] = checkpoint }
             return false
         }

@@ -19,13 +19,15 @@ public struct TrainingPipeline: Sendable {
     private let tracking: TrackingStore
     private let desk: ModelDesk
     private let clock: any PlatformClock
+    private let datasets: DatasetIndex
 
     /// Makes a pipeline.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
         content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
-        clock: any PlatformClock
+        clock: any PlatformClock, datasets: DatasetIndex
     ) {
+        self.datasets = datasets
         self.definitions = definitions
         self.tables = tables
         self.builder = builder
@@ -58,7 +60,7 @@ public struct TrainingPipeline: Sendable {
         let moment = asOf ?? min(to.advanced(by: definition.labelHorizon), clock.now())
         progress.report("bringing tables up to date")
         let tables = tables
-        return try await builder.build(
+        let build = try await builder.build(
             definition, in: set, from: from, to: to, asOf: moment,
             scans: { source in
                 guard let known = set.sources[source] else {
@@ -68,6 +70,8 @@ public struct TrainingPipeline: Sendable {
                 return try await tables.scan(known)
             },
             progress: { progress.report($0.message, done: Double($0.done), total: Double($0.total), unit: "steps") })
+        try await datasets.record(build.hash, trainingSet: name, at: clock.now())
+        return build
     }
 
     /// Reads a training set's manifest.

@@ -4,8 +4,8 @@ public import APIContract
 public enum NativeRoutes {
     /// The routes, ready to mount.
     public static func all(_ services: PlatformServices) -> [Route] {
-        SystemRoutes.routes(services) + DataRoutes.routes(services) + FeatureRoutes.routes(services)
-            + ModelRoutes.routes(services)
-            + TrainingRoutes.routes(services) + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
+        SystemRoutes.routes(services) + DataRoutes.routes(services) + TableRoutes.routes(services)
+            + FeatureRoutes.routes(services) + ModelRoutes.routes(services) + TrainingRoutes.routes(services)
+            + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
     }
 }

@@ -58,6 +58,8 @@ public struct PlatformServices: Sendable {
     public let auditLog: AuditLog
     /// Whether a monitor process is supervised by this one.
     public let expectsMonitor: Bool
+    /// Looks after tables.
+    public let maintenance: TableMaintenance
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -71,8 +73,9 @@ public struct PlatformServices: Sendable {
         jobs: TrainingJobService,
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
-        auditLog: AuditLog, expectsMonitor: Bool
+        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance
     ) {
+        self.maintenance = maintenance
         self.ingest = ingest
         self.tables = tables
         self.stream = stream

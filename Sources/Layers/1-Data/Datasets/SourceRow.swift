@@ -24,11 +24,16 @@ public struct SourceBatch: Sendable {
     public let firstOffset: UInt64
     /// The rows.
     public let rows: [SourceRow]
+    /// When the log took each row: the times of its records, which rise.
+    ///
+    /// Where there are none, rows count as taken at their ingest times.
+    public let arrivals: [EventTime]
     /// Makes a batch.
-    public init(source: Name, firstOffset: UInt64, rows: [SourceRow]) {
+    public init(source: Name, firstOffset: UInt64, rows: [SourceRow], arrivals: [EventTime] = []) {
         self.source = source
         self.firstOffset = firstOffset
         self.rows = rows
+        self.arrivals = arrivals
     }
 }
 

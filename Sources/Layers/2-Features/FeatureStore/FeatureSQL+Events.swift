@@ -51,6 +51,7 @@ extension FeatureSQL {
                 case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
                 case .timestamp: dialect.milliseconds(name)
                 case .string: "CAST(\(name) AS \(dialect.text))"
+                case .vector: dialect.vector(name)
                 case .list: preconditionFailure("a source's column is no list")
                 }
             cells.append("\(value) AS x\(index)")
@@ -86,7 +87,7 @@ extension FeatureSQL {
 
     /// For columns whose different values count: from which question on a newer event with the same value can be seen.
     private func withSuccessors(_ runs: String) -> String {
-        let successors = plan.columns.indices.filter { plan.columns[$0].needsCodes }.map { column in
+        let successors = plan.columns.indices.filter { plan.columns[$0].comparesValues }.map { column in
             ", coalesce(min(low) OVER (PARTITION BY entity, x\(column) ORDER BY number DESC "
                 + "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), \(Int32.max)) AS y\(column)"
         }

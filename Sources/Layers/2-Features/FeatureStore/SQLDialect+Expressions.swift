@@ -64,11 +64,24 @@ extension SQLDialect {
         switch type {
         case .float64: "DOUBLE"
         case .string: text
+        case .vector: vectorType
         default: "BIGINT"
         }
     }
 
+    /// The type of a vector.
+    var vectorType: String { self == .duckdb ? "FLOAT[]" : "ARRAY<FLOAT>" }
+
     // MARK: Cells
+
+    /// A vector column; negative zeros become zero, as the kernel has it.
+    func vector(_ name: String) -> String {
+        switch self {
+        case .duckdb: "list_transform(CAST(\(name) AS FLOAT[]), lambda v: v + 0::FLOAT)"
+        case .spark: "transform(CAST(\(name) AS ARRAY<FLOAT>), v -> v + CAST(0 AS FLOAT))"
+        case .flink: "CAST(\(name) AS ARRAY<FLOAT>)"
+        }
+    }
 
     /// A column of type timestamp as milliseconds; Flink's jobs declare their moments as milliseconds.
     func milliseconds(_ value: String) -> String {

@@ -37,8 +37,10 @@ extension StreamEngine {
                     nonisolated(unsafe) let scratch = scratch
                     var presence = EntityPresence.notFound
                     if let key = Self.key(keys, part.keyPositions) {
-                        presence = try state.withState(key, isWrite: false) { found in
-                            if let found { return found.series.evaluate(part.plan, at: time, into: scratch) }
+                        presence = try state.read(key) { series, missing in
+                            if let series {
+                                return series.evaluate(part.plan, at: time, into: scratch, missing: &missing)
+                            }
                             EventSeries.writeNothing(part.plan, into: scratch)
                             return .notFound
                         }
@@ -118,8 +120,8 @@ extension StreamEngine {
                 let empty = EventSeries(plan: part.plan)
                 var found: (presence: EntityPresence, values: [CellValue])?
                 if let key = Self.key(keys, part.keyPositions) {
-                    found = try state.withState(key, isWrite: false) {
-                        ($0?.series ?? empty).cells(part.plan, at: time)
+                    found = try state.read(key) { series, missing in
+                        (series ?? empty).cells(part.plan, at: time, missing: &missing)
                     }
                 }
                 let result = found ?? empty.cells(part.plan, at: time)

@@ -5,8 +5,10 @@ import StoragePorts
 import Synchronization
 
 extension StreamEngine {
+    /// Names a view's place in the log in a checkpoint, with the form of the state: state of another form has no place,
+    /// so it is built again from the log.
     private static func offsetKey(_ view: Name, _ source: Name) -> String {
-        "\(view)/\(PlatformTopic.source(source))/0"
+        "\(view)/\(PlatformTopic.source(source))/0/format-\(EventSeries.formatVersion)"
     }
 
     /// Takes up the views of `definitions` from the last checkpoint and the log after it: call it once, at the start.
@@ -39,7 +41,8 @@ extension StreamEngine {
         next.definitions = definitions
         var fresh: [Name: [ViewState]] = [:]
         for view in definitions.featureViews.values {
-            let plan = AggregationPlan(view: view, source: definitions.source(of: view))
+            var plan = AggregationPlan(view: view, source: definitions.source(of: view))
+            plan.sizes = configuration.sizes
             if let state = current.views[view.versionName], plan.reads(sameCellsAs: state.plan) {
                 next.views[view.versionName] = state
                 continue
@@ -77,48 +80,59 @@ extension StreamEngine {
             for view in views where view.nextOffset.load(ordering: .relaxed) < first.offset {
                 view.nextOffset.store(first.offset, ordering: .releasing)
             }
-            try apply(records.map { decode($0.record, definition) }, firstOffset: first.offset, to: views)
+            try apply(
+                ArrivedRows(
+                    rows: records.map { decode($0.record, definition) }, arrivals: records.map(\.record.time)),
+                firstOffset: first.offset, to: views)
             offset = last.offset + 1
             try Task.checkCancellation()
         }
     }
 
     /// Writes what has changed, and how far the log has been read, in one transaction of the online store.
+    ///
+    /// Rows wait only while the changed states are noted; they are packed and written while rows go on arriving.
     /// - Throws: what the store throws; everything stays marked as changed, and the next call writes it.
     public func checkpoint() async throws {
         try await checkpointGate.pass {
             let changes = await gate.pass { takeChanges() }
             try await write(changes)
-            for (view, _) in changes.rows { view.evict(keeping: configuration.entityCountMax) }
+            for (view, taken) in changes.states {
+                view.evict(
+                    taken, keeping: configuration.entityCountMax, byteCountMax: configuration.stateByteCountMax)
+            }
         }
     }
 
     private struct Changes: Sendable {
-        var rows: [(view: ViewState, rows: [KeyedOnlineRow])] = []
+        var states: [(view: ViewState, taken: [[TakenState]])] = []
         var offsets: [String: UInt64] = [:]
     }
 
-    /// Rows and offsets of one moment between two batches; only inside the gate.
+    /// States and offsets of one moment between two batches; only inside the gate.
     private func takeChanges() -> Changes {
-        let earliest = earliestQuestion(now: clock.now())
         var changes = Changes()
         for view in snapshot.withLock({ $0 }).views.values.sorted(by: { $0.versionName < $1.versionName }) {
             changes.offsets[Self.offsetKey(view.versionName, view.source)] = view.nextOffset.load(ordering: .acquiring)
-            changes.rows.append((view, view.takeDirtyRows(answeringFrom: earliest)))
+            changes.states.append((view, view.takeDirty()))
         }
         return changes
     }
 
     private func write(_ changes: Changes) async throws {
         do {
+            var rows: [Name: [KeyedOnlineRow]] = [:]
+            var removed: [Name: [EntityKey]] = [:]
+            for (view, taken) in changes.states {
+                let written = view.rows(of: taken)
+                if !written.rows.isEmpty { rows[view.versionName] = written.rows }
+                if !written.removed.isEmpty { removed[view.versionName] = written.removed }
+            }
             try await online.write(
-                Dictionary(
-                    uniqueKeysWithValues: changes.rows.filter { !$0.rows.isEmpty }.map {
-                        ($0.view.versionName, $0.rows)
-                    }),
+                rows, removing: removed,
                 checkpoint: OnlineCheckpoint(name: Self.checkpointName, offsets: changes.offsets))
         } catch {
-            for (view, rows) in changes.rows { view.markDirty(rows) }
+            for (view, taken) in changes.states { view.markNotStored(taken) }
             throw error
         }
         countCheckpoint()

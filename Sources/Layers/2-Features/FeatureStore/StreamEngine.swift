@@ -1,4 +1,4 @@
-import Aggregation
+public import Aggregation
 public import Datasets
 public import Definitions
 public import PlatformCore
@@ -9,12 +9,21 @@ import Synchronization
 public struct StreamEngineConfiguration: Sendable {
     /// Entities of one view kept in memory; beyond it, unchanged ones are read again from the online store when asked for.
     public var entityCountMax: Int
+    /// Bytes of memory that the entities of one view may take, about, after a checkpoint.
+    public var stateByteCountMax: Int
     /// How far before the present a question may lie and still be answered exactly.
     public var pastQuestions: TimeSpan
+    /// How the events of an entity are cut into pages.
+    public var sizes: SeriesSizes
 
     /// Makes a configuration.
-    public init(entityCountMax: Int = 1_000_000, pastQuestions: TimeSpan = .days(1)) {
+    public init(
+        entityCountMax: Int = 1_000_000, stateByteCountMax: Int = 2 << 30, pastQuestions: TimeSpan = .days(1),
+        sizes: SeriesSizes = SeriesSizes()
+    ) {
+        self.sizes = sizes
         self.entityCountMax = entityCountMax
+        self.stateByteCountMax = stateByteCountMax
         self.pastQuestions = pastQuestions
     }
 }
@@ -22,7 +31,7 @@ public struct StreamEngineConfiguration: Sendable {
 /// Turns an accepted row's log record back into the row; `nil` for a record that is no row.
 public typealias SourceRowDecoder = @Sendable (LogRecord, SourceDefinition) -> SourceRow?
 
-/// Counters for metrics and status pages; they only rise, but for `entities`.
+/// Counters for metrics and status pages; they only rise, but for `entities` and `stateByteCount`.
 public struct StreamEngineStatistics: Sendable, Hashable {
     /// Rows applied, once for each view that reads their source.
     public var rowsApplied: UInt64 = 0
@@ -38,6 +47,8 @@ public struct StreamEngineStatistics: Sendable, Hashable {
     public var checkpoints: UInt64 = 0
     /// Entities in memory, over all views.
     public var entities = 0
+    /// Bytes of memory that they take, about.
+    public var stateByteCount = 0
 }
 
 /// Keeps the window state of every feature view and answers reads from it.
@@ -85,7 +96,10 @@ public final class StreamEngine: SourceListener {
     /// The counters now.
     public var statistics: StreamEngineStatistics {
         var now = counters.withLock { $0 }
-        now.entities = snapshot.withLock { $0 }.views.values.reduce(0) { $0 + $1.entityCount }
+        for view in snapshot.withLock({ $0.views }).values {
+            now.entities += view.entityCount
+            now.stateByteCount += view.byteCount
+        }
         return now
     }
 
@@ -103,7 +117,8 @@ public final class StreamEngine: SourceListener {
                 if views.contains(where: { $0.nextOffset.load(ordering: .relaxed) < batch.firstOffset }) {
                     try await catchUp(views, source: batch.source, until: batch.firstOffset)
                 }
-                try apply(batch.rows, firstOffset: batch.firstOffset, to: views)
+                try apply(
+                    ArrivedRows(rows: batch.rows, arrivals: batch.arrivals), firstOffset: batch.firstOffset, to: views)
                 lastFailure.withLock { $0 = nil }
             } catch {
                 lastFailure.withLock { $0 = errorText(error) }
@@ -115,10 +130,9 @@ public final class StreamEngine: SourceListener {
 
     /// Applies rows with offsets from `firstOffset` on to each view that has not had them.
     ///
-    /// On failure a view's next
-    /// offset stays at the first row it has not had, and it catches up from the log later.
-    func apply(_ rows: [SourceRow?], firstOffset: UInt64, to views: [ViewState]) throws {
-        let earliest = clock.now()
+    /// On failure a view's next offset stays where it was and the view catches up from the log later; entities that have
+    /// had a row by then know it by its offset.
+    func apply(_ batch: ArrivedRows, firstOffset: UInt64, to views: [ViewState]) throws {
         for view in views {
             var counted = StreamEngineStatistics()
             defer { add(counted) }
@@ -128,43 +142,29 @@ public final class StreamEngine: SourceListener {
                     .unavailable, "topic/\(PlatformTopic.source(view.source))",
                     "the log does not give the rows from \(wanted) to \(firstOffset)")
             }
-            let skipped = min(UInt64(rows.count), wanted - firstOffset)
+            let skipped = min(UInt64(batch.rows.count), wanted - firstOffset)
             counted.rowsSeenBefore += skipped
-            var touched: Set<SeriesKey> = []
-            for (index, row) in rows.enumerated().dropFirst(Int(skipped)) {
-                let offset = firstOffset + UInt64(index)
-                if let row {
-                    do {
-                        if let key = Self.key(of: row, plan: view.plan) {
-                            counted.valuesUnsummable += UInt64(
-                                try view.withState(key, isWrite: true) { state in
-                                    state?.series.insert(
-                                        eventTime: row.eventTime, ingestTime: row.ingestTime, sequence: offset,
-                                        cells: row.cells, plan: view.plan) ?? 0
-                                })
-                            touched.insert(key)
-                            counted.rowsApplied += 1
-                        } else {
-                            counted.rowsWithoutKey += 1
-                        }
-                    } catch {
-                        counted.rowsFailed += 1
-                        throw error
-                    }
-                }
-                view.nextOffset.store(offset + 1, ordering: .releasing)
-            }
-            for key in touched {
-                try view.withState(key, isWrite: true) { state in
-                    state?.series.trimIfGrown(answeringFrom: self.earliestQuestion(now: earliest), plan: view.plan)
-                    state?.series.settle(plan: view.plan)
+            var keyed: [KeyedRow] = []
+            keyed.reserveCapacity(batch.rows.count - Int(skipped))
+            for index in Int(skipped)..<batch.rows.count {
+                guard let row = batch.rows[index] else { continue }
+                if let key = Self.key(of: row, plan: view.plan) {
+                    keyed.append(KeyedRow(key: key, offset: firstOffset + UInt64(index), index: index))
+                } else {
+                    counted.rowsWithoutKey += 1
                 }
             }
+            do {
+                let done = try view.apply(keyed, of: batch, pastQuestions: configuration.pastQuestions)
+                counted.rowsApplied += UInt64(done.applied)
+                counted.rowsSeenBefore += UInt64(done.seenBefore)
+                counted.valuesUnsummable += UInt64(done.unsummable)
+            } catch {
+                counted.rowsFailed += 1
+                throw error
+            }
+            view.nextOffset.store(max(wanted, firstOffset + UInt64(batch.rows.count)), ordering: .releasing)
         }
-    }
-
-    func earliestQuestion(now: EventTime) -> EventTime {
-        now.advanced(by: TimeSpan(milliseconds: -configuration.pastQuestions.milliseconds))
     }
 
     private func add(_ counted: StreamEngineStatistics) {

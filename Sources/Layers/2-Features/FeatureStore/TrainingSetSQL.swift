@@ -154,23 +154,39 @@ struct TrainingSetSQL {
             """
     }
 
-    /// Cuts by time: a moment is never in two slices.
+    /// Puts every answered question into a slice, and numbers them in the order of the files.
     private var splitStatements: [String] {
-        guard case .time(let validation, let test) = definition.split else { return [] }
-        func boundary(_ share: Double) -> String {
-            "(SELECT __time FROM numbered WHERE __row = (SELECT CAST(floor(count(*) * \(share)::DOUBLE) AS BIGINT) FROM numbered))"
+        let slice: String
+        switch definition.split {
+        case .time(let validation, let test):
+            // A moment is never in two slices.
+            func boundary(_ share: Double) -> String {
+                "(SELECT __time FROM numbered WHERE __row = (SELECT CAST(floor(count(*) * \(share)::DOUBLE) AS BIGINT) FROM numbered))"
+            }
+            slice =
+                "WHEN __time >= \(boundary(1 - test)) THEN 'test' WHEN __time >= \(boundary(1 - test - validation)) THEN 'validation'"
+        case .random(let validation, let test, let seed):
+            slice = Self.hashedSlice("CAST(__sequence AS VARCHAR)", validation, test, seed)
+        case .entity(let keys, let validation, let test, let seed):
+            let text = keys.map { "coalesce(\(SQLText.identifier($0)), '')" }.joined(separator: " || chr(31) || ")
+            slice = Self.hashedSlice(text, validation, test, seed)
         }
         return [
             """
             CREATE TEMP TABLE numbered AS SELECT *,
             CAST(row_number() OVER (ORDER BY __time, __sequence) - 1 AS BIGINT) AS __row FROM answered
             """,
-            """
-            CREATE TEMP TABLE labelled AS SELECT *, CASE WHEN __time >= \(boundary(1 - test)) THEN 'test'
-            WHEN __time >= \(boundary(1 - test - validation)) THEN 'validation' ELSE 'train' END AS __slice FROM numbered
-            """,
+            "CREATE TEMP TABLE labelled AS SELECT *, CASE \(slice) ELSE 'train' END AS __slice FROM numbered",
             "DROP TABLE answered", "DROP TABLE numbered",
         ]
+    }
+
+    /// The MD5 of seed and text as a share of 1: its first eight bytes, the lowest first, of which the top 52 bits count. Exact in
+    /// a double, so the same on every machine.
+    private static func hashedSlice(_ text: String, _ validation: Double, _ test: Double, _ seed: Int) -> String {
+        let share = "(CAST(md5_number_upper('\(seed):' || \(text)) >> 12 AS DOUBLE) / 4503599627370496.0::DOUBLE)"
+        return
+            "WHEN \(share) < \(test)::DOUBLE THEN 'test' WHEN \(share) < \(test + validation)::DOUBLE THEN 'validation'"
     }
 
     /// Writes one slice; on one thread, so that equal rows give equal bytes.

@@ -1,123 +1,16 @@
 import Aggregation
+import Datasets
 import Definitions
 import PlatformCore
 import StoragePorts
 import Synchronization
 
-/// An entity key compared by its bytes, as every store and engine compares it; a Swift string would hold differently
-/// composed letters equal.
-struct SeriesKey: Hashable {
-    let text: String
-    init(_ text: String) {
-        var text = text
-        text.makeContiguousUTF8()
-        self.text = text
-    }
-    static func == (left: SeriesKey, right: SeriesKey) -> Bool { left.text.utf8.elementsEqual(right.text.utf8) }
-    func hash(into hasher: inout Hasher) {
-        let done: Void? = text.utf8.withContiguousStorageIfAvailable {
-            hasher.combine(bytes: UnsafeRawBufferPointer($0))
-        }
-        if done == nil { for byte in text.utf8 { hasher.combine(byte) } }
-    }
-}
+/// Rows with the moments at which the log took them; `nil` for a record that is no row.
+struct ArrivedRows: Sendable {
+    let rows: [SourceRow?]
+    let arrivals: [EventTime]
 
-/// The state of one entity in memory.
-final class EntityState {
-    var series: EventSeries
-    var isDirty = false
-    init(_ series: EventSeries) { self.series = series }
-}
-
-/// Entities of a view version whose keys hash to one shard.
-///
-/// `@unchecked`: `entities` and `dirty` are only touched under `lock`.
-final class ViewShard: @unchecked Sendable {
-    private let lock = Mutex(())
-    private var entities: [SeriesKey: EntityState] = [:]
-    private var dirty: [SeriesKey] = []
-
-    /// Runs `body` on the entity's state, loading it from the store on a miss.
-    /// - Parameter isWrite: makes the state if there is none, and marks it as changed.
-    func withState<Value: Sendable>(
-        _ key: SeriesKey, of view: ViewState, isWrite: Bool, _ body: (EntityState?) throws -> Value
-    ) throws -> Value {
-        try lock.withLock { _ in try unlockedState(key, of: view, isWrite: isWrite, body) }
-    }
-
-    private func unlockedState<Value: Sendable>(
-        _ key: SeriesKey, of view: ViewState, isWrite: Bool, _ body: (EntityState?) throws -> Value
-    ) throws -> Value {
-        var state = entities[key]
-        if state == nil, let row = try view.store.read(EntityKey(joined: key.text), from: view.versionName) {
-            do {
-                let loaded = EntityState(try EventSeries(decoding: row.payload, plan: view.plan))
-                entities[key] = loaded
-                state = loaded
-            } catch {
-                throw StoreError(.corrupted, "feature_view/\(view.versionName)", error.description)
-            }
-        }
-        if isWrite {
-            let written = state ?? EntityState(EventSeries(plan: view.plan))
-            if state == nil { entities[key] = written }
-            if !written.isDirty {
-                written.isDirty = true
-                dirty.append(key)
-            }
-            return try body(written)
-        }
-        return try body(state)
-    }
-
-    /// Rows of everything changed since the last call.
-    func takeDirtyRows(plan: AggregationPlan, answeringFrom earliest: EventTime) -> [KeyedOnlineRow] {
-        lock.withLock { _ in unlockedDirtyRows(plan: plan, answeringFrom: earliest) }
-    }
-
-    private func unlockedDirtyRows(plan: AggregationPlan, answeringFrom earliest: EventTime) -> [KeyedOnlineRow] {
-        var rows: [KeyedOnlineRow] = []
-        rows.reserveCapacity(dirty.count)
-        for key in dirty {
-            guard let state = entities[key] else { continue }
-            state.isDirty = false
-            state.series.trimIfGrown(answeringFrom: earliest, plan: plan)
-            let series = state.series
-            rows.append(
-                KeyedOnlineRow(
-                    key: EntityKey(joined: key.text),
-                    row: OnlineRow(
-                        eventTime: EventTime(milliseconds: series.newestEventTime ?? .min),
-                        ingestTime: EventTime(milliseconds: series.newestIngestTime),
-                        sequence: series.newestSequence, payload: series.encoded(plan: plan))))
-        }
-        dirty.removeAll(keepingCapacity: true)
-        return rows
-    }
-
-    /// Marks entities as changed again, after a write that failed.
-    func markDirty(_ keys: [SeriesKey]) {
-        lock.withLock { _ in
-            for key in keys {
-                guard let state = entities[key], !state.isDirty else { continue }
-                state.isDirty = true
-                dirty.append(key)
-            }
-        }
-    }
-
-    /// Forgets unchanged entities until at most `countMax` are left in memory.
-    func evict(keeping countMax: Int) {
-        lock.withLock { _ in
-            guard entities.count > countMax else { return }
-            for (key, state) in entities where !state.isDirty {
-                entities[key] = nil
-                if entities.count <= countMax { break }
-            }
-        }
-    }
-
-    var count: Int { lock.withLock { _ in entities.count } }
+    func arrival(_ index: Int) -> EventTime? { index < arrivals.count ? arrivals[index] : nil }
 }
 
 /// The state of one view version: all its entities, by shard.
@@ -141,29 +34,80 @@ final class ViewState: Sendable {
         shards = (0..<Self.shardCount).map { _ in ViewShard() }
     }
 
-    private func shard(of key: SeriesKey) -> ViewShard {
-        // The top bits: a shard's dictionary uses the lower ones.
-        shards[Int(truncatingIfNeeded: UInt(bitPattern: key.hashValue) >> (UInt.bitWidth - 6))]
-    }
+    // The top bits: a shard's dictionary uses the lower ones.
+    private static func shardIndex(_ key: SeriesKey) -> Int { Int(key.hash >> 58) }
 
-    func withState<Value: Sendable>(
-        _ key: SeriesKey, isWrite: Bool, _ body: (EntityState?) throws -> Value
+    /// Asks the series of an entity; see `ViewShard.read`.
+    func read<Value: Sendable>(
+        _ key: SeriesKey, _ body: (EventSeries?, inout [PageReference]) throws -> Value
     ) throws -> Value {
-        try shard(of: key).withState(key, of: self, isWrite: isWrite, body)
+        try shards[Self.shardIndex(key)].read(key, of: self, body)
     }
 
-    func takeDirtyRows(answeringFrom earliest: EventTime) -> [KeyedOnlineRow] {
-        shards.flatMap { $0.takeDirtyRows(plan: plan, answeringFrom: earliest) }
+    /// Applies rows, each shard's together, so that a lock is taken once for each of them.
+    func apply(_ rows: [KeyedRow], of batch: ArrivedRows, pastQuestions: TimeSpan) throws -> AppliedRows {
+        var starts = [Int](repeating: 0, count: Self.shardCount + 1)
+        for row in rows { starts[Self.shardIndex(row.key) + 1] += 1 }
+        for shard in 0..<Self.shardCount { starts[shard + 1] += starts[shard] }
+        var next = starts
+        var order = [Int](repeating: 0, count: rows.count)
+        for (index, row) in rows.enumerated() {
+            let shard = Self.shardIndex(row.key)
+            order[next[shard]] = index
+            next[shard] += 1
+        }
+        let sorted = order.map { rows[$0] }
+        var total = AppliedRows()
+        for shard in 0..<Self.shardCount where starts[shard] < starts[shard + 1] {
+            let done = try shards[shard].apply(
+                sorted[starts[shard]..<starts[shard + 1]], of: batch, to: self, pastQuestions: pastQuestions)
+            total.applied += done.applied
+            total.seenBefore += done.seenBefore
+            total.unsummable += done.unsummable
+        }
+        return total
     }
 
-    func markDirty(_ rows: [KeyedOnlineRow]) {
-        for row in rows {
-            let key = SeriesKey(row.key.joined)
-            shard(of: key).markDirty([key])
+    /// States changed since the last call, by shard; only inside the engine's gate.
+    func takeDirty() -> [[TakenState]] { shards.map { $0.takeDirty() } }
+
+    /// What has to be written of states that were taken.
+    func rows(of taken: [[TakenState]]) -> (rows: [KeyedOnlineRow], removed: [EntityKey]) {
+        var rows: [KeyedOnlineRow] = []
+        var removed: [EntityKey] = []
+        for entry in taken.joined() {
+            let stored = entry.series.changes(plan: plan)
+            rows.append(
+                KeyedOnlineRow(
+                    key: entry.key.head,
+                    row: OnlineRow(
+                        eventTime: EventTime(milliseconds: entry.series.newestEventTime ?? .min),
+                        ingestTime: EventTime(milliseconds: entry.series.newestIngestTime),
+                        sequence: max(entry.series.nextSequence, 1) - 1, payload: stored.head)))
+            // Pages are found through the head, which says what is newer; they carry nothing of when they were written.
+            let never = EventTime(milliseconds: 0)
+            for page in stored.pages {
+                rows.append(
+                    KeyedOnlineRow(
+                        key: entry.key.page(page.identifier),
+                        row: OnlineRow(eventTime: never, ingestTime: never, sequence: 0, payload: page.bytes)))
+            }
+            removed += stored.removed.map(entry.key.page)
+        }
+        return (rows, removed)
+    }
+
+    func markNotStored(_ taken: [[TakenState]]) {
+        for (shard, taken) in zip(shards, taken) { shard.markNotStored(taken) }
+    }
+
+    func evict(_ stored: [[TakenState]], keeping countMax: Int, byteCountMax: Int) {
+        for (shard, stored) in zip(shards, stored) {
+            shard.evict(
+                stored, keeping: countMax / Self.shardCount + 1, byteCountMax: byteCountMax / Self.shardCount + 1)
         }
     }
 
-    func evict(keeping countMax: Int) { for shard in shards { shard.evict(keeping: countMax / Self.shardCount + 1) } }
-
     var entityCount: Int { shards.reduce(0) { $0 + $1.count } }
+    var byteCount: Int { shards.reduce(0) { $0 + $1.byteCount } }
 }

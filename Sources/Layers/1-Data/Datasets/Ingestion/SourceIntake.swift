@@ -194,7 +194,9 @@ final class SourceIntake: Sendable {
                 }
             }
             await listener?.received(
-                SourceBatch(source: source, firstOffset: first, rows: plan.rows.map { $0.row.row }))
+                SourceBatch(
+                    source: source, firstOffset: first, rows: plan.rows.map { $0.row.row },
+                    arrivals: records.map(\.time)))
         }
         memory.withLock { memory in
             memory.lastTime = last

@@ -11,7 +11,7 @@ enum DeltaAction: Sendable, Hashable {
     /// A file that belongs to the table from now on.
     case add(DeltaFile)
     /// A file that no longer does.
-    case remove(path: String)
+    case remove(DeltaRemoval)
     /// How far an application has come, in the same commit as what it wrote.
     case transaction(application: String, version: Int64)
     /// For people.
@@ -19,10 +19,16 @@ enum DeltaAction: Sendable, Hashable {
 }
 
 /// A column of a Delta table.
-struct DeltaColumn: Sendable, Hashable {
+struct DeltaColumn: Sendable, Hashable, Codable {
     let name: String
-    /// `string`, `long`, `double`, `boolean`, `timestamp`, or any other type that another writer brought.
+    /// `string`, `long`, `double`, `boolean`, `timestamp`, or the JSON of any other type.
     let type: String
+
+    /// The type as a schema has it.
+    var typeJSON: JSONValue {
+        if type.hasPrefix("{"), let nested = try? JSONValue.parse(Array(type.utf8)) { return nested }
+        return .string(type)
+    }
 }
 
 /// A data file of a Delta table.
@@ -32,6 +38,21 @@ struct DeltaFile: Sendable, Hashable {
     let byteCount: Int64
     let rowCount: Int64
     let modificationTime: EventTime
+    /// Columns that can be in it where they are not those of the table at its commit: kept as a tag, `columnsTag`.
+    var columns: [DeltaColumn]?
+    /// Whether it only holds rows that the table had before, as after a compaction.
+    var isRewrite = false
+
+    /// The tag's key.
+    static let columnsTag = "bottega.columns"
+}
+
+/// A data file that left a Delta table.
+struct DeltaRemoval: Sendable, Hashable {
+    let path: String
+    let time: EventTime
+    /// Whether its rows stayed, in another file.
+    let isRewrite: Bool
 }
 
 extension DeltaAction {
@@ -45,7 +66,7 @@ extension DeltaAction {
             return ["protocol": ["minReaderVersion": .integer(reader), "minWriterVersion": .integer(writer)]]
         case .metadata(let id, let columns):
             let fields = columns.map { column -> JSONValue in
-                ["name": .string(column.name), "type": .string(column.type), "nullable": true, "metadata": [:]]
+                ["name": .string(column.name), "type": column.typeJSON, "nullable": true, "metadata": [:]]
             }
             let schema: JSONValue = ["type": "struct", "fields": .array(fields)]
             return [
@@ -56,22 +77,29 @@ extension DeltaAction {
             ]
         case .add(let file):
             let statistics: JSONValue = ["numRecords": .integer(file.rowCount)]
+            var body: [String: JSONValue] = [
+                "path": .string(file.path), "partitionValues": [:], "size": .integer(file.byteCount),
+                "modificationTime": .integer(file.modificationTime.milliseconds), "dataChange": .bool(!file.isRewrite),
+                "stats": .string(statistics.text),
+            ]
+            if let columns = file.columns, let text = try? JSONValue.of(columns).text {
+                body["tags"] = [DeltaFile.columnsTag: .string(text)]
+            }
+            return ["add": .object(body)]
+        case .remove(let removal):
             return [
-                "add": [
-                    "path": .string(file.path), "partitionValues": [:], "size": .integer(file.byteCount),
-                    "modificationTime": .integer(file.modificationTime.milliseconds), "dataChange": true,
-                    "stats": .string(statistics.text),
+                "remove": [
+                    "path": .string(removal.path), "deletionTimestamp": .integer(removal.time.milliseconds),
+                    "dataChange": .bool(!removal.isRewrite),
                 ]
             ]
-        case .remove(let path):
-            return ["remove": ["path": .string(path), "dataChange": true]]
         case .transaction(let application, let version):
             return ["txn": ["appId": .string(application), "version": .integer(version)]]
         case .commitInfo(let time, let operation, let rows):
             return [
                 "commitInfo": [
                     "timestamp": .integer(time.milliseconds), "operation": .string(operation),
-                    "operationParameters": ["mode": "Append"],
+                    "operationParameters": operation == "WRITE" ? ["mode": "Append"] : [:],
                     "operationMetrics": ["numOutputRows": .string(String(rows))],
                 ]
             ]
@@ -108,7 +136,8 @@ extension DeltaAction {
         return actions
     }
 
-    private static func action(_ kind: String, _ body: JSONValue) throws(DecodingFailure) -> DeltaAction? {
+    /// One action of a commit or a checkpoint; `nil` for one that does not change what a scan sees.
+    static func action(_ kind: String, _ body: JSONValue) throws(DecodingFailure) -> DeltaAction? {
         func text(_ key: String) throws(DecodingFailure) -> String {
             guard let text = body[key]?.stringValue else { throw DecodingFailure("\(kind) has no text '\(key)'") }
             return text
@@ -149,11 +178,21 @@ extension DeltaAction {
             if let statistics = body["stats"]?.stringValue {
                 rowCount = max(0, (try? JSONValue.parse(statistics))?["numRecords"]?.integerValue ?? 0)
             }
+            var columns: [DeltaColumn]?
+            if let tag = body["tags"]?[DeltaFile.columnsTag]?.stringValue {
+                columns = try? JSONValue.parse(tag).decoded(as: [DeltaColumn].self)
+            }
             return .add(
                 DeltaFile(
                     path: try safePath(try text("path")), byteCount: byteCount, rowCount: min(rowCount, 1 << 48),
-                    modificationTime: EventTime(milliseconds: body["modificationTime"]?.integerValue ?? 0)))
-        case "remove": return .remove(path: try safePath(try text("path")))
+                    modificationTime: EventTime(milliseconds: body["modificationTime"]?.integerValue ?? 0),
+                    columns: columns, isRewrite: body["dataChange"]?.boolValue == false))
+        case "remove":
+            return .remove(
+                DeltaRemoval(
+                    path: try safePath(try text("path")),
+                    time: EventTime(milliseconds: body["deletionTimestamp"]?.integerValue ?? 0),
+                    isRewrite: body["dataChange"]?.boolValue == false))
         case "txn": return .transaction(application: try text("appId"), version: try integer("version"))
         case "commitInfo":
             let metrics = body["operationMetrics"]

@@ -21,6 +21,10 @@ struct TableLayout: Sendable {
     /// Rewrites a record whose cells no longer have the source's types; `nil` where that cannot happen.
     let rewrite: (@Sendable ([UInt8]) -> [UInt8]?)?
 
+    /// Delta's type of a vector, as `DeltaColumn` holds types that are no single word.
+    static let vectorDeltaType: String =
+        (["type": "array", "elementType": "float", "containsNull": true] as JSONValue).text
+
     /// The table of a source's rows.
     static func rows(of source: SourceDefinition) -> TableLayout {
         var columns: [Column] = []
@@ -48,6 +52,10 @@ struct TableLayout: Sendable {
                     Column(
                         name: column.name, type: "TIMESTAMPTZ", deltaType: "timestamp",
                         expression: "make_timestamptz(\(cell) * 1000)"))
+            case .vector:
+                jsonType = "FLOAT[]"
+                columns.append(
+                    Column(name: column.name, type: "FLOAT[]", deltaType: Self.vectorDeltaType, expression: cell))
             case .list: preconditionFailure("a source's column is no list")
             }
             fields.append("\(name) \(jsonType)")
@@ -102,12 +110,12 @@ struct TableLayout: Sendable {
             let cells = columns.map { "CAST(NULL AS \($0.type)) AS \(SQLText.identifier($0.name))" }
             return "(SELECT \(cells.joined(separator: ", ")) WHERE false)"
         }
-        let known = Set(entries.flatMap(\.columns))
+        let known = Set(entries.flatMap { $0.columns.map(\.name) })
         let cells = columns.map { column in
             let name = SQLText.identifier(column.name)
             return "CAST(\(known.contains(column.name) ? name : "NULL") AS \(column.type)) AS \(name)"
         }
-        let isMixed = Set(entries.map(\.columns)).count > 1
+        let isMixed = Set(entries.map { $0.columns.map(\.name) }).count > 1
         let files = paths.map(SQLText.literal).joined(separator: ", ")
         return
             "(SELECT \(cells.joined(separator: ", ")) FROM read_parquet([\(files)]\(isMixed ? ", union_by_name=true" : "")))"

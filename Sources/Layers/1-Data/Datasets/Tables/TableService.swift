@@ -17,20 +17,21 @@ public struct FlushReport: Sendable, Hashable {
 /// Keeps a source's rows as a Delta Lake table of Parquet files: `tables/<source>/` in the object store.
 ///
 /// A commit holds the files and, as a `txn` action, how far the log was read: after a crash the next flush goes on exactly
-/// there, so no row is lost and none stands twice. A file that was written but not committed belongs to nothing. Flushes of
-/// one table take turns; scans never wait for them. Deliberately not here: compaction, checkpoints, removal of files.
+/// there, so no row is lost and none stands twice. A file that was written but not committed belongs to nothing. Commits to
+/// one table take turns; scans never wait for them. Maintenance is in `TableService+Compaction` and `+Retention`.
 public final class TableService: Sendable {
     private let log: any EventLog
-    private let objects: any ObjectStore
-    private let engine: any OfflineEngine
-    private let spoolFolder: String
-    private let identifiers: IdentifierSource
-    private let clock: any PlatformClock
-    private let fileRowCountMax: Int
-    private let fileByteCountMax: Int
+    let objects: any ObjectStore
+    let engine: any OfflineEngine
+    let spoolFolder: String
+    let identifiers: IdentifierSource
+    let clock: any PlatformClock
+    let fileRowCountMax: Int
+    let fileByteCountMax: Int
     private struct State {
         var tables: [Name: DeltaTable] = [:]
-        var turns: [Name: TurnLine] = [:]
+        var turns: [String: TurnLine] = [:]
+        var filesInFlight: Set<String> = []
     }
     private let state = Mutex(State())  // held for one look-up or copy
 
@@ -92,52 +93,87 @@ public final class TableService: Sendable {
     /// The versions of a table, oldest first; empty for a table without any commit.
     public func history(of table: Name) async throws -> [TableVersion] { try await refreshed(table).history }
 
-    // MARK: Reading
+    // MARK: Shared with maintenance
 
-    private func folder(of table: Name) -> String { "tables/\(table.text)" }
+    func folder(of table: Name) -> String { "tables/\(table.text)" }
 
-    private func refreshed(_ name: Name) async throws -> DeltaTable {
-        var table = state.withLock { $0.tables[name] } ?? DeltaTable(folder: folder(of: name), objects: objects)
+    func refreshed(_ name: Name) async throws -> DeltaTable {
+        var table =
+            state.withLock { $0.tables[name] } ?? DeltaTable(folder: folder(of: name), objects: objects, engine: engine)
         try await table.refresh()
         remember(table, as: name)
         return table
     }
 
-    private func remember(_ table: DeltaTable, as name: Name) {
+    func remember(_ table: DeltaTable, as name: Name) {
         state.withLock { state in
-            guard state.tables[name]?.snapshot.version ?? -1 <= table.snapshot.version else { return }
-            state.tables[name] = table
+            guard let known = state.tables[name] else { return state.tables[name] = table }
+            let (old, new) = (known.snapshot.version, table.snapshot.version)
+            // Of two copies at one version, the one that has forgotten more is the newer.
+            if old < new || (old == new && known.base.version <= table.base.version) { state.tables[name] = table }
         }
     }
 
+    /// Runs `body` while nobody else of this service does so with the same name.
+    func inTurn<Value>(_ name: String, _ body: () async throws -> Value) async throws -> Value {
+        let turns = state.withLock { state in
+            if let known = state.turns[name] { return known }
+            let fresh = TurnLine()
+            state.turns[name] = fresh
+            return fresh
+        }
+        await turns.take()
+        defer { turns.pass() }
+        return try await body()
+    }
+
+    /// Says that a file is on its way into its table, so that nobody takes it for a leftover.
+    func announce(_ key: String) { _ = state.withLock { $0.filesInFlight.insert(key) } }
+    func settle(_ key: String) { _ = state.withLock { $0.filesInFlight.remove(key) } }
+    func isInFlight(_ key: String) -> Bool { state.withLock { $0.filesInFlight.contains(key) } }
+
+    // MARK: Reading
+
     private func scan(_ layout: TableLayout, version: Int64?) async throws -> TableScan {
         let table = try await refreshed(layout.table)
-        guard let snapshot = version == nil ? table.snapshot : table.snapshot(at: version ?? -1) else {
-            throw StoreError(
-                .notFound, "table/\(layout.table)",
-                "has no version \(version ?? -1); the newest is \(table.snapshot.version)")
-        }
-        var paths: [String] = []
-        for entry in snapshot.entries {
-            paths.append(try await objects.localPath(of: "\(table.folder)/\(entry.file.path)"))
-        }
+        let snapshot = try Self.snapshot(of: table, at: version, layout.table)
+        let paths = try await paths(of: snapshot, in: table, layout.table)
         return TableScan(
             table: layout.table, version: snapshot.version, sql: layout.scan(snapshot.entries, paths: paths),
             rowCount: snapshot.rowCount)
     }
 
+    static func snapshot(of table: DeltaTable, at version: Int64?, _ name: Name) throws(StoreError) -> DeltaSnapshot {
+        guard let version else { return table.snapshot }
+        if let snapshot = table.snapshot(at: version) { return snapshot }
+        if version >= 0, version < table.base.version {
+            throw StoreError(
+                .notFound, "table/\(name)",
+                "version \(version) is past its retention; the oldest that is kept is \(table.base.version)")
+        }
+        throw StoreError(
+            .notFound, "table/\(name)", "has no version \(version); the newest is \(table.snapshot.version)")
+    }
+
+    /// Local files of a snapshot, in the order of their rows.
+    func paths(of snapshot: DeltaSnapshot, in table: DeltaTable, _ name: Name) async throws -> [String] {
+        var paths: [String] = []
+        for entry in snapshot.entries {
+            let key = "\(table.folder)/\(entry.file.path)"
+            if snapshot.version != table.snapshot.version, try await objects.info(key) == nil {
+                throw StoreError(
+                    .notFound, "table/\(name)",
+                    "version \(snapshot.version) is past its retention: its file '\(entry.file.path)' was removed")
+            }
+            paths.append(try await objects.localPath(of: key))
+        }
+        return paths
+    }
+
     // MARK: Flushing
 
     private func flush(_ layout: TableLayout) async throws -> FlushReport {
-        let turns = state.withLock { state in
-            if let known = state.turns[layout.table] { return known }
-            let fresh = TurnLine()
-            state.turns[layout.table] = fresh
-            return fresh
-        }
-        await turns.take()
-        defer { turns.pass() }
-        return try await flushInTurn(layout)
+        try await inTurn(layout.table.text) { try await flushInTurn(layout) }
     }
 
     private func flushInTurn(_ layout: TableLayout) async throws -> FlushReport {
@@ -166,6 +202,8 @@ public final class TableService: Sendable {
             }
             let name = "part-\(String(first))-\(identifiers.next()).parquet"
             let key = "\(table.folder)/\(name)"
+            announce(key)
+            defer { settle(key) }
             try await objects.adopt(stagedFileAt: staged, at: key)
             guard let info = try await objects.info(key) else {
                 throw StoreError(.unavailable, "table/\(layout.table)", "the file that was just stored is not there")

@@ -1,0 +1,122 @@
+import ArgumentParser
+import Foundation
+import PlatformCore
+
+struct TableCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "table", abstract: "Look at tables as they are and as they were, and look after their files.",
+        subcommands: [List.self, History.self, Show.self, Compact.self, Vacuum.self], defaultSubcommand: List.self)
+
+    struct List: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "List tables with their rows, files and bytes.")
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            show(try await client.get("/api/v1/tables")) { answer in
+                let rows = (answer["tables"]?.arrayValue ?? []).map { table in
+                    ["name", "version", "rows", "files", "bytes"].map { Human.cell(table[$0]) }
+                }
+                return Human.table(["TABLE", "VERSION", "ROWS", "FILES", "BYTES"], rows)
+            }
+        }
+    }
+
+    struct History: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "List the versions of a table.")
+        @Argument(help: "The table: a source's name, or quarantine_SOURCE.") var table: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            show(try await client.get("/api/v1/tables/\(table)/versions")) { answer in
+                let rows = (answer["versions"]?.arrayValue ?? []).map { version in
+                    ["version", "time", "operation", "rows_added", "rows", "files", "bytes"].map {
+                        Human.cell(version[$0])
+                    }
+                }
+                return Human.table(["VERSION", "TIME", "OPERATION", "ADDED", "ROWS", "FILES", "BYTES"], rows)
+            }
+        }
+    }
+
+    struct Show: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show rows of a table, now, at a version, or as it was at a moment.")
+        @Argument(help: "The table: a source's name, or quarantine_SOURCE.") var table: String
+        @Option(help: "The version with this number.") var version: Int?
+        @Option(help: "The version that was the newest at this moment.") var asOf: String?
+        @Option(help: "Only rows that could have been known before this moment.") var knownAt: String?
+        @Option(help: "A random choice that this number decides, instead of the first rows.") var seed: Int?
+        @Option(help: "Most rows.") var limit = 10
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            var query = ["limit": String(limit)]
+            query["version"] = version.map(String.init)
+            query["as_of"] = asOf
+            query["known_at"] = knownAt
+            query["seed"] = seed.map(String.init)
+            show(try await client.get("/api/v1/tables/\(table)/rows", query: query)) { answer in
+                let columns = (answer["columns"]?.arrayValue ?? []).compactMap(\.stringValue)
+                let rows = (answer["rows"]?.arrayValue ?? []).map { row in
+                    columns.map { String(Human.cell(row[$0]).prefix(40)) }
+                }
+                return "version \(Human.cell(answer["version"]))\n" + Human.table(columns, rows)
+            }
+        }
+    }
+
+    struct Compact: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Make small files of a table large ones. No row changes, and nobody waits.")
+        @Argument(help: "The table.") var table: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let started = try await client.post("/api/v1/tables/\(table)/compact")
+            show(try await client.wait(for: started, label: "compact \(table)", quiet: server.json)) { answer in
+                guard let files = answer["files_before"]?.integerValue, files > 0 else {
+                    return "\(table): nothing to compact"
+                }
+                return "\(table): \(files) files became \(Human.cell(answer["files_after"])), "
+                    + "\(Human.cell(answer["bytes_before"])) bytes became \(Human.cell(answer["bytes_after"])), "
+                    + "version \(Human.cell(answer["version"]))"
+            }
+        }
+    }
+
+    struct Vacuum: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Remove files that no version within retention, no training set and no model needs.")
+        @Argument(help: "The table.") var table: String
+        @Flag(help: "Only say what would happen to each file, and why.") var dryRun = false
+        @Option(
+            help: "How long a replaced version stays readable, such as 30d. Default: the source's, else the setting.")
+        var retention: String?
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            var body: [String: JSONValue] = ["dry_run": .bool(dryRun)]
+            if let retention { body["retention"] = .string(retention) }
+            let started = try await client.post("/api/v1/tables/\(table)/vacuum", .object(body))
+            show(try await client.wait(for: started, label: "vacuum \(table)", quiet: server.json)) { answer in
+                let files = answer["files"]?.arrayValue ?? []
+                var lines: [String] = []
+                if dryRun {
+                    let rows = files.map { file in
+                        [
+                            file["removed"]?.boolValue == true ? "remove" : "keep", Human.cell(file["bytes"]),
+                            Human.cell(file["path"]), Human.cell(file["reason"]),
+                        ]
+                    }
+                    lines.append(Human.table(["", "BYTES", "FILE", "WHY"], rows))
+                }
+                lines.append(
+                    "\(table): \(Human.cell(answer["removed_files"])) files of \(Human.cell(answer["removed_bytes"])) bytes "
+                        + (dryRun ? "would be removed" : "removed")
+                        + ", \(Human.cell(answer["kept_bytes"])) bytes stay; versions from "
+                        + "\(Human.cell(answer["oldest_version"])) on are kept")
+                return lines.joined(separator: "\n")
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+public import PlatformCore
+public import StoragePorts
+
+/// Which training sets were built, and when: what tables must stay readable for, and where lineage begins.
+public struct DatasetIndex: Sendable {
+    /// One build.
+    public struct Entry: Sendable, Hashable {
+        /// Hash of the manifest, the dataset's name.
+        public let hash: ContentHash
+        /// The training set's definition.
+        public let trainingSet: Name
+        /// When it was first built.
+        public let builtAt: EventTime
+    }
+
+    /// The table, for `MetadataStore.migrate`.
+    public static let migrations = [
+        MetadataMigration(
+            name: "dataset-builds-1",
+            statements: [
+                "CREATE TABLE dataset_builds (hash TEXT PRIMARY KEY, training_set TEXT NOT NULL, built_at BIGINT NOT NULL)"
+            ])
+    ]
+
+    private let store: any MetadataStore
+
+    /// Keeps the index in `store`, whose migrations have run.
+    public init(store: any MetadataStore) { self.store = store }
+
+    /// Notes a build; nothing happens if the same dataset was built before.
+    public func record(_ hash: ContentHash, trainingSet: Name, at time: EventTime) async throws {
+        _ = try await store.write { transaction in
+            let known = try transaction.query("SELECT hash FROM dataset_builds WHERE hash = ?", [.text(hash.hex)])
+            guard known.isEmpty else { return 0 }
+            return try transaction.execute(
+                "INSERT INTO dataset_builds (hash, training_set, built_at) VALUES (?, ?, ?)",
+                [.text(hash.hex), .text(trainingSet.text), MetadataValue(time)])
+        }
+    }
+
+    /// All builds, oldest first.
+    public func all() async throws -> [Entry] {
+        let rows = try await store.read { try $0.query("SELECT * FROM dataset_builds ORDER BY built_at, hash") }
+        return rows.compactMap { row in
+            guard let hash = ContentHash(hex: row.text("hash")), let name = Name(row.text("training_set")) else {
+                return nil
+            }
+            return Entry(
+                hash: hash, trainingSet: name, builtAt: EventTime(milliseconds: row.integer("built_at")))
+        }
+    }
+}
