@@ -45,9 +45,13 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Core: values and arithmetic; no I/O, no clock, no logging.
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", yams]),
+    module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
     module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    .systemLibrary(
+        name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
+    module("ColumnFiles", in: "Core", uses: ["CZstd"]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
@@ -55,7 +59,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+        ]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
         "TrainingJobs", in: "Layers/3-Training",
@@ -122,7 +128,11 @@ let targets: [Target] = [  // each row leans only on rows above it
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
+    tests("Unit/ExpressionsTests", named: "ExpressionsTests", uses: ["PlatformCore", "Expressions"]),
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
+    .testTarget(
+        name: "ColumnFilesTests", dependencies: ["ColumnFiles"], path: "Tests/Unit/ColumnFilesTests",
+        exclude: ["Fixtures", "make_fixtures.py"], swiftSettings: settings),
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
@@ -198,7 +208,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Parity", named: "ParityTests",
-        uses: ["PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore"]),
+        uses: [
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+            "FeatureStore",
+        ]),
 ]
 
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 what=${1:-demo}
 
 missing=""
-for package in liblmdb-dev libsqlite3-dev pkg-config git; do
+for package in liblmdb-dev libsqlite3-dev libzstd-dev pkg-config git; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
 if [ "$what" = test ]; then

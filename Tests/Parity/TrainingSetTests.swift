@@ -125,7 +125,8 @@ struct TrainingSetTests {
             return
                 "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
         }
-        let names = source.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
+        let names =
+            source.columns.map { SQLText.identifier($0.name) } + ["__event_time", "__ingest_time", "__sequence"]
         return TableScan(
             table: source.name, version: 4,
             sql: "(VALUES \(lines.joined(separator: ","))) AS \(source.name)(\(names.joined(separator: ",")))",

@@ -76,8 +76,8 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         try await metadata.migrate(
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + TrainingJobService.migrations + AuditLog.migrations + IngestService.migrations
-                + TrackingStore.migrations + DatasetIndex.migrations
+                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
+                + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -90,9 +90,10 @@ struct Platform {
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
-        let stream = StreamEngine(online: stores.online, log: log, clock: clock) { record, source in
-            try? codecs.codec(of: source).decode(record.value)
-        }
+        let stream = StreamEngine(
+            online: stores.online, log: log, clock: clock,
+            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+        ) { record, source in try? codecs.codec(of: source).decode(record.value) }
         let ingest = IngestService(
             log: log, metadata: metadata, engine: engine, spoolFolder: "\(directory)/spool", listener: stream,
             identifiers: machineIdentifiers)
@@ -108,9 +109,16 @@ struct Platform {
         let tracking = TrackingStore(
             metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
         try await tracking.prepare()
+        // What models need decides which versions of features are kept, so the keeper hears of every change.
+        let keepers = Mutex<FeatureVersionKeeper?>(nil)
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
             await announce.publish($0)
+            await keepers.withLock { $0 }?.follow()
         }
+        let keeper = FeatureVersionKeeper(
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+        ) { await announce.publish($0) }
+        keepers.withLock { $0 = keeper }
         let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
         try await mlflowRegistry.prepare()
         let routes = RouteTable()
@@ -122,7 +130,10 @@ struct Platform {
         let desk = ModelDesk(
             registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
-            reader: { StreamReader(engine: stream, plan: ServingPlan(service: $0, definitions: catalog.current)) },
+            service: { try await catalog.service($0) },
+            reader: {
+                StreamReader(engine: stream, plan: ServingPlan(service: $0.service, definitions: $0.definitions))
+            },
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
@@ -161,9 +172,10 @@ struct Platform {
             for source in set.sources.values where !known.contains(PlatformTopic.source(source.name)) {
                 try await ingest.open(source)
             }
-            try await stream.update(definitions: set)
         }
+        await catalog.addFollower { await keeper.follow() }
         try await catalog.load()
+        try await keeper.reconcile()
         await desk.refreshRoutes()
         try await lifecycle.prepare()
 
@@ -178,7 +190,8 @@ struct Platform {
         }
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
-            catalog: catalog, desk: desk, registry: registry, lifecycle: lifecycle, operations: operations,
+            catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
+            operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
@@ -201,8 +214,8 @@ struct Platform {
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
-            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), operations, JobService(jobs: jobs),
-            lifecycle, maintenance,
+            WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
+            operations, JobService(jobs: jobs), lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -314,15 +327,16 @@ struct StreamReader: VectorReader {
     }
 }
 
-/// Codecs of sources, compiled once for each definition.
+/// Codecs of sources, compiled once for each definition: an older view may read its source as it was then.
 final class CodecCache: Sendable {
-    private let codecs = Mutex<[Name: (definition: SourceDefinition, codec: SourceRowCodec)]>([:])
+    private static let countMax = 4
+    private let codecs = Mutex<[Name: [(definition: SourceDefinition, codec: SourceRowCodec)]]>([:])
 
     func codec(of source: SourceDefinition) -> SourceRowCodec {
         codecs.withLock { codecs in
-            if let known = codecs[source.name], known.definition == source { return known.codec }
+            if let known = codecs[source.name]?.first(where: { $0.definition == source }) { return known.codec }
             let codec = SourceRowCodec(source)
-            codecs[source.name] = (source, codec)
+            codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
     }

@@ -76,6 +76,16 @@ struct WarmUpService: Service {
     }
 }
 
+/// Builds versions of feature views from history while rows arrive.
+struct BackfillService: Service {
+    let keeper: FeatureVersionKeeper
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown { await keeper.run() }
+        try? await gracefulShutdown()
+    }
+}
+
 /// Runs training jobs.
 struct JobService: Service {
     let jobs: TrainingJobService

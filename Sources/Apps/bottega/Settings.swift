@@ -18,6 +18,7 @@ import Yams
 /// | `log.level` | trace … critical | `warning` |
 /// | `eventlog.fsync` | bool; whether an append waits for the disk | true |
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
+/// | `features.rowsatonce` | integer; rows times views that `apply` reads before it returns | 20000 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
@@ -32,8 +33,8 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "duckdb.path", "duckdb.memory", "python.path", "jobs.slots",
-        "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
+        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "python.path",
+        "jobs.slots", "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -47,6 +48,7 @@ struct Settings: Sendable {
     let logLevel: Logger.Level
     let waitsForDisk: Bool
     let onlineMapByteCount: Int
+    let rowsAtOnceMax: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
     let pythonPath: String
@@ -106,6 +108,7 @@ struct Settings: Sendable {
         self.logLevel = logLevel
         waitsForDisk = try flag("eventlog.fsync", default: true)
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
+        rowsAtOnceMax = try integer("features.rowsatonce", default: 20_000, in: 0...1_000_000_000)
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")

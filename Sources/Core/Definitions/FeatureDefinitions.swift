@@ -104,8 +104,10 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     public let version: ContentHash
 
     /// `name@` and the first 8 digits of the version: the name of the view version in the online store.
-    public var versionName: Name {
-        guard let versionName = Name("\(name.text)@\(version.hex.prefix(8))".replacing("@", with: ".v")) else {
+    public var versionName: Name { Self.versionName(name, version) }
+    /// The same for any version of a view.
+    public static func versionName(_ view: Name, _ version: ContentHash) -> Name {
+        guard let versionName = Name("\(view.text).v\(version.hex.prefix(8))") else {
             preconditionFailure("a view's name leaves room for its version")
         }
         return versionName

@@ -72,12 +72,25 @@ struct Apply: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Make the platform's definitions those of a folder, in one transaction.")
     @Argument(help: "A definition file, or a folder of them.") var path: String
+    @Flag(help: "Wait until new versions of feature views are built from history.") var wait = false
+    @Option(help: "Refuse if another revision than this one is in force: that of a 'plan --json'.")
+    var expectRevision: Int?
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
-        let answer = try await client.post(
-            "/api/v1/apply", ["files": try DefinitionFiles.read(path), "dry_run": false])
-        show(answer) { DefinitionFiles.describe($0, applied: true) }
+        var body: [String: JSONValue] = ["files": try DefinitionFiles.read(path), "dry_run": false]
+        if let expectRevision { body["expected_revision"] = .integer(Int64(expectRevision)) }
+        let answer = try await client.post("/api/v1/apply", .object(body))
+        if wait { try await FeaturesCommand.wait(client, quiet: server.json) }
+        show(answer) { answer in
+            let building = (answer["backfilling"]?.arrayValue ?? []).compactMap(\.stringValue)
+            let text = DefinitionFiles.describe(answer, applied: true)
+            guard !building.isEmpty, !wait else { return text }
+            return text
+                + "\n\(building.count) versions are built from history (\(building.prefix(3).joined(separator: ", "))"
+                + (building.count > 3 ? ", …" : "")
+                + "): 'bottega features status' says how far; until then the versions before them answer"
+        }
     }
 }
 
@@ -121,7 +134,7 @@ struct Ingest: ClientCommand {
 struct DatasetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "dataset", abstract: "Build and show point-in-time training sets.",
-        subcommands: [Build.self, Show.self])
+        subcommands: [Build.self, Show.self, Check.self])
 
     struct Build: ClientCommand {
         static let configuration = CommandConfiguration(
@@ -151,6 +164,44 @@ struct DatasetCommand: AsyncParsableCommand {
 
         func run(_ client: APIClient) async throws {
             print(try await client.get("/api/v1/datasets/\(hash)").prettyText)
+        }
+    }
+
+    struct Check: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Look for leakage: what a model could not know when it predicts (exit code 3 if there is any).",
+            discussion: """
+                Values newer than the knowledge of their moment, inputs that tell the label alone, views that see the question's
+                own label, moments in the future, rows and entities in several slices.
+                """)
+        @Argument(help: "Hash of the training set.") var hash: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let started = try await client.post("/api/v1/datasets/\(hash)/check", [:])
+            let result = try await client.wait(for: started, label: "dataset check", quiet: server.json)
+            show(result) { result in
+                let findings = result["findings"]?.arrayValue ?? []
+                var lines = [
+                    findings.isEmpty
+                        ? "nothing found: \((result["checks"]?.arrayValue ?? []).count) kinds of leakage looked for in \(Human.cell(result["rows"])) rows"
+                        : "\(findings.count) findings in \(Human.cell(result["rows"])) rows"
+                ]
+                for finding in findings {
+                    lines.append(
+                        "  \(finding["severity"]?.stringValue == "leak" ? "LEAK   " : "warning")  \(finding["detail"]?.stringValue ?? "")"
+                    )
+                    lines.append("           \(finding["advice"]?.stringValue ?? "")")
+                }
+                let power = (result["power"]?.objectValue ?? [:]).compactMapValues(\.doubleValue)
+                    .sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(3)
+                    .map { "\($0.key) \(($0.value * 1000).rounded() / 1000)" }
+                if !power.isEmpty { lines.append("  strongest inputs alone (AUC): \(power.joined(separator: ", "))") }
+                return lines.joined(separator: "\n")
+            }
+            if result["clean"]?.boolValue == false {
+                throw CommandFailure(exitCode: 3, description: "the training set leaks")
+            }
         }
     }
 

@@ -4,8 +4,9 @@ import PlatformCore
 
 struct FeaturesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "features", abstract: "Ask about features: do served and offline values agree.",
-        subcommands: [Parity.self])
+        commandName: "features",
+        abstract: "Ask about features: what is built, who uses it, do served and offline values agree.",
+        subcommands: [Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Parity.self])
 
     struct Parity: ClientCommand {
         static let configuration = CommandConfiguration(

@@ -8,11 +8,13 @@ import Testing
 
 /// One platform of in-memory stores; engines come and go over it as processes do.
 struct EngineFixture {
-    let online = MemoryOnlineStore()
-    let log = MemoryEventLog()
+    var online = MemoryOnlineStore()
+    var log = MemoryEventLog()
     static let source = Name(static: "departures")
 
-    static func definitions(windows: [String] = ["10s"], extraColumn: Bool = false) throws -> DefinitionSet {
+    static func definitions(windows: [String] = ["10s"], extraColumn: Bool = false, scale: Int = 6) throws
+        -> DefinitionSet
+    {
         let features = windows.map {
             """
               - {name: n_\($0), aggregate: count, window: \($0)}
@@ -36,7 +38,7 @@ struct EngineFixture {
                       - {name: departed, type: timestamp}
                       \(extraColumn ? "- {name: spare, type: float64}" : "")
                       - {name: tail, type: string}
-                      - {name: delay, type: float64}
+                      - {name: delay, type: float64, scale: \(scale)}
                     ---
                     kind: FeatureView
                     name: delays
@@ -71,9 +73,10 @@ struct EngineFixture {
         return SourceRow(eventTime: time, ingestTime: time, cells: cells)
     }
 
-    func engine() -> StreamEngine {
+    func engine(_ configuration: StreamEngineConfiguration = StreamEngineConfiguration()) -> StreamEngine {
         StreamEngine(
-            online: online, log: log, clock: ManualClock(startingAt: EventTime(milliseconds: 0)), decode: Self.decode)
+            online: online, log: log, clock: ManualClock(startingAt: EventTime(milliseconds: 0)),
+            configuration: configuration, decode: Self.decode)
     }
 
     /// Appends rows to the log and gives them to the engine, as ingestion does.

@@ -34,7 +34,8 @@ public actor ModelDesk {
     private let routes: RouteTable
     private let evaluator: VersionEvaluator
     private let definitions: @Sendable () -> DefinitionSet
-    private let reader: @Sendable (FeatureServiceDefinition) throws -> any VectorReader
+    private let service: @Sendable (ContentHash) async throws -> ServiceVersion?
+    private let reader: @Sendable (ServiceVersion) throws -> any VectorReader
     private let dataset: @Sendable (ContentHash) async throws -> DatasetParts
     private var parity: (@Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence)?
     private let logger: Logger
@@ -53,13 +54,15 @@ public actor ModelDesk {
     ///   - routes: what serving reads.
     ///   - evaluator: scores slices.
     ///   - definitions: the set in force.
+    ///   - service: finds a version of a feature service, also one that is no longer in force.
     ///   - reader: makes the reader of a service's view features.
     ///   - dataset: finds the parts of a training set.
     ///   - logger: hears of versions that cannot be loaded.
     public init(
         registry: ModelVersionRegistry, content: ContentStore, runtimes: [any ModelRuntime], routes: RouteTable,
         evaluator: VersionEvaluator, definitions: @escaping @Sendable () -> DefinitionSet,
-        reader: @escaping @Sendable (FeatureServiceDefinition) throws -> any VectorReader,
+        service: @escaping @Sendable (ContentHash) async throws -> ServiceVersion?,
+        reader: @escaping @Sendable (ServiceVersion) throws -> any VectorReader,
         dataset: @escaping @Sendable (ContentHash) async throws -> DatasetParts, logger: Logger
     ) {
         self.registry = registry
@@ -68,6 +71,7 @@ public actor ModelDesk {
         self.routes = routes
         self.evaluator = evaluator
         self.definitions = definitions
+        self.service = service
         self.reader = reader
         self.dataset = dataset
         self.logger = logger
@@ -83,10 +87,10 @@ public actor ModelDesk {
 
     // MARK: Loading
 
-    private func binding(_ service: FeatureServiceDefinition) throws -> ServiceBinding {
-        if let known = bindings[service.version] { return known }
-        let binding = ServiceBinding(definition: service, reader: try reader(service))
-        bindings[service.version] = binding
+    private func binding(_ version: ServiceVersion) throws -> ServiceBinding {
+        if let known = bindings[version.service.version] { return known }
+        let binding = ServiceBinding(definition: version.service, reader: try reader(version))
+        bindings[version.service.version] = binding
         return binding
     }
 
@@ -107,7 +111,7 @@ public actor ModelDesk {
         let key = "\(model)/\(number)"
         if let known = loaded[key] { return known }
         let version = try await registry.version(model, number)
-        let service = try service(of: version)
+        let service = try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
         let ready = try ServedVersion(
@@ -117,15 +121,16 @@ public actor ModelDesk {
         return ready
     }
 
-    private func service(of version: ModelVersion) throws -> FeatureServiceDefinition {
-        let known = definitions().featureServices.values
-        guard let service = known.first(where: { $0.version == version.candidate.origin.serviceVersion }) else {
+    /// The feature service that a version was trained with, in force or not.
+    private func service(of version: ModelVersion) async throws -> ServiceVersion {
+        let wanted = version.candidate.origin.serviceVersion
+        guard let found = try await service(wanted) else {
             throw PlatformError(
                 .conflict, version.subject,
-                "it was trained with feature service version \(version.candidate.origin.serviceVersion.short), which is not among "
-                    + "the definitions in force; apply that definition again or train a new version")
+                "it was trained with feature service version \(wanted.short), which no revision of the definitions has; "
+                    + "apply that definition or train a new version")
         }
-        return service
+        return found
     }
 
     // MARK: Registration
@@ -143,20 +148,20 @@ public actor ModelDesk {
         _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool, actor: String,
         reason: String
     ) async throws -> ModelVersion {
-        guard let definition = definitions().models[model],
-            let service = definitions().featureServices[definition.service]
-        else {
+        guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
         let file = try load(bytes, fileName: fileName)
         let parts = try await dataset(origin.dataset)
-        guard parts.serviceVersion == service.version else {
+        // The version that it was trained with, even if another one has come into force since.
+        guard let trained = try await service(parts.serviceVersion), trained.service.name == definition.service else {
             throw PlatformError(
                 .conflict, "model/\(model)",
-                "its training set was built with another version of the feature service '\(service.name)'")
+                "its training set was not built with a version of the feature service '\(definition.service)'")
         }
+        let service = trained.service
         let hash = try await content.put(bytes)
-        _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(service))
+        _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(trained))
         let evaluated = try await evaluator.evaluate(file, parts: parts.paths, service: service, label: parts.label)
         let profile = try await content.put(try JSONValue.of(evaluated.profile).canonicalBytes)
         let candidate = VersionCandidate(
@@ -302,8 +307,6 @@ public actor ModelDesk {
     ///
     /// A deployment whose version cannot be loaded is left out and named in the log; the others serve.
     public func refreshRoutes() async {
-        bindings = [:]
-        loaded = [:]
         do {
             for deployment in try await registry.deployments() {
                 do {

@@ -74,6 +74,32 @@ public struct TrainingPipeline: Sendable {
         return build
     }
 
+    /// Looks in a training set for what a model could not know when it predicts.
+    /// - Throws: `notFound` for an unknown training set, `conflict` if its definition is gone or reads other features now.
+    public func checkLeakage(_ hash: ContentHash, progress: ProgressReporter) async throws -> LeakageReport {
+        let set = definitions()
+        let manifest = try await manifest(hash)
+        guard let definition = set.trainingSets[manifest.trainingSet],
+            set.featureServices[definition.service]?.version == manifest.serviceVersion
+        else {
+            throw PlatformError(
+                .conflict, "dataset/\(hash.short)",
+                "it was built with another version of '\(manifest.trainingSet)' than the one in force; apply that one again or build anew"
+            )
+        }
+        progress.report("looking at \(manifest.rows) rows and \(manifest.inputs.count) inputs")
+        let parts = try await Self.parts(hash, in: content)
+        let tables = tables
+        return try await builder.leakageDetector.check(
+            hash, manifest: manifest, paths: parts.paths, definition: definition, definitions: set,
+            scans: { source in
+                guard let known = set.sources[source] else {
+                    throw PlatformError(.notFound, "source/\(source)", "not defined")
+                }
+                return try await tables.scan(known, version: manifest.tableVersions[source.text])
+            })
+    }
+
     /// Reads a training set's manifest.
     public func manifest(_ hash: ContentHash) async throws -> DatasetManifest {
         do { return try await TrainingSetBuilder.manifest(hash, in: content) } catch let error as StoreError

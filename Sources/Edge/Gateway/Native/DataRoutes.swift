@@ -93,6 +93,18 @@ enum DataRoutes {
                     return describe(build)
                 }
             },
+            Route("POST", "/api/v1/datasets/{hash}/check") { request in
+                let text = request.parameters["hash"] ?? ""
+                guard let hash = ContentHash(hex: text) else {
+                    throw PlatformError(.invalidInput, "path", "'\(text.prefix(64))' is no hash of a training set")
+                }
+                return try services.start { progress in
+                    let report = try await services.pipeline.checkLeakage(hash, progress: progress)
+                    var members = try JSONValue.of(report).objectValue ?? [:]
+                    members["clean"] = .bool(report.isClean)
+                    return .object(members)
+                }
+            },
             Route("GET", "/api/v1/datasets/{hash}") { request in
                 let text = request.parameters["hash"] ?? ""
                 guard let hash = ContentHash(hex: text) else {

@@ -5,7 +5,7 @@ public enum NativeRoutes {
     /// The routes, ready to mount.
     public static func all(_ services: PlatformServices) -> [Route] {
         SystemRoutes.routes(services) + DataRoutes.routes(services) + TableRoutes.routes(services)
-            + FeatureRoutes.routes(services) + ModelRoutes.routes(services) + TrainingRoutes.routes(services)
-            + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
+            + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
+            + TrainingRoutes.routes(services) + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
     }
 }

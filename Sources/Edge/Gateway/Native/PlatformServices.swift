@@ -15,6 +15,8 @@ public import Workflows
 public struct PlatformServices: Sendable {
     /// Definitions in force.
     public let catalog: DefinitionCatalog
+    /// Which versions of feature views are served, and for whom.
+    public let features: FeatureVersionKeeper
     /// Judges, promotes and deploys versions.
     public let desk: ModelDesk
     /// Facts about versions.
@@ -65,7 +67,8 @@ public struct PlatformServices: Sendable {
 
     /// Puts them together.
     public init(
-        catalog: DefinitionCatalog, desk: ModelDesk, registry: ModelVersionRegistry, lifecycle: LifecycleService,
+        catalog: DefinitionCatalog, features: FeatureVersionKeeper, desk: ModelDesk, registry: ModelVersionRegistry,
+        lifecycle: LifecycleService,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
         clock: any PlatformClock, manualClock: ManualClock?,
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
@@ -88,6 +91,7 @@ public struct PlatformServices: Sendable {
         self.auditLog = auditLog
         self.expectsMonitor = expectsMonitor
         self.catalog = catalog
+        self.features = features
         self.desk = desk
         self.registry = registry
         self.lifecycle = lifecycle

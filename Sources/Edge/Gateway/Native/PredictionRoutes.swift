@@ -101,9 +101,10 @@ enum PredictionRoutes {
         await services.predictor.log.settle()
         let records = try await services.archive.find(id)
         let record = records[0]
-        let definitions = services.catalog.current
-        let service = definitions.featureServices.values.first { $0.version.hex == record.serviceVersion }
-        let monitor = definitions.monitors.values.first { $0.model.text == record.model }
+        var bound: ServiceVersion?
+        if let version = ContentHash(hex: record.serviceVersion) { bound = try await services.catalog.service(version) }
+        let service = bound?.service
+        let monitor = services.catalog.current.monitors.values.first { $0.model.text == record.model }
         let label = try await services.archive.label(of: record, horizon: monitor?.labelHorizon ?? .days(30))
         var inputs: [JSONValue] = []
         for (position, value) in record.inputs.enumerated() {
@@ -111,7 +112,7 @@ enum PredictionRoutes {
             let served = service.flatMap {
                 position >= $0.request.count ? $0.features[position - $0.request.count] : nil
             }
-            let view = served.flatMap { definitions.featureViews[$0.view] }
+            let view = served.flatMap { bound?.definitions.featureViews[$0.view] }
             var shown: JSONValue = value.isNaN ? .null : .number(value)
             if let service, position < service.request.count,
                 case .category(let values) = service.request[position].kind,
@@ -165,7 +166,7 @@ enum PredictionRoutes {
         if record.choice != .fallback, let model = Name(record.model) {
             let version = try await services.registry.version(model, record.version)
             answer["version"] = try await ModelRoutes.describe(version, services.registry, whole: true)
-            if let deployment = definitions.deployments.values.first(where: { $0.model == model }) {
+            if let deployment = services.catalog.current.deployments.values.first(where: { $0.model == model }) {
                 let revision = try await services.registry.history(deployment.name).first {
                     $0.revision == record.policyRevision
                 }

@@ -97,7 +97,7 @@ enum SystemRoutes {
 
     private static func apply(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let body = try RequestBody(request)
-        try body.checkKeys(["files", "dry_run"])
+        try body.checkKeys(["files", "dry_run", "expected_revision"])
         guard let list = body["files"]?.arrayValue, 1...10_000 ~= list.count else {
             throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
         }
@@ -108,7 +108,10 @@ enum SystemRoutes {
             return DefinitionFile(path: path, folder: folder, text: text)
         }
         let isRehearsal = body["dry_run"]?.boolValue ?? false
-        let outcome = try await services.catalog.apply(files, isRehearsal: isRehearsal, actor: request.actor)
+        let expected = try body.integer("expected_revision", default: -1, in: 0...Int64(Int32.max))
+        let outcome = try await services.catalog.apply(
+            files, isRehearsal: isRehearsal, actor: request.actor,
+            expectedRevision: expected < 0 ? nil : Int(expected))
         if !isRehearsal, !outcome.changes.isEmpty {
             await services.desk.refreshRoutes()
             await services.audit(
@@ -119,6 +122,8 @@ enum SystemRoutes {
         return .json([
             "changes": try JSONValue.of(outcome.changes), "definitions": .integer(Int64(outcome.definitionCount)),
             "revision": .integer(Int64(outcome.revision)),
+            "backfilling": .array(
+                services.stream.versions.filter { $0.state == .backfilling }.map { .string($0.versionName.text) }),
         ])
     }
 

@@ -3,13 +3,15 @@ import Synchronization
 /// Lets one caller through at a time, in the order of their coming, across suspensions.
 ///
 /// An actor would let a second caller in whenever the first one waits for a disk; then rows could be applied twice.
-final class AsyncGate: Sendable {
+package final class AsyncGate: Sendable {
     private struct State {
         var isHeld = false
         var waiting: [CheckedContinuation<Void, Never>] = []
         var next = 0
     }
     private let state = Mutex(State())
+
+    package init() {}
 
     private func enter() async {
         await withCheckedContinuation { continuation in
@@ -40,7 +42,7 @@ final class AsyncGate: Sendable {
     }
 
     /// Runs `body` alone.
-    func pass<Value>(_ body: () async throws -> Value) async rethrows -> Value {
+    package func pass<Value>(_ body: () async throws -> Value) async rethrows -> Value {
         await enter()
         defer { leave() }
         return try await body()

@@ -42,19 +42,28 @@ public struct ServingPlan: Sendable {
 
     /// Compiles a service of a checked set.
     public init(service: FeatureServiceDefinition, definitions: DefinitionSet) {
-        self.init(service: service, views: definitions.featureViews, definitions: definitions)
+        var views: [Name: HeldView] = [:]
+        for served in service.features where views[served.view] == nil {
+            views[served.view] = HeldView(served.view, in: definitions)
+        }
+        guard let plan = ServingPlan(service: service, views: views) else {
+            preconditionFailure("a checked service names features that exist")
+        }
+        self = plan
     }
 
-    init(service: FeatureServiceDefinition, views known: [Name: FeatureViewDefinition], definitions: DefinitionSet) {
+    /// Compiles a service over given versions of its views; `nil` if they lack one of its features or have other keys.
+    init?(service: FeatureServiceDefinition, views known: [Name: HeldView]) {
         self.service = service
         joinKeys = service.joinKeys
         var features: [Feature] = []
         var order: [Name] = []
         var picked: [Name: (positions: [Int], outputs: [Int])] = [:]
         for served in service.features {
-            guard let view = known[served.view],
-                let position = view.features.firstIndex(where: { $0.name == served.feature })
-            else { preconditionFailure("a checked service names features that exist") }
+            guard let view = known[served.view]?.view,
+                let position = view.features.firstIndex(where: { $0.name == served.feature }),
+                view.joinKeys.allSatisfy(service.joinKeys.contains)
+            else { return nil }
             if picked[served.view] == nil {
                 order.append(served.view)
                 picked[served.view] = ([], [])
@@ -67,10 +76,11 @@ public struct ServingPlan: Sendable {
         }
         self.features = features
         views = order.map { name in
-            guard let view = known[name], let part = picked[name] else { preconditionFailure("picked above") }
+            guard let held = known[name], let part = picked[name] else { preconditionFailure("picked above") }
+            let view = held.view
             return ViewPart(
                 versionName: view.versionName,
-                plan: AggregationPlan(view: view, source: definitions.source(of: view)).selecting(part.positions),
+                plan: AggregationPlan(view: view, source: held.source).selecting(part.positions),
                 keyPositions: view.joinKeys.map { key in
                     guard let position = service.joinKeys.firstIndex(of: key) else {
                         preconditionFailure("a service's join keys are the union of its views'")

@@ -28,11 +28,7 @@ extension StreamEngine {
         do {
             try withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, plan.widestPartCount)) { scratch in
                 for part in plan.views {
-                    guard let state = views[part.versionName] else {
-                        throw PlatformError(
-                            .notFound, "feature_view/\(part.versionName)",
-                            "this version of the view is not served; apply it")
-                    }
+                    guard let state = views[part.versionName] else { throw unserved(part.versionName) }
                     // The closure borrows the scratch memory only while the shard's lock is held.
                     nonisolated(unsafe) let scratch = scratch
                     var presence = EntityPresence.notFound
@@ -69,10 +65,12 @@ extension StreamEngine {
         -> OnlineFeatures
     {
         let definitions = snapshot.withLock { $0.definitions }
-        guard let view = definitions.featureViews[name] else {
+        guard let wanted = definitions.featureViews[name] else {
             throw unknown("feature view", name, among: definitions.featureViews.keys.map(\.text))
         }
-        let plan = AggregationPlan(view: view, source: definitions.source(of: view))
+        guard let held = snapshot.withLock({ $0.served[name] }) else { throw unserved(wanted.versionName) }
+        let view = held.view
+        let plan = AggregationPlan(view: view, source: held.source)
         let part = ServingPlan.ViewPart(
             versionName: view.versionName, plan: plan, keyPositions: Array(view.joinKeys.indices),
             outputs: Array(plan.features.indices))
@@ -89,7 +87,11 @@ extension StreamEngine {
         guard let service = definitions.featureServices[name] else {
             throw unknown("feature service", name, among: definitions.featureServices.keys.map(\.text))
         }
-        let plan = ServingPlan(service: service, definitions: definitions)
+        guard let plan = snapshot.withLock({ $0.services[name] }) else {
+            let pending = Set(service.features.map(\.view)).compactMap { definitions.featureViews[$0]?.versionName }
+                .sorted().first { version in snapshot.withLock { $0.views[version] == nil } }
+            throw unserved(pending ?? service.name)
+        }
         return try answer(
             plan.views, names: plan.features.map(\.servedName), joinKeys: plan.joinKeys, entities, at: time)
     }
@@ -114,9 +116,7 @@ extension StreamEngine {
             var statuses = [FeatureStatus](repeating: .notFound, count: names.count)
             var eventTimes = [EventTime?](repeating: nil, count: names.count)
             for part in parts {
-                guard let state = views[part.versionName] else {
-                    throw PlatformError(.notFound, "feature_view/\(part.versionName)", "this version is not served yet")
-                }
+                guard let state = views[part.versionName] else { throw unserved(part.versionName) }
                 let empty = EventSeries(plan: part.plan)
                 var found: (presence: EntityPresence, values: [CellValue])?
                 if let key = Self.key(keys, part.keyPositions) {
@@ -135,6 +135,20 @@ extension StreamEngine {
             answers.append(EntityFeatures(values: values, statuses: statuses, eventTimes: eventTimes))
         }
         return OnlineFeatures(names: names, entities: answers)
+    }
+
+    /// Why a version gives no values.
+    private func unserved(_ versionName: Name) -> PlatformError {
+        let subject = "feature_view/\(versionName)"
+        guard let status = backfills.status(of: versionName) else {
+            return PlatformError(
+                .notFound, subject,
+                "this version of the view is not served: no definition in force, model or pin uses it")
+        }
+        return PlatformError(
+            .unavailable, subject,
+            "this version is being built from history: row \(status.nextOffset) of \(status.endOffset)"
+                + (status.failure.map { "; it last failed: \($0)" } ?? ""))
     }
 
     private func unknown(_ kind: String, _ name: Name, among known: [String]) -> PlatformError {

@@ -15,12 +15,18 @@ public struct StreamEngineConfiguration: Sendable {
     public var pastQuestions: TimeSpan
     /// How the events of an entity are cut into pages.
     public var sizes: SeriesSizes
+    /// Rows times views that a change of definitions reads at once, while rows wait; more is built in the background.
+    public var rowsAtOnceMax: Int
+    /// Rows times views that a background build applies before it writes them down: what a crash lets it do again.
+    public var rowsBuiltMax: Int
 
     /// Makes a configuration.
     public init(
         entityCountMax: Int = 1_000_000, stateByteCountMax: Int = 2 << 30, pastQuestions: TimeSpan = .days(1),
-        sizes: SeriesSizes = SeriesSizes()
+        sizes: SeriesSizes = SeriesSizes(), rowsAtOnceMax: Int = 20_000, rowsBuiltMax: Int = 1_000_000
     ) {
+        self.rowsAtOnceMax = rowsAtOnceMax
+        self.rowsBuiltMax = rowsBuiltMax
         self.sizes = sizes
         self.entityCountMax = entityCountMax
         self.stateByteCountMax = stateByteCountMax
@@ -62,7 +68,14 @@ public final class StreamEngine: SourceListener {
     /// Everything that reads need, replaced as a whole.
     struct Snapshot: Sendable {
         var views: [Name: ViewState] = [:]
+        /// Views that take a source's rows as ingestion gives them.
         var bySource: [Name: [ViewState]] = [:]
+        /// Views under an older definition of their source, which read the log's records themselves.
+        var bySourceApart: [Name: [ViewState]] = [:]
+        var held: [Name: HeldView] = [:]
+        /// The version that answers for a view's name: the one in force, or, until that is built, the one before.
+        var served: [Name: HeldView] = [:]
+        var services: [Name: ServingPlan] = [:]
         var definitions = DefinitionSet()
     }
 
@@ -78,6 +91,9 @@ public final class StreamEngine: SourceListener {
     /// One checkpoint at a time; rows may arrive while one is being written.
     let checkpointGate = AsyncGate()
     let snapshot = Mutex(Snapshot())
+    /// One change of what is built, or one step of building, at a time; taken before the other gates.
+    let backfillGate = AsyncGate()
+    let backfills = BackfillDesk()
     private let counters = Mutex(StreamEngineStatistics())
     private let lastFailure = Mutex<String?>(nil)
 
@@ -111,14 +127,23 @@ public final class StreamEngine: SourceListener {
     /// Applies rows in log order; rows applied before change nothing, and missing ones are first read from the log.
     public func received(_ batch: SourceBatch) async {
         await gate.pass {
-            let views = snapshot.withLock { $0.bySource[batch.source] ?? [] }
-            guard !views.isEmpty else { return }
+            let current = snapshot.withLock { $0 }
+            let views = current.bySource[batch.source] ?? []
+            let apart = current.bySourceApart[batch.source] ?? []
+            guard !views.isEmpty || !apart.isEmpty else { return }
             do {
-                if views.contains(where: { $0.nextOffset.load(ordering: .relaxed) < batch.firstOffset }) {
-                    try await catchUp(views, source: batch.source, until: batch.firstOffset)
+                if let source = current.definitions.sources[batch.source],
+                    views.contains(where: { $0.nextOffset.load(ordering: .relaxed) < batch.firstOffset })
+                {
+                    try await catchUp(views, source: source, until: batch.firstOffset)
                 }
                 try apply(
                     ArrivedRows(rows: batch.rows, arrivals: batch.arrivals), firstOffset: batch.firstOffset, to: views)
+                for view in apart {
+                    guard let held = current.held[view.versionName] else { continue }
+                    try await catchUp(
+                        [view], source: held.source, until: batch.firstOffset + UInt64(batch.rows.count))
+                }
                 lastFailure.withLock { $0 = nil }
             } catch {
                 lastFailure.withLock { $0 = errorText(error) }

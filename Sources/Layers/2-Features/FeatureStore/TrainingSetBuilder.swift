@@ -18,6 +18,9 @@ public struct TrainingSetBuilder: Sendable {
         self.limits = limits
     }
 
+    /// Looks in training sets with the same engine.
+    public var leakageDetector: LeakageDetector { LeakageDetector(engine: engine, limits: limits) }
+
     /// Builds one training set; the same tables, definitions and moments give the same hash.
     ///
     /// - Parameters:

@@ -1,0 +1,154 @@
+public import ColumnFiles
+import Foundation
+import StoragePorts
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// A local file that is read piece by piece.
+public final class FileBytes: ByteSource {
+    private let descriptor: Int32
+    private let path: String
+    /// Size when it was opened.
+    public let byteCount: Int
+
+    /// Opens a file.
+    /// - Throws: `unavailable` with the system's reason.
+    public init(_ path: String) throws(ColumnFileError) {
+        self.path = path
+        descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else {
+            throw ColumnFileError(.unavailable, "'\(path)' cannot be read: \(String(cString: strerror(errno)))")
+        }
+        byteCount = max(0, Int(lseek(descriptor, 0, SEEK_END)))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Reads; a file that became shorter is `corrupted`.
+    public func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(ColumnFileError) {
+        var done = 0
+        while done < buffer.count, let base = buffer.baseAddress {
+            let count = pread(descriptor, base + done, buffer.count - done, off_t(offset + done))
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else {
+                throw ColumnFileError(
+                    count == 0 ? .corrupted : .unavailable, "'\(path)' ends before byte \(offset + buffer.count)")
+            }
+            done += count
+        }
+    }
+}
+
+/// A file that is written from its beginning to its end.
+final class OutputFile {
+    private let descriptor: Int32
+    private let path: String
+
+    init(_ path: String) throws(StoreError) {
+        self.path = path
+        descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard descriptor >= 0 else {
+            throw StoreError(.unavailable, path, "cannot be written: \(String(cString: strerror(errno)))")
+        }
+    }
+
+    deinit { close(descriptor) }
+
+    func write(_ bytes: [UInt8]) throws(StoreError) {
+        try writeAll(descriptor, UnsafeRawBuffer(bytes), at: nil, path)
+    }
+}
+
+/// Bytes to be written, kept alive.
+private struct UnsafeRawBuffer {
+    let bytes: [UInt8]
+    init(_ bytes: [UInt8]) { self.bytes = bytes }
+}
+
+private func writeAll(_ descriptor: Int32, _ buffer: UnsafeRawBuffer, at offset: Int?, _ path: String)
+    throws(StoreError)
+{
+    var failure: StoreError?
+    buffer.bytes.withUnsafeBytes { all in
+        do throws(StoreError) { try writeAll(descriptor, all, at: offset, path) } catch { failure = error }
+    }
+    if let failure { throw failure }
+}
+
+private func writeAll(_ descriptor: Int32, _ all: UnsafeRawBufferPointer, at offset: Int?, _ path: String)
+    throws(StoreError)
+{
+    var done = 0
+    while done < all.count, let base = all.baseAddress {
+        let count =
+            if let offset { pwrite(descriptor, base + done, all.count - done, off_t(offset + done)) } else {
+                write(descriptor, base + done, all.count - done)
+            }
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else {
+            let isFull = errno == ENOSPC || errno == EDQUOT || errno == EFBIG
+            throw StoreError(
+                isFull ? .full : .unavailable, path,
+                isFull
+                    ? "no space is left on the disk; free some, or give the build more memory so that it spills less"
+                    : "cannot be written: \(String(cString: strerror(errno)))")
+        }
+        done += count
+    }
+}
+
+/// What does not fit in memory: one file, deleted as soon as it is open, so that nothing stays behind however the process ends.
+final class SpillFile: Sendable {
+    private let folder: String
+    private let state = Mutex<(descriptor: Int32, end: Int)>((-1, 0))
+
+    init(folder: String) { self.folder = folder }
+
+    deinit {
+        let descriptor = state.withLock { $0.descriptor }
+        if descriptor >= 0 { close(descriptor) }
+    }
+
+    /// Bytes written so far.
+    var byteCount: Int { state.withLock { $0.end } }
+
+    /// Writes and gives the place.
+    func append(_ bytes: UnsafeRawBufferPointer) throws(StoreError) -> Int {
+        let (descriptor, offset) = try state.withLock { (state) throws(StoreError) in
+            if state.descriptor < 0 { state.descriptor = try Self.openDeleted(in: folder) }
+            let offset = state.end
+            state.end += bytes.count
+            return (state.descriptor, offset)
+        }
+        try writeAll(descriptor, bytes, at: offset, "spill file in \(folder)")
+        return offset
+    }
+
+    private static func openDeleted(in folder: String) throws(StoreError) -> Int32 {
+        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        var template = Array("\(folder)/spill-XXXXXX".utf8CString)
+        let descriptor = mkstemp(&template)
+        guard descriptor >= 0 else {
+            throw StoreError(
+                .unavailable, folder, "no spill file can be made here: \(String(cString: strerror(errno)))")
+        }
+        unlink(&template)
+        return descriptor
+    }
+
+    func read(at offset: Int, into buffer: UnsafeMutableRawBufferPointer) throws(StoreError) {
+        let descriptor = state.withLock { $0.descriptor }
+        var done = 0
+        while done < buffer.count, let base = buffer.baseAddress {
+            let count = pread(descriptor, base + done, buffer.count - done, off_t(offset + done))
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw StoreError(.unavailable, "spill file in \(folder)", "cannot be read back") }
+            done += count
+        }
+    }
+}
