@@ -546,6 +546,8 @@ public final class EntitySweep {
         case .real: return .double(Double(bitPattern: UInt64(bitPattern: word)))
         case .integer: return described.type == .bool ? .bool(word != 0) : .integer(word)
         case .text: return .text(texts.text(word))
+        // Records hold one word for each column; the caller leaves such features to SQL.
+        case .vector: return .null
         }
     }
 }

@@ -40,6 +40,7 @@ struct OutputWriter: Sendable {
         case .int64, .timestamp: .integer
         case .bool: .bool
         case .string: .text
+        case .list, .vector: nil
         }
     }
 
