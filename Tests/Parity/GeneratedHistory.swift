@@ -27,7 +27,7 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String) -> String {
+    static func yaml(inclusive: Bool, timeToLive: String?, keys: String, hasLists: Bool = true) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -40,7 +40,8 @@ struct GeneratedHistory {
                 ("planned", "count last first distinct_count mode last_n_distinct"),
                 ("shape", "count last first"),
             ] {
-                for function in functions.split(separator: " ") {
+                for function in functions.split(separator: " ")
+                where hasLists || column != "shape" && !function.hasPrefix("last_n") {
                     let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
@@ -54,7 +55,7 @@ struct GeneratedHistory {
             features +=
                 "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
-        for column in ["delay", "note", "planned", "shape"] {
+        for column in ["delay", "note", "planned"] + (hasLists ? ["shape"] : []) {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
         return """
@@ -90,7 +91,8 @@ struct GeneratedHistory {
             """
     }
 
-    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true) throws {
+    /// - Parameter hasLists: whether the view has lists and vectors, which the batch kernel leaves to SQL.
+    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, hasLists: Bool = true) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         definitions = try DefinitionCompiler.compile([
@@ -98,7 +100,7 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier"))
+                    keys: twoKeys ? "carrier, gate" : "carrier", hasLists: hasLists))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view
