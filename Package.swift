@@ -81,6 +81,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Control: pipelines that cross layers, audit.
     module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
+        "Catalogue", in: "Control",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "FeatureStore",
+            "ModelRegistry", logging, serviceLifecycle,
+        ]),
+    module(
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -89,8 +95,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Adapters: they see only ports and core.
     .systemLibrary(
         name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(name: "CZlib", path: "Sources/Adapters/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(
+        name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib"]),
+    module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
@@ -105,7 +115,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Workflows",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", "Workflows",
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
@@ -122,8 +132,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter", "FileSystemAdapter",
-            "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -136,7 +146,10 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests("Unit/StatisticsTests", named: "StatisticsTests", uses: ["PlatformCore", "Statistics"]),
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter",
+            "SQLiteAdapter", "FileSystemAdapter",
+        ]),
     tests(
         "Unit/FeatureStoreTests", named: "FeatureStoreTests",
         uses: [
@@ -157,6 +170,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),
+    tests("Unit/CatalogueTests", named: "CatalogueTests", uses: ["PlatformCore", "Definitions", "Catalogue"]),
     tests(
         "Unit/GovernanceTests", named: "GovernanceTests",
         uses: ["PlatformCore", "StoragePorts", "Governance", "SQLiteAdapter"]),

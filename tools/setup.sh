@@ -7,11 +7,12 @@ cd "$(dirname "$0")/.."
 what=${1:-demo}
 
 missing=""
-for package in liblmdb-dev libsqlite3-dev libzstd-dev pkg-config git; do
+for package in liblmdb-dev libsqlite3-dev libzstd-dev libpq-dev zlib1g-dev pkg-config git; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
 if [ "$what" = test ]; then
     dpkg -s prometheus >/dev/null 2>&1 || missing="$missing prometheus" # for promtool
+    dpkg -s postgresql >/dev/null 2>&1 || missing="$missing postgresql" # the tests start one of their own
 fi
 if [ -n "$missing" ]; then
     root=""

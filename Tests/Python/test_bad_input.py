@@ -180,7 +180,7 @@ REFUSED_FILES: dict[str, tuple[bytes, list[str]]] = {
     "an empty file": (b"", ["empty"]),
     "binary garbage": (bytes(range(256)) * 64, []),
     "zeros": (bytes(100_000), []),
-    "a gzip file": (b"\x1f\x8b\x08\x00" + bytes(50), ["compressed"]),
+    "a gzip file": (b"\x1f\x8b\x08\x00" + bytes(50), ["gzip"]),
     "parquet by another name": (b"PAR1" + bytes(50), ["Parquet"]),
     "a column twice": (f"{HEADER},amount\n{PAYMENT},1\n".encode(), ["'amount'", "twice"]),
 }
@@ -235,7 +235,8 @@ def test_a_file_that_is_not_there(trained: Server, tmp_path: pathlib.Path) -> No
     path = tmp_path / "rows.csv"
     path.write_text(HEADER + "\n")
     refuses(trained.cli("ingest", "paymens", str(path), check=False), 4, "paymens", "did you mean 'payments'")
-    refuses(trained.cli("ingest", "payments", str(tmp_path), check=False), 2, str(tmp_path))
+    (tmp_path / "empty").mkdir()
+    refuses(trained.cli("ingest", "payments", str(tmp_path / "empty"), check=False), 2, "empty", "holds no .csv")
 
 
 # Events

@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import CommandLine
 import Datasets
 import Definitions
@@ -15,6 +16,7 @@ import MLflowAPI
 import ModelRegistry
 import ModelServing
 import PlatformCore
+import PostgreSQLAdapter
 import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
@@ -90,18 +92,22 @@ struct Platform {
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
+        let shapes = SourceShapes(metadata: metadata) { source, column in
+            Self.readers(of: column, in: source, catalog.current)
+        }
         let stream = StreamEngine(
             online: stores.online, log: log, clock: clock,
             configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
-        ) { record, source in try? codecs.codec(of: source).decode(record.value) }
+        ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
+        let environment = ProcessInfo.processInfo.environment
         let ingest = IngestService(
-            log: log, metadata: metadata, engine: engine, spoolFolder: "\(directory)/spool", listener: stream,
+            log: log, metadata: metadata, engine: engine, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+            shapes: shapes, secret: { environment[$0] }, spoolFolder: "\(directory)/spool", listener: stream,
             identifiers: machineIdentifiers)
         try await ingest.prepare()
         let tables = TableService(
             log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
-            identifiers: machineIdentifiers,
-            clock: clock)
+            identifiers: machineIdentifiers, clock: clock, shapes: shapes)
 
         let datasets = DatasetIndex(store: metadata)
 
@@ -157,6 +163,10 @@ struct Platform {
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
             tracking: tracking, desk: desk, clock: clock, datasets: datasets)
+        let externalLineage = ExternalLineage()
+        let catalogue = CatalogueService(
+            definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
+            registry: registry, content: content, engine: engine, external: externalLineage)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
@@ -197,7 +207,7 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -215,11 +225,27 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
+            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
             operations, JobService(jobs: jobs), lifecycle, maintenance,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
         self.services = services
+    }
+
+    /// What reads a column of a source: views, training sets.
+    private static func readers(of column: String, in source: Name, _ definitions: DefinitionSet) -> [String] {
+        var readers: [String] = []
+        for view in definitions.featureViews.values where view.source == source {
+            if view.joinKeys.contains(column) || view.features.contains(where: { $0.column == column }) {
+                readers.append("FeatureView/\(view.name)")
+            }
+        }
+        for set in definitions.trainingSets.values {
+            let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))
+            if isLabel || set.spine == source { readers.append("TrainingSet/\(set.name)") }
+        }
+        return readers.sorted()
     }
 
     private static func createTopics(_ log: any EventLog) async throws {

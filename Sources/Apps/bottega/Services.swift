@@ -86,6 +86,40 @@ struct BackfillService: Service {
     }
 }
 
+/// Pulls the sources whose definitions say how often.
+struct PullService: Service {
+    let ingest: IngestService
+    let catalog: DefinitionCatalog
+    let clock: any PlatformClock
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            var due: [Name: ContinuousClock.Instant] = [:]
+            while !Task.isCancelled {
+                let sources = catalog.current.sources.values.sorted { $0.name < $1.name }
+                for source in sources where !Task.isCancelled {
+                    guard let every = source.every, due[source.name].map({ ContinuousClock.now >= $0 }) ?? true else {
+                        continue
+                    }
+                    await pull(source)
+                    due[source.name] = ContinuousClock.now + .milliseconds(every.milliseconds)
+                }
+                try? await Task.sleep(for: .milliseconds(500))
+            }
+        }
+        try? await gracefulShutdown()
+    }
+
+    private func pull(_ source: SourceDefinition) async {
+        do { _ = try await ingest.pull(source, now: clock.now()) } catch is CancellationError {} catch {
+            logger.error(
+                "a source could not be pulled",
+                metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
+        }
+    }
+}
+
 /// Runs training jobs.
 struct JobService: Service {
     let jobs: TrainingJobService

@@ -39,6 +39,7 @@ extension DefinitionCompiler {
             }
             if windows.isEmpty { features.append(try feature(base, nil, reader, of: source)) }
         }
+        _ = try reader.optionalTexts("tags")
         try reader.finish()
         return features
     }

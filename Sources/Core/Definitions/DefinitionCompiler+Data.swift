@@ -15,9 +15,7 @@ extension DefinitionCompiler {
     }
 
     func checkColumnName(_ column: String, _ key: String, _ fields: FieldReader) throws(PlatformError) {
-        guard let first = column.utf8.first, column.utf8.count <= 63, !(48...57 ~= first), !column.hasPrefix("__"),
-            column.utf8.allSatisfy({ 48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == 95 })
-        else {
+        guard ColumnDefinition.isName(column) else {
             throw fields.error(
                 key,
                 "'\(column.prefix(60))' is no column name (letters, digits and '_', at most 63, not beginning with a digit)"
@@ -25,7 +23,7 @@ extension DefinitionCompiler {
         }
     }
 
-    mutating func source(_ name: Name, _ fields: FieldReader) throws -> SourceDefinition {
+    mutating func source(_ name: Name, _ fields: FieldReader, folder: String) throws -> SourceDefinition {
         var columns: [ColumnDefinition] = []
         for column in try fields.mappings("schema", of: "column") {
             let columnName = try column.text("name")
@@ -51,6 +49,7 @@ extension DefinitionCompiler {
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
                     scale: try column.integer("scale", default: 6, in: 0...9), length: length,
                     isSensitive: try column.flag("sensitive", default: false)))
+            try note(tagsOf: column, as: "Source/\(name).\(columnName)")
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {
@@ -80,75 +79,36 @@ extension DefinitionCompiler {
         }
         guard !key.isEmpty else { throw fields.error("key", "'key' must name at least one column") }
 
-        var expectations: [ExpectationDefinition] = []
-        for (index, reader) in try fields.mappings("expectations", of: "expectation").enumerated() {
-            let columnName = try reader.text("column")
-            let target = try column(columnName, "column", reader)
-            guard target.type != .vector else {
-                throw reader.error(
-                    "column", "'\(columnName)' is a vector: its length and finite numbers are checked anyhow")
-            }
-            var checks: [ExpectationDefinition.Check] = []
-            if reader.has("range") {
-                let bounds = try reader.texts("range")
-                func bound(_ text: String) throws(PlatformError) -> Double? {
-                    if ["", "null", "~"].contains(text) { return nil }
-                    guard let value = Double(text), value.isFinite else {
-                        throw reader.error("range", "'range' must be two numbers [from, to]; '~' leaves a side open")
-                    }
-                    return value
-                }
-                guard bounds.count == 2, target.type.isNumeric else {
-                    throw reader.error("range", "'range' must be [from, to] on a number column")
-                }
-                let (low, high) = (try bound(bounds[0]), try bound(bounds[1]))
-                guard low ?? -.infinity <= high ?? .infinity else { throw reader.error("range", "'range' is empty") }
-                checks.append(.range(minimum: low, maximum: high))
-            }
-            if reader.has("in") { checks.append(.among(try reader.texts("in"))) }
-            if let pattern = try reader.optionalText("matches") {
-                guard target.type == .string else { throw reader.error("matches", "'matches' needs a string column") }
-                do { _ = try Regex(pattern) } catch {
-                    throw reader.error("matches", "'\(pattern.prefix(60))' is no regular expression")
-                }
-                checks.append(.matches(pattern))
-            }
-            if let other = try reader.optionalText("not_before") {
-                guard try column(other, "not_before", reader).type == target.type, target.type != .string else {
-                    throw reader.error("not_before", "'not_before' needs two number or two timestamp columns")
-                }
-                checks.append(.notBefore(otherColumn: other))
-            }
-            guard checks.count == 1 else {
-                throw reader.error(nil, "needs exactly one of 'range', 'in', 'matches', 'not_before'")
-            }
-            expectations.append(
-                ExpectationDefinition(
-                    name: try reader.text("name", default: "\(columnName)_\(index + 1)"), column: columnName,
-                    check: checks[0], severity: try reader.optionalChoice("severity") ?? .reject))
-            try reader.finish()
-        }
+        let (expectations, loadChecks) = try self.expectations(fields, columns)
+        let (origin, every) = try self.origin(fields, columns, folder: folder)
+        let sample = try fields.optionalNumber("sample") ?? 1
+        guard sample > 0, sample <= 1 else { throw fields.error("sample", "'sample' must be above 0 and at most 100%") }
         let source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
-            expectations: expectations, schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse,
+            expectations: expectations, loadChecks: loadChecks,
+            schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse, origin: origin, every: every,
+            sample: sample,
             versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
-        record(
-            "Source", name,
-            meaning: .object([
-                "times": .array([.string(eventTime), ingestTime.map(JSONValue.string) ?? .null]),
-                "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
-                "columns": .array(
-                    columns.map {
-                        .array(
-                            [
-                                .string($0.name), .string($0.type.rawValue), .bool($0.nullable),
-                                .integer(Int64($0.scale)),
-                            ] + ($0.type == .vector ? [.integer(Int64($0.length))] : []))
-                    }),
-                "expectations": .array(
-                    expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),
-            ]), uses: [])
+        var meaning: [String: JSONValue] = [
+            "times": .array([.string(eventTime), ingestTime.map(JSONValue.string) ?? .null]),
+            "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
+            "columns": .array(
+                columns.map {
+                    .array(
+                        [.string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale))]
+                            + ($0.type == .vector ? [.integer(Int64($0.length))] : []))
+                }),
+            "expectations": .array(
+                expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),
+        ]
+        // Left out where they are not used, so that a source of before keeps its version.
+        if !loadChecks.isEmpty {
+            meaning["load_checks"] = .array(loadChecks.map { .string("\($0.name) \($0.check) \($0.severity)") })
+        }
+        if let origin { meaning["from"] = .string("\(origin) \(every?.milliseconds ?? 0)") }
+        if sample < 1 { meaning["sample"] = .number(sample) }
+        record("Source", name, meaning: .object(meaning), uses: [])
         return source
     }
 }

@@ -31,6 +31,7 @@ extension DefinitionCompiler {
                     throw reader.error("name", "the feature '\(feature.name)' appears twice")
                 }
                 features.append(feature)
+                try note(tagsOf: reader, as: "FeatureView/\(name).\(feature.name)")
                 if feature.ratio != nil { ratios.append((feature, reader)) }
             }
         }

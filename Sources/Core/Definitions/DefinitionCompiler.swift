@@ -170,9 +170,10 @@ public struct DefinitionCompiler {
         guard set.meanings["\(kind)/\(name)"] == nil, kind != "FeatureService" || services[name] == nil else {
             throw fields.error("name", "another \(kind) has this name")
         }
+        try note(tagsOf: fields, as: "\(kind)/\(name)")
         switch kind {
         case "Entity": set.entities[name] = try entity(name, fields)
-        case "Source": set.sources[name] = try source(name, fields)
+        case "Source": set.sources[name] = try source(name, fields, folder: folder)
         case "FeatureView": set.featureViews[name] = try featureView(name, fields)
         case "FeatureService":
             services[name] = (fields, folder)
@@ -183,6 +184,20 @@ public struct DefinitionCompiler {
         default: set.monitors[name] = try monitor(name, fields)
         }
         try fields.finish()
+    }
+
+    /// Most tags of one thing.
+    private static let tagCountMax = 50
+
+    /// Keeps the words that a definition, column or feature is to be found by.
+    mutating func note(tagsOf fields: FieldReader, as identifier: String) throws(PlatformError) {
+        guard let tags = try fields.optionalTexts("tags"), !tags.isEmpty else { return }
+        guard tags.count <= Self.tagCountMax, Set(tags).count == tags.count,
+            tags.allSatisfy({ 1...100 ~= $0.utf8.count })
+        else {
+            throw fields.error("tags", "'tags' must be at most \(Self.tagCountMax) different texts of 1 to 100 bytes")
+        }
+        set.tags[identifier] = tags
     }
 
     /// Records the meaning and the references of a definition.

@@ -40,6 +40,9 @@ public struct DefinitionSet: Sendable, Hashable {
     /// `Kind/name` to the things it refers to, in the same form.
     public internal(set) var references: [String: [String]] = [:]
 
+    /// `Kind/name`, `Source/name.column` or `FeatureView/name.feature` to the tags it was given: no part of the meaning.
+    public internal(set) var tags: [String: [String]] = [:]
+
     /// An empty set.
     public init() {}
 

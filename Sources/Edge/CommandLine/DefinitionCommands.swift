@@ -94,43 +94,6 @@ struct Apply: ClientCommand {
     }
 }
 
-struct Ingest: ClientCommand {
-    static let configuration = CommandConfiguration(
-        abstract: "Load a file into a source under its contract. Loading the same file again changes nothing.")
-    @Argument(help: "The source.") var source: String
-    @Argument(help: "A .csv, .parquet or .ndjson/.jsonl file.") var file: String
-    @Option(help: "csv, parquet or ndjson. Default: by the file's name.") var format: String?
-    @OptionGroup var server: ServerOptions
-
-    func run(_ client: APIClient) async throws {
-        let suffix = URL(fileURLWithPath: file).pathExtension.lowercased()
-        let known = ["csv": "csv", "parquet": "parquet", "ndjson": "ndjson", "jsonl": "ndjson", "json": "ndjson"]
-        guard let format = format ?? known[suffix] else {
-            throw CommandFailure(exitCode: 2, description: "\(file): say its format with --format csv|parquet|ndjson")
-        }
-        let started = try await client.send(
-            "POST", "/api/v1/sources/\(source)/load",
-            query: ["name": URL(fileURLWithPath: file).lastPathComponent, "format": format], body: .file(file))
-        let result = try await client.wait(for: started, label: "ingest \(source)", quiet: server.json)
-        show(result) { result in
-            if result["already_loaded"]?.boolValue == true {
-                return "\(source): this file is loaded already; nothing changed"
-            }
-            func number(_ key: String) -> String { Human.cell(result[key]) }
-            var text =
-                "\(source): \(number("rows_accepted")) rows accepted of \(number("rows_read")), "
-                + "\(number("rows_quarantined")) quarantined, \(number("rows_duplicate")) duplicates, \(number("seconds")) s"
-            for (reason, count) in (result["reasons"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
-                text += "\n  quarantined \(Human.cell(count)): \(reason)"
-            }
-            for (reason, count) in (result["warnings"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
-                text += "\n  warned \(Human.cell(count)): \(reason)"
-            }
-            return text
-        }
-    }
-}
-
 struct DatasetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "dataset", abstract: "Build and show point-in-time training sets.",

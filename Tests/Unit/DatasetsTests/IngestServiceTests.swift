@@ -26,9 +26,11 @@ struct IngestServiceTests {
         let first = try await bench.service().push(
             bench.source, rows: [bench.row(1), bench.row(2, delay: 9999)], idempotencyKey: "k\"1",
             now: bench.clock.now())
-        let again = bench.service()
+        let again = try await bench.service()
         #expect(
-            try await again.push(bench.source, rows: [bench.row(7)], idempotencyKey: "k\"1", now: bench.clock.now())
+            try await again.push(
+                bench.source, rows: [bench.row(1), bench.row(2, delay: 9999)], idempotencyKey: "k\"1",
+                now: bench.clock.now())
                 == first)
         let third = try await again.push(
             bench.source, rows: [bench.row(1), bench.row(1, delay: 6)], idempotencyKey: nil, now: bench.clock.now())
@@ -39,7 +41,7 @@ struct IngestServiceTests {
 
     @Test func sharesAppendsAndKeepsOneOrder() async throws {
         let bench = try Workbench(log: MemoryEventLog(appendDelay: .milliseconds(20)))
-        let service = bench.service()
+        let service = try await bench.service()
         try await withThrowingTaskGroup(of: IngestReport.self) { group in
             for number in 0..<100 {
                 group.addTask {
@@ -62,7 +64,7 @@ struct IngestServiceTests {
 
     @Test func storesNothingWhenTheLogIsFullAndAllAfterwards() async throws {
         let bench = try Workbench()
-        let service = bench.service()
+        let service = try await bench.service()
         try await service.open(bench.source)
         bench.log.failNextAppends(1)
         await #expect(throws: StoreError.self) {
@@ -89,7 +91,7 @@ struct IngestServiceTests {
 
     @Test func loadsAFileUnderItsContract() async throws {
         let bench = try Workbench()
-        let service = bench.service()
+        let service = try await bench.service()
         let report = try await bench.load(service, csv)
         #expect(report.rowsRead == 9)
         #expect(report.rows.accepted == 3)
@@ -106,7 +108,7 @@ struct IngestServiceTests {
         #expect(cells[0][4] == .integer(149) && cells[1][3] == .null && cells[2][0] == .text("F,5"))
         #expect(bench.listener.rows[1].row.ingestTime == bench.clock.now())
 
-        let again = try await bench.load(bench.service(), csv)
+        let again = try await bench.load(await bench.service(), csv)
         #expect(again.isAlreadyLoaded && again.rows.accepted == 3)
         #expect(bench.listener.rows.count == 3)
     }
@@ -130,7 +132,7 @@ struct IngestServiceTests {
         }
         let stored = bench.listener.rows.count
         #expect(stored > 0 && stored < 85)
-        let report = try await bench.load(bench.service(limits), text)
+        let report = try await bench.load(await bench.service(limits), text)
         #expect(report.rows.accepted == 85 - stored && report.rows.duplicates == stored)
         let counts = try await bench.service().counts(of: bench.source.name)
         #expect(counts.rows == 85 && counts.quarantined == 10)
@@ -144,7 +146,7 @@ struct IngestServiceTests {
     func refusesAFileThatDoesNotFit(text: String, words: String) async throws {
         let bench = try Workbench()
         do {
-            _ = try await bench.load(bench.service(), text)
+            _ = try await bench.load(await bench.service(), text)
             Issue.record("the file was taken")
         } catch let error as PlatformError {
             #expect(error.code == .invalidInput && error.message.contains(words), "\(error)")
@@ -155,7 +157,7 @@ struct IngestServiceTests {
     @Test func readsJSONLinesLikePushes() async throws {
         let bench = try Workbench()
         let text = [bench.row(1).text, "{broken", "", bench.row(2, delay: "5").text, "[1]"].joined(separator: "\n")
-        let report = try await bench.load(bench.service(), text, .ndjson)
+        let report = try await bench.load(await bench.service(), text, .ndjson)
         #expect(report.rowsRead == 4 && report.rows.accepted == 1 && report.rows.quarantined == 3)
         #expect(try await bench.service().quarantined(bench.source.name, countMax: 9).map(\.position) == [5, 4, 2])
     }

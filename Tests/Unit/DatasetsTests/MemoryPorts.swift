@@ -125,34 +125,3 @@ final class FolderObjects: ObjectStore {
         }
     }
 }
-
-/// Answers exactly the statements of the ingestion's one table.
-final class LoadMemory: MetadataStore {
-    private let rows = Mutex<[[MetadataValue]: [MetadataValue]]>([:])
-
-    private struct Transaction: MetadataTransaction {
-        let memory: LoadMemory
-        func query(_ sql: String, _ arguments: [MetadataValue]) throws -> [MetadataRow] {
-            memory.rows.withLock { rows in
-                rows.filter { key, row in
-                    key[0] == arguments[0] && row[4] == "finished" && (sql.contains("LIMIT") || key[1] == arguments[1])
-                }.values.map { MetadataRow(columns: ["report"], values: [$0[6]]) }
-            }
-        }
-        func execute(_ sql: String, _ arguments: [MetadataValue]) throws -> Int {
-            memory.rows.withLock { $0[Array(arguments.prefix(2))] = arguments }
-            return 1
-        }
-    }
-    func migrate(_ steps: [MetadataMigration]) async throws {}
-    func read<Value: Sendable>(_ body: @escaping @Sendable (any MetadataTransaction) throws -> Value) async throws
-        -> Value
-    {
-        try body(Transaction(memory: self))
-    }
-    func write<Value: Sendable>(_ body: @escaping @Sendable (any MetadataTransaction) throws -> Value) async throws
-        -> Value
-    {
-        try body(Transaction(memory: self))
-    }
-}

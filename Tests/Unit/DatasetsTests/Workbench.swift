@@ -1,8 +1,10 @@
 import ContentHashing
 import Definitions
 import DuckDBAdapter
+import FileSystemAdapter
 import Foundation
 import PlatformCore
+import SQLiteAdapter
 import StoragePorts
 import Synchronization
 
@@ -42,7 +44,9 @@ final class Workbench: Sendable {
 
     let folder = NSTemporaryDirectory() + "datasets-\(UUID().uuidString)"
     let log: MemoryEventLog
-    let metadata = LoadMemory()
+    let metadata: SQLiteMetadataStore
+    let shapes: SourceShapes
+    let database = TextRows()
     let listener = RecordingListener()
     let source: SourceDefinition
     let engine: DuckDBEngine
@@ -55,16 +59,21 @@ final class Workbench: Sendable {
         guard let source = set.sources.values.first else { throw DecodingFailure("no source") }
         self.source = source
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        metadata = try SQLiteMetadataStore(path: folder + "/metadata.sqlite")
+        shapes = SourceShapes(metadata: metadata)
         engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: Self.duckDBPath ?? "", spillFolder: folder + "/spill"))
         objects = FolderObjects(folder: folder)
     }
     deinit { try? FileManager.default.removeItem(atPath: folder) }
 
-    func service(_ limits: IngestLimits = IngestLimits()) -> IngestService {
-        IngestService(
-            log: log, metadata: metadata, engine: engine, spoolFolder: folder + "/spool", listener: listener,
+    func service(_ limits: IngestLimits = IngestLimits()) async throws -> IngestService {
+        let service = IngestService(
+            log: log, metadata: metadata, engine: engine, files: LocalSourceFiles(), database: database, shapes: shapes,
+            secret: { $0 == "SHOP" ? "dbname=shop" : nil }, spoolFolder: folder + "/spool", listener: listener,
             identifiers: IdentifierSource(clock: clock), limits: limits)
+        try await service.prepare()
+        return service
     }
     func tables(fileRowCountMax: Int = 1_000_000) -> TableService {
         TableService(
@@ -99,4 +108,26 @@ final class RecordingListener: SourceListener {
         }
     }
     func received(_ batch: SourceBatch) async { batches.withLock { $0.append(batch) } }
+}
+
+/// A database that gives the same rows to every query, and remembers what it was asked.
+final class TextRows: RowSource {
+    struct State {
+        var columns: [RowColumn] = []
+        var rows: [[String?]] = []
+        var asked: [RowQuery] = []
+    }
+    let state = Mutex(State())
+
+    func read(
+        _ query: RowQuery, columns: @escaping @Sendable ([RowColumn]) throws -> Void,
+        rows: @escaping @Sendable ([[String?]]) throws -> Void
+    ) async throws {
+        let (names, cells) = state.withLock { state in
+            state.asked.append(query)
+            return (state.columns, state.rows)
+        }
+        try columns(names)
+        try rows(cells)
+    }
 }

@@ -37,7 +37,7 @@ enum DataRoutes {
                         "owner": .string(source.owner),
                         "rows": .integer(Int64(counts.rows)), "quarantined": .integer(Int64(counts.quarantined)),
                         "columns": .array(
-                            source.columns.map {
+                            services.ingest.shapes.effective(source).columns.map {
                                 [
                                     "name": .string($0.name), "type": .string($0.type.rawValue),
                                     "nullable": .bool($0.nullable),
@@ -47,12 +47,6 @@ enum DataRoutes {
                     ])
                 }
                 return .json(["sources": .array(list)])
-            },
-            Route("GET", "/api/v1/sources/{source}/quarantine") { request in
-                let source = try source(request, services)
-                let rows = try await services.ingest.quarantined(
-                    source.name, countMax: try request.count("limit", default: 100, most: 10_000))
-                return .json(["rows": .array(rows.map(\.json))])
             },
             Route("GET", "/api/v1/sources/{source}/versions") { request in
                 let source = try source(request, services)

@@ -4,7 +4,8 @@ public import APIContract
 public enum NativeRoutes {
     /// The routes, ready to mount.
     public static func all(_ services: PlatformServices) -> [Route] {
-        SystemRoutes.routes(services) + DataRoutes.routes(services) + TableRoutes.routes(services)
+        SystemRoutes.routes(services) + DataRoutes.routes(services) + SourceRoutes.routes(services)
+            + TableRoutes.routes(services) + CatalogueRoutes.routes(services) + LineageRoutes.routes(services)
             + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
             + TrainingRoutes.routes(services) + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
     }

@@ -1,4 +1,5 @@
 import APIContract
+public import Catalogue
 public import Datasets
 public import ExperimentTracking
 public import FeatureStore
@@ -62,6 +63,8 @@ public struct PlatformServices: Sendable {
     public let expectsMonitor: Bool
     /// Looks after tables.
     public let maintenance: TableMaintenance
+    /// Finds things and says what they are made from.
+    public let catalogue: CatalogueService
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -76,8 +79,9 @@ public struct PlatformServices: Sendable {
         jobs: TrainingJobService,
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
-        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance
+        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService
     ) {
+        self.catalogue = catalogue
         self.maintenance = maintenance
         self.ingest = ingest
         self.tables = tables

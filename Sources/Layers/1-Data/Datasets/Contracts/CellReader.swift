@@ -36,7 +36,7 @@ enum CellReader {
     static func cell(
         text: String, as column: ColumnDefinition, from origin: RowOrigin, _ breaches: inout [ContractBreach]
     ) -> CellValue? {
-        if origin == .csv, text.isEmpty || text == "NA" { return .null }
+        if origin == .csv, text.isEmpty || text == "NA" { return .null }  // what a CSV file has for null
         switch column.type {
         case .string: return accepted(text, column, &breaches)
         case .bool:

@@ -9,12 +9,13 @@ struct CompiledExpectation: Sendable {
         case among(Set<String>)
         case matches(PatternCheck)
         case notBefore(other: Int)
+        case notNull
         case unusable
     }
     let severity: ExpectationSeverity
     private let index: Int
     private let check: Check
-    private let rule: String
+    let rule: String
     private let what: String
     private let column: String
 
@@ -40,15 +41,24 @@ struct CompiledExpectation: Sendable {
         case .notBefore(let other):
             check = positions[other].map { .notBefore(other: $0) } ?? .unusable
             what = "is before \(other)"
+        case .notNull:
+            check = .notNull
+            what = "is null"
+        case .unique:
+            check = .unusable  // checked against the log
+            what = "is there already"
         }
         rule = "\(column): \(what) (\(expectation.name))"
     }
 
     /// The breach of a row; `nil` if it satisfies the expectation.
     ///
-    /// A null satisfies everything.
+    /// A null satisfies everything but `not_null`.
     func breach(in cells: [CellValue]) -> ContractBreach? {
         let cell = cells[index]
+        if case .notNull = check {
+            return cell.isNull ? ContractBreach(rule: rule, message: "\(column): is null") : nil
+        }
         guard !cell.isNull, !holds(cell, cells) else { return nil }
         return ContractBreach(
             rule: rule, message: "\(column): \(CellReader.shown(cell.keyText ?? "null")) \(what)")
@@ -74,7 +84,7 @@ struct CompiledExpectation: Sendable {
                 guard let left = left.number, let right = right.number else { return true }
                 return left >= right
             }
-        case .unusable: return true
+        case .notNull, .unusable: return true
         }
     }
 }

@@ -2,13 +2,15 @@ public import Definitions
 public import PlatformCore
 
 /// Where a raw row comes from, hence how its cells are written.
-public enum RowOrigin: Sendable, Hashable {
+public enum RowOrigin: String, Sendable, Hashable, CaseIterable {
     /// JSON that somebody sent: numbers are numbers, text is text.
     case push
     /// A CSV file: every cell is text; an empty cell and `NA` are null.
     case csv
     /// A Parquet file read as text: every cell is text or null; `nan` in a number column is null.
     case parquet
+    /// A database's answer as text: every cell is text or null.
+    case database
 }
 
 /// One reason why a row breaks its source's contract.
@@ -104,7 +106,8 @@ public struct SourceContract: Sendable {
             }
             take(cell, at: index, isPresent: raw != nil, &check)
         }
-        if knownCount < members.count, definition.schemaChange == .refuse {
+        // The columns of files and queries are compared once, before their rows.
+        if knownCount < members.count, definition.schemaChange == .refuse, origin == .push {
             for name in members.keys.sorted() where positions[name] == nil {
                 let shown = CellReader.shown(name)
                 let near = nearestName(to: name, among: definition.columns.map(\.name))
@@ -141,6 +144,46 @@ public struct SourceContract: Sendable {
     func unknownColumns(of row: JSONValue) -> [String] {
         guard case .object(let members) = row else { return [] }
         return members.keys.filter { positions[$0] == nil }
+    }
+
+    /// The rules of uniqueness, which only the door to the log can check.
+    var uniqueRules: [UniqueRule] {
+        definition.expectations.compactMap { expectation in
+            guard case .unique(let columns) = expectation.check else { return nil }
+            return UniqueRule(
+                name: expectation.name, columns: columns, indexes: columns.compactMap { positions[$0] },
+                severity: expectation.severity)
+        }
+    }
+
+    /// For each expectation on rows the rule under which its breaches are counted.
+    var rules: [(expectation: ExpectationDefinition, rule: String)] {
+        definition.expectations.compactMap { expectation in
+            if case .unique(let columns) = expectation.check {
+                return (expectation, UniqueRule.text(columns, expectation.name))
+            }
+            return positions[expectation.column].map {
+                (expectation, CompiledExpectation(expectation, at: $0, positions: positions).rule)
+            }
+        }
+    }
+
+    /// `int64` columns to which a row brings a number with a fraction, so that only `float64` can hold it.
+    func fractions(in row: JSONValue, from origin: RowOrigin) -> [String] {
+        guard case .object(let members) = row else { return [] }
+        var found: [String] = []
+        for column in definition.columns where column.type == .int64 && !definition.key.contains(column.name) {
+            switch members[column.name] {
+            case .some(.number(let number)) where number.isFinite && number.rounded() != number:
+                found.append(column.name)
+            case .some(.string(let text)) where origin != .push:
+                if Int64(text) == nil, let number = Double(text), number.isFinite, number.rounded() != number {
+                    found.append(column.name)
+                }
+            default: break
+            }
+        }
+        return found
     }
 
     private struct RowCheck {

@@ -23,6 +23,14 @@ struct CSVReader: ~Copyable {
     }
 
     var consumedByteCount: Int { window.consumedByteCount }
+    /// The number of the next line.
+    var nextLine: Int { line }
+
+    /// Goes on where a reader of the same file stood.
+    mutating func move(to position: Int, line: Int) throws {
+        try window.move(to: position)
+        self.line = line
+    }
 
     private enum Outcome {
         case record(fields: [String], byteCount: Int, lineCount: Int)
@@ -170,6 +178,14 @@ struct LineReader: ~Copyable {
     }
 
     var consumedByteCount: Int { window.consumedByteCount }
+    /// The number of the next line.
+    var nextLine: Int { line + 1 }
+
+    /// Goes on where a reader of the same file stood.
+    mutating func move(to position: Int, line: Int) throws {
+        try window.move(to: position)
+        self.line = line - 1
+    }
 
     /// The next line with its number; `isComplete` is false for one that is too long, of which only the beginning is given.
     mutating func next() throws -> (number: Int, bytes: [UInt8], isComplete: Bool)? {

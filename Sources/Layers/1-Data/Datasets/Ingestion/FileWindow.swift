@@ -36,6 +36,15 @@ struct FileWindow: ~Copyable {
     /// Unread bytes at hand.
     var availableCount: Int { bytes.count - start }
 
+    /// Goes on at another byte of the file.
+    mutating func move(to position: Int) throws {
+        try handle.seek(toOffset: UInt64(position))
+        bytes = []
+        start = 0
+        isAtEnd = false
+        consumedByteCount = position
+    }
+
     mutating func consume(_ count: Int) {
         start += count
         consumedByteCount += count

@@ -1,7 +1,17 @@
 public import PlatformCore
 
 /// What became of pushed rows.
-public struct IngestReport: Sendable, Hashable, Codable {
+public struct IngestReport: Sendable, Hashable {
+    /// One refused row of a push.
+    public struct Rejection: Sendable, Hashable {
+        /// Its position in the push, from 1.
+        public let position: Int
+        /// Why.
+        public let reasons: [String]
+    }
+    /// Refused rows that a report names one by one, at most.
+    public static let rejectionCountMax = 100
+
     /// Rows now in the log that were not there before.
     public var accepted = 0
     /// Rows that broke the contract; they are in quarantine.
@@ -16,14 +26,19 @@ public struct IngestReport: Sendable, Hashable, Codable {
     public var warnings: [String: Int] = [:]
     /// Columns that the schema does not name and that were dropped.
     public var ignoredColumns: [String] = []
+    /// Rows that the source's sample leaves out.
+    public var sampledOut = 0
+    /// Rows that the source's filter leaves out.
+    public var filtered = 0
+    /// What differs from the schema, and what was done about it, each in one sentence.
+    public var schemaChanges: [String] = []
+    /// The first refused rows of a push.
+    public var rejected: [Rejection] = []
+    /// SHA-256 of the push that an idempotency key was first used for.
+    var requestHash: String?
 
     /// An empty report.
     public init() {}
-
-    private enum CodingKeys: String, CodingKey {
-        case accepted, quarantined, duplicates, reasons, warnings
-        case ignoredColumns = "ignored_columns"
-    }
 
     /// The report as the HTTP contract shows it.
     public var json: JSONValue {
@@ -31,10 +46,23 @@ public struct IngestReport: Sendable, Hashable, Codable {
             "accepted": .integer(Int64(accepted)), "quarantined": .integer(Int64(quarantined)),
             "duplicates": .integer(Int64(duplicates)), "reasons": Self.json(reasons), "warnings": Self.json(warnings),
             "ignored_columns": .array(ignoredColumns.map(JSONValue.string)),
+            "sampled_out": .integer(Int64(sampledOut)), "filtered": .integer(Int64(filtered)),
+            "schema_changes": .array(schemaChanges.map(JSONValue.string)),
+            "rejected": .array(
+                rejected.map {
+                    ["position": .integer(Int64($0.position)), "reasons": .array($0.reasons.map(JSONValue.string))]
+                }),
         ]
     }
 
-    /// Reads what `json` gave; `nil` for anything else.
+    /// The report as it stands in the log, beside its idempotency key.
+    var stored: JSONValue {
+        guard let requestHash, case .object(var members) = json else { return json }
+        members["request"] = .string(requestHash)
+        return .object(members)
+    }
+
+    /// Reads what `json` or `stored` gave; `nil` for anything else.
     init?(_ json: JSONValue) {
         guard let accepted = json["accepted"]?.integerValue, let quarantined = json["quarantined"]?.integerValue,
             let duplicates = json["duplicates"]?.integerValue
@@ -45,6 +73,15 @@ public struct IngestReport: Sendable, Hashable, Codable {
         reasons = Self.counts(json["reasons"])
         warnings = Self.counts(json["warnings"])
         ignoredColumns = json["ignored_columns"]?.arrayValue?.compactMap(\.stringValue) ?? []
+        sampledOut = Int(json["sampled_out"]?.integerValue ?? 0)
+        filtered = Int(json["filtered"]?.integerValue ?? 0)
+        schemaChanges = json["schema_changes"]?.arrayValue?.compactMap(\.stringValue) ?? []
+        rejected = (json["rejected"]?.arrayValue ?? []).compactMap { entry in
+            guard let position = entry["position"]?.integerValue else { return nil }
+            return Rejection(
+                position: Int(position), reasons: entry["reasons"]?.arrayValue?.compactMap(\.stringValue) ?? [])
+        }
+        requestHash = json["request"]?.stringValue
     }
 
     static func json(_ counts: [String: Int]) -> JSONValue { .object(counts.mapValues { .integer(Int64($0)) }) }
@@ -52,6 +89,32 @@ public struct IngestReport: Sendable, Hashable, Codable {
     static func counts(_ json: JSONValue?) -> [String: Int] {
         (json?.objectValue ?? [:]).compactMapValues { $0.integerValue.map(Int.init) }
     }
+
+    /// Counts a refused row.
+    mutating func refuse(_ breaches: [ContractBreach], at position: Int) {
+        quarantined += 1
+        for breach in breaches { Self.count(breach.rule, in: &reasons) }
+        if rejected.count < Self.rejectionCountMax {
+            rejected.append(
+                Rejection(position: position, reasons: breaches.prefix(4).map { String($0.message.prefix(300)) }))
+        }
+    }
+
+    /// Adds what another portion of the same load gave; `rejected` is a push's alone.
+    mutating func add(_ other: IngestReport) {
+        accepted += other.accepted
+        duplicates += other.duplicates
+        quarantined += other.quarantined
+        sampledOut += other.sampledOut
+        filtered += other.filtered
+        for (rule, count) in other.reasons { reasons[rule, default: 0] += count }
+        for (rule, count) in other.warnings { warnings[rule, default: 0] += count }
+        ignoredColumns = Array(Set(ignoredColumns + other.ignoredColumns)).sorted()
+        for change in other.schemaChanges { note(change) }
+    }
+
+    /// Says once what differs from the schema.
+    mutating func note(_ change: String) { if !schemaChanges.contains(change) { schemaChanges.append(change) } }
 
     /// Counts one more under `rule`, or under `other reasons` once there are 100 different ones.
     static func count(_ rule: String, in counts: inout [String: Int]) {
@@ -73,7 +136,8 @@ public struct LoadReport: Sendable, Hashable {
     public var rowsRead = 0
     /// Counts, reasons and warnings.
     ///
-    /// After a crash in the middle, the rows that the first attempt stored count as duplicates.
+    /// A load that goes on after a crash counts what the first attempt stored; rows that it stored after its last
+    /// checkpoint count as duplicates.
     public var rows = IngestReport()
     /// Wall time of the load.
     public var seconds: Double = 0
@@ -81,6 +145,8 @@ public struct LoadReport: Sendable, Hashable {
     public var firstEventTime: EventTime?
     /// Latest event time among accepted and duplicate rows.
     public var lastEventTime: EventTime?
+    /// Rows that were stored before the process died, where a load went on instead of beginning again.
+    public var resumedAtRow: Int?
 
     init(source: Name, file: String, contentHash: ContentHash) {
         self.source = source
@@ -96,7 +162,10 @@ public struct LoadReport: Sendable, Hashable {
             "rows_accepted": .integer(Int64(rows.accepted)), "rows_duplicate": .integer(Int64(rows.duplicates)),
             "rows_quarantined": .integer(Int64(rows.quarantined)), "reasons": IngestReport.json(rows.reasons),
             "warnings": IngestReport.json(rows.warnings),
-            "ignored_columns": .array(rows.ignoredColumns.map(JSONValue.string)), "seconds": .number(seconds),
+            "ignored_columns": .array(rows.ignoredColumns.map(JSONValue.string)),
+            "rows_sampled_out": .integer(Int64(rows.sampledOut)), "rows_filtered": .integer(Int64(rows.filtered)),
+            "schema_changes": .array(rows.schemaChanges.map(JSONValue.string)),
+            "resumed_at_row": resumedAtRow.map { .integer(Int64($0)) } ?? .null, "seconds": .number(seconds),
             "first_event_time": firstEventTime.map { .string($0.description) } ?? .null,
             "last_event_time": lastEventTime.map { .string($0.description) } ?? .null,
         ]
@@ -118,6 +187,10 @@ public struct LoadReport: Sendable, Hashable {
         rows.reasons = IngestReport.counts(json["reasons"])
         rows.warnings = IngestReport.counts(json["warnings"])
         rows.ignoredColumns = json["ignored_columns"]?.arrayValue?.compactMap(\.stringValue) ?? []
+        rows.sampledOut = Int(json["rows_sampled_out"]?.integerValue ?? 0)
+        rows.filtered = Int(json["rows_filtered"]?.integerValue ?? 0)
+        rows.schemaChanges = json["schema_changes"]?.arrayValue?.compactMap(\.stringValue) ?? []
+        resumedAtRow = json["resumed_at_row"]?.integerValue.map(Int.init)
         seconds = json["seconds"]?.doubleValue ?? 0
         firstEventTime = json["first_event_time"]?.stringValue.flatMap(EventTime.init(text:))
         lastEventTime = json["last_event_time"]?.stringValue.flatMap(EventTime.init(text:))

@@ -14,6 +14,11 @@ public final class IngestService: Sendable {
     let log: any EventLog
     let metadata: any MetadataStore
     let engine: any OfflineEngine
+    let files: any SourceFileStore
+    let database: any RowSource
+    /// Columns that sources gained or widened by policy.
+    public let shapes: SourceShapes
+    let secret: @Sendable (String) -> String?
     let spoolFolder: String
     let limits: IngestLimits
     private let listener: (any SourceListener)?
@@ -36,15 +41,25 @@ public final class IngestService: Sendable {
     /// - Parameters:
     ///   - log: where rows go; topics are made when a source is first used.
     ///   - metadata: remembers which files were loaded.
-    ///   - engine: reads Parquet files.
+    ///   - engine: reads Parquet files, runs checks of loads.
+    ///   - files: where files are fetched.
+    ///   - database: where queries are asked.
+    ///   - shapes: what sources gained by policy.
+    ///   - secret: the value behind the name of a connection; `nil` if there is none.
     ///   - spoolFolder: folder for files of the moment; made if missing.
     ///   - listener: told of accepted rows, in log order, before the sender hears of it.
     ///   - identifiers: names pushes.
     ///   - limits: bounds.
     public init(
-        log: any EventLog, metadata: any MetadataStore, engine: any OfflineEngine, spoolFolder: String,
+        log: any EventLog, metadata: any MetadataStore, engine: any OfflineEngine,
+        files: any SourceFileStore, database: any RowSource, shapes: SourceShapes,
+        secret: @escaping @Sendable (String) -> String? = { _ in nil }, spoolFolder: String,
         listener: (any SourceListener)?, identifiers: IdentifierSource, limits: IngestLimits = IngestLimits()
     ) {
+        self.files = files
+        self.database = database
+        self.shapes = shapes
+        self.secret = secret
         self.log = log
         self.metadata = metadata
         self.engine = engine
@@ -65,11 +80,48 @@ public final class IngestService: Sendable {
                     state TEXT NOT NULL, started_ms BIGINT NOT NULL, report TEXT NOT NULL,
                     PRIMARY KEY (source, content_hash))
                 """
-            ])
+            ]),
+        MetadataMigration(
+            name: "datasets-2",
+            statements: [
+                """
+                CREATE TABLE dataset_load_progress (
+                    source TEXT NOT NULL, content_hash TEXT NOT NULL, position BIGINT NOT NULL, line BIGINT NOT NULL,
+                    report TEXT NOT NULL, PRIMARY KEY (source, content_hash))
+                """,
+                """
+                CREATE TABLE dataset_file (
+                    source TEXT NOT NULL, location TEXT NOT NULL, byte_count BIGINT NOT NULL, stamp TEXT NOT NULL,
+                    content_hash TEXT NOT NULL, loaded_ms BIGINT NOT NULL, PRIMARY KEY (source, location))
+                """,
+                """
+                CREATE TABLE dataset_watermark (
+                    source TEXT NOT NULL, query_hash TEXT NOT NULL, value TEXT NOT NULL, updated_ms BIGINT NOT NULL,
+                    PRIMARY KEY (source))
+                """,
+                """
+                CREATE TABLE dataset_shape (
+                    source TEXT NOT NULL, name TEXT NOT NULL, change TEXT NOT NULL, type TEXT NOT NULL,
+                    since_ms BIGINT NOT NULL, origin TEXT NOT NULL, PRIMARY KEY (source, name))
+                """,
+                """
+                CREATE TABLE dataset_check (
+                    source TEXT NOT NULL, identifier TEXT NOT NULL, time_ms BIGINT NOT NULL, success BIGINT NOT NULL,
+                    report TEXT NOT NULL, PRIMARY KEY (source, identifier))
+                """,
+                """
+                CREATE TABLE dataset_quarantine_end (
+                    source TEXT NOT NULL, first BIGINT NOT NULL, last BIGINT NOT NULL, outcome TEXT NOT NULL,
+                    time_ms BIGINT NOT NULL, actor TEXT NOT NULL, PRIMARY KEY (source, first))
+                """,
+            ]),
     ]
 
-    /// Makes the service's tables.
-    public func prepare() async throws { try await metadata.migrate(Self.migrations) }
+    /// Makes the service's tables and reads what sources gained by policy.
+    public func prepare() async throws {
+        try await metadata.migrate(Self.migrations)
+        try await shapes.load()
+    }
 
     /// Makes a source's topics and reads what its log holds, so that the first push does not wait for that.
     public func open(_ source: SourceDefinition) async throws { try await intake(of: source.name).open() }
@@ -89,6 +141,7 @@ public final class IngestService: Sendable {
         async throws
         -> IngestReport
     {
+        let written = source
         guard rows.count <= limits.pushRowCountMax else {
             throw PlatformError(
                 .tooLarge, "source/\(source.name)",
@@ -101,38 +154,21 @@ public final class IngestService: Sendable {
                     "an idempotency key has 1 to 256 bytes and no control character")
             }
         }
+        let source = try await adapted(source, to: rows, origin: "push", now: now)
         // Under a key the batch's name comes from the key: refused rows of a push that is sent again after a crash are then
         // known to stand in quarantine already.
         var batch = builder(
             for: source, origin: "push",
             batch: "push-" + (idempotencyKey.map { ContentHasher.hash($0).short } ?? identifiers.next()), now: now)
+        batch.report.schemaChanges = shapes.sentences(of: written)
         for (index, row) in rows.enumerated() { batch.add(row, at: index + 1, from: .push) }
-        return try await intake(of: source.name).submit(batch.finish(idempotencyKey: idempotencyKey))
-    }
-
-    /// The newest rows in quarantine, newest first.
-    public func quarantined(_ source: Name, countMax: Int) async throws -> [QuarantinedRow] {
-        let topic = PlatformTopic.quarantine(source)
-        guard countMax > 0, try await log.topics().contains(topic) else { return [] }
-        let end = try await log.endOffset(topic, partition: 0)
-        var offset = end - min(end, UInt64(countMax))
-        var rows: [QuarantinedRow] = []
-        while offset < end {
-            let records = try await log.read(topic, from: offset)
-            guard let last = records.last else { break }
-            rows += records.compactMap { (try? JSONValue.parse($0.record.value)).flatMap(QuarantinedRow.init) }
-            offset = last.offset + 1
+        var request = batch.finish(idempotencyKey: idempotencyKey)
+        if idempotencyKey != nil {
+            var hasher = ContentHasher()
+            for row in rows { hasher.update(row.canonicalBytes + [10]) }
+            request.requestHash = hasher.finalize().hex
         }
-        return rows.reversed()
-    }
-
-    /// How many rows a source's log and quarantine hold.
-    public func counts(of source: Name) async throws -> (rows: Int, quarantined: Int) {
-        let topics = try await log.topics()
-        func count(_ topic: Name) async throws -> Int {
-            topics.contains(topic) ? Int(clamping: try await log.endOffset(topic, partition: 0)) : 0
-        }
-        return (try await count(PlatformTopic.source(source)), try await count(PlatformTopic.quarantine(source)))
+        return try await intake(of: source.name).submit(request)
     }
 
     // MARK: What is kept for each source
@@ -145,8 +181,9 @@ public final class IngestService: Sendable {
 
     private func prepared(_ source: SourceDefinition) -> Prepared {
         state.withLock { state in
-            if let known = state.prepared[source.name], known.contract.definition == source { return known }
-            let fresh = Prepared(contract: SourceContract(source), codec: SourceRowCodec(source))
+            let shaped = shapes.effective(source)
+            if let known = state.prepared[source.name], known.contract.definition == shaped { return known }
+            let fresh = Prepared(contract: SourceContract(shaped), codec: SourceRowCodec(shaped))
             state.prepared[source.name] = fresh
             return fresh
         }
@@ -182,10 +219,12 @@ struct BatchBuilder: Sendable {
     let now: EventTime
     private(set) var rows: [IntakeRequest.Row] = []
     private(set) var quarantined: [QuarantinedRow] = []
-    private(set) var report = IngestReport()
+    var report = IngestReport()
     private(set) var firstEventTime: EventTime?
     private(set) var lastEventTime: EventTime?
     private var ignored: Set<String> = []
+    private let rules: [UniqueRule]
+    private let sampling: RowSampling?
 
     /// Longest accepted content of one row, in bytes of JSON.
     static let contentByteCountMax = 1 << 20
@@ -200,14 +239,16 @@ struct BatchBuilder: Sendable {
         self.origin = origin
         self.batch = batch
         self.now = now
+        rules = contract.uniqueRules
+        sampling = RowSampling(share: contract.definition.sample)
     }
 
     var count: Int { rows.count + quarantined.count }
 
     /// Checks a row that is a JSON value.
     mutating func add(_ row: JSONValue, at position: Int, from rowOrigin: RowOrigin) {
-        add(contract.check(row, from: rowOrigin), at: position) { row.text }
-        if contract.definition.schemaChange == .ignore {
+        add(contract.check(row, from: rowOrigin), at: position, from: rowOrigin) { row.text }
+        if contract.definition.schemaChange != .refuse {
             for column in contract.unknownColumns(of: row) where ignored.count < 100 {
                 ignored.insert(String(column.prefix(64)))
             }
@@ -215,14 +256,19 @@ struct BatchBuilder: Sendable {
     }
 
     /// Takes a verdict; `text` shows the row as it came.
-    mutating func add(_ verdict: RowVerdict, at position: Int, text: () -> String) {
+    mutating func add(_ verdict: RowVerdict, at position: Int, from rowOrigin: RowOrigin, text: () -> String) {
         switch verdict {
-        case .refused(let breaches): refuse(breaches, at: position, row: text())
+        case .refused(let breaches): refuse(breaches, at: position, row: text(), from: rowOrigin)
         case .accepted(let checked):
+            let key = codec.key(of: checked.cells)
+            if let sampling, !sampling.keeps(key) {
+                report.sampledOut += 1
+                return
+            }
             let content = codec.content(of: checked.cells)
             guard content.count <= Self.contentByteCountMax else {
                 let rule = "row: is longer than \(Self.contentByteCountMax) bytes"
-                return refuse([ContractBreach(rule: rule, message: rule)], at: position, row: text())
+                return refuse([ContractBreach(rule: rule, message: rule)], at: position, row: text(), from: rowOrigin)
             }
             for warning in checked.warnings { IngestReport.count(warning.rule, in: &report.warnings) }
             firstEventTime = min(firstEventTime ?? checked.eventTime, checked.eventTime)
@@ -231,26 +277,26 @@ struct BatchBuilder: Sendable {
                 IntakeRequest.Row(
                     row: SourceRow(
                         eventTime: checked.eventTime, ingestTime: checked.ingestTime ?? now, cells: checked.cells),
-                    content: content, key: codec.key(of: checked.cells), hash: hasher.hash(content)))
+                    content: content, key: key, hash: hasher.hash(content), position: position,
+                    unique: rules.map { rule in rule.value(of: checked.cells).map { hasher.hash($0) } }))
         }
     }
 
     /// Puts a row into quarantine.
-    mutating func refuse(_ breaches: [ContractBreach], at position: Int, row: String) {
-        report.quarantined += 1
-        for breach in breaches { IngestReport.count(breach.rule, in: &report.reasons) }
+    mutating func refuse(_ breaches: [ContractBreach], at position: Int, row: String, from rowOrigin: RowOrigin) {
+        report.refuse(breaches, at: position)
         quarantined.append(
             QuarantinedRow(
                 time: now, origin: origin, batch: batch, position: position,
-                reasons: breaches.prefix(16).map { String($0.message.prefix(300)) }, row: row))
+                reasons: breaches.prefix(16).map { String($0.message.prefix(300)) }, row: row, form: rowOrigin))
     }
 
     /// The request; the builder is then empty again.
     mutating func finish(idempotencyKey: String?) -> IntakeRequest {
         report.ignoredColumns = ignored.sorted()
         let request = IntakeRequest(
-            batch: batch, idempotencyKey: idempotencyKey, rows: rows, quarantined: quarantined, report: report, now: now
-        )
+            batch: batch, origin: origin, idempotencyKey: idempotencyKey, requestHash: nil, rules: rules, codec: codec,
+            rows: rows, quarantined: quarantined, report: report, now: now)
         rows = []
         quarantined = []
         report = IngestReport()

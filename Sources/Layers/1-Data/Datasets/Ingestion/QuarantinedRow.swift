@@ -14,11 +14,20 @@ public struct QuarantinedRow: Sendable, Hashable {
     public let reasons: [String]
     /// The row as JSON text, or the raw line where it could not be read; cut to 64 KiB.
     public let row: String
+    /// How its cells are written.
+    public let form: RowOrigin
+    /// Log offset of the record that this one takes the place of: the row was tried again, and broke another rule.
+    public let replaces: UInt64?
 
     /// Longest kept text of a row, in bytes.
     public static let rowByteCountMax = 64 << 10
 
-    init(time: EventTime, origin: String, batch: String, position: Int, reasons: [String], row: String) {
+    init(
+        time: EventTime, origin: String, batch: String, position: Int, reasons: [String], row: String,
+        form: RowOrigin, replaces: UInt64? = nil
+    ) {
+        self.form = form
+        self.replaces = replaces
         self.time = time
         self.origin = origin
         self.batch = batch
@@ -39,13 +48,16 @@ public struct QuarantinedRow: Sendable, Hashable {
     }
 
     /// What tells two quarantined rows apart: the same line of the same file is one.
-    var identity: String { "\(batch)\u{1F}\(position)" }
+    ///
+    /// A row that was tried again is another one.
+    var identity: String { "\(batch)\u{1F}\(position)" + (replaces.map { "\u{1F}\($0)" } ?? "") }
 
     func encoded(push: (key: String, report: JSONValue)?) -> [UInt8] {
         var members: [String: JSONValue] = [
             "t": .integer(time.milliseconds), "o": .string(origin), "b": .string(batch), "n": .integer(Int64(position)),
-            "s": .array(reasons.map(JSONValue.string)), "w": .string(row),
+            "s": .array(reasons.map(JSONValue.string)), "w": .string(row), "f": .string(form.rawValue),
         ]
+        if let replaces { members["p"] = .integer(Int64(clamping: replaces)) }
         if let push {
             members["k"] = .string(push.key)
             members["r"] = push.report
@@ -61,6 +73,8 @@ public struct QuarantinedRow: Sendable, Hashable {
         else { return nil }
         self.init(
             time: EventTime(milliseconds: time), origin: origin, batch: batch, position: Int(position),
-            reasons: reasons.compactMap(\.stringValue), row: row)
+            reasons: reasons.compactMap(\.stringValue), row: row,
+            form: value["f"]?.stringValue.flatMap(RowOrigin.init) ?? (origin == "push" ? .push : .csv),
+            replaces: value["p"]?.integerValue.map(UInt64.init(clamping:)))
     }
 }

@@ -1,3 +1,4 @@
+import Definitions
 import PlatformCore
 import StoragePorts
 import Synchronization
@@ -9,9 +10,17 @@ struct IntakeRequest: Sendable {
         let content: [UInt8]
         let key: String
         let hash: UInt64
+        let position: Int
+        /// For each of the request's rules the hash of what it compares; `nil` where a value is null.
+        let unique: [UInt64?]
     }
     let batch: String
+    let origin: String
     let idempotencyKey: String?
+    /// SHA-256 of the push, where there is a key.
+    var requestHash: String?
+    let rules: [UniqueRule]
+    let codec: SourceRowCodec?
     let rows: [Row]
     let quarantined: [QuarantinedRow]
     /// Everything but `accepted` and `duplicates`, which only the intake knows.
@@ -52,6 +61,8 @@ final class SourceIntake: Sendable {
         var quarantined: RecentRows
         var pushes: [String: IngestReport] = [:]
         var pushOrder: [String] = []
+        /// For each rule of uniqueness what its columns hold in the last rows.
+        var unique: [String: RecentRows] = [:]
         var lastTime = EventTime(milliseconds: .min)
     }
 
@@ -112,6 +123,18 @@ final class SourceIntake: Sendable {
         }
     }
 
+    /// Stores several requests; they share rounds, in no order among themselves.
+    func submit(all requests: [IntakeRequest]) async throws -> [IngestReport] {
+        try await withThrowingTaskGroup(of: (Int, IngestReport).self) { group in
+            for (index, request) in requests.enumerated() {
+                group.addTask { (index, try await self.submit(request)) }
+            }
+            var reports = [IngestReport](repeating: IngestReport(), count: requests.count)
+            for try await (index, report) in group { reports[index] = report }
+            return reports
+        }
+    }
+
     /// Reads what the log holds, so that the first push does not have to.
     func open() async throws { _ = try await submit(IntakeRequest.nothing) }
 
@@ -128,7 +151,7 @@ final class SourceIntake: Sendable {
         }
         let results: [Result<IngestReport, any Error>]
         do {
-            results = try await store(entries.map(\.request)).map { .success($0) }
+            results = try await store(entries.map(\.request))
         } catch {
             results = entries.map { _ in .failure(error) }
         }
@@ -153,15 +176,22 @@ final class SourceIntake: Sendable {
     // MARK: One round
 
     private struct Plan {
-        var rows: [(row: IntakeRequest.Row, batch: String, push: (key: String, report: JSONValue)?, time: EventTime)] =
-            []
+        struct Row {
+            let row: IntakeRequest.Row
+            let batch: String
+            let rules: [UniqueRule]
+            let push: (key: String, report: JSONValue)?
+            let time: EventTime
+        }
+        var rows: [Row] = []
         var quarantined: [(row: QuarantinedRow, hash: UInt64, push: (key: String, report: JSONValue)?)] = []
         var pushes: [(key: String, report: IngestReport)] = []
-        var reports: [IngestReport] = []
+        var reports: [Result<IngestReport, any Error>] = []
     }
 
-    private func store(_ requests: [IntakeRequest]) async throws -> [IngestReport] {
+    private func store(_ requests: [IntakeRequest]) async throws -> [Result<IngestReport, any Error>] {
         try await openIfNeeded()
+        for request in requests { try await remember(request.rules, request.codec) }
         let (plan, time) = memory.withLock { memory -> (Plan, EventTime) in
             (makePlan(requests, memory), memory.lastTime)
         }
@@ -191,6 +221,9 @@ final class SourceIntake: Sendable {
                 for entry in plan.rows {
                     memory.recent.insert(entry.row.hash)
                     memory.history?.insert(entry.row.hash)
+                    for (rule, hash) in zip(entry.rules, entry.row.unique) {
+                        if let hash { memory.unique[rule.identifier]?.insert(hash) }
+                    }
                 }
             }
             await listener?.received(
@@ -209,41 +242,85 @@ final class SourceIntake: Sendable {
         var plan = Plan()
         var inRound = Set<UInt64>()
         var quarantinedInRound = Set<UInt64>()
+        var uniqueInRound: [String: Set<UInt64>] = [:]
         for request in requests {
             if let key = request.idempotencyKey,
                 let known = memory.pushes[key] ?? plan.pushes.first(where: { $0.key == key })?.report
             {
-                plan.reports.append(known)
+                plan.reports.append(Self.answer(known, to: request, source: source))
                 continue
             }
             var report = request.report
+            report.requestHash = request.requestHash
             var kept: [IntakeRequest.Row] = []
+            var refused = request.quarantined
             kept.reserveCapacity(request.rows.count)
             for row in request.rows {
                 if memory.recent.contains(row.hash) || memory.history?.contains(row.hash) == true
-                    || !inRound.insert(row.hash).inserted
+                    || inRound.contains(row.hash)
                 {
                     report.duplicates += 1
-                } else {
-                    kept.append(row)
+                    continue
                 }
+                var breaches: [ContractBreach] = []
+                for (rule, hash) in zip(request.rules, row.unique) {
+                    guard let hash,
+                        memory.unique[rule.identifier]?.contains(hash) == true
+                            || uniqueInRound[rule.identifier]?.contains(hash) == true
+                    else { continue }
+                    if rule.severity == .warn {
+                        IngestReport.count(rule.rule, in: &report.warnings)
+                    } else {
+                        breaches.append(rule.breach(of: row.row.cells))
+                    }
+                }
+                guard breaches.isEmpty else {
+                    report.refuse(breaches, at: row.position)
+                    refused.append(
+                        QuarantinedRow(
+                            time: request.now, origin: request.origin, batch: request.batch, position: row.position,
+                            reasons: breaches.map(\.message), row: String(decoding: row.content, as: UTF8.self),
+                            form: .push))
+                    continue
+                }
+                inRound.insert(row.hash)
+                for (rule, hash) in zip(request.rules, row.unique) {
+                    if let hash { uniqueInRound[rule.identifier, default: []].insert(hash) }
+                }
+                kept.append(row)
             }
             report.accepted = kept.count
-            let push = request.idempotencyKey.map { (key: $0, report: report.json) }
+            let push = request.idempotencyKey.map { (key: $0, report: report.stored) }
             for (index, row) in kept.enumerated() {
-                plan.rows.append((row, request.batch, index == 0 ? push : nil, request.now))
+                plan.rows.append(
+                    Plan.Row(
+                        row: row, batch: request.batch, rules: request.rules, push: index == 0 ? push : nil,
+                        time: request.now))
             }
             var isFirst = kept.isEmpty
-            for row in request.quarantined {
+            for row in refused {
                 let hash = hasher.hash(row.identity.utf8)
                 guard !memory.quarantined.contains(hash), quarantinedInRound.insert(hash).inserted else { continue }
                 plan.quarantined.append((row, hash, isFirst ? push : nil))
                 isFirst = false
             }
             if let key = request.idempotencyKey { plan.pushes.append((key, report)) }
-            plan.reports.append(report)
+            plan.reports.append(.success(report))
         }
         return plan
+    }
+
+    /// The first push's report, unless this is another push under its key.
+    private static func answer(_ known: IngestReport, to request: IntakeRequest, source: Name) -> Result<
+        IngestReport, any Error
+    > {
+        if let first = known.requestHash, let now = request.requestHash, first != now {
+            return .failure(
+                PlatformError(
+                    .conflict, "source/\(source)",
+                    "the idempotency key was used for another push; nothing was stored"))
+        }
+        return .success(known)
     }
 
     private static func remember(_ key: String, _ report: IngestReport, _ countMax: Int, _ memory: inout Memory) {
@@ -287,6 +364,25 @@ final class SourceIntake: Sendable {
             }
         }
         memory.withLock { $0.isOpen = true }
+    }
+
+    /// Reads what a rule's columns hold in the last rows, when the rule is first used.
+    private func remember(_ rules: [UniqueRule], _ codec: SourceRowCodec?) async throws {
+        guard let codec else { return }
+        let missing = memory.withLock { memory in rules.filter { memory.unique[$0.identifier] == nil } }
+        guard !missing.isEmpty else { return }
+        var found = missing.map { _ in RecentRows(generationRowCount: limits.recentRowCount) }
+        try await scan(topic, lastCount: 2 * limits.recentRowCount) { records in
+            for stored in records {
+                guard let row = try? codec.decode(stored.record.value) else { continue }
+                for (index, rule) in missing.enumerated() {
+                    if let value = rule.value(of: row.cells) { found[index].insert(hasher.hash(value)) }
+                }
+            }
+        }
+        memory.withLock { memory in
+            for (rule, values) in zip(missing, found) { memory.unique[rule.identifier] = values }
+        }
     }
 
     private func scan(_ topic: Name, lastCount: Int, _ body: ([StoredRecord]) -> Void) async throws {
@@ -341,7 +437,7 @@ extension IntakeRequest {
     /// A request without rows.
     static var nothing: IntakeRequest {
         IntakeRequest(
-            batch: "", idempotencyKey: nil, rows: [], quarantined: [], report: IngestReport(),
-            now: EventTime(milliseconds: .min))
+            batch: "", origin: "", idempotencyKey: nil, requestHash: nil, rules: [], codec: nil, rows: [],
+            quarantined: [], report: IngestReport(), now: EventTime(milliseconds: .min))
     }
 }

@@ -26,6 +26,7 @@ public final class TableService: Sendable {
     let spoolFolder: String
     let identifiers: IdentifierSource
     let clock: any PlatformClock
+    private let shapes: SourceShapes?
     let fileRowCountMax: Int
     let fileByteCountMax: Int
     private struct State {
@@ -44,11 +45,13 @@ public final class TableService: Sendable {
     ///   - spoolFolder: folder for files of the moment; made if missing. Rows on their way take about their size in the log.
     ///   - identifiers: names files.
     ///   - clock: times of commits.
+    ///   - shapes: columns that sources gained by policy; they are the table's too.
     ///   - fileRowCountMax: rows after which a file is closed.
     ///   - fileByteCountMax: bytes of log records after which a file is closed.
     public init(
         log: any EventLog, objects: any ObjectStore, engine: any OfflineEngine, spoolFolder: String,
-        identifiers: IdentifierSource, clock: any PlatformClock, fileRowCountMax: Int = 1_000_000,
+        identifiers: IdentifierSource, clock: any PlatformClock, shapes: SourceShapes? = nil,
+        fileRowCountMax: Int = 1_000_000,
         fileByteCountMax: Int = 512 << 20
     ) {
         self.log = log
@@ -57,6 +60,7 @@ public final class TableService: Sendable {
         self.spoolFolder = spoolFolder
         self.identifiers = identifiers
         self.clock = clock
+        self.shapes = shapes
         self.fileRowCountMax = max(1, fileRowCountMax)
         self.fileByteCountMax = max(1, fileByteCountMax)
     }
@@ -66,7 +70,9 @@ public final class TableService: Sendable {
     /// Moves everything that the source's log holds into its table.
     @concurrent
     @discardableResult
-    public func flush(_ source: SourceDefinition) async throws -> FlushReport { try await flush(.rows(of: source)) }
+    public func flush(_ source: SourceDefinition) async throws -> FlushReport { try await flush(rows(of: source)) }
+
+    private func rows(of source: SourceDefinition) -> TableLayout { .rows(of: shapes?.effective(source) ?? source) }
 
     /// Moves the source's refused rows into table `quarantine_<source>`.
     @concurrent
@@ -82,7 +88,7 @@ public final class TableService: Sendable {
     ///   - version: `nil` for the newest.
     /// - Throws: `notFound` for a version that does not exist, `corrupted`.
     public func scan(_ source: SourceDefinition, version: Int64? = nil) async throws -> TableScan {
-        try await scan(.rows(of: source), version: version)
+        try await scan(rows(of: source), version: version)
     }
 
     /// The table of the source's refused rows: `reason`, `row` (JSON), `origin`, `batch`, `position`.
