@@ -8,7 +8,7 @@ BINARY     := $(RELEASE)/release/bottega
 PYTHON     := .venv/bin/python
 SOURCES    := Package.swift $(shell find Sources -type f \( -name '*.swift' -o -name '*.h' -o -name '*.modulemap' \) 2>/dev/null)
 
-.PHONY: demo test unit e2e lint format bench build setup setup-test clean
+.PHONY: demo test test-engines unit e2e lint format bench build setup setup-test clean
 
 demo: setup $(BINARY)
 	$(PYTHON) tools/demo.py --bottega $(BINARY) $(if $(FAST),--fast)
@@ -30,6 +30,16 @@ test: setup-test lint unit e2e
 unit: setup-test
 	$(SWIFT) build --scratch-path $(DEBUG) --build-tests
 	$(SWIFT) test --scratch-path $(DEBUG) --skip-build
+
+# The plan in Spark and Flink against the oracle. They are large (850 MB), so they are installed apart and not part of `test`.
+ENGINES    := .venv-engines
+test-engines: setup-test
+	test -x $(ENGINES)/bin/python || python3 -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/engines.txt
+	$(SWIFT) build --scratch-path $(DEBUG) --build-tests
+	BOTTEGA_SPARK_PYTHON=$(abspath $(ENGINES))/bin/python \
+	BOTTEGA_FLINK_HOME=$$(echo $(abspath $(ENGINES))/lib/python3*/site-packages/pyflink) \
+	$(SWIFT) test --scratch-path $(DEBUG) --skip-build --filter 'EngineParityTests|SparkEngineTests'
 
 # End to end: the built program, driven through the real Python clients.
 e2e: setup-test

@@ -47,7 +47,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
     module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
     module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore", "Definitions"]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
     .systemLibrary(
         name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
@@ -56,11 +56,14 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
     // Layers: the lifecycle from top to bottom.
-    module("Datasets", in: "Layers/1-Data", uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts"]),
+    module(
+        "Datasets", in: "Layers/1-Data",
+        uses: ["PlatformCore", "ContentHashing", "Expressions", "Definitions", "StoragePorts"]),
     module(
         "FeatureStore", in: "Layers/2-Features",
         uses: [
-            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
+            "PlatformCore", "ContentHashing", "Expressions", "Definitions", "Aggregation", "ColumnFiles",
+            "StoragePorts", "Datasets",
         ]),
     module("ExperimentTracking", in: "Layers/3-Training", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module(
@@ -70,7 +73,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
-            "PlatformCore", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
+            "PlatformCore", "Expressions", "Definitions", "Aggregation", "Statistics", "StoragePorts", "RuntimePorts",
             "FeatureStore", "ModelRegistry", logging,
         ]),
     module(
@@ -90,7 +93,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", logging, serviceLifecycle,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Catalogue", logging,
+            serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
     .systemLibrary(
@@ -105,6 +109,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
         more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
+    module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Edge: the HTTP contract and what speaks it.
@@ -115,7 +120,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", "Workflows",
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
+            "Workflows",
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
@@ -126,6 +132,18 @@ let targets: [Target] = [  // each row leans only on rows above it
     .executableTarget(
         name: "crash-writer", dependencies: ["PlatformCore", "StoragePorts", "FileSystemAdapter", "LMDBAdapter"],
         path: "Sources/TestSupport/CrashWriter", swiftSettings: settings),
+    // What `Benchmarks/README.md` calls the stream harness: whole paths, measured for minutes rather than repeated.
+    .executableTarget(
+        name: "stream-bench",
+        dependencies: [
+            "PlatformCore", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore",
+            "FileSystemAdapter", "LMDBAdapter", "SQLiteAdapter",
+        ], path: "Benchmarks/Stream", swiftSettings: settings),
+    // The point-in-time join as a command of its own: `Benchmarks/training_set.py` measures it.
+    .executableTarget(
+        name: "training-set-join",
+        dependencies: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "FeatureStore"],
+        path: "Benchmarks/TrainingSet", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",
@@ -133,7 +151,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
             "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
-            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "ProcessAdapter",
+            "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -190,6 +208,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/DuckDBAdapterTests", named: "DuckDBAdapterTests", uses: ["PlatformCore", "StoragePorts", "DuckDBAdapter"]),
     tests(
+        "Unit/SparkAdapterTests", named: "SparkAdapterTests", uses: ["PlatformCore", "StoragePorts", "SparkAdapter"]),
+    tests(
         "Unit/ProcessAdapterTests", named: "ProcessAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "ProcessAdapter"]),
     tests(
@@ -198,7 +218,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
     tests(
-        "Unit/DefinitionsTests", named: "DefinitionsTests", uses: ["PlatformCore", "Definitions", "PlatformTesting"]),
+        "Unit/DefinitionsTests", named: "DefinitionsTests",
+        uses: ["PlatformCore", "Expressions", "Definitions", "PlatformTesting"]),
     tests(
         "Unit/ModelServingTests", named: "ModelServingTests",
         uses: [
@@ -224,7 +245,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Parity", named: "ParityTests",
         uses: [
             "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
-            "FeatureStore",
+            "FeatureStore", "ContentHashing", "SparkAdapter",
         ]),
 ]
 

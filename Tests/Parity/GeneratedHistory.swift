@@ -18,7 +18,6 @@ struct SeededGenerator: RandomNumberGenerator {
 
 /// Late, duplicate, corrected, tied, null, keyless and window-edge events of extreme sizes, with questions about them.
 struct GeneratedHistory {
-    static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned", "shape"]
     /// The last two look alike and are different.
     static let notes = ["n'0", "n'1", "n'2", "", " ", "[\"a\", null]", "\\n\t", "é", "e\u{301}"]
     let definitions: DefinitionSet
@@ -27,7 +26,29 @@ struct GeneratedHistory {
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
-    static func yaml(inclusive: Bool, timeToLive: String?, keys: String, hasLists: Bool = true) -> String {
+    /// Which functions a history's view has.
+    enum Functions {
+        /// All.
+        case all
+        /// Those with one value in a cell, over columns of the source: what the batch kernel reads.
+        case flat
+        /// Those that every engine says.
+        case plain
+
+        func has(_ function: some StringProtocol, _ column: String) -> Bool {
+            switch self {
+            case .all: true
+            case .flat: column != "shape" && !function.hasPrefix("last_n")
+            case .plain:
+                column != "shape" && !function.hasPrefix("last_n") && function != "mode" && function != "distinct_count"
+            }
+        }
+    }
+
+    static func yaml(
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true,
+        functions wanted: Functions = .all
+    ) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
@@ -41,7 +62,7 @@ struct GeneratedHistory {
                 ("shape", "count last first"),
             ] {
                 for function in functions.split(separator: " ")
-                where hasLists || column != "shape" && !function.hasPrefix("last_n") {
+                where (hasFirst || function != "first") && wanted.has(function, column) {
                     let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
@@ -51,12 +72,25 @@ struct GeneratedHistory {
         for (numerator, denominator) in [
             ("seats_sum", "delay_sum"), ("delay_min", "n"), ("note_distinct_count", "note_count"),
             ("held_mode", "delay_last"),
-        ] {
+        ] where wanted != .plain {
             features +=
                 "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
-        for column in ["delay", "note", "planned"] + (hasLists ? ["shape"] : []) {
+        for column in ["delay", "note", "planned"] + (wanted == .all ? ["shape"] : []) {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
+        }
+        if wanted != .flat {
+            features += """
+                  - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
+                  - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
+                  - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
+                  - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
+                  - {name: noon_ever, aggregate: last, column: noon}
+                  - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
+                  - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
+                  - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+
+                """
         }
         return """
             kind: Entity
@@ -78,7 +112,7 @@ struct GeneratedHistory {
               - {name: held, type: bool}
               - {name: note, type: string}
               - {name: planned, type: timestamp}
-              - {name: shape, type: vector, length: 3}
+              \(wanted == .all ? "- {name: shape, type: vector, length: 3}" : "")
             ---
             kind: FeatureView
             name: view
@@ -86,13 +120,21 @@ struct GeneratedHistory {
             source: events
             inclusive: \(inclusive)
             \(timeToLive.map { "ttl: \($0)" } ?? "")
+            \(lateness.map { "lateness: \($0)" } ?? "")
+            columns:
+              - {name: load, expression: "if(seats > 0, seats % 97, null) * 0.25"}
+              - {name: tag, expression: "lower(substring(note, 1, 2))"}
+              - {name: noon, expression: "date_trunc('day', planned) + 12h"}
+              - {name: pressure, expression: "coalesce(load, -1) + hour(noon - 13h) / (load + 1)", scale: 3}
             features:
             \(features)
             """
     }
 
-    /// - Parameter hasLists: whether the view has lists and vectors, which the batch kernel leaves to SQL.
-    init(seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, hasLists: Bool = true) throws {
+    init(
+        seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false,
+        functions: Functions = .all
+    ) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         definitions = try DefinitionCompiler.compile([
@@ -100,7 +142,8 @@ struct GeneratedHistory {
                 path: "generated.yaml", folder: "/",
                 text: Self.yaml(
                     inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-                    keys: twoKeys ? "carrier, gate" : "carrier", hasLists: hasLists))
+                    lateness: seed % 5 == 1 ? "1m" : nil, keys: twoKeys ? "carrier, gate" : "carrier",
+                    hasFirst: !isOnTime, functions: functions))
         ])
         guard let view = definitions.featureViews[Name(static: "view")] else { preconditionFailure("defined above") }
         self.view = view
@@ -121,7 +164,7 @@ struct GeneratedHistory {
             if let other = rows.randomElement(using: &random), Int.random(in: 0..<3, using: &random) == 0 {
                 event = other.row.eventTime.milliseconds + (edges.randomElement(using: &random) ?? 0)
             }
-            let late: Int64 =
+            var late: Int64 =
                 switch Int.random(in: 0..<20, using: &random) {
                 case 0..<9: 0
                 case 9..<14: Int64.random(in: 1...3000, using: &random)
@@ -130,6 +173,7 @@ struct GeneratedHistory {
                 case 18: -Int64.random(in: 1...5000, using: &random)
                 default: 60_000
                 }
+            if isOnTime { late = min(late, 0) }
             var cells: [CellValue] = [
                 .integer(event), .integer(event + late), carrier(&random).map(CellValue.text) ?? .null,
                 .integer(Int64.random(in: 0..<2, using: &random)),
@@ -228,7 +272,7 @@ struct GeneratedHistory {
             return
                 "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
         }
-        let names = Self.columns + ["__event_time", "__ingest_time", "__sequence"]
+        let names = source.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
         return "(VALUES \(lines.joined(separator: ",\n"))) AS history(\(names.joined(separator: ", ")))"
     }
 

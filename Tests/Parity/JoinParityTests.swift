@@ -19,7 +19,7 @@ struct JoinParityTests {
         var questions: String { folder.appending(path: "questions.parquet").path }
 
         init(seed: UInt64, rows: Int, questions: Int) async throws {
-            history = try GeneratedHistory(seed: seed, rowCount: rows, questionCount: questions, hasLists: false)
+            history = try GeneratedHistory(seed: seed, rowCount: rows, questionCount: questions, functions: .flat)
             plan = AggregationPlan(view: history.view, source: history.source)
             folder = FileManager.default.temporaryDirectory.appending(path: "join-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -28,14 +28,14 @@ struct JoinParityTests {
             try await CommandLineEngine().execute(
                 """
                 \(history.questionTable);
-                COPY (SELECT * EXCLUDE (shape) FROM \(history.table)) TO '\(folder)/events.parquet' (FORMAT parquet, ROW_GROUP_SIZE 2048);
+                COPY (SELECT * FROM \(history.table)) TO '\(folder)/events.parquet' (FORMAT parquet, ROW_GROUP_SIZE 2048);
                 COPY (SELECT * FROM '\(folder)/events.parquet' WHERE __sequence % 3 = 0) TO '\(folder)/a.parquet' (FORMAT parquet, COMPRESSION zstd);
                 COPY (SELECT * FROM '\(folder)/events.parquet' WHERE __sequence % 3 > 0) TO '\(folder)/b.parquet' (FORMAT parquet, PARQUET_VERSION V2);
                 COPY (SELECT __row, __time, \(keys) FROM questions ORDER BY __row) TO '\(folder)/questions.parquet' (FORMAT parquet)
                 """)
             views = [
                 PointInTimeJoin.View(
-                    plan: plan, events: ["a", "b"].map { "\(folder)/\($0).parquet" },
+                    plan: plan, source: history.source, events: ["a", "b"].map { "\(folder)/\($0).parquet" },
                     questionKeys: history.view.joinKeys,
                     outputs: history.view.features.map(\.name))
             ]

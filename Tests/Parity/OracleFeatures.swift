@@ -1,6 +1,7 @@
 import Aggregation
 import Datasets
 import Definitions
+import Expressions
 import PlatformCore
 
 /// A row with its place in the log.
@@ -24,7 +25,9 @@ enum OracleFeatures {
         let entity = keys.compactMap { $0 }
         guard entity.count == keys.count else { return (.notFound, nothing) }
         func cell(_ row: SourceRow, _ name: String) -> CellValue {
-            source.columns.firstIndex { $0.name == name }.map { row.cells[$0] } ?? .null
+            if let place = source.columns.firstIndex(where: { $0.name == name }) { return row.cells[place] }
+            guard let place = view.columns(of: source).firstIndex(where: { $0.name == name }) else { return .null }
+            return view.row(row.cells)[place]
         }
         func seenBefore(_ moment: EventTime) -> Bool {
             view.inclusive ? moment.milliseconds <= time : moment.milliseconds < time
@@ -32,6 +35,9 @@ enum OracleFeatures {
         let visible = rows.filter { logged in
             view.joinKeys.map { cell(logged.row, $0).keyText } == entity.map(Optional.some)
                 && seenBefore(logged.row.eventTime) && seenBefore(logged.row.ingestTime)
+                && view.lateness.map {
+                    logged.row.ingestTime.milliseconds - logged.row.eventTime.milliseconds <= $0.milliseconds
+                } ?? true
         }.sorted {
             ($0.row.eventTime.milliseconds, $0.row.ingestTime.milliseconds, $0.sequence)
                 < ($1.row.eventTime.milliseconds, $1.row.ingestTime.milliseconds, $1.sequence)
@@ -54,8 +60,12 @@ enum OracleFeatures {
                 }
                 return positive(.double(upper / lower))
             }
-            let events = visible.filter { logged in feature.window.map { within($0, logged.row.eventTime) } ?? true }
-            guard let name = feature.column, let column = source.column(name) else {
+            let events = visible.filter { logged in
+                (feature.window.map { within($0, logged.row.eventTime) } ?? true)
+                    && feature.condition?.holds(view.row(logged.row.cells)) ?? true
+            }
+            guard let name = feature.column, let column = view.columns(of: source).first(where: { $0.name == name })
+            else {
                 return .integer(Int64(events.count))
             }
             let cells = events.map { positive(cell($0.row, name)) }

@@ -163,6 +163,13 @@ def test_a_model_keeps_the_features_it_was_trained_with(
 
     # The definitions change between training and registration: the version is bound to what it was trained with.
     change(folder)
+    told = server.cli("plan", str(folder)).stdout
+    for part in (
+        "features.n: aggregate count, window 30d", "touches Deployment/loss", "features new", "paid__n", "to be built from history",
+        f"{len(history.payments):,} rows of payments, about 25 entities",
+    ):  # fmt: skip
+        assert part in told, told
+    assert "\x1b[" not in told, "colours are for terminals"
     server.cli("apply", str(folder), "--wait")
     server.cli("model", "register", "loss", "--job", job)
     server.cli("features", "status", "--wait")
@@ -170,6 +177,39 @@ def test_a_model_keeps_the_features_it_was_trained_with(
         server.cli("model", "promote", "loss", "1", stage, "--reason", "due")
     server.cli("deploy", "loss", "1", "--reason", "go live")
     first = predict()
+    planned = json.loads(server.cli("plan", str(folder), "--json").stdout)
+    assert planned["changes"] == [] and planned["blast_radius"]["keepers"] == []
+    change(folder, "window: 30d}", "window: 29d}")
+    planned = json.loads(server.cli("plan", str(folder), "--json").stdout)
+    fields = {entry["identifier"]: entry["fields"] for entry in planned["changes"]}
+    assert fields["FeatureView/paid"] == [{"path": "features.n.window", "old": "30d", "new": "29d"}]
+    radius = planned["blast_radius"]
+    assert [keeper["model"] for keeper in radius["keepers"]] == ["model/loss/versions/1"]
+    assert radius["features"] == [{"name": "paid__n", "kind": "change"}]
+    change(folder, "window: 29d}", "window: 30d}")
+    # What answers traffic is not removed by mistake.
+    model = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").unlink()
+    refused = server.cli("apply", str(folder), check=False)
+    assert refused.returncode == 3 and "Deployment/loss is removed" in refused.stderr, refused.stderr
+    assert "refused unless --force" in server.cli("plan", str(folder)).stdout
+    (folder / "model.yaml").write_text(model)
+    # Reads are counted by feature.
+    def reads() -> int:
+        features = server.get("/api/v1/features/reuse")["features"]
+        return next(feature["reads"] for feature in features if feature["name"] == "paid__sum_7d")
+
+    earlier = reads()
+    predict()
+    assert reads() == earlier + 1
+    reuse = json.loads(server.cli("features", "reuse", "--json").stdout)
+    by_name = {feature["name"]: feature for feature in reuse["features"]}
+    assert by_name["paid__sum_7d"]["reads"] >= 1 and by_name["paid__sum_7d"]["models"] == ["loss"]
+    assert by_name["paid__sum_7d"]["training_rows"] == built["manifest"]["questions"]
+    assert by_name["paid__n"]["reads"] == 0 and by_name["paid__n"]["model_versions"] == []
+    assert by_name["paid__sum_7d"]["rows_applied"] >= 2 * len(history.payments)
+    assert reuse["used"] == reuse["registered"] == 8 and reuse["reuse_factor"] == 1
+    assert "reuse factor 1" in server.cli("features", "reuse").stdout
     current, old = json.loads(server.cli("features", "versions", "paid", "--json").stdout)["versions"]
     assert old["state"] == "READY" and not old["current"] and current["current"]
     assert any("model/loss/versions/1 (production" in user["text"] for user in old["users"]), old

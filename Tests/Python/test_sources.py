@@ -412,6 +412,21 @@ def test_a_sample_is_the_same_everywhere(start_server: Callable[..., Server], tm
     assert kept[0] == kept[1]
 
 
+def test_a_filter_leaves_rows_out(start_server: Callable[..., Server], tmp_path: pathlib.Path) -> None:
+    server = start_server()
+    define(server, tmp_path / "definitions", 'filter: "amount > 50 and pieces is not null"\n')
+    path = tmp_path / "rows.csv"
+    path.write_text(lines(0, 200) + f"n1,{moment(1)},99,\nn2,{moment(1)},,1\nn3,{moment(1)},many,1\n")
+    report = ingest(server, str(path))
+    assert (report["rows_accepted"], report["rows_filtered"], report["rows_quarantined"]) == (100, 102, 1), report
+    answer = server.post("/sources/sales/events", [event(900), event(901, amount=1), event(902, amount=None)])
+    assert (answer["accepted"], answer["filtered"]) == (1, 2), answer
+    for text, words in [("amount >", "filter"), ("amont > 1", "amount"), ("amount + 1", "true or false")]:
+        (tmp_path / "definitions" / "sources.yaml").write_text(SOURCE + f'filter: "{text}"\n')
+        refused = server.cli("apply", str(tmp_path / "definitions"), check=False)
+        assert refused.returncode == 2 and words in refused.stderr and "sources.yaml:" in refused.stderr, refused
+
+
 # PostgreSQL
 
 

@@ -3,12 +3,15 @@ import DuckDBAdapter
 import Foundation
 import Logging
 import PlatformCore
+import SparkAdapter
 import StoragePorts
 
 /// Tries everything the configuration names and says in one line each what is wrong with it.
 struct Doctor: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Try every configured part: data directory, port, DuckDB, Python. Exit code 1 if one is unusable.")
+        abstract:
+            "Try every configured part: data directory, port, DuckDB, Spark if configured, Python. Exit code 1 if one is unusable."
+    )
     @OptionGroup var flags: SettingFlags
     @Flag(help: "Print JSON.") var json = false
 
@@ -18,6 +21,7 @@ struct Doctor: AsyncParsableCommand {
             var checks: [(name: String, fault: String?, detail: String)] = []
             checks.append(directory(settings))
             checks.append(await duckDB(settings))
+            if settings.offlineEngine == .spark { checks.append(await spark(settings)) }
             checks.append(python(settings))
             checks.append(port(settings))
             if json {
@@ -57,6 +61,21 @@ struct Doctor: AsyncParsableCommand {
         do { return ("duckdb", nil, "\(try await engine.version()) at \(settings.duckDBPath)") } catch {
             return ("duckdb", "\(settings.duckDBPath): \(error); install duckdb-cli 1.5.5 or set duckdb.path", "")
         }
+    }
+
+    private func spark(_ settings: Settings) async -> (String, String?, String) {
+        let folder = FileManager.default.temporaryDirectory.appendingPathComponent("bottega-doctor-spark-\(getpid())")
+            .path
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let engine = SparkEngine(configuration: SparkConfiguration(settings, folder: folder))
+        defer { engine.stop() }
+        do {
+            let rows = try await engine.rows("SELECT 1 + 1 AS two")
+            guard rows.first?["two"]?.integerValue == 2 else { return ("spark", "the session cannot add", "") }
+            return (
+                "spark", nil, "\(try await engine.version()) at \(settings.sparkMaster), by \(settings.sparkPython)"
+            )
+        } catch { return ("spark", "\(settings.sparkMaster) by \(settings.sparkPython): \(error)", "") }
     }
 
     private func python(_ settings: Settings) -> (String, String?, String) {

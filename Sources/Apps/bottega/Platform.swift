@@ -21,6 +21,7 @@ import ProcessAdapter
 import RuntimePorts
 import SQLiteAdapter
 import ServiceLifecycle
+import SparkAdapter
 import StoragePorts
 import Synchronization
 import TrainingJobs
@@ -89,6 +90,9 @@ struct Platform {
         let engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
             logger: logger)
+        let trainingEngine: any OfflineEngine =
+            settings.offlineEngine == .spark
+            ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
         let catalog = DefinitionCatalog(store: metadata, clock: clock)
         let codecs = CodecCache()
@@ -110,6 +114,12 @@ struct Platform {
             identifiers: machineIdentifiers, clock: clock, shapes: shapes)
 
         let datasets = DatasetIndex(store: metadata)
+
+        let externalLineage = ExternalLineage()
+        let lineage = LineageOutbox(
+            log: log, clock: clock, identifiers: machineIdentifiers, external: externalLineage,
+            sink: try settings.lineageSink(), logger: logger)
+        try await lineage.prepare()
 
         // Models and serving.
         let tracking = TrackingStore(
@@ -161,9 +171,15 @@ struct Platform {
             }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
-            builder: TrainingSetBuilder(engine: engine, content: content, limits: limits), content: content, jobs: jobs,
-            tracking: tracking, desk: desk, clock: clock, datasets: datasets)
-        let externalLineage = ExternalLineage()
+            builder: TrainingSetBuilder(
+                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
+            content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
+            lineage: lineage,
+            built: { manifest in
+                do { try await keeper.builtTrainingSet(manifest) } catch {
+                    logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
+                }
+            })
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -207,7 +223,8 @@ struct Platform {
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
             parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
-            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue)
+            expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
+            lineage: lineage)
         let access = try Self.access(settings)
         let all =
             NativeRoutes.all(platform)
@@ -226,7 +243,7 @@ struct Platform {
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -365,5 +382,14 @@ final class CodecCache: Sendable {
             codecs[source.name] = ((codecs[source.name] ?? []) + [(source, codec)]).suffix(Self.countMax)
             return codec
         }
+    }
+}
+
+extension SparkConfiguration {
+    /// Spark as the settings name it.
+    init(_ settings: Settings, folder: String) {
+        self.init(
+            pythonPath: settings.sparkPython, master: settings.sparkMaster, sparkHome: settings.sparkHome,
+            memoryByteCount: settings.sparkMemoryByteCount, folder: folder)
     }
 }

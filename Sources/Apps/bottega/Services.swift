@@ -76,13 +76,21 @@ struct WarmUpService: Service {
     }
 }
 
-/// Builds versions of feature views from history while rows arrive.
+/// Builds versions of feature views from history while rows arrive, and remembers what was read.
 struct BackfillService: Service {
     let keeper: FeatureVersionKeeper
 
     func run() async throws {
-        await cancelWhenGracefulShutdown { await keeper.run() }
-        try? await gracefulShutdown()
+        await cancelWhenGracefulShutdown {
+            await withDiscardingTaskGroup { group in
+                group.addTask { await keeper.run() }
+                while !Task.isCancelled {
+                    try? await Task.sleep(for: .seconds(5))
+                    try? await keeper.flushUsage()
+                }
+            }
+        }
+        try? await keeper.flushUsage()
     }
 }
 

@@ -1,4 +1,5 @@
 import Configuration
+import FeatureStore
 import Foundation
 import Logging
 import PlatformCore
@@ -21,11 +22,22 @@ import Yams
 /// | `features.rowsatonce` | integer; rows times views that `apply` reads before it returns | 20000 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
+/// | `offline.engine` | `duckdb` or `spark`; what computes training sets | `duckdb` |
+/// | `spark.python` | path of a Python interpreter with `pyspark` | `.venv/bin/python`, else `python3` in `PATH` |
+/// | `spark.master` | `local[N]`, `spark://host:port`, `yarn`, `k8s://…` | `local[2]` |
+/// | `spark.home` | folder of a Spark installation | the one inside `pyspark` |
+/// | `spark.memory` | integer, MiB of the driver | 2048 |
+/// | `features.engine` | `native` or `duckdb`: what computes the windows of training sets | `native` |
+/// | `features.memory` | integer, MiB that `native` may hold before it spills | 2048 |
+/// | `features.threads` | integer; threads of `native` | as many as processors |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
 /// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
 /// | `tables.retention` | span; how long a replaced version of a table stays readable | `30d` |
+/// | `openlineage.url` | URL of a lineage service; its events go to `<url>/api/v1/lineage` | none |
+/// | `openlineage.key` | secret; sent as `Authorization: Bearer` | none |
+/// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -33,11 +45,14 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "python.path",
-        "jobs.slots", "tables.interval", "tables.compact", "tables.retention", "monitor.enabled",
+        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
+        "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
+        "features.threads", "python.path", "jobs.slots", "tables.interval", "tables.compact", "tables.retention",
+        "openlineage.url", "openlineage.key", "openlineage.file", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
+    enum OfflineChoice: String, CaseIterable { case duckdb, spark }
 
     let dataDirectory: String
     let host: String
@@ -51,10 +66,20 @@ struct Settings: Sendable {
     let rowsAtOnceMax: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
+    let offlineEngine: OfflineChoice
+    let sparkPython: String
+    let sparkMaster: String
+    let sparkHome: String?
+    let sparkMemoryByteCount: Int
+    /// What the kernel of training sets may use; `nil` for DuckDB alone.
+    let featureKernel: PointInTimeJoin.Settings?
     let pythonPath: String
     let jobSlots: Int
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
+    let lineageURL: String?
+    let lineageKey: String?
+    let lineageFile: String?
 
     /// Reads the layers.
     /// - Throws: `PlatformError` that names the key, where it came from, and what is accepted.
@@ -111,9 +136,29 @@ struct Settings: Sendable {
         rowsAtOnceMax = try integer("features.rowsatonce", default: 20_000, in: 0...1_000_000_000)
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
+        let engine = text("offline.engine") ?? "duckdb"
+        guard let offlineEngine = OfflineChoice(rawValue: engine) else {
+            throw Self.error("offline.engine", "must be duckdb or spark, not '\(engine)'")
+        }
+        self.offlineEngine = offlineEngine
+        sparkPython = text("spark.python") ?? Self.program(".venv/bin/python", else: "python3")
+        sparkMaster = text("spark.master") ?? "local[2]"
+        sparkHome = text("spark.home")
+        sparkMemoryByteCount = try integer("spark.memory", default: 2048, in: 512...1_048_576) << 20
+        let threads = try integer(
+            "features.threads", default: ProcessInfo.processInfo.activeProcessorCount, in: 1...1024)
+        let memory = try integer("features.memory", default: 2048, in: 64...1_048_576) << 20
+        switch text("features.engine") ?? "native" {
+        case "native": featureKernel = PointInTimeJoin.Settings(threads: threads, memoryByteCountMax: memory)
+        case "duckdb": featureKernel = nil
+        case let other: throw Self.error("features.engine", "must be native or duckdb, not '\(other)'")
+        }
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
+        lineageURL = text("openlineage.url")
+        lineageKey = text("openlineage.key", secret: true)
+        lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"
         guard let span = TimeSpan(text: retention) else {
             throw Self.error("tables.retention", "must be a span of time such as 30d, not '\(retention)'")
@@ -148,7 +193,7 @@ struct Settings: Sendable {
             uniqueKeysWithValues: texts.map {
                 (
                     AbsoluteConfigKey($0.key.split(separator: ".").map(String.init)),
-                    ConfigValue(.string($0.value), isSecret: $0.key == "gateway.token")
+                    ConfigValue(.string($0.value), isSecret: ["gateway.token", "openlineage.key"].contains($0.key))
                 )
             })
     }

@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 public import PlatformCore
 
 /// How the events of an entity are cut into pages; part of the stored form.
@@ -8,7 +9,7 @@ public struct SeriesSizes: Sendable, Hashable {
     /// Chunks of a group, likewise.
     public var group: Int
     /// Makes sizes of at least 2.
-    public init(chunk: Int = 256, group: Int = 64) {
+    public init(chunk: Int = 64, group: Int = 128) {
         self.chunk = max(2, chunk)
         self.group = max(2, group)
     }
@@ -92,6 +93,8 @@ public struct AggregationPlan: Sendable {
     public let inclusive: Bool
     /// Age limit of the newest event in milliseconds.
     public let timeToLive: Int64?
+    /// How many milliseconds after it happened an event may become known and still count; `nil` for no limit.
+    public let lateness: Int64?
     /// Longest window in milliseconds; 0 without windows.
     public let reach: Int64
 
@@ -145,11 +148,11 @@ public struct AggregationPlan: Sendable {
         var features: [Feature] = []
         for feature in view.features {
             var index: Int?
-            if let name = feature.column {
+            if let name = feature.inputColumn {
                 index = columns.firstIndex { $0.name == name }
                 if index == nil {
                     index = columns.count
-                    columns.append(Self.column(name, of: source))
+                    columns.append(Self.column(name, of: view.columns(of: source)))
                 }
             }
             if let index {
@@ -176,11 +179,11 @@ public struct AggregationPlan: Sendable {
             }, columns: columns, features: features, known: features)
     }
 
-    private static func column(_ name: String, of source: SourceDefinition) -> Column {
-        guard let position = source.columns.firstIndex(where: { $0.name == name }) else {
+    private static func column(_ name: String, of known: [ColumnDefinition]) -> Column {
+        guard let position = known.firstIndex(where: { $0.name == name }) else {
             preconditionFailure("a checked view's columns are columns of its source")
         }
-        let column = source.columns[position]
+        let column = known[position]
         let storage: Storage =
             switch column.type {
             case .float64: .real
@@ -209,6 +212,7 @@ public struct AggregationPlan: Sendable {
         comparesValues = columns.contains(where: \.comparesValues)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
+        lateness = view.lateness?.milliseconds
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
         var groups: [ColumnGroup] = []
         var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
@@ -291,6 +295,14 @@ public struct AggregationPlan: Sendable {
     /// Whether rows laid out for `other` can be read under this plan: the same columns at the same positions.
     public func reads(sameCellsAs other: AggregationPlan) -> Bool {
         keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
+            && view.derivedColumns.map(\.expression) == other.view.derivedColumns.map(\.expression)
+    }
+
+    /// Whether an event became known too late to count in this view.
+    public func isTooLate(eventTime: EventTime, ingestTime: EventTime) -> Bool {
+        guard let lateness else { return false }
+        let (age, overflow) = ingestTime.milliseconds.subtractingReportingOverflow(eventTime.milliseconds)
+        return overflow ? ingestTime > eventTime : age > lateness
     }
 
     /// The last moment at which an event may have happened, and become known, to be seen by a question at `time`.

@@ -86,7 +86,7 @@ struct SpanSummary: Sendable {
     }
 }
 
-/// Some hundred events of one entity, in order, row by row in one array.
+/// Some tens of events of one entity, in order, row by row in one array.
 struct EventChunk: Sendable {
     /// Names the chunk among the pages of its series; 0 for the newest one, which is part of the head.
     var identifier: UInt64 = 0
@@ -198,7 +198,7 @@ struct EventChunk: Sendable {
     }
 }
 
-/// Up to some ten chunks that follow each other: a page of the directory of a long series.
+/// Up to some hundred chunks that follow each other: a page of the directory of a long series.
 struct EventGroup: Sendable {
     var identifier: UInt64
     var summary = SpanSummary()

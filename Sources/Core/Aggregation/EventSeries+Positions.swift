@@ -67,33 +67,39 @@ extension EventSeries {
         if start < high.offset { part(tail, start..<high.offset, tail.summary.ingestMaximum <= tick) }
     }
 
+    @inline(__always)
     private func walkGroups(
         from low: Position, to high: Position, tick: Int64, _ missing: inout [PageReference],
         whole: (SpanSummary) -> Void, part: (EventChunk, Range<Int>, Bool) -> Void
     ) {
-        for group in low.group..<min(groups.count, high.group + 1) {
-            let isFirst = group == low.group
-            let isLast = group == high.group
-            if groups[group].summary.ingestMinimum > tick { continue }
-            if !isLast, !isFirst || low.chunk == 0 && low.offset == 0, groups[group].summary.ingestMaximum <= tick {
-                whole(groups[group].summary)
-                continue
-            }
-            let firstChunk = isFirst ? low.chunk : 0
-            let lastChunk = isLast ? high.chunk : groups[group].chunks.count - 1
-            guard firstChunk <= lastChunk else { continue }
-            for index in firstChunk...lastChunk {
-                let chunk = groups[group].chunks[index]
-                let from = isFirst && index == low.chunk ? low.offset : 0
-                let to = isLast && index == high.chunk ? high.offset : chunk.count
-                guard from < to, chunk.summary.ingestMinimum <= tick else { continue }
-                let isKnown = chunk.summary.ingestMaximum <= tick
-                if isKnown, from == 0, to == chunk.count {
-                    whole(chunk.summary)
-                } else if chunk.isLoaded {
-                    part(chunk, from..<to, isKnown)
-                } else {
-                    missing.append(reference(group, index))
+        // In place: a copy of a chunk counts references to three arrays.
+        groups.withUnsafeBufferPointer { groups in
+            for group in low.group..<min(groups.count, high.group + 1) {
+                let isFirst = group == low.group
+                let isLast = group == high.group
+                if groups[group].summary.ingestMinimum > tick { continue }
+                if !isLast, !isFirst || low.chunk == 0 && low.offset == 0, groups[group].summary.ingestMaximum <= tick {
+                    whole(groups[group].summary)
+                    continue
+                }
+                groups[group].chunks.withUnsafeBufferPointer { chunks in
+                    let firstChunk = isFirst ? low.chunk : 0
+                    let lastChunk = isLast ? high.chunk : chunks.count - 1
+                    guard firstChunk <= lastChunk else { return }
+                    for index in firstChunk...lastChunk {
+                        let from = isFirst && index == low.chunk ? low.offset : 0
+                        let to = isLast && index == high.chunk ? high.offset : chunks[index].summary.count
+                        guard from < to, chunks[index].summary.ingestMinimum <= tick else { continue }
+                        let isKnown = chunks[index].summary.ingestMaximum <= tick
+                        if isKnown, from == 0, to == chunks[index].summary.count {
+                            whole(chunks[index].summary)
+                        } else if chunks[index].isLoaded {
+                            part(chunks[index], from..<to, isKnown)
+                        } else {
+                            missing.append(
+                                PageReference(group: group, chunk: index, identifier: chunks[index].identifier))
+                        }
+                    }
                 }
             }
         }

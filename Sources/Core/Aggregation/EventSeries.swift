@@ -1,9 +1,10 @@
+import Definitions
 public import PlatformCore
 
 /// The events of one entity in one view: all that its features can still need, in the order of the tie rule.
 ///
-/// Events lie by (event time, ingest time, sequence) in chunks of some hundred. Chunks have summaries and stand in groups
-/// that have summaries too, so a window of a million events costs tens of steps, an event that is late moves some hundred
+/// Events lie by (event time, ingest time, sequence) in chunks of some tens. Chunks have summaries and stand in groups
+/// that have summaries too, so a window of a million events costs tens of steps, an event that is late moves some ten
 /// others, and what has not changed is not written again. The newest chunk is the only one of most entities. Chunks may
 /// be out of memory; `docs/adr/0012-chunked-state.md` has the reasons.
 ///
@@ -95,7 +96,7 @@ public struct EventSeries: Sendable {
             row[EventLayout.ingestTime] = order.ingestTime
             row[EventLayout.sequence] = Int64(bitPattern: sequence)
             var texts: [String?] = []
-            let unsummable = Self.fill(row, &texts, cells, plan)
+            let unsummable = Self.fill(row, &texts, plan.view.row(cells), plan)
             place(row, texts, order, plan)
             return unsummable
         }

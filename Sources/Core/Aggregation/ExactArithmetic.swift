@@ -17,8 +17,12 @@ public enum ExactArithmetic {
     /// `value · power` rounded half away from zero; `unsummable` when that does not fit in 64 bits or is no number.
     @inlinable
     public static func scaled(_ value: Double, by power: Double) -> Int64 {
-        let product = (value * power).rounded(.toNearestOrAwayFromZero)
-        return product.magnitude < 0x1p63 ? Int64(product) : unsummable
+        let product = value * power
+        guard product.magnitude < 0x1p63 else { return unsummable }
+        // Cut, then looked at what was cut off: both exact, and without the call that rounding costs.
+        let whole = Int64(product)
+        let rest = product - Double(whole)
+        return rest >= 0.5 ? whole + 1 : rest <= -0.5 ? whole - 1 : whole
     }
 
     /// The nearest double for integers of up to 63 bits; for wider ones the sum of two doubles, each rounded once.

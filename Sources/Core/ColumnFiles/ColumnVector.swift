@@ -2,11 +2,15 @@
 public struct ColumnVector: Sendable, Equatable {
     /// Number of rows.
     public var count: Int
-    /// One word for each row: an integer, the bits of a double, 0 or 1; empty for text. A null's word is 0.
+    /// One word for each row: an integer, the bits of a double, 0 or 1; empty for text.
+    ///
+    /// A null's word is 0.
     public var words: [Int64] = []
     /// For each row 1 if there is a value; `nil` if there always is.
     public var present: [UInt8]?
-    /// For text: where row `i` begins in `bytes`, and the end; a null is empty. `count + 1` places, or none.
+    /// For text: where row `i` begins in `bytes`, and the end; a null is empty.
+    ///
+    /// `count + 1` places, or none.
     public var offsets: [Int] = []
     /// The text of all rows.
     public var bytes: [UInt8] = []

@@ -1,3 +1,4 @@
+public import Expressions
 public import PlatformCore
 
 /// What features are about: a plane, a pair of carrier and airport.
@@ -203,7 +204,7 @@ public struct SourceDefinition: Sendable, Hashable {
     /// Columns that identify a row: the same key and the same content again is a duplicate and changes nothing.
     public let key: [String]
     /// All columns, the two times included.
-    public let columns: [ColumnDefinition]
+    public internal(set) var columns: [ColumnDefinition]
     /// Conditions on rows.
     public let expectations: [ExpectationDefinition]
     /// Conditions on whole loads.
@@ -214,6 +215,8 @@ public struct SourceDefinition: Sendable, Hashable {
     public let origin: SourceOrigin?
     /// How often rows are fetched without being asked for; `nil` for never.
     public let every: TimeSpan?
+    /// Condition on the rows that are kept; a row of which it is not true is left out and counted.
+    public let filter: Expression?
     /// Share of the rows that is kept, by hash of the key; 1 for all.
     public let sample: Double
     /// How long a replaced version of its table stays readable; `nil` for what the settings say.
@@ -240,7 +243,8 @@ public struct SourceDefinition: Sendable, Hashable {
         return SourceDefinition(
             name: name, eventTimeColumn: eventTimeColumn, ingestTimeColumn: ingestTimeColumn, key: key,
             columns: kept + added.filter { !known.contains($0.name) }, expectations: expectations,
-            loadChecks: loadChecks, schemaChange: schemaChange, origin: origin, every: every, sample: sample,
+            loadChecks: loadChecks, schemaChange: schemaChange, origin: origin, every: every, filter: filter,
+            sample: sample,
             versionRetention: versionRetention, description: description, owner: owner)
     }
 }

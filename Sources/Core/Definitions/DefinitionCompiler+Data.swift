@@ -1,4 +1,5 @@
 import ContentHashing
+import Expressions
 import PlatformCore
 
 extension DefinitionCompiler {
@@ -81,13 +82,14 @@ extension DefinitionCompiler {
 
         let (expectations, loadChecks) = try self.expectations(fields, columns)
         let (origin, every) = try self.origin(fields, columns, folder: folder)
+        let filter = try self.filter(fields, columns)
         let sample = try fields.optionalNumber("sample") ?? 1
         guard sample > 0, sample <= 1 else { throw fields.error("sample", "'sample' must be above 0 and at most 100%") }
         let source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
             expectations: expectations, loadChecks: loadChecks,
             schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse, origin: origin, every: every,
-            sample: sample,
+            filter: filter, sample: sample,
             versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
         var meaning: [String: JSONValue] = [
@@ -107,8 +109,25 @@ extension DefinitionCompiler {
             meaning["load_checks"] = .array(loadChecks.map { .string("\($0.name) \($0.check) \($0.severity)") })
         }
         if let origin { meaning["from"] = .string("\(origin) \(every?.milliseconds ?? 0)") }
+        if let filter { meaning["filter"] = .string(filter.canonicalText) }
         if sample < 1 { meaning["sample"] = .number(sample) }
         record("Source", name, meaning: .object(meaning), uses: [])
         return source
+    }
+
+    /// The condition on rows that are kept, over the source's columns.
+    func filter(_ fields: FieldReader, _ columns: [ColumnDefinition]) throws(PlatformError) -> Expression? {
+        guard let text = try fields.optionalText("filter") else { return nil }
+        let filter: Expression
+        do {
+            filter = try Expression.compile(
+                text, columns: columns.map { ExpressionColumn(name: $0.name, type: $0.type, nullable: $0.nullable) })
+        } catch {
+            throw fields.error("filter", "'filter': \(error.message)")
+        }
+        guard filter.type == .bool else {
+            throw fields.error("filter", "'filter' must be true or false, and this is \(filter.type.rawValue)")
+        }
+        return filter
     }
 }

@@ -1,4 +1,5 @@
 import ContentHashing
+import Expressions
 import PlatformCore
 
 extension DefinitionCompiler {
@@ -22,11 +23,15 @@ extension DefinitionCompiler {
                 joinKeys.append(key)
             }
         }
+        var derived = try derivedColumns(fields, of: source)
+        var wide = source
+        wide.columns += derived.map(\.column)
         var features: [FeatureDefinition] = []
-        let readers = try fields.mappings("features", of: "feature")
         var ratios: [(feature: FeatureDefinition, reader: FieldReader)] = []
-        for reader in readers {
-            for feature in try self.features(reader, of: source) {
+        for reader in try fields.mappings("features", of: "feature") {
+            let condition = try self.condition("where", wide.expressionColumns, reader)
+            for var feature in try self.features(reader, of: wide) {
+                if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }
                 guard !features.contains(where: { $0.name == feature.name }) else {
                     throw reader.error("name", "the feature '\(feature.name)' appears twice")
                 }
@@ -41,23 +46,35 @@ extension DefinitionCompiler {
         }
         let timeToLive = try fields.optionalSpan("ttl")
         let inclusive = try fields.flag("inclusive", default: false)
+        let lateness = try fields.optionalSpan("lateness")
+        // Only where there is one, so that a view without keeps the version that it has always had.
+        let latenessMeaning = lateness.map { [JSONValue.integer($0.milliseconds)] } ?? []
+        var meaning: [String: JSONValue] = [
+            "keys": .array(joinKeys.map(JSONValue.string)), "source": .string(sourceName.text),
+            "times": .array(
+                [.string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null]
+                    + latenessMeaning),
+            "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
+            "features": .array(
+                features.map { Self.meaning(of: $0, column: $0.column.flatMap(wide.column)) }),
+        ]
+        if !derived.isEmpty {
+            meaning["columns"] = .array(
+                derived.map {
+                    .array([.string($0.name), .string($0.expression.canonicalText), .integer(Int64($0.column.scale))])
+                })
+            meaning["masked"] = .array(features.map { $0.maskedColumn.map(JSONValue.string) ?? .null })
+        }
         let version = record(
-            "FeatureView", name,
-            meaning: .object([
-                "keys": .array(joinKeys.map(JSONValue.string)), "source": .string(sourceName.text),
-                "times": .array([
-                    .string(source.eventTimeColumn), source.ingestTimeColumn.map(JSONValue.string) ?? .null,
-                ]),
-                "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
-                "features": .array(
-                    features.map { feature in
-                        Self.meaning(of: feature, column: feature.column.flatMap(source.column))
-                    }),
-            ]), uses: ["Source/\(sourceName)"] + entityNames.map { "Entity/\($0)" })
-        return FeatureViewDefinition(
+            "FeatureView", name, meaning: .object(meaning),
+            uses: ["Source/\(sourceName)"] + entityNames.map { "Entity/\($0)" })
+        var view = FeatureViewDefinition(
             name: name, entities: entityNames, joinKeys: joinKeys, source: sourceName, features: features,
-            timeToLive: timeToLive, inclusive: inclusive, description: try fields.text("description", default: ""),
+            timeToLive: timeToLive, inclusive: inclusive, lateness: lateness,
+            description: try fields.text("description", default: ""),
             owner: try fields.text("owner", default: ""), version: version)
+        view.derivedColumns = derived
+        return view
     }
 
     // MARK: Services
@@ -77,6 +94,7 @@ extension DefinitionCompiler {
 
         var request: [RequestFeatureDefinition] = []
         var features: [ServedFeature] = []
+        var onDemand: [OnDemandFeatureDefinition] = []
         var uses: [String] = []
         for included in try fields.optionalTexts("includes") ?? [] {
             guard let includedName = Name(included), services[includedName] != nil else {
@@ -90,6 +108,7 @@ extension DefinitionCompiler {
             let service = try resolveService(includedName)
             request += service.request
             features += service.features
+            onDemand += service.onDemand
             uses.append("FeatureService/\(includedName)")
         }
         for reader in try fields.mappings("request", of: "request feature") {
@@ -112,25 +131,30 @@ extension DefinitionCompiler {
             try element.fields?.finish()
             uses.append("FeatureView/\(viewName)")
         }
+        onDemand += try onDemandFeatures(fields, request: request, features: features)
         let description = try fields.text("description", default: "")
         let owner = try fields.text("owner", default: "")
         try fields.finish()
-        let inputs = request.map(\.name) + features.map(\.servedName)
+        let inputs = request.map(\.name) + features.map(\.servedName) + onDemand.map(\.name)
         guard !inputs.isEmpty, Set(inputs).count == inputs.count else {
             let twice = Dictionary(grouping: inputs, by: { $0 }).filter { $0.value.count > 1 }.keys.sorted().first
             throw fields.error(nil, twice.map { "the feature '\($0)' appears twice" } ?? "the service has no features")
         }
         let views = features.compactMap { set.featureViews[$0.view] }
-        let version = record(
-            "FeatureService", name,
-            meaning: .object([
-                "request": .array(request.map { .string("\($0.name) \($0.kind) \($0.nullable)") }),
-                "features": .array(features.map { .string($0.servedName) }),
-                "views": .array(views.map { .string($0.version.hex) }),
-            ]), uses: uses)
-        let service = FeatureServiceDefinition(
+        var meaning: [String: JSONValue] = [
+            "request": .array(request.map { .string("\($0.name) \($0.kind) \($0.nullable)") }),
+            "features": .array(features.map { .string($0.servedName) }),
+            "views": .array(views.map { .string($0.version.hex) }),
+        ]
+        if !onDemand.isEmpty {
+            meaning["on_demand"] = .array(
+                onDemand.map { .array([.string($0.name), .string($0.expression.canonicalText)]) })
+        }
+        let version = record("FeatureService", name, meaning: .object(meaning), uses: uses)
+        var service = FeatureServiceDefinition(
             name: name, request: request, features: features, joinKeys: Set(views.flatMap(\.joinKeys)).sorted(),
             description: description, owner: owner, version: version)
+        service.onDemand = onDemand
         set.featureServices[name] = service
         return service
     }

@@ -53,13 +53,20 @@ public struct DefinitionSet: Sendable, Hashable {
     }
 
     /// Everything that leans on `identifier` (`Kind/name`), near and far, sorted: the blast radius of a change.
-    public func dependents(of identifier: String) -> [String] {
+    public func dependents(of identifier: String) -> [String] { Self.dependents(of: identifier, users: users()) }
+
+    /// For each definition, those that refer to it.
+    func users() -> [String: [String]] {
+        var users: [String: [String]] = [:]
+        for (user, used) in references { for identifier in used { users[identifier, default: []].append(user) } }
+        return users
+    }
+
+    static func dependents(of identifier: String, users: [String: [String]]) -> [String] {
         var found: Set<String> = []
         var queue = [identifier]
         while let current = queue.popLast() {
-            for (user, used) in references where used.contains(current) && found.insert(user).inserted {
-                queue.append(user)
-            }
+            for user in users[current] ?? [] where found.insert(user).inserted { queue.append(user) }
         }
         return found.sorted()
     }
@@ -82,21 +89,32 @@ public struct DefinitionChange: Sendable, Hashable, Codable {
     public let identifier: String
     /// What leans on it.
     public let touches: [String]
+    /// Hash of what it meant before; `nil` for a new one.
+    public let before: ContentHash?
+    /// Hash of what it means now; `nil` for a removed one.
+    public let after: ContentHash?
+    /// What a changed one says differently. Empty where only something that it leans on changed.
+    public let fields: [FieldChange]
 }
 
 extension DefinitionSet {
     /// What has to change to get from `current` to this set, sorted by name.
     public func changes(from current: DefinitionSet) -> [DefinitionChange] {
         var changes: [DefinitionChange] = []
+        let users = current.users()
         for (identifier, meaning) in meanings where current.meanings[identifier] != meaning {
+            let before = current.meanings[identifier]
             changes.append(
                 DefinitionChange(
-                    kind: current.meanings[identifier] == nil ? .create : .change, identifier: identifier,
-                    touches: current.dependents(of: identifier)))
+                    kind: before == nil ? .create : .change, identifier: identifier,
+                    touches: Self.dependents(of: identifier, users: users), before: before, after: meaning,
+                    fields: before == nil ? [] : fieldChanges(of: identifier, from: current)))
         }
-        for identifier in current.meanings.keys where meanings[identifier] == nil {
+        for (identifier, meaning) in current.meanings where meanings[identifier] == nil {
             changes.append(
-                DefinitionChange(kind: .remove, identifier: identifier, touches: current.dependents(of: identifier)))
+                DefinitionChange(
+                    kind: .remove, identifier: identifier, touches: Self.dependents(of: identifier, users: users),
+                    before: meaning, after: nil, fields: []))
         }
         return changes.sorted { $0.identifier < $1.identifier }
     }

@@ -1,3 +1,4 @@
+public import Expressions
 public import PlatformCore
 
 /// How events in a window become one value.
@@ -62,7 +63,7 @@ public struct FeatureDefinition: Sendable, Hashable {
     public let name: String
     /// How events become a value.
     public let aggregate: AggregateFunction
-    /// The source column it reads; `nil` for `ratio`, and for a `count` of events.
+    /// The column it reads, of the source or derived; `nil` for `ratio`, and for a `count` of events.
     public let column: String?
     /// The window; `nil` means all history (`last`), or that of other features (`ratio`).
     public let window: TimeSpan?
@@ -76,6 +77,12 @@ public struct FeatureDefinition: Sendable, Hashable {
     public let elementType: ColumnType
     /// For people.
     public let description: String
+    /// Which rows count; `nil` for all.
+    public internal(set) var condition: Expression? = nil
+    /// The derived column that is null where `condition` does not hold.
+    var maskedColumn: String? = nil
+    /// The column of `FeatureViewDefinition.columns(of:)` to aggregate; `nil` to count events.
+    public var inputColumn: String? { maskedColumn ?? column }
 }
 
 /// Features computed from one source for one kind of entity.
@@ -94,6 +101,8 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     public let timeToLive: TimeSpan?
     /// Whether an event at the very moment of the question counts (Feast's meaning) instead of one at the window's far edge.
     public let inclusive: Bool
+    /// How long after it happened an event may become known and still count; `nil` for no limit.
+    public let lateness: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.
@@ -102,6 +111,8 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     ///
     /// A change makes a new version.
     public let version: ContentHash
+    /// Columns computed from the source's rows, in order; features read them by name.
+    public internal(set) var derivedColumns: [DerivedColumnDefinition] = []
 
     /// `name@` and the first 8 digits of the version: the name of the view version in the online store.
     public var versionName: Name { Self.versionName(name, version) }
@@ -171,8 +182,11 @@ public struct FeatureServiceDefinition: Sendable, Hashable {
     /// Hash of the meaning, the versions of the views included.
     public let version: ContentHash
 
+    /// Computed from the others; they come last.
+    public internal(set) var onDemand: [OnDemandFeatureDefinition] = []
+
     /// Names in the order of the model's input.
-    public var inputNames: [String] { request.map(\.name) + features.map(\.servedName) }
+    public var inputNames: [String] { request.map(\.name) + features.map(\.servedName) + onDemand.map(\.name) }
 }
 
 /// How a training set is cut.

@@ -39,20 +39,7 @@ enum DefinitionFiles {
     }
 
     static func describe(_ answer: JSONValue, applied: Bool) -> String {
-        let changes = answer["changes"]?.arrayValue ?? []
-        let count = answer["definitions"]?.integerValue ?? 0
-        guard !changes.isEmpty else { return "nothing to change: \(count) definitions are as they should be" }
-        var lines: [String] = []
-        for change in changes {
-            let sign = ["create": "+", "change": "~", "remove": "-"][change["kind"]?.stringValue ?? ""] ?? " "
-            lines.append("\(sign) \(change["identifier"]?.stringValue ?? "")")
-            let touched = (change["touches"]?.arrayValue ?? []).compactMap(\.stringValue)
-            if !touched.isEmpty, change["kind"] != "create" {
-                lines.append("    touches \(touched.joined(separator: ", "))")
-            }
-        }
-        lines.append("\(changes.count) changes \(applied ? "applied" : "would be applied"), \(count) definitions")
-        return lines.joined(separator: "\n")
+        PlanText(answer: answer, isApplied: applied).text
     }
 }
 
@@ -73,12 +60,14 @@ struct Apply: ClientCommand {
         abstract: "Make the platform's definitions those of a folder, in one transaction.")
     @Argument(help: "A definition file, or a folder of them.") var path: String
     @Flag(help: "Wait until new versions of feature views are built from history.") var wait = false
+    @Flag(help: "Remove also what is in use.") var force = false
     @Option(help: "Refuse if another revision than this one is in force: that of a 'plan --json'.")
     var expectRevision: Int?
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
         var body: [String: JSONValue] = ["files": try DefinitionFiles.read(path), "dry_run": false]
+        if force { body["force"] = true }
         if let expectRevision { body["expected_revision"] = .integer(Int64(expectRevision)) }
         let answer = try await client.post("/api/v1/apply", .object(body))
         if wait { try await FeaturesCommand.wait(client, quiet: server.json) }

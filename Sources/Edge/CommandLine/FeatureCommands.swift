@@ -6,7 +6,9 @@ struct FeaturesCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "features",
         abstract: "Ask about features: what is built, who uses it, do served and offline values agree.",
-        subcommands: [Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Parity.self])
+        subcommands: [
+            Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Reuse.self, Parity.self, SQL.self,
+        ])
 
     struct Parity: ClientCommand {
         static let configuration = CommandConfiguration(
@@ -39,6 +41,22 @@ struct FeaturesCommand: AsyncParsableCommand {
                 throw CommandFailure(
                     exitCode: 3, description: "served and offline values differ; the certificate holds the examples")
             }
+        }
+    }
+
+    struct SQL: ClientCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "sql", abstract: "Print a view as a job for another engine: the same plan, the same values.",
+            discussion: "The head of the script says how to run it and which paths to fill in.")
+        @Argument(help: "The feature view.") var view: String
+        @Option(help: "duckdb, spark or flink.") var dialect = "spark"
+        @Flag(help: "A continuous job: the features after each event (flink).") var stream = false
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let result = try await client.get(
+                "/api/v1/features/sql", query: ["view": view, "dialect": dialect, "stream": String(stream)])
+            show(result) { $0["script"]?.stringValue ?? "" }
         }
     }
 

@@ -89,6 +89,53 @@ extension FeaturesCommand {
         }
     }
 
+    struct Reuse: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show how far features are reused, and what each costs.")
+        @Option(help: "Assumption: weeks of one engineer to make a feature.") var weeksPerFeature = 1.0
+        @Option(help: "Assumption: cost of an engineer in a year.") var engineerCost = 180_000.0
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.get(
+                "/api/v1/features/reuse",
+                query: ["weeks_per_feature": String(weeksPerFeature), "engineer_cost": String(engineerCost)])
+            show(answer) { answer in
+                func count(_ feature: JSONValue, _ key: String) -> String {
+                    String(feature[key]?.arrayValue?.count ?? 0)
+                }
+                let rows = (answer["features"]?.arrayValue ?? []).map { feature -> [String] in
+                    [
+                        feature["name"]?.stringValue ?? "", count(feature, "services"), count(feature, "models"),
+                        count(feature, "teams"), Human.cell(feature["reads"]), Human.cell(feature["training_rows"]),
+                        Human.bytes(feature["bytes"]?.doubleValue ?? 0), Human.cell(feature["rows_applied"]),
+                        Human.cell(feature["compute_seconds"]),
+                    ]
+                }
+                let header = [
+                    "FEATURE", "SERVICES", "MODELS", "TEAMS", "READS", "TRAINING ROWS", "STORED", "ROWS APPLIED",
+                    "SECONDS",
+                ]
+                func cell(_ key: String) -> String { Human.cell(answer[key]) }
+                var lines = [Human.table(header, rows)]
+                lines.append(
+                    "\(cell("used")) of \(cell("registered")) features are used by \(cell("models")) models; "
+                        + "reuse factor \(cell("reuse_factor"))")
+                lines.append(
+                    "\(cell("weeks_per_model")) engineering weeks per model, \(cell("weeks_saved")) weeks saved, "
+                        + "worth \(cell("savings"))")
+                lines.append(
+                    "at \(cell("weeks_per_feature")) weeks per feature and \(cell("engineer_cost")) per engineer and year"
+                )
+                if let days = answer["delivery_days"]?.doubleValue {
+                    lines.append(
+                        "\(String(format: "%.1f", days)) days from definition to production, median over models")
+                }
+                return lines.joined(separator: "\n")
+            }
+        }
+    }
+
     /// Waits until no version is being built, and shows the one that is furthest from it.
     static func wait(_ client: APIClient, quiet: Bool) async throws {
         let line = ProgressLine(label: "features", quiet: quiet)

@@ -14,11 +14,13 @@ public struct QueryLimits: Sendable {
     }
 }
 
-/// Runs SQL (DuckDB's dialect) over Parquet, CSV and JSON-lines files, apart from the platform's process.
+/// Runs SQL of its dialect over Parquet, CSV and JSON-lines files, apart from the platform's process.
 ///
 /// Every call is a session of its own: nothing stays behind but the files that the SQL wrote. The session's time zone is
 /// UTC. Quote outside text with `SQLText`.
 public protocol OfflineEngine: Sendable {
+    /// The SQL that it takes.
+    var dialect: SQLDialect { get }
     /// Runs statements.
     /// - Throws: `invalidInput` with the engine's own words for SQL or data that it refuses, `limitExceeded` for memory
     ///   or deadline, `full` when the disk is, `unavailable` if the engine cannot run or died, saying how.
@@ -33,6 +35,8 @@ public protocol OfflineEngine: Sendable {
 }
 
 extension OfflineEngine {
+    /// DuckDB's, unless the engine says otherwise.
+    public var dialect: SQLDialect { .duckdb }
     /// Runs statements under the default limits.
     public func execute(_ sql: String) async throws(StoreError) { try await execute(sql, limits: QueryLimits()) }
     /// All rows of a query, for answers that are known to be small.

@@ -162,4 +162,30 @@ struct ServiceBindingTests {
         #expect(throws: Never.self) { try ServingFixture.version(1) }
         #expect(throws: (any Error).self) { try ServingFixture.version(1, LinearModel(weights: [1, 2])) }
     }
+
+    @Test func onDemandFeaturesReadWhatStandsBeforeThem() throws {
+        let definitions = try ServingFixture.definitions(
+            onDemand: """
+                on_demand:
+                  - {name: each, expression: "distance / planes__mean"}
+                  - {name: is_ua, expression: "carrier = 'UA' and hour is not null"}
+                  - {name: busy, expression: "coalesce(origins__flights, -1)"}
+                """)
+        let service = try #require(definitions.featureServices[ServingFixture.model])
+        let binding = ServiceBinding(definition: service, reader: ConstantReader())
+        func inputs(_ features: JSONValue) throws -> (inputs: [Double], statuses: [UInt8]) {
+            var vector = InputVector()
+            let faults = try binding.assemble(request(features: features), asOf: ServingFixture.start, into: &vector)
+            #expect(faults.isEmpty)
+            return (Array(vector.inputs[5...]), Array(vector.statuses[5...]))
+        }
+        let first = try inputs(["carrier": "UA", "distance": 1000, "hour": 3])
+        #expect(first.inputs == [80, 1, -1])
+        #expect(first.statuses == [0, 0, 0])
+        // What the caller says of a view counts, and what it says of the feature itself counts more.
+        #expect(try inputs(["carrier": "AA", "distance": 1000, "planes__mean": 10]).inputs == [100, 0, -1])
+        #expect(try inputs(["carrier": "AA", "distance": 1000, "each": 7, "origins__flights": 4]).inputs == [7, 0, 4])
+        let none = try inputs(["carrier": "AA", "distance": 1000, "planes__mean": 0])
+        #expect(none.inputs[0].isNaN && none.statuses[0] == 1)
+    }
 }

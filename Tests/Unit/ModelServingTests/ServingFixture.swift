@@ -15,9 +15,9 @@ enum ServingFixture {
     static let start = EventTime(milliseconds: 1_372_670_100_000)
 
     /// Definitions of a model that reads three request features and two view features of plane and origin.
-    static func definitions(deployment: String = "fallback: {constant: 0.25}", sticky: String = "tailnum") throws
-        -> DefinitionSet
-    {
+    static func definitions(
+        deployment: String = "fallback: {constant: 0.25}", sticky: String = "tailnum", onDemand: String = ""
+    ) throws -> DefinitionSet {
         let text = """
             kind: Entity
             name: plane
@@ -60,6 +60,7 @@ enum ServingFixture {
               - {name: distance, type: number, range: [0, 6000]}
               - {name: hour, type: number, range: [0, 23], nullable: true}
             views: [planes, origins]
+            \(onDemand)
             ---
             kind: TrainingSet
             name: delay

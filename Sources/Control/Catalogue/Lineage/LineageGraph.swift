@@ -151,9 +151,6 @@ public struct LineageGraph: Sendable {
 }
 
 extension LineageGraph {
-    /// Source columns that a feature's value is made from.
-    public static func columns(of feature: FeatureDefinition) -> [String] { feature.column.map { [$0] } ?? [] }
-
     /// The graph of what is defined.
     public init(_ set: DefinitionSet) {
         self.init()
@@ -197,7 +194,7 @@ extension LineageGraph {
                 LineageNode(
                     identifier: identifier, label: "\(view.name).\(feature.name)",
                     detail: "\(feature.aggregate.rawValue)\(window)"))
-            for column in Self.columns(of: feature) {
+            for column in view.sourceColumns(of: feature) {
                 add(
                     LineageEdge(
                         from: "column/\(view.source).\(column)", to: identifier,

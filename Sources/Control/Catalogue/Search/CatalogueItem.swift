@@ -88,7 +88,7 @@ extension CatalogueItem {
         for view in set.featureViews.values {
             var all = view.joinKeys
             for feature in view.features {
-                let columns = LineageGraph.columns(of: feature)
+                let columns = view.sourceColumns(of: feature)
                 all += columns.filter { !all.contains($0) }
                 add(
                     .feature, feature.name, of: view.name, "FeatureView", owner: view.owner,

@@ -50,7 +50,10 @@ public struct VersionEvaluator: Sendable {
                     let list = values.map(SQLText.literal).joined(separator: ", ")
                     return "CAST(NULLIF(list_position([\(list)], CAST(\(column) AS VARCHAR)), 0) - 1 AS DOUBLE)"
                 }
-            } + service.features.map { "CAST(\(SQLText.identifier($0.servedName)) AS DOUBLE)" }
+            }
+            + (service.features.map(\.servedName) + service.onDemand.map(\.name)).map {
+                "CAST(\(SQLText.identifier($0)) AS DOUBLE)"
+            }
         let sql = """
             SELECT [\(columns.joined(separator: ", "))] AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
             FROM read_parquet(\(SQLText.literal(path)))

@@ -28,9 +28,30 @@ public struct FeatureVersionReport: Sendable {
     public let retiredAt: EventTime?
     /// Where the engine stands with it; `nil` if it keeps nothing.
     public let status: ViewVersionStatus?
+    /// Entities in the online store as of the last checkpoint; `nil` if that was not asked.
+    public var entities: Int?
+    /// Bytes in the online store; `nil` if that was not asked.
+    public var byteCount: Int?
+    /// When it was last read, online or for a training set, to some seconds.
+    public var lastRead: EventTime?
 }
 
 extension FeatureVersionKeeper {
+    /// Every version that views ever had, by view, the newest first, with size and last read.
+    public func measuredVersions(of view: Name? = nil) async throws -> [FeatureVersionReport] {
+        let use = try await versionUse()
+        var reports = try await versions(of: view)
+        for index in reports.indices {
+            let report = reports[index]
+            reports[index].lastRead = use[report.versionName]?.lastRead
+            guard let status = report.status else { continue }
+            let size = try await storedSize(of: status)
+            reports[index].entities = size.rows
+            reports[index].byteCount = size.byteCount
+        }
+        return reports
+    }
+
     /// Every version that views ever had, by view, the newest first.
     public func versions(of view: Name? = nil) async throws -> [FeatureVersionReport] {
         let usage = try await usage()
@@ -118,6 +139,10 @@ extension FeatureVersionKeeper {
             }
         } else {
             chosen = try await versions().filter { $0.users.isEmpty && $0.status != nil }
+        }
+        for index in chosen.indices {
+            guard let status = chosen[index].status else { continue }
+            chosen[index].byteCount = try await storedSize(of: status).byteCount
         }
         if isRehearsal { return chosen }
         for report in chosen {

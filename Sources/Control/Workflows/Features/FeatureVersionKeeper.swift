@@ -21,7 +21,7 @@ public actor FeatureVersionKeeper {
     private let logger: Logger
     private let publish: @Sendable (PlatformEvent) async -> Void
     private let gate = AsyncGate()
-    private var isFaulty = false
+    var sizes: [Name: (offset: UInt64, rows: Int, byteCount: Int)] = [:]
 
     /// Schema of what it remembers.
     public static let migrations = [
@@ -32,7 +32,16 @@ public actor FeatureVersionKeeper {
                 CREATE TABLE feature_version_marks (
                     version TEXT PRIMARY KEY, unused_since BIGINT, retired_at BIGINT, retired_by TEXT,
                     pinned_at BIGINT, pinned_by TEXT, pin_reason TEXT)
+                """,
                 """
+                CREATE TABLE feature_reads (
+                    version TEXT NOT NULL, feature TEXT NOT NULL, consumer TEXT NOT NULL, reads BIGINT NOT NULL,
+                    last_read BIGINT NOT NULL, PRIMARY KEY (version, feature, consumer))
+                """,
+                """
+                CREATE TABLE feature_costs (
+                    version TEXT PRIMARY KEY, rows_applied BIGINT NOT NULL, nanoseconds BIGINT NOT NULL)
+                """,
             ])
     ]
 
@@ -151,9 +160,9 @@ public actor FeatureVersionKeeper {
                 FeatureVersionUser(kind: .pin, name: pin.pinnedBy ?? "", detail: pin.pinReason ?? ""))
         }
         let built = try await stream.builtVersions()
+        let byView = Dictionary(grouping: history, by: \.identifier)
         for view in current.featureViews.values where !stream.serves(view.versionName) {
-            let earlier = history.filter { $0.identifier == "FeatureView/\(view.name)" }
-            for version in earlier {
+            for version in byView["FeatureView/\(view.name)"] ?? [] {
                 guard let hash = version.version, hash != view.version,
                     built.contains(FeatureViewDefinition.versionName(view.name, hash)),
                     let set = try await catalog.set(with: version.identifier, at: hash),
@@ -182,7 +191,7 @@ public actor FeatureVersionKeeper {
     }
 
     /// Versions of models outside the archive, and archived ones that a deployment still routes to or can go back to.
-    private func modelVersionsInUse() async throws -> [(version: ModelVersion, detail: String)] {
+    func modelVersionsInUse() async throws -> [(version: ModelVersion, detail: String)] {
         var found: [(version: ModelVersion, detail: String)] = []
         var routed: [Name: [Int: String]] = [:]
         for deployment in try await registry.deployments() {

@@ -186,7 +186,10 @@ public actor ModelDesk {
                 name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false)
         }
         return ModelSignature(
-            inputs: request + service.features.map { SignatureField(name: $0.servedName, kind: .number) },
+            inputs: request
+                + (service.features.map(\.servedName) + service.onDemand.map(\.name)).map {
+                    SignatureField(name: $0, kind: .number)
+                },
             outputs: outputs)
     }
 

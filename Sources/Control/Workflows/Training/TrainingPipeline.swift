@@ -1,3 +1,4 @@
+public import Catalogue
 public import Datasets
 public import Definitions
 public import ExperimentTracking
@@ -20,13 +21,18 @@ public struct TrainingPipeline: Sendable {
     private let desk: ModelDesk
     private let clock: any PlatformClock
     private let datasets: DatasetIndex
+    private let lineage: LineageOutbox
+    private let built: @Sendable (DatasetManifest) async -> Void
 
-    /// Makes a pipeline.
+    /// Makes a pipeline; `built` hears of each training set that was built.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
         content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
-        clock: any PlatformClock, datasets: DatasetIndex
+        clock: any PlatformClock, datasets: DatasetIndex, lineage: LineageOutbox,
+        built: @escaping @Sendable (DatasetManifest) async -> Void = { _ in }
     ) {
+        self.lineage = lineage
+        self.built = built
         self.datasets = datasets
         self.definitions = definitions
         self.tables = tables
@@ -60,17 +66,24 @@ public struct TrainingPipeline: Sendable {
         let moment = asOf ?? min(to.advanced(by: definition.labelHorizon), clock.now())
         progress.report("bringing tables up to date")
         let tables = tables
-        let build = try await builder.build(
-            definition, in: set, from: from, to: to, asOf: moment,
-            scans: { source in
-                guard let known = set.sources[source] else {
-                    throw PlatformError(.notFound, "source/\(source)", "not defined")
-                }
-                try await tables.flush(known)
-                return try await tables.scan(known)
-            },
-            progress: { progress.report($0.message, done: Double($0.done), total: Double($0.total), unit: "steps") })
+        let build = try await lineage.record(
+            "dataset.\(name)", kind: "DATASET_BUILD", inputs: RunLineage.inputs(of: definition, in: set),
+            outcome: { RunLineage.build($0, in: set) }
+        ) {
+            try await builder.build(
+                definition, in: set, from: from, to: to, asOf: moment,
+                scans: { source in
+                    guard let known = set.sources[source] else {
+                        throw PlatformError(.notFound, "source/\(source)", "not defined")
+                    }
+                    try await tables.flush(known)
+                    return try await tables.scan(known)
+                },
+                progress: { progress.report($0.message, done: Double($0.done), total: Double($0.total), unit: "steps") }
+            )
+        }
         try await datasets.record(build.hash, trainingSet: name, at: clock.now())
+        await built(build.manifest)
         return build
     }
 
@@ -150,6 +163,14 @@ public struct TrainingPipeline: Sendable {
 
     /// Waits for a job and closes its run.
     public func finish(_ job: TrainingJob, progress: ProgressReporter) async throws -> TrainingJob {
+        let input = LineageDataset("dataset/\(job.dataset.hex)")
+        return try await lineage.record(
+            "train.\(job.model)", kind: "TRAINING", inputs: [input],
+            outcome: { _ in ([input], [LineageDataset("model/\(job.model)")]) }
+        ) { try await waitAndClose(job, progress: progress) }
+    }
+
+    private func waitAndClose(_ job: TrainingJob, progress: ProgressReporter) async throws -> TrainingJob {
         let ended = try await withThrowingTaskGroup(of: TrainingJob?.self) { group in
             group.addTask { try await jobs.wait(for: job.id) }
             group.addTask {

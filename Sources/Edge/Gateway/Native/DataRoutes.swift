@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import ContentHashing
 import Datasets
 import Definitions
@@ -125,40 +126,39 @@ enum DataRoutes {
 
     private static func push(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let source = try source(request, services)
-        let rows = try rows(of: request)
-        guard !rows.isEmpty else {
-            throw PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event")
+        let (key, now) = (request.headers["idempotency-key"], services.clock.now())
+        let report: IngestReport
+        if let rows = try rows(of: request) {
+            guard !rows.isEmpty else { throw noEvent(source) }
+            report = try await services.ingest.push(source, rows: rows, idempotencyKey: key, now: now)
+        } else {
+            guard request.body.contains(where: { $0 > 32 }) else { throw noEvent(source) }
+            report = try await services.ingest.push(source, lines: request.body, idempotencyKey: key, now: now)
         }
-        let report = try await services.ingest.push(
-            source, rows: rows, idempotencyKey: request.headers["idempotency-key"], now: services.clock.now())
         return .json(report.json)
     }
 
-    /// One object, a list, or JSON lines.
-    private static func rows(of request: APIRequest) throws -> [JSONValue] {
+    private static func noEvent(_ source: SourceDefinition) -> PlatformError {
+        PlatformError(.invalidInput, "source/\(source.name)", "the body holds no event")
+    }
+
+    /// One object or a list; `nil` if the body is JSON lines.
+    private static func rows(of request: APIRequest) throws -> [JSONValue]? {
         let isLines =
             request.headers["content-type"].map {
                 $0.contains("ndjson") || $0.contains("jsonl") || $0.contains("json-lines")
             } ?? false
-        if !isLines {
-            do {
-                let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
-                return json.arrayValue ?? [json]
-            } catch {
-                // A list or object that is broken stays an error; several lines of objects are JSON lines without the header.
-                guard request.body.first == 0x7B, error.description.contains("more text follows") else {
-                    throw PlatformError(.invalidInput, "request body", error.description)
-                }
+        if isLines { return nil }
+        do {
+            let json = try JSONValue.parse(request.body, limits: JSONLimits(byteCountMax: pushByteCountMax))
+            return json.arrayValue ?? [json]
+        } catch {
+            // A list or object that is broken stays an error; several lines of objects are JSON lines without the header.
+            guard request.body.first == 0x7B, error.description.contains("more text follows") else {
+                throw PlatformError(.invalidInput, "request body", error.description)
             }
+            return nil
         }
-        var rows: [JSONValue] = []
-        for (index, line) in request.body.split(separator: 10).enumerated() {
-            if line.allSatisfy({ $0 == 32 || $0 == 13 || $0 == 9 }) { continue }
-            do { rows.append(try JSONValue.parse(line)) } catch {
-                throw PlatformError(.invalidInput, "request body, line \(index + 1)", error.description)
-            }
-        }
-        return rows
     }
 
     private static func load(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
@@ -179,10 +179,16 @@ enum DataRoutes {
                 defer { try? FileManager.default.removeItem(atPath: kept) }
                 progress.report("hashing")
                 let hash = try hash(fileAt: kept)
-                let report = try await services.ingest.load(
-                    source, fileAt: kept, fileName: name, format: format, contentHash: hash, now: services.clock.now()
-                ) { step in
-                    progress.report("loading", done: Double(step.rows), unit: "rows")
+                let report = try await services.lineage.record(
+                    "load.\(source.name)", kind: "LOAD", inputs: [file(name)],
+                    outcome: { loaded($0, source, name) }
+                ) {
+                    try await services.ingest.load(
+                        source, fileAt: kept, fileName: name, format: format, contentHash: hash,
+                        now: services.clock.now()
+                    ) { step in
+                        progress.report("loading", done: Double(step.rows), unit: "rows")
+                    }
                 }
                 if !report.isAlreadyLoaded {
                     await services.audit(
@@ -196,6 +202,25 @@ enum DataRoutes {
             try? FileManager.default.removeItem(atPath: kept)
             throw error
         }
+    }
+
+    /// A file that somebody loads, as lineage events name it.
+    private static func file(_ name: String) -> LineageDataset {
+        var dataset = LineageDataset(name.isEmpty ? "file" : name)
+        dataset.namespace = "file"
+        return dataset
+    }
+
+    private static func loaded(_ report: LoadReport, _ source: SourceDefinition, _ name: String) -> (
+        inputs: [LineageDataset], outputs: [LineageDataset]
+    ) {
+        var input = file(name)
+        input.version = report.contentHash.hex
+        input.rowCount = report.rowsRead
+        var output = LineageDataset("source/\(source.name)")
+        output.fields = source.columns.map { LineageDataset.Field(name: $0.name, type: $0.type.rawValue) }
+        output.rowCount = report.rows.accepted
+        return ([input], [output])
     }
 
     private static func hash(fileAt path: String) throws -> ContentHash {

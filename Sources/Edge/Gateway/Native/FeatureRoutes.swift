@@ -1,4 +1,6 @@
 import APIContract
+import Datasets
+import Definitions
 import FeatureStore
 import Foundation
 import PlatformCore
@@ -20,6 +22,7 @@ enum FeatureRoutes {
                 }
                 return .json(["certificates": .array(entries)])
             },
+            Route("GET", "/api/v1/features/sql") { request in try await job(request, services) },
             Route("GET", "/api/v1/features/parity/{certificate}") { request in
                 let text = request.parameters["certificate"] ?? ""
                 guard let hash = ContentHash(hex: text) else {
@@ -29,6 +32,37 @@ enum FeatureRoutes {
                 return .json(describe(try await services.parity.certificate(hash), hash))
             },
         ]
+    }
+
+    /// A view as a job in the language of an engine.
+    private static func job(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let definitions = services.catalog.current
+        let name = try checkedName(request.queryValue("view") ?? "", "view")
+        guard let view = definitions.featureViews[name] else {
+            let near = nearestName(to: name.text, among: definitions.featureViews.keys.map(\.text))
+            throw PlatformError(
+                .notFound, "feature_view/\(name)", "not defined" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+        }
+        let text = request.queryValue("dialect") ?? "spark"
+        guard let dialect = SQLDialect(rawValue: text) else {
+            throw PlatformError(
+                .invalidInput, "query", "'dialect' must be duckdb, spark or flink, not '\(text.prefix(32))'")
+        }
+        let source = definitions.source(of: view)
+        let script: String
+        switch request.queryValue("stream") ?? "false" {
+        case "false":
+            script = try FeatureJob(
+                view: view, source: source, table: try await services.tables.scan(source), dialect: dialect
+            ).script
+        case "true" where dialect == .flink:
+            script = try FlinkStreamJob(view: view, source: source).script
+        case "true": throw PlatformError(.invalidInput, "query", "only flink has continuous jobs")
+        default: throw PlatformError(.invalidInput, "query", "'stream' must be true or false")
+        }
+        return .json([
+            "view": .string(view.versionName.text), "dialect": .string(dialect.rawValue), "script": .string(script),
+        ])
     }
 
     private static func certify(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {

@@ -22,7 +22,7 @@ enum FeatureVersionRoutes {
             },
             Route("GET", "/api/v1/features/versions") { request in
                 let view = try request.queryValue("view").map { try checkedName($0, "view") }
-                let versions = try await services.features.versions(of: view)
+                let versions = try await services.features.measuredVersions(of: view)
                 if let view, versions.isEmpty {
                     let known = services.catalog.current.featureViews.keys.map(\.text)
                     throw PlatformError(
@@ -57,6 +57,26 @@ enum FeatureVersionRoutes {
                     }
                 }
                 return .json(["versions": .array(retired.map(describe)), "dry_run": .bool(isRehearsal)])
+            },
+            Route("GET", "/api/v1/features/reuse") { request in
+                func number(_ key: String, default value: Double, most: Double) throws -> Double {
+                    guard let text = request.queryValue(key) else { return value }
+                    guard let number = Double(text), number >= 0, number <= most else {
+                        throw PlatformError(.invalidInput, "query", "'\(key)' must be a number from 0 to \(most)")
+                    }
+                    return number
+                }
+                let report = try await services.features.reuse(
+                    weeksPerFeature: try number("weeks_per_feature", default: 1, most: 520),
+                    engineerCost: try number("engineer_cost", default: 180_000, most: 1e9))
+                var answer = try JSONValue.of(report).objectValue ?? [:]
+                answer["features"] = .array(
+                    try report.features.map { feature in
+                        var members = try JSONValue.of(feature).objectValue ?? [:]
+                        members["last_read"] = feature.lastRead.map { .string($0.description) } ?? .null
+                        return .object(members)
+                    })
+                return .json(.object(answer))
             },
             Route("POST", "/api/v1/features/pin") { request in
                 let body = try RequestBody(request)
@@ -99,6 +119,9 @@ enum FeatureVersionRoutes {
                     ]
                 }),
         ]
+        if let entities = report.entities { members["entities"] = .integer(Int64(entities)) }
+        if let byteCount = report.byteCount { members["bytes"] = .integer(Int64(byteCount)) }
+        if let lastRead = report.lastRead { members["last_read"] = time(lastRead) }
         if let status = report.status {
             members["source"] = .string(status.source.text)
             members["next_offset"] = .integer(Int64(clamping: status.nextOffset))

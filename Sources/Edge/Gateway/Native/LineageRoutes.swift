@@ -41,6 +41,14 @@ enum LineageRoutes {
                 _ = try await services.pipeline.manifest(hash)
                 return .json(try await services.catalogue.origin(of: hash))
             },
+            Route("POST", "/api/v1/lineage", body: .collect(byteCountMax: OpenLineageEvent.byteCountMax)) { request in
+                try await services.lineage.receive(try body(request))
+                return .json(["received": 1], status: 201)
+            },
+            Route("POST", "/api/v1/lineage/batch", body: .collect(byteCountMax: 4 * OpenLineageEvent.byteCountMax)) {
+                request in
+                try await batch(request, services)
+            },
             Route("GET", "/api/v1/lineage/rows/{source}/{offset}") { request in
                 let source = try DataRoutes.source(request, services)
                 let text = request.parameters["offset"] ?? ""
@@ -50,6 +58,47 @@ enum LineageRoutes {
                 return .json(try await row(source, offset, services))
             },
         ]
+    }
+
+    /// The body as JSON, gzip or not.
+    private static func body(_ request: APIRequest) throws -> JSONValue {
+        var bytes = request.body
+        do {
+            switch request.headers["content-encoding"]?.lowercased() {
+            case nil, "", "identity": break
+            case "gzip", "x-gzip":
+                bytes = try GzipReader.decompress(bytes, byteCountMax: 4 * OpenLineageEvent.byteCountMax)
+            case let other?:
+                throw PlatformError(
+                    .invalidInput, "content-encoding", "'\(other.prefix(40))' is not read; send gzip or plain JSON")
+            }
+            return try JSONValue.parse(bytes, limits: JSONLimits(byteCountMax: 4 * OpenLineageEvent.byteCountMax))
+        } catch let failure as DecodingFailure {
+            throw PlatformError(.invalidInput, "request body", failure.description)
+        }
+    }
+
+    /// Takes what is right of a list and says what is wrong with the rest.
+    private static func batch(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        guard let events = try body(request).arrayValue, 1...1000 ~= events.count else {
+            throw PlatformError(.invalidInput, "request body", "a list of 1 to 1,000 events is expected")
+        }
+        var failed: [JSONValue] = []
+        for (index, event) in events.enumerated() {
+            do { try await services.lineage.receive(event) } catch let error as PlatformError {
+                failed.append([
+                    "index": .integer(Int64(index)), "reason": .string("\(error.subject): \(error.message)"),
+                    "retriable": false,
+                ])
+            }
+        }
+        return .json([
+            "status": failed.isEmpty ? "success" : "partial_success",
+            "summary": [
+                "received": .integer(Int64(events.count)), "successful": .integer(Int64(events.count - failed.count)),
+                "failed": .integer(Int64(failed.count)), "retriable": 0, "non_retriable": .integer(Int64(failed.count)),
+            ], "failed_events": .array(failed),
+        ])
     }
 
     /// Where one row came from: its batch, and the file if it was loaded from one.

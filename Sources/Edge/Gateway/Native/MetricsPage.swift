@@ -57,6 +57,11 @@ enum MetricsPage {
         let stream = services.stream.statistics
         page.counter("bottega_feature_rows_applied_total", "Rows applied to feature views.", Double(stream.rowsApplied))
         page.counter("bottega_feature_rows_failed_total", "Rows that could not be applied.", Double(stream.rowsFailed))
+        page.counter(
+            "bottega_feature_rows_too_late_total", "Rows that became known later than a view's lateness allows.",
+            by: "view", stream.rowsTooLateByView.map { ($0.key.text, Double($0.value)) })
+        page.gauge("bottega_feature_state_bytes", "Memory of the entities, about.")
+        page.sample("bottega_feature_state_bytes", [:], Double(stream.stateByteCount))
         page.gauge("bottega_feature_entities", "Entities in memory, over all views.")
         page.sample("bottega_feature_entities", [:], Double(stream.entities))
         page.gauge("bottega_source_rows", "Rows in a source's log.")
@@ -96,6 +101,10 @@ enum MetricsPage {
         mutating func counter(_ name: String, _ help: String, _ value: Double) {
             header(name, "counter", help)
             sample(name, [:], value)
+        }
+        mutating func counter(_ name: String, _ help: String, by label: String, _ values: [(String, Double)]) {
+            header(name, "counter", help)
+            for (key, value) in values.sorted(by: { $0.0 < $1.0 }) { sample(name, [label: key], value) }
         }
         mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
             let list = labels.sorted { $0.key < $1.key }.map { key, value in

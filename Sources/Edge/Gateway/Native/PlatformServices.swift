@@ -65,6 +65,8 @@ public struct PlatformServices: Sendable {
     public let maintenance: TableMaintenance
     /// Finds things and says what they are made from.
     public let catalogue: CatalogueService
+    /// Lineage events, ours and those of others.
+    public let lineage: LineageOutbox
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -79,8 +81,10 @@ public struct PlatformServices: Sendable {
         jobs: TrainingJobService,
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
-        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService
+        auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
+        lineage: LineageOutbox
     ) {
+        self.lineage = lineage
         self.catalogue = catalogue
         self.maintenance = maintenance
         self.ingest = ingest

@@ -110,7 +110,8 @@ enum PredictionRoutes {
         for (position, value) in record.inputs.enumerated() {
             let name = service.map { $0.inputNames[position] } ?? "input \(position)"
             let served = service.flatMap {
-                position >= $0.request.count ? $0.features[position - $0.request.count] : nil
+                let place = position - $0.request.count
+                return $0.features.indices.contains(place) ? $0.features[place] : nil
             }
             let view = served.flatMap { bound?.definitions.featureViews[$0.view] }
             var shown: JSONValue = value.isNaN ? .null : .number(value)

@@ -97,7 +97,7 @@ enum SystemRoutes {
 
     private static func apply(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let body = try RequestBody(request)
-        try body.checkKeys(["files", "dry_run", "expected_revision"])
+        try body.checkKeys(["files", "dry_run", "expected_revision", "force"])
         guard let list = body["files"]?.arrayValue, 1...10_000 ~= list.count else {
             throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
         }
@@ -109,9 +109,26 @@ enum SystemRoutes {
         }
         let isRehearsal = body["dry_run"]?.boolValue ?? false
         let expected = try body.integer("expected_revision", default: -1, in: 0...Int64(Int32.max))
+        let isForced = body["force"]?.boolValue ?? false
+        let seen = Mutex<BlastRadius?>(nil)
         let outcome = try await services.catalog.apply(
             files, isRehearsal: isRehearsal, actor: request.actor,
-            expectedRevision: expected < 0 ? nil : Int(expected))
+            expectedRevision: expected < 0 ? nil : Int(expected)
+        ) { outcome in
+            let radius = try await services.features.blastRadius(
+                of: outcome.changes, from: outcome.before, to: outcome.after)
+            seen.withLock { $0 = radius }
+            if !isForced, !radius.refusals.isEmpty {
+                throw PlatformError(
+                    .refused, "definitions", radius.refusals.joined(separator: "; ") + "; 'apply --force' does it")
+            }
+        }
+        let before = seen.withLock { $0 }
+        let radius =
+            if let before { before } else {
+                try await services.features.blastRadius(
+                    of: outcome.changes, from: outcome.before, to: outcome.after)
+            }
         if !isRehearsal, !outcome.changes.isEmpty {
             await services.desk.refreshRoutes()
             await services.audit(
@@ -121,7 +138,7 @@ enum SystemRoutes {
         }
         return .json([
             "changes": try JSONValue.of(outcome.changes), "definitions": .integer(Int64(outcome.definitionCount)),
-            "revision": .integer(Int64(outcome.revision)),
+            "revision": .integer(Int64(outcome.revision)), "blast_radius": try JSONValue.of(radius),
             "backfilling": .array(
                 services.stream.versions.filter { $0.state == .backfilling }.map { .string($0.versionName.text) }),
         ])

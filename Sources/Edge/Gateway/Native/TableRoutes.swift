@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import Datasets
 import Definitions
 import Governance
@@ -62,7 +63,15 @@ enum TableRoutes {
                 let name = try await table(request, services)
                 return try services.start { progress in
                     progress.report("compacting \(name)")
-                    let report = try await services.tables.compact(name)
+                    let input = LineageDataset("source/\(name)")
+                    let report = try await services.lineage.record(
+                        "compact.\(name)", kind: "COMPACTION", inputs: [input],
+                        outcome: { report in
+                            var output = input
+                            (output.version, output.rowCount) = (String(report.version), Int(clamping: report.rows))
+                            (output.byteCount, output.fileCount) = (Int(clamping: report.bytesAfter), report.filesAfter)
+                            return ([input], [output])
+                        }, { try await services.tables.compact(name) })
                     return [
                         "version": .integer(report.version), "rows": .integer(report.rows),
                         "files_before": .integer(Int64(report.filesBefore)),

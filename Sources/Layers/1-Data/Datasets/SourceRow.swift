@@ -53,15 +53,29 @@ public struct TableScan: Sendable, Hashable {
     public let table: Name
     /// Delta version; -1 for a table without any commit.
     public let version: Int64
-    /// A SQL table expression, to be used after FROM.
+    /// A SQL table expression for DuckDB, to be used after FROM.
     public let sql: String
+    /// The same for Spark.
+    public let sparkSQL: String
     /// Rows in it.
     public let rowCount: Int
+    /// The local Parquet files that hold its rows and nothing else, columns by the names above; a column that a file lacks is
+    /// null.
+    ///
+    /// `nil` where only `sql` can say what the rows are.
+    public let files: [String]?
     /// Makes a scan.
-    public init(table: Name, version: Int64, sql: String, rowCount: Int) {
+    public init(
+        table: Name, version: Int64, sql: String, sparkSQL: String? = nil, rowCount: Int, files: [String]? = nil
+    ) {
+        self.files = files
         self.table = table
         self.version = version
         self.sql = sql
+        self.sparkSQL = sparkSQL ?? sql
         self.rowCount = rowCount
     }
+
+    /// The table expression for an engine's language.
+    public func sql(_ dialect: SQLDialect) -> String { dialect == .duckdb ? sql : sparkSQL }
 }

@@ -34,43 +34,21 @@ extension FeatureSQL {
 
     /// Events of asked entities, numbered by the tie rule, with the run of questions that each window gives them.
     func eventTable(events: String, knownBefore: EventTime?, _ names: Names) -> String {
+        let wanted = Set(plan.columns.map(\.name))
+        let events = DerivedColumnSQL.table(events, view: plan.view, source: source, wanted: wanted, dialect)
         let keyColumns = plan.view.joinKeys.map { key in
             guard let column = source.column(key) else {
                 preconditionFailure("a view's keys are columns of its source")
             }
             return Self.keyText(column, dialect)
         }
-        var cells: [String] = []
-        for (index, column) in plan.columns.enumerated() {
-            let name = dialect.identifier(column.name)
-            let value =
-                switch column.type {
-                // Adding zero makes a negative zero positive, as the kernel does.
-                case .float64: "CAST(\(name) AS DOUBLE) + \(dialect.real(0))"
-                case .int64: "CAST(\(name) AS BIGINT)"
-                case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
-                case .timestamp: dialect.milliseconds(name)
-                case .string: "CAST(\(name) AS \(dialect.text))"
-                case .vector: dialect.vector(name)
-                case .list: preconditionFailure("a source's column is no list")
-                }
-            cells.append("\(value) AS x\(index)")
-        }
-        var scaled: [String] = []
-        for (index, column) in plan.columns.enumerated() where column.needsSum || column.needsSquares {
-            let poison = dialect.wide(ExactArithmetic.poison)
-            if column.storage == .real {
-                let product = "round(x\(index) * \(dialect.real(column.power)))"
-                scaled.append(
-                    "CASE WHEN x\(index) IS NULL THEN NULL WHEN abs(\(product)) < \(dialect.real(0x1p63)) "
-                        + "THEN CAST(CAST(\(product) AS BIGINT) AS \(dialect.wide)) ELSE \(poison) END AS s\(index)")
-            } else {
-                scaled.append(
-                    "CASE WHEN x\(index) = \(dialect.wide(Int64.min)) THEN \(poison) "
-                        + "ELSE CAST(x\(index) AS \(dialect.wide)) END AS s\(index)")
-            }
-        }
-        let limit = knownBefore.map { " WHERE __ingest_time < \($0.milliseconds)" } ?? ""
+        let cells = plan.columns.enumerated().map { "\(dialect.cell($1)) AS x\($0)" }
+        let scaled = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
+            .map { "\(dialect.scaled("x\($0.offset)", of: $0.element)) AS s\($0.offset)" }
+        var conditions: [String] = []
+        if let knownBefore { conditions.append("__ingest_time < \(knownBefore.milliseconds)") }
+        if let lateness = plan.lateness { conditions.append("__ingest_time - __event_time <= \(lateness)") }
+        let limit = conditions.isEmpty ? "" : " WHERE " + conditions.joined(separator: " AND ")
         let inner =
             "SELECT \((zip(keyColumns, keys).map { "\($0) AS \($1)" } + cells).joined(separator: ", ")), "
             + "__event_time, __ingest_time, __sequence FROM \(events)\(limit)"

@@ -30,10 +30,7 @@ extension FeatureSQL {
                 continue
             case .sum, .mean: add("t\(column)", "coalesce(\(scaled), \(dialect.wide(0)))")
             case .stddev:
-                let (fits, zero) = (
-                    "\(scaled) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)",
-                    dialect.wide(0)
-                )
+                let (fits, zero) = (dialect.hasSquare(scaled), dialect.wide(0))
                 add(
                     "b\(column)",
                     "CASE WHEN \(scaled) IS NULL THEN \(zero) WHEN \(fits) THEN \(scaled) "

@@ -1,5 +1,6 @@
 import Aggregation
 public import Definitions
+import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -51,6 +52,12 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
+        for derived in view.derivedColumns where !derived.expression.supports(dialect) {
+            throw PlatformError(
+                .invalidInput, "\(view.name)/\(derived.name)",
+                "\(dialect.title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
+            )
+        }
         for feature in plan.computed { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
         self.dialect = dialect
         self.source = source
@@ -94,7 +101,7 @@ public struct FeatureSQL: Sendable {
             }
         }
         out.append(resultTable(questions: questions, result: result, names))
-        return out + dialect.drop(made)
+        return (out + dialect.drop(made)).map(dialect.finished)
     }
 
     /// A table that is made on the way.

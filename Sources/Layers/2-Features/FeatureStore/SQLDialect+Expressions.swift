@@ -46,7 +46,8 @@ extension SQLDialect {
     func wide(_ value: some BinaryInteger) -> String {
         switch self {
         case .duckdb: "\(value)::HUGEINT"
-        case .spark, .flink: "CAST(\(value) AS DECIMAL(38, 0))"
+        // In quotes: Flink takes no longer number than 64 bits as it stands.
+        case .spark, .flink: "CAST('\(value)' AS DECIMAL(38, 0))"
         }
     }
 
@@ -81,6 +82,47 @@ extension SQLDialect {
         case .spark: "transform(CAST(\(name) AS ARRAY<FLOAT>), v -> v + CAST(0 AS FLOAT))"
         case .flink: "CAST(\(name) AS ARRAY<FLOAT>)"
         }
+    }
+
+    /// Type of a column where a job declares its tables.
+    func declaredType(_ type: ColumnType) -> String {
+        switch type {
+        case .float64: "DOUBLE"
+        case .bool: "BOOLEAN"
+        case .string: text
+        case .vector: vectorType
+        default: "BIGINT"
+        }
+    }
+
+    /// A source's column as the number or text that is computed with.
+    func cell(_ column: AggregationPlan.Column) -> String {
+        let name = identifier(column.name)
+        return switch column.type {
+        // Adding zero makes a negative zero positive, as the kernel does.
+        case .float64: "CAST(\(name) AS DOUBLE) + \(real(0))"
+        case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
+        case .timestamp: milliseconds(name)
+        case .string: "CAST(\(name) AS \(text))"
+        case .vector: vector(name)
+        default: "CAST(\(name) AS BIGINT)"
+        }
+    }
+
+    /// A cell as the whole multiple that is summed; what has none is the poison of `ExactArithmetic`.
+    func scaled(_ value: String, of column: AggregationPlan.Column) -> String {
+        let poison = wide(ExactArithmetic.poison)
+        guard column.storage == .real else {
+            return "CASE WHEN \(value) = \(wide(Int64.min)) THEN \(poison) ELSE CAST(\(value) AS \(wide)) END"
+        }
+        let product = "round(\(value) * \(real(column.power)))"
+        return "CASE WHEN \(value) IS NULL THEN NULL WHEN abs(\(product)) < \(real(0x1p63)) "
+            + "THEN CAST(CAST(\(product) AS BIGINT) AS \(wide)) ELSE \(poison) END"
+    }
+
+    /// Whether the square of a multiple can be summed.
+    func hasSquare(_ value: String) -> String {
+        "\(value) BETWEEN \(1 - ExactArithmetic.squareBound) AND \(ExactArithmetic.squareBound - 1)"
     }
 
     /// A column of type timestamp as milliseconds; Flink's jobs declare their moments as milliseconds.
@@ -255,16 +297,29 @@ extension SQLDialect {
 
     // MARK: Statements
 
+    /// Stands in Flink's statements for the folder of the relations that several of them read.
+    public static let workFolder = "${work}"
+
     /// Makes a relation of the session.
     ///
     /// - Parameter reused: several statements read it, so an engine that would compute it again each time keeps it.
     func create(_ quotedName: String, reused: Bool = false, as select: String) -> String {
         switch self {
         case .duckdb: "CREATE TEMP TABLE \(quotedName) AS \(select)"
-        case .spark where reused: "CACHE LAZY TABLE \(quotedName) AS \(select)"
+        // A cached view would be analyzed again, with all below it, for each that reads it; a table ends the plan.
+        case .spark where reused: "CREATE TABLE \(quotedName) USING parquet AS \(select)"
         case .spark: "CREATE OR REPLACE TEMPORARY VIEW \(quotedName) AS \(select)"
-        case .flink: "CREATE TEMPORARY VIEW \(quotedName) AS \(select)"
+        // Flink expands every view into the query that reads it; the last one would be planned for minutes.
+        case .flink:
+            "CREATE TABLE \(quotedName) WITH ('connector' = 'filesystem', 'format' = 'json', "
+                + "'path' = '\(Self.workFolder)/\(quotedName.filter { $0 != "`" })') AS \(select)"
         }
+    }
+
+    /// A statement with the names of the plan that are words of the language quoted.
+    func finished(_ statement: String) -> String {
+        guard self == .flink else { return statement }
+        return statement.replacing(/([^`A-Za-z0-9_])rank\b/) { "\($0.output.1)`rank`" }
     }
 
     /// Forgets relations of the session; none where they are views that later ones read.
@@ -272,19 +327,40 @@ extension SQLDialect {
         self == .duckdb ? quotedNames.map { "DROP TABLE \($0)" } : []
     }
 
+    /// Writes rows in an order as one Parquet file.
+    ///
+    /// DuckDB writes the file `path` on one thread (`preparationOfWriting`); Spark a folder of that name that holds it.
+    func write(_ columns: String, from rows: String, orderedBy order: String, to path: String) -> String {
+        self == .duckdb
+            ? "COPY (SELECT \(columns) FROM \(rows) ORDER BY \(order)) TO \(literal(path)) (FORMAT parquet, COMPRESSION zstd)"
+            : """
+            INSERT OVERWRITE DIRECTORY \(literal(path)) USING parquet
+            SELECT \(columns) FROM (SELECT /*+ REPARTITION(1) */ \(columns), \(order) AS __order FROM \(rows)) r SORT BY __order
+            """
+    }
+
+    /// Statements before `write`.
+    var preparationOfWriting: [String] { self == .duckdb ? ["SET threads = 1"] : [] }
+
+    /// The first eight bytes of a text's MD5, the lowest first, without their last 12 bits.
+    func digest(_ value: String) -> String {
+        if self == .duckdb { return "md5_number_upper(\(value)) >> 12" }
+        let pairs = [15, 13, 11, 9, 7, 5].map { "substr(md5(\(value)), \($0), 2)" } + ["substr(md5(\(value)), 3, 1)"]
+        return "CAST(conv(concat(\(pairs.joined(separator: ", "))), 16, 10) AS BIGINT)"
+    }
+
     // MARK: What is there
 
     /// Refuses what the plan cannot say in this dialect.
     func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
         switch (self, function) {
+        case (.duckdb, _): return
         case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
             (_, .ratio):
             return
-        case (.duckdb, .distinctCount), (.duckdb, .mode), (.duckdb, .lastN), (.duckdb, .lastNDistinct): return
-        case (.spark, .distinctCount), (.spark, .mode), (.spark, .lastN), (.spark, .lastNDistinct): return
-        case (.flink, .distinctCount), (.flink, .mode), (.flink, .lastN), (.flink, .lastNDistinct):
+        case (_, .distinctCount), (_, .mode), (_, .lastN), (_, .lastNDistinct):
             throw PlatformError(
-                .invalidInput, feature, "'\(function.rawValue)' cannot be said in \(title) yet; use DuckDB or Spark")
+                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB")
         }
     }
 }

@@ -11,6 +11,8 @@ public struct ServingPlan: Sendable {
     public struct Feature: Sendable, Hashable {
         /// `view__feature`.
         public let servedName: String
+        /// The feature's name within the view.
+        public let feature: String
         /// The view version it comes from.
         public let viewVersion: Name
         /// Type of its value.
@@ -34,6 +36,7 @@ public struct ServingPlan: Sendable {
     /// View features in the order of the values.
     public let features: [Feature]
     let views: [ViewPart]
+    let reads: ReadCounter
     /// Most features of one view.
     let widestPartCount: Int
 
@@ -72,9 +75,11 @@ public struct ServingPlan: Sendable {
             picked[served.view]?.outputs.append(features.count)
             features.append(
                 Feature(
-                    servedName: served.servedName, viewVersion: view.versionName, type: view.features[position].type))
+                    servedName: served.servedName, feature: served.feature, viewVersion: view.versionName,
+                    type: view.features[position].type))
         }
         self.features = features
+        reads = ReadCounter(service: service.name, features: features)
         views = order.map { name in
             guard let held = known[name], let part = picked[name] else { preconditionFailure("picked above") }
             let view = held.view

@@ -21,35 +21,56 @@ extension StreamEngine {
         _ plan: ServingPlan, keys: [String?], at time: EventTime, into values: UnsafeMutableBufferPointer<Double>,
         ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>
     ) throws(PlatformError) {
-        precondition(keys.count == plan.joinKeys.count, "a value, or nil, for each join key")
+        try read(plan, entityCount: 1, keys: keys, at: time, into: values, ages: ages, statuses: statuses)
+    }
+
+    /// Computes the feature vectors of several entities at one moment, synchronously.
+    ///
+    /// As `read` of one entity; what depends on the service alone is done once. Nothing is allocated for an entity whose
+    /// views have one key and that is in memory.
+    /// - Parameters:
+    ///   - keys: entity by entity, a value for each of `plan.joinKeys`.
+    ///   - values: `entityCount` vectors one after another; `ages` and `statuses` lie the same way.
+    public func read(
+        _ plan: ServingPlan, entityCount: Int, keys: [String?], at time: EventTime,
+        into values: UnsafeMutableBufferPointer<Double>, ages: UnsafeMutableBufferPointer<Int64>,
+        statuses: UnsafeMutableBufferPointer<UInt8>
+    ) throws(PlatformError) {
+        precondition(keys.count == entityCount * plan.joinKeys.count, "a value, or nil, for each join key")
         precondition(
-            min(values.count, ages.count, statuses.count) >= plan.featureCount, "a place for every feature")
+            min(values.count, ages.count, statuses.count) >= entityCount * plan.featureCount,
+            "a place for every feature")
         let views = snapshot.withLock { $0.views }
+        if plan.reads.add(1) { usage.list(plan.reads) }
         do {
             try withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, plan.widestPartCount)) { scratch in
                 for part in plan.views {
                     guard let state = views[part.versionName] else { throw unserved(part.versionName) }
                     // The closure borrows the scratch memory only while the shard's lock is held.
                     nonisolated(unsafe) let scratch = scratch
-                    var presence = EntityPresence.notFound
-                    if let key = Self.key(keys, part.keyPositions) {
-                        presence = try state.read(key) { series, missing in
-                            if let series {
-                                return series.evaluate(part.plan, at: time, into: scratch, missing: &missing)
+                    for entity in 0..<entityCount {
+                        var presence = EntityPresence.notFound
+                        if let key = Self.key(keys, from: entity * plan.joinKeys.count, part.keyPositions) {
+                            presence = try state.read(key) { series, missing in
+                                if let series {
+                                    return series.evaluate(part.plan, at: time, into: scratch, missing: &missing)
+                                }
+                                EventSeries.writeNothing(part.plan, into: scratch)
+                                return .notFound
                             }
+                        } else {
                             EventSeries.writeNothing(part.plan, into: scratch)
-                            return .notFound
                         }
-                    } else {
-                        EventSeries.writeNothing(part.plan, into: scratch)
-                    }
-                    let (status, newest) = Self.describe(presence)
-                    let age = newest.map { time.since($0).milliseconds } ?? -1
-                    for (index, output) in part.outputs.enumerated() {
-                        values[output] = scratch[index]
-                        ages[output] = age
-                        let isNull = status == .present && scratch[index].isNaN
-                        statuses[output] = (isNull ? FeatureStatus.nullValue : status).rawValue
+                        let (status, newest) = Self.describe(presence)
+                        let age = newest.map { time.since($0).milliseconds } ?? -1
+                        let start = entity * plan.featureCount
+                        for index in part.outputs.indices {
+                            let output = start + part.outputs[index]
+                            values[output] = scratch[index]
+                            ages[output] = age
+                            let isNull = status == .present && scratch[index].isNaN
+                            statuses[output] = (isNull ? FeatureStatus.nullValue : status).rawValue
+                        }
                     }
                 }
             }
@@ -74,6 +95,7 @@ extension StreamEngine {
         let part = ServingPlan.ViewPart(
             versionName: view.versionName, plan: plan, keyPositions: Array(view.joinKeys.indices),
             outputs: Array(plan.features.indices))
+        usage.read(view.versionName, features: view.features.map(\.name), count: entities.count)
         return try answer([part], names: view.features.map(\.name), joinKeys: view.joinKeys, entities, at: time)
     }
 
@@ -92,6 +114,7 @@ extension StreamEngine {
                 .sorted().first { version in snapshot.withLock { $0.views[version] == nil } }
             throw unserved(pending ?? service.name)
         }
+        if plan.reads.add(entities.count) { usage.list(plan.reads) }
         return try answer(
             plan.views, names: plan.features.map(\.servedName), joinKeys: plan.joinKeys, entities, at: time)
     }
@@ -158,15 +181,15 @@ extension StreamEngine {
                 + (nearestName(to: name.text, among: known).map { "; did you mean '\($0)'?" } ?? ""))
     }
 
-    private static func key(_ keys: [String?], _ positions: [Int]) -> SeriesKey? {
+    private static func key(_ keys: [String?], from start: Int = 0, _ positions: [Int]) -> SeriesKey? {
         if positions.count == 1 {
-            guard let text = keys[positions[0]], EntityKey.accepts(text) else { return nil }
+            guard let text = keys[start + positions[0]], EntityKey.accepts(text) else { return nil }
             return SeriesKey(text)
         }
         var values: [String] = []
         values.reserveCapacity(positions.count)
         for position in positions {
-            guard let text = keys[position] else { return nil }
+            guard let text = keys[start + position] else { return nil }
             values.append(text)
         }
         return EntityKey(values: values).map { SeriesKey($0.joined) }

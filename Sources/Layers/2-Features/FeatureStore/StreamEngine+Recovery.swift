@@ -1,6 +1,6 @@
 import Aggregation
 public import Definitions
-import PlatformCore
+public import PlatformCore
 import StoragePorts
 import Synchronization
 
@@ -201,7 +201,8 @@ extension StreamEngine {
         return last.offset + 1
     }
 
-    func endOffset(of source: Name) async throws -> UInt64 {
+    /// Rows in the log of a source; 0 if it has none yet.
+    public func endOffset(of source: Name) async throws -> UInt64 {
         do { return try await log.endOffset(PlatformTopic.source(source), partition: 0) } catch {
             if error.code == .notFound { return 0 }
             throw error

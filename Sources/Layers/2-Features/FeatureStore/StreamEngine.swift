@@ -45,6 +45,10 @@ public struct StreamEngineStatistics: Sendable, Hashable {
     public var rowsSeenBefore: UInt64 = 0
     /// Rows without a usable key, for a view.
     public var rowsWithoutKey: UInt64 = 0
+    /// Rows that became known later than a view's lateness allows, for a view: they stay in the source's table and log.
+    public var rowsTooLate: UInt64 = 0
+    /// The same by view.
+    public var rowsTooLateByView: [Name: UInt64] = [:]
     /// Values too large to be summed exactly; a window that holds one has no sum.
     public var valuesUnsummable: UInt64 = 0
     /// Rows that could not be applied because the online store failed.
@@ -94,6 +98,7 @@ public final class StreamEngine: SourceListener {
     /// One change of what is built, or one step of building, at a time; taken before the other gates.
     let backfillGate = AsyncGate()
     let backfills = BackfillDesk()
+    let usage = UsageDesk()
     private let counters = Mutex(StreamEngineStatistics())
     private let lastFailure = Mutex<String?>(nil)
 
@@ -169,11 +174,14 @@ public final class StreamEngine: SourceListener {
             }
             let skipped = min(UInt64(batch.rows.count), wanted - firstOffset)
             counted.rowsSeenBefore += skipped
+            let start = ContinuousClock.now
             var keyed: [KeyedRow] = []
             keyed.reserveCapacity(batch.rows.count - Int(skipped))
             for index in Int(skipped)..<batch.rows.count {
                 guard let row = batch.rows[index] else { continue }
-                if let key = Self.key(of: row, plan: view.plan) {
+                if view.plan.isTooLate(eventTime: row.eventTime, ingestTime: row.ingestTime) {
+                    counted.rowsTooLate += 1
+                } else if let key = Self.key(of: row, plan: view.plan) {
                     keyed.append(KeyedRow(key: key, offset: firstOffset + UInt64(index), index: index))
                 } else {
                     counted.rowsWithoutKey += 1
@@ -182,12 +190,14 @@ public final class StreamEngine: SourceListener {
             do {
                 let done = try view.apply(keyed, of: batch, pastQuestions: configuration.pastQuestions)
                 counted.rowsApplied += UInt64(done.applied)
+                usage.spent(view.versionName, rows: done.applied, time: ContinuousClock.now - start)
                 counted.rowsSeenBefore += UInt64(done.seenBefore)
                 counted.valuesUnsummable += UInt64(done.unsummable)
             } catch {
                 counted.rowsFailed += 1
                 throw error
             }
+            if counted.rowsTooLate > 0 { counted.rowsTooLateByView[view.plan.view.name] = counted.rowsTooLate }
             view.nextOffset.store(max(wanted, firstOffset + UInt64(batch.rows.count)), ordering: .releasing)
         }
     }
@@ -197,6 +207,8 @@ public final class StreamEngine: SourceListener {
             $0.rowsApplied += counted.rowsApplied
             $0.rowsSeenBefore += counted.rowsSeenBefore
             $0.rowsWithoutKey += counted.rowsWithoutKey
+            $0.rowsTooLate += counted.rowsTooLate
+            $0.rowsTooLateByView.merge(counted.rowsTooLateByView, uniquingKeysWith: +)
             $0.valuesUnsummable += counted.valuesUnsummable
             $0.rowsFailed += counted.rowsFailed
             $0.checkpoints += counted.checkpoints

@@ -7,15 +7,23 @@ public import StoragePorts
 
 /// Builds point-in-time training sets: every question with what could be known at its moment, and its label.
 public struct TrainingSetBuilder: Sendable {
-    private let engine: any OfflineEngine
-    private let content: ContentStore
-    private let limits: QueryLimits
+    let engine: any OfflineEngine
+    let content: ContentStore
+    let limits: QueryLimits
+    let kernel: PointInTimeJoin.Settings?
 
     /// Builds with `engine` and stores parts and manifests in `content`.
-    public init(engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits()) {
+    ///
+    /// - Parameter kernel: what the platform's own kernel may use to compute the windows; `nil` leaves them to `engine`. Both
+    ///   give the same cells, and files of the same bytes.
+    public init(
+        engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits(),
+        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings()
+    ) {
         self.engine = engine
         self.content = content
         self.limits = limits
+        self.kernel = kernel
     }
 
     /// Looks in training sets with the same engine.
@@ -51,7 +59,7 @@ public struct TrainingSetBuilder: Sendable {
         }
         let sql = TrainingSetSQL(
             definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to,
-            asOf: asOf)
+            asOf: asOf, dialect: engine.dialect)
         let count = service.features.count
         let questions = found[definition.spine]?.rowCount ?? 0
         progress(DatasetProgress(done: 1, total: 3, message: "computing \(count) features over \(questions) rows"))
@@ -61,7 +69,9 @@ public struct TrainingSetBuilder: Sendable {
             staged[slice] = try await content.base.stagingPath(suffix: ".parquet")
         }
         defer { for path in staged.values { try? FileManager.default.removeItem(atPath: path) } }
-        var setup = try sql.statements() + ["SET threads = 1"]
+        let prepared = try await prepare(sql)
+        defer { for path in prepared.files { try? FileManager.default.removeItem(atPath: path) } }
+        var setup = prepared.statements + engine.dialect.preparationOfWriting
         for slice in TrainingSetSQL.sliceNames {
             if let path = staged[slice] { setup.append(sql.write(slice: slice, to: path)) }
         }
@@ -80,7 +90,7 @@ public struct TrainingSetBuilder: Sendable {
         progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))
         var slices: [DatasetManifest.Slice] = []
         for slice in TrainingSetSQL.sliceNames {
-            guard let path = staged[slice] else { continue }
+            guard let path = try staged[slice].map(Self.file(at:)) else { continue }
             let (part, byteCount) = try Self.hash(fileAt: path)
             do { try await content.base.adopt(stagedFileAt: path, at: ContentStore.key(of: part)) } catch {
                 if error.code != .conflict { throw error }
@@ -101,7 +111,7 @@ public struct TrainingSetBuilder: Sendable {
             viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
             tableVersions: Dictionary(uniqueKeysWithValues: found.map { ($0.key.text, $0.value.version) }), from: from,
             to: to, asOf: asOf, label: definition.label, columns: sql.columns, slices: slices, questions: Int(asked),
-            questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version())
+            questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version() + prepared.engineSuffix)
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
@@ -115,6 +125,20 @@ public struct TrainingSetBuilder: Sendable {
         do { return try JSONValue.parse(bytes).decoded(as: DatasetManifest.self) } catch {
             throw PlatformError(.notFound, "dataset/\(hash.short)", "the stored bytes are not a dataset's manifest")
         }
+    }
+
+    /// The file of a slice: itself, or the one in the folder that a distributed engine made.
+    private static func file(at path: String) throws -> String {
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder), isFolder.boolValue else {
+            return path
+        }
+        let files = try FileManager.default.contentsOfDirectory(atPath: path).filter { $0.hasSuffix(".parquet") }
+        guard let file = files.first, files.count == 1 else {
+            throw PlatformError(
+                .internal, "dataset", "the engine wrote \(files.count) files for a slice instead of one")
+        }
+        return "\(path)/\(file)"
     }
 
     private static func hash(fileAt path: String) throws -> (ContentHash, Int) {

@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import Expressions
 import PlatformCore
 import StoragePorts
 
@@ -12,6 +13,7 @@ struct TrainingSetSQL {
     let from: EventTime
     let to: EventTime
     let asOf: EventTime
+    let dialect: SQLDialect
 
     static let sliceNames = ["train", "validation", "test"]
 
@@ -47,16 +49,20 @@ struct TrainingSetSQL {
             let type = feature.type == .timestamp ? ColumnType.int64 : feature.type
             columns.append(column(served.servedName, .feature, type.rawValue, view: view.versionName))
         }
+        for feature in service.onDemand {
+            let type = feature.expression.type == .timestamp ? ColumnType.int64 : feature.expression.type
+            columns.append(column(feature.name, .feature, type.rawValue))
+        }
         let isClass = definition.labelExpression != .value
         return columns + [column(definition.label, .label, isClass ? "int64" : "float64")]
     }
 
     private func table(_ source: Name) -> String {
         guard let scan = scans[source] else { preconditionFailure("every source was scanned") }
-        return scan.sql
+        return scan.sql(dialect)
     }
 
-    private func source(_ name: Name) -> SourceDefinition {
+    func source(_ name: Name) -> SourceDefinition {
         guard let source = definitions.sources[name] else { preconditionFailure("a checked set has its sources") }
         return source
     }
@@ -65,32 +71,70 @@ struct TrainingSetSQL {
     /// `question` with every question asked.
     /// - Throws: `invalidInput` for a feature that the dialect cannot say.
     func statements() throws(PlatformError) -> [String] {
-        var out = SQLDialect.duckdb.preparation + [questionStatement, labelStatement] + splitStatements
-        var joins = ""
-        for (index, view) in viewOrder.enumerated() {
-            guard let definition = definitions.featureViews[view] else { continue }
-            let outputs = service.features.filter { $0.view == view }.map {
-                FeatureSQL.Output(feature: $0.feature, column: $0.servedName)
-            }
-            let sql = try FeatureSQL(view: definition, source: source(definition.source), outputs: outputs)
-            out += sql.statements(
-                events: table(definition.source), knownBefore: asOf, questions: "labelled", result: "view\(index)")
-            joins += " JOIN view\(index) ON view\(index).__row = labelled.__row"
-        }
-        let requests = service.request.map {
-            ", labelled.\(SQLText.identifier("r_" + $0.name)) AS \(SQLText.identifier($0.name))"
-        }
-        let features = service.features.map { ", \(SQLText.identifier($0.servedName))" }
-        out.append(
-            """
-            CREATE TEMP TABLE dataset AS SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time,
-            labelled.__sequence\((requests + features).joined()), labelled.__label AS \(SQLText.identifier(definition.label))
-            FROM labelled\(joins)
-            """)
-        return out
+        var out = questionStatements
+        for index in viewOrder.indices { out += try featureStatements(ofView: index) }
+        return out + [datasetStatement]
     }
 
-    private var viewOrder: [Name] {
+    /// Statements that leave `question`, and `labelled`: the questions with a label, `__row` and `__slice`.
+    var questionStatements: [String] {
+        dialect.preparation + [questionStatement, labelStatement] + splitStatements
+    }
+
+    /// The features of the service's view at `index` in `viewOrder`, and the names of their columns.
+    func outputs(ofView index: Int) -> [FeatureSQL.Output] {
+        service.features.filter { $0.view == viewOrder[index] }.map {
+            FeatureSQL.Output(feature: $0.feature, column: $0.servedName)
+        }
+    }
+
+    /// Statements that compute a view's features for `labelled` into its table.
+    func featureStatements(ofView index: Int) throws(PlatformError) -> [String] {
+        guard let view = definitions.featureViews[viewOrder[index]] else { return [] }
+        let sql = try FeatureSQL(
+            view: view, source: source(view.source), outputs: outputs(ofView: index), dialect: dialect)
+        return sql.statements(
+            events: table(view.source), knownBefore: asOf, questions: "labelled", result: Self.table(ofView: index))
+    }
+
+    /// Name of the table with a view's features and `__row`.
+    static func table(ofView index: Int) -> String { "view\(index)" }
+
+    /// Makes `dataset` of `labelled` and the views' tables.
+    var datasetStatement: String {
+        let joins = viewOrder.indices.map { " JOIN view\($0) ON view\($0).__row = labelled.__row" }.joined()
+        let requests = service.request.map {
+            ", labelled.\(dialect.identifier("r_" + $0.name)) AS \(dialect.identifier($0.name))"
+        }
+        let features = service.features.map { ", \(dialect.identifier($0.servedName))" }
+        let onDemand = service.onDemand.map { ", \(onDemandSQL($0)) AS \(dialect.identifier($0.name))" }
+        return dialect.create(
+            "dataset", reused: true,
+            as: """
+                SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time, labelled.__sequence\
+                \((requests + features + onDemand).joined()), labelled.__label AS \(dialect.identifier(definition.label))
+                FROM labelled\(joins)
+                """)
+    }
+
+    /// An on-demand feature over the columns of the join.
+    ///
+    /// Whole numbers go through a double, as they do when they are served.
+    private func onDemandSQL(_ feature: OnDemandFeatureDefinition) -> String {
+        let requested = Set(service.request.map(\.name))
+        let types = Dictionary(feature.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { first, _ in first })
+        return feature.expression.sql(dialect) { name in
+            if requested.contains(name) { return "labelled.\(dialect.identifier("r_" + name))" }
+            let column = dialect.identifier(name)
+            return switch types[name] ?? .float64 {
+            case .int64, .timestamp: "TRY_CAST(CAST(\(column) AS DOUBLE) AS BIGINT)"
+            default: column
+            }
+        }
+    }
+
+    /// The service's views, in the order of their first features.
+    var viewOrder: [Name] {
         var order: [Name] = []
         for feature in service.features where !order.contains(feature.view) { order.append(feature.view) }
         return order
@@ -102,56 +146,63 @@ struct TrainingSetSQL {
         var columns = ["__event_time AS __time", "__ingest_time AS __known", "__sequence"]
         for key in service.joinKeys {
             guard let column = spine.column(key) else { preconditionFailure("a checked spine has the join keys") }
-            columns.append("\(FeatureSQL.keyText(column)) AS \(SQLText.identifier(key))")
+            columns.append("\(FeatureSQL.keyText(column, dialect)) AS \(dialect.identifier(key))")
         }
         for request in service.request {
             guard let column = spine.column(request.name) else {
                 preconditionFailure("a checked spine has the request")
             }
-            let name = SQLText.identifier(request.name)
+            let name = dialect.identifier(request.name)
             let value: String
             switch request.kind {
             case .number:
-                value = column.type == .timestamp ? "CAST(epoch_ms(\(name)) AS DOUBLE)" : "CAST(\(name) AS DOUBLE)"
+                value = "CAST(\(column.type == .timestamp ? dialect.milliseconds(name) : name) AS DOUBLE)"
             case .category(let values):
                 // Text outside the list is no category of this feature: null, as it is for a request.
-                let list = values.map(SQLText.literal).joined(separator: ", ")
-                value = "CASE WHEN CAST(\(name) AS VARCHAR) IN (\(list)) THEN CAST(\(name) AS VARCHAR) END"
+                let list = values.map(dialect.literal).joined(separator: ", ")
+                value =
+                    "CASE WHEN CAST(\(name) AS \(dialect.text)) IN (\(list)) THEN CAST(\(name) AS \(dialect.text)) END"
             }
-            columns.append("\(value) AS \(SQLText.identifier("r_" + request.name))")
+            columns.append("\(value) AS \(dialect.identifier("r_" + request.name))")
         }
         for key in definition.labelKeys {
-            columns.append("\(SQLText.identifier(key)) AS \(SQLText.identifier("l_" + key))")
+            columns.append("\(dialect.identifier(key)) AS \(dialect.identifier("l_" + key))")
         }
-        return """
-            CREATE TEMP TABLE question AS SELECT \(columns.joined(separator: ", ")) FROM \(table(definition.spine))
-            WHERE __event_time >= \(from.milliseconds) AND __event_time < \(to.milliseconds)
-            AND __ingest_time < \(asOf.milliseconds)
-            """
+        return dialect.create(
+            "question", reused: true,
+            as: """
+                SELECT \(columns.joined(separator: ", ")) FROM \(table(definition.spine))
+                WHERE __event_time >= \(from.milliseconds) AND __event_time < \(to.milliseconds)
+                AND __ingest_time < \(asOf.milliseconds)
+                """)
     }
 
     /// Questions with the newest label that happened within the horizon and was known, in the order of the files.
     private var labelStatement: String {
-        let keys = definition.labelKeys.map(SQLText.identifier)
+        let keys = definition.labelKeys.map(dialect.identifier)
         let join = definition.labelKeys.map {
-            "q.\(SQLText.identifier("l_" + $0)) = l.\(SQLText.identifier($0))"
+            "q.\(dialect.identifier("l_" + $0)) = l.\(dialect.identifier($0))"
         }
         let value: String
         switch definition.labelExpression {
-        case .value: value = "CAST(value AS DOUBLE)"
+        case .value: value = "CAST(__value AS DOUBLE)"
         case .greaterThan(let bound):
-            value = "CAST(CASE WHEN CAST(value AS DOUBLE) > \(bound)::DOUBLE THEN 1 ELSE 0 END AS BIGINT)"
+            value =
+                "CAST(CASE WHEN CAST(__value AS DOUBLE) > \(dialect.real(Double(bound))) THEN 1 ELSE 0 END AS BIGINT)"
         }
-        return """
-            CREATE TEMP TABLE answered AS SELECT * EXCLUDE (value), \(value) AS __label FROM (
-            SELECT q.*, l.value FROM question q JOIN (
-            SELECT \(keys.joined(separator: ", ")), \(SQLText.identifier(definition.labelColumn)) AS value,
-            __event_time AS l_time, __ingest_time AS l_known, __sequence AS l_place FROM \(table(definition.labelSource))
-            WHERE __ingest_time < \(asOf.milliseconds)) l
-            ON \(join.joined(separator: " AND ")) AND l.l_time >= q.__time AND l.l_time <= q.__time + \(definition.labelHorizon.milliseconds)
-            QUALIFY row_number() OVER (PARTITION BY q.__sequence ORDER BY l.l_time DESC, l.l_known DESC, l.l_place DESC) = 1
-            ) WHERE value IS NOT NULL
-            """
+        let order = "ORDER BY l.l_time DESC, l.l_known DESC, l.l_place DESC"
+        return dialect.create(
+            "answered",
+            as: """
+                SELECT *, \(value) AS __label FROM (
+                SELECT q.*, l.__value, row_number() OVER (PARTITION BY q.__sequence \(order)) AS __pick FROM question q JOIN (
+                SELECT \(keys.joined(separator: ", ")), \(dialect.identifier(definition.labelColumn)) AS __value,
+                __event_time AS l_time, __ingest_time AS l_known, __sequence AS l_place FROM \(table(definition.labelSource))
+                WHERE __ingest_time < \(asOf.milliseconds)) l
+                ON \(join.joined(separator: " AND ")) AND l.l_time >= q.__time
+                AND l.l_time <= q.__time + \(definition.labelHorizon.milliseconds)
+                ) p WHERE __pick = 1 AND __value IS NOT NULL
+                """)
     }
 
     /// Puts every answered question into a slice, and numbers them in the order of the files.
@@ -161,47 +212,46 @@ struct TrainingSetSQL {
         case .time(let validation, let test):
             // A moment is never in two slices.
             func boundary(_ share: Double) -> String {
-                "(SELECT __time FROM numbered WHERE __row = (SELECT CAST(floor(count(*) * \(share)::DOUBLE) AS BIGINT) FROM numbered))"
+                "(SELECT __time FROM numbered WHERE __row = (SELECT CAST(floor(count(*) * \(dialect.real(share))) AS BIGINT) FROM numbered))"
             }
             slice =
                 "WHEN __time >= \(boundary(1 - test)) THEN 'test' WHEN __time >= \(boundary(1 - test - validation)) THEN 'validation'"
         case .random(let validation, let test, let seed):
-            slice = Self.hashedSlice("CAST(__sequence AS VARCHAR)", validation, test, seed)
+            slice = hashedSlice("CAST(__sequence AS \(dialect.text))", validation, test, seed)
         case .entity(let keys, let validation, let test, let seed):
-            let text = keys.map { "coalesce(\(SQLText.identifier($0)), '')" }.joined(separator: " || chr(31) || ")
-            slice = Self.hashedSlice(text, validation, test, seed)
+            let text = keys.map { "coalesce(\(dialect.identifier($0)), '')" }.joined(separator: " || chr(31) || ")
+            slice = hashedSlice(text, validation, test, seed)
         }
         return [
-            """
-            CREATE TEMP TABLE numbered AS SELECT *,
-            CAST(row_number() OVER (ORDER BY __time, __sequence) - 1 AS BIGINT) AS __row FROM answered
-            """,
-            "CREATE TEMP TABLE labelled AS SELECT *, CASE \(slice) ELSE 'train' END AS __slice FROM numbered",
-            "DROP TABLE answered", "DROP TABLE numbered",
-        ]
+            dialect.create(
+                "numbered", reused: true,
+                as:
+                    "SELECT *, CAST(row_number() OVER (ORDER BY __time, __sequence) - 1 AS BIGINT) AS __row FROM answered"
+            ),
+            dialect.create(
+                "labelled", reused: true, as: "SELECT *, CASE \(slice) ELSE 'train' END AS __slice FROM numbered"),
+        ] + dialect.drop(["answered", "numbered"])
     }
 
     /// The MD5 of seed and text as a share of 1: its first eight bytes, the lowest first, of which the top 52 bits count. Exact in
     /// a double, so the same on every machine.
-    private static func hashedSlice(_ text: String, _ validation: Double, _ test: Double, _ seed: Int) -> String {
-        let share = "(CAST(md5_number_upper('\(seed):' || \(text)) >> 12 AS DOUBLE) / 4503599627370496.0::DOUBLE)"
+    private func hashedSlice(_ text: String, _ validation: Double, _ test: Double, _ seed: Int) -> String {
+        let share = "(CAST(\(dialect.digest("'\(seed):' || \(text)")) AS DOUBLE) / \(dialect.real(0x1p52)))"
         return
-            "WHEN \(share) < \(test)::DOUBLE THEN 'test' WHEN \(share) < \(test + validation)::DOUBLE THEN 'validation'"
+            "WHEN \(share) < \(dialect.real(test)) THEN 'test' WHEN \(share) < \(dialect.real(test + validation)) THEN 'validation'"
     }
 
-    /// Writes one slice; on one thread, so that equal rows give equal bytes.
+    /// Writes one slice as one file in the order of the rows; equal rows give equal bytes.
     func write(slice: String, to path: String) -> String {
-        let names = columns.map { SQLText.identifier($0.name) }.joined(separator: ", ")
-        return """
-            COPY (SELECT \(names) FROM dataset WHERE __slice = \(SQLText.literal(slice)) ORDER BY __row)
-            TO \(SQLText.literal(path)) (FORMAT parquet, COMPRESSION zstd)
-            """
+        let names = columns.map { dialect.identifier($0.name) }.joined(separator: ", ")
+        return dialect.write(
+            names, from: "dataset WHERE __slice = \(dialect.literal(slice))", orderedBy: "__row", to: path)
     }
 
     /// One row for each slice that has rows, and one with an empty name for the questions.
     var summary: String {
         """
-        SELECT __slice AS slice, count(*) AS n, sum(CASE WHEN \(SQLText.identifier(definition.label)) > 0 THEN 1 ELSE 0 END)::BIGINT AS positive,
+        SELECT __slice AS slice, count(*) AS n, CAST(sum(CASE WHEN \(dialect.identifier(definition.label)) > 0 THEN 1 ELSE 0 END) AS BIGINT) AS positive,
         min(__event_time) AS first, max(__event_time) AS last FROM dataset GROUP BY __slice
         UNION ALL SELECT '', count(*), 0, NULL, NULL FROM question
         """

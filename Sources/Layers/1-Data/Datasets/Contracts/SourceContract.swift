@@ -56,6 +56,8 @@ public struct SourceContract: Sendable {
     private let eventTimeIndex: Int
     private let ingestTimeIndex: Int?
     private let positions: [String: Int]
+    /// The columns' names in UTF-8.
+    let names: [[UInt8]]
     private let expectations: [CompiledExpectation]
 
     /// Longest accepted text in one cell, in UTF-8 bytes.
@@ -69,6 +71,7 @@ public struct SourceContract: Sendable {
         var positions: [String: Int] = [:]
         for (index, column) in definition.columns.enumerated() { positions[column.name] = index }
         self.positions = positions
+        names = definition.columns.map { Array($0.name.utf8) }
         guard let eventTimeIndex = positions[definition.eventTimeColumn] else {
             preconditionFailure("a checked source has its event time column")
         }
@@ -186,13 +189,13 @@ public struct SourceContract: Sendable {
         return found
     }
 
-    private struct RowCheck {
+    struct RowCheck {
         var cells: [CellValue]
         var breaches: [ContractBreach] = []
         init(columnCount: Int) { cells = Array(repeating: .null, count: columnCount) }
     }
 
-    private func take(_ cell: CellValue?, at index: Int, isPresent: Bool, _ check: inout RowCheck) {
+    func take(_ cell: CellValue?, at index: Int, isPresent: Bool, _ check: inout RowCheck) {
         guard let cell else { return }  // its reason is noted
         check.cells[index] = cell
         guard cell.isNull, index != ingestTimeIndex else { return }
@@ -203,7 +206,7 @@ public struct SourceContract: Sendable {
         }
     }
 
-    private func verdict(_ check: RowCheck) -> RowVerdict {
+    func verdict(_ check: RowCheck) -> RowVerdict {
         guard check.breaches.isEmpty else { return .refused(check.breaches) }
         guard case .integer(let eventTime) = check.cells[eventTimeIndex] else {
             return .refused([ContractBreach(rule: "row: has no event time", message: "row: has no event time")])

@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 public import PlatformCore
 public import StoragePorts
 import Synchronization
@@ -90,7 +91,8 @@ public final class SourceShapes: Sendable {
             throw PlatformError(.invalidInput, "source/\(source.name)", "more than 1000 columns")
         }
         for name in widened.sorted() where effective(source).column(name)?.type == .int64 {
-            let used = readers(source.name, name)
+            let isFiltered = source.filter?.columns.contains(name) == true
+            let used = readers(source.name, name) + (isFiltered ? ["its filter"] : [])
             guard used.isEmpty else {
                 throw PlatformError(
                     .invalidInput, "source/\(source.name)",

@@ -34,6 +34,10 @@ public struct IngestReport: Sendable, Hashable {
     public var schemaChanges: [String] = []
     /// The first refused rows of a push.
     public var rejected: [Rejection] = []
+    /// Bytes of memory that remembering it takes, about.
+    var memoryByteCount: Int {
+        rejected.reduce(512) { $0 + $1.reasons.reduce(64) { $0 + $1.utf8.count } }
+    }
     /// SHA-256 of the push that an idempotency key was first used for.
     var requestHash: String?
 
@@ -96,7 +100,7 @@ public struct IngestReport: Sendable, Hashable {
         for breach in breaches { Self.count(breach.rule, in: &reasons) }
         if rejected.count < Self.rejectionCountMax {
             rejected.append(
-                Rejection(position: position, reasons: breaches.prefix(4).map { String($0.message.prefix(300)) }))
+                Rejection(position: position, reasons: breaches.prefix(4).map { String($0.message.prefix(200)) }))
         }
     }
 

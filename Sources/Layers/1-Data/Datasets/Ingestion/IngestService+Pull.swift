@@ -88,7 +88,10 @@ extension IngestService {
             let load = try await load(
                 source, fileAt: path, fileName: file.location, format: format, contentHash: hash, now: now,
                 progress: progress)
-            try await remember(file, source.name, hash, now: now)
+            // A file that was written to meanwhile is read again next time.
+            if try await files.list(file.location) == [file] {
+                try await remember(file, source.name, hash, now: now)
+            }
             report.loads.append(load)
         }
         guard !report.loads.isEmpty || report.unchangedFiles > 0 else {

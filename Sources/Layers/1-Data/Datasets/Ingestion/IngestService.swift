@@ -1,5 +1,6 @@
 import ContentHashing
 public import Definitions
+import Expressions
 public import PlatformCore
 public import StoragePorts
 import Synchronization
@@ -171,6 +172,10 @@ public final class IngestService: Sendable {
         return try await intake(of: source.name).submit(request)
     }
 
+    func pushBuilder(for source: SourceDefinition, now: EventTime) -> BatchBuilder {
+        builder(for: source, origin: "push", batch: "push-" + identifiers.next(), now: now)
+    }
+
     // MARK: What is kept for each source
 
     /// The contract of a definition, compiled once.
@@ -260,6 +265,10 @@ struct BatchBuilder: Sendable {
         switch verdict {
         case .refused(let breaches): refuse(breaches, at: position, row: text(), from: rowOrigin)
         case .accepted(let checked):
+            if let filter = contract.definition.filter, !filter.holds(checked.cells) {
+                report.filtered += 1
+                return
+            }
             let key = codec.key(of: checked.cells)
             if let sampling, !sampling.keeps(key) {
                 report.sampledOut += 1

@@ -61,11 +61,14 @@ final class SourceIntake: Sendable {
         var quarantined: RecentRows
         var pushes: [String: IngestReport] = [:]
         var pushOrder: [String] = []
+        var pushByteCount = 0
         /// For each rule of uniqueness what its columns hold in the last rows.
         var unique: [String: RecentRows] = [:]
         var lastTime = EventTime(milliseconds: .min)
     }
 
+    /// Memory for reports of pushes under a key; long lists of refused rows are what fills it.
+    private static let pushByteCountMax = 64 << 20
     let source: Name
     private let topic: Name
     private let quarantineTopic: Name
@@ -326,9 +329,16 @@ final class SourceIntake: Sendable {
     private static func remember(_ key: String, _ report: IngestReport, _ countMax: Int, _ memory: inout Memory) {
         guard memory.pushes.updateValue(report, forKey: key) == nil else { return }
         memory.pushOrder.append(key)
-        if memory.pushOrder.count > 2 * countMax {  // forgets the older half at once: no shifting for each push
-            for old in memory.pushOrder.prefix(countMax) { memory.pushes[old] = nil }
-            memory.pushOrder.removeFirst(countMax)
+        memory.pushByteCount += report.memoryByteCount
+        // Forgets the older half at once: no shifting for each push.
+        if memory.pushOrder.count > 2 * countMax || memory.pushByteCount > pushByteCountMax {
+            let count = memory.pushOrder.count / 2
+            for old in memory.pushOrder.prefix(count) {
+                if let forgotten = memory.pushes.removeValue(forKey: old) {
+                    memory.pushByteCount -= forgotten.memoryByteCount
+                }
+            }
+            memory.pushOrder.removeFirst(count)
         }
     }
 

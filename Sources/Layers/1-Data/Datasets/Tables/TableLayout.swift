@@ -104,6 +104,30 @@ struct TableLayout: Sendable {
             """
     }
 
+    /// A table expression for Spark over the files of a snapshot; files with the same columns are read together.
+    func sparkScan(_ entries: [DeltaSnapshot.Entry], paths: [String]) -> String {
+        func quoted(_ name: String) -> String { "`" + name.replacing("`", with: "``") + "`" }
+        func cells(_ known: Set<String>) -> String {
+            columns.map { column in
+                let name = quoted(column.name)
+                return "CAST(\(known.contains(column.name) ? name : "NULL") AS \(column.deltaType)) AS \(name)"
+            }.joined(separator: ", ")
+        }
+        guard !paths.isEmpty else { return "(SELECT \(cells([])) WHERE false)" }
+        let groups = Dictionary(grouping: zip(entries, paths)) { Set($0.0.columns.map(\.name)) }
+        // A glob names the files: the folder may hold others that belong to no version or to older ones.
+        func escaped(_ path: String) -> String {
+            path.reduce(into: "") { $0 += "{}[]*?,\\".contains($1) ? "\\\($1)" : String($1) }
+        }
+        return "("
+            + groups.values.sorted { $0[0].1 < $1[0].1 }.map { group in
+                let names = group.map { escaped($0.1) }
+                let glob = names.count == 1 ? names[0] : "{\(names.joined(separator: ","))}"
+                return
+                    "SELECT \(cells(Set(group[0].0.columns.map(\.name)))) FROM parquet.\(quoted(glob))"
+            }.joined(separator: " UNION ALL ") + ")"
+    }
+
     /// A table expression over the files of a snapshot.
     func scan(_ entries: [DeltaSnapshot.Entry], paths: [String]) -> String {
         guard !paths.isEmpty else {

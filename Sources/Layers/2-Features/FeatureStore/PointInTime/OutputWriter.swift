@@ -33,7 +33,7 @@ struct OutputWriter: Sendable {
         return out
     }
 
-    /// How a feature's values are stored; moments are integers of milliseconds.
+    /// How a feature's values are stored, moments as integers of milliseconds; `nil` for what is not one value in a cell.
     static func kind(_ type: ColumnType) -> ColumnKind? {
         switch type {
         case .float64: .real

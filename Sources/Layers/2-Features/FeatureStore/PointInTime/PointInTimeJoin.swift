@@ -1,6 +1,7 @@
 public import Aggregation
 public import ColumnFiles
-import PlatformCore
+public import Definitions
+public import PlatformCore
 import StoragePorts
 import Synchronization
 
@@ -46,6 +47,8 @@ public struct PointInTimeJoin: Sendable {
         public let plan: AggregationPlan
         /// Parquet files of its source, with `__event_time`, `__ingest_time` and `__sequence`.
         public let events: [String]
+        /// Types of the join keys in the source; files that hold them as something else are `unsupported`.
+        public let keyTypes: [ColumnType]
         /// Columns of the questions that hold the join keys, in the plan's order.
         public let questionKeys: [String]
         /// Names of the features' columns in the output.
@@ -54,9 +57,10 @@ public struct PointInTimeJoin: Sendable {
         public let knownBefore: Int64?
         /// Makes a view.
         public init(
-            plan: AggregationPlan, events: [String], questionKeys: [String], outputs: [String],
-            knownBefore: Int64? = nil
+            plan: AggregationPlan, source: SourceDefinition, events: [String], questionKeys: [String],
+            outputs: [String], knownBefore: Int64? = nil
         ) {
+            keyTypes = plan.view.joinKeys.map { source.column($0)?.type ?? .string }
             self.plan = plan
             self.events = events
             self.questionKeys = questionKeys
@@ -103,6 +107,13 @@ public struct PointInTimeJoin: Sendable {
     public init(_ settings: Settings = Settings()) {
         self.settings = settings
         workers = Workers(count: settings.threads)
+    }
+
+    /// Whether all features of a plan can be computed and written here: their columns lie in the source's files, and each
+    /// value is one cell.
+    public static func answers(_ plan: AggregationPlan, of source: SourceDefinition) -> Bool {
+        plan.features.allSatisfy { OutputWriter.kind($0.type) != nil }
+            && plan.columns.allSatisfy { source.column($0.name)?.type == $0.type }
     }
 
     /// Computes `views` for the questions of `tables` and writes `columns`.

@@ -23,8 +23,9 @@ struct ViewRun: Sendable {
         var numbers: EntityNumbers
         /// Tick of each question.
         var ticks: [Int64]
-        /// Rows in the order of their entities; those of entity `e` are `starts[e] ..< starts[e + 1]`. The last entity is
-        /// nobody: questions without a key.
+        /// Rows in the order of their entities; those of entity `e` are `starts[e] ..< starts[e + 1]`.
+        ///
+        /// The last entity is nobody: questions without a key.
         var rows: [UInt32]
         var starts: [UInt32]
     }
@@ -74,18 +75,25 @@ struct ViewRun: Sendable {
         reader.position(of: name).flatMap { reader.columns[$0].kind }
     }
 
-    private func keys(_ reader: ParquetReader, _ names: [String], group: Int, path: String) throws(ColumnFileError)
-        -> EntityNumbers.Keys
-    {
+    private func keys(
+        _ reader: ParquetReader, _ names: [String], group: Int, path: String, types: [ColumnType]? = nil
+    ) throws(ColumnFileError) -> EntityNumbers.Keys {
         var vectors: [ColumnVector] = []
         var kinds: [ColumnKind] = []
-        for name in names {
+        for (index, name) in names.enumerated() {
             guard let position = reader.position(of: name) else {
                 throw ColumnFileError(.unsupported, "'\(path)' has no column '\(name)'")
             }
-            guard let kind = reader.columns[position].kind, kind != .real else {
+            let kind = reader.columns[position].kind
+            let fits: Bool =
+                switch (types?[index], kind) {
+                case (nil, .integer?), (nil, .text?), (nil, .bool?), (nil, .timestamp?): true
+                case (.int64?, .integer?), (.string?, .text?), (.bool?, .bool?), (.timestamp?, .timestamp?): true
+                default: false
+                }
+            guard fits, let kind else {
                 throw ColumnFileError(
-                    .unsupported, "key column '\(name)' of '\(path)' is \(reader.columns[position].typeName)")
+                    .unsupported, "key column '\(name)' of '\(path)' is not stored as its source's type")
             }
             vectors.append(try reader.column(position, ofRowGroup: group))
             kinds.append(kind)
@@ -170,7 +178,8 @@ struct ViewRun: Sendable {
             return try milliseconds(
                 reader.column(position, ofRowGroup: group), reader.columns[position].kind, file.path, name)
         }
-        var entities = numbers.find(try keys(reader, view.plan.view.joinKeys, group: group, path: file.path))
+        var entities = numbers.find(
+            try keys(reader, view.plan.view.joinKeys, group: group, path: file.path, types: view.keyTypes))
         let (happened, known, sequence) = (
             try moments("__event_time"), try moments("__ingest_time"), try moments("__sequence")
         )
@@ -211,6 +220,11 @@ struct ViewRun: Sendable {
         _ column: AggregationPlan.Column, _ reader: ParquetReader, _ group: Int, _ path: String, _ entities: [UInt32],
         _ texts: TextHeap
     ) throws -> ([Int64], [UInt8]?) {
+        guard !view.plan.view.derivedColumns.contains(where: { $0.name == column.name }) else {
+            throw ColumnFileError(
+                .unsupported,
+                "'\(column.name)' of the view '\(view.plan.view.name)' is computed by an expression; use SQL")
+        }
         guard let position = reader.position(of: column.name) else {
             // An older file, of before the column was added: nulls.
             return ([Int64](repeating: 0, count: entities.count), [UInt8](repeating: 0, count: entities.count))

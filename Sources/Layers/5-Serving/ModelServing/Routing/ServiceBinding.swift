@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 public import PlatformCore
 
 /// Reads the view features of one service for one set of keys: what serving needs of the feature store.
@@ -39,6 +40,7 @@ public final class ServiceBinding: Sendable {
     let reader: any VectorReader
     private let requestFeatures: [RequestFeature]
     private let positions: [String: Int]
+    private let onDemand: OnDemandInputs
     let joinKeyPositions: [String: Int]
 
     struct RequestFeature: Sendable {
@@ -69,11 +71,12 @@ public final class ServiceBinding: Sendable {
             }
         }
         positions = Dictionary(uniqueKeysWithValues: definition.inputNames.enumerated().map { ($1, $0) })
+        onDemand = OnDemandInputs(definition)
         joinKeyPositions = Dictionary(uniqueKeysWithValues: definition.joinKeys.enumerated().map { ($1, $0) })
     }
 
     /// Number of inputs of the model.
-    public var inputCount: Int { requestFeatures.count + definition.features.count }
+    public var inputCount: Int { positions.count }
 
     /// Turns one request instance into the model's input, reading what the caller did not send.
     ///
@@ -115,6 +118,7 @@ public final class ServiceBinding: Sendable {
         }
         readRequestFeatures(features, into: &vector, faults: &faults)
         readOverrides(features, into: &vector, faults: &faults)
+        if faults.isEmpty { onDemand.compute(into: &vector) }
         return faults
     }
 

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// A bounded number of calls at a time; the others wait in order of arrival, and leave the line when cancelled.
-final class CallSlots: Sendable {
+package final class CallSlots: Sendable {
     private struct State {
         var free: Int
         var nextTicket: UInt64 = 0
@@ -9,10 +9,11 @@ final class CallSlots: Sendable {
     }
     private let state: Mutex<State>
 
-    init(count: Int) { state = Mutex(State(free: count)) }
+    /// Makes `count` slots.
+    package init(count: Int) { state = Mutex(State(free: count)) }
 
     /// Takes a slot; every success needs one `release`.
-    func acquire() async throws {
+    package func acquire() async throws {
         let ticket = state.withLock { state in
             defer { state.nextTicket += 1 }
             return state.nextTicket
@@ -38,7 +39,8 @@ final class CallSlots: Sendable {
         }
     }
 
-    func release() {
+    /// Gives a slot back.
+    package func release() {
         let next = state.withLock { state in
             if state.waiting.isEmpty {
                 state.free += 1
