@@ -34,6 +34,14 @@ struct NoEngine: OfflineEngine {
     func version() async throws(StoreError) -> String { "none" }
 }
 
+/// No database is pulled from here.
+struct NoDatabase: RowSource {
+    func read(
+        _ query: RowQuery, columns: @escaping @Sendable ([RowColumn]) throws -> Void,
+        rows: @escaping @Sendable ([[String?]]) throws -> Void
+    ) async throws {}
+}
+
 /// The stores, the ingestion and the engine as the program puts them together; the disk is waited for.
 struct World {
     static let start: Int64 = 1_372_636_800_000
@@ -105,7 +113,8 @@ struct World {
         ) { record, _ in try? codec.decode(record.value) }
         let metadata = try SQLiteMetadataStore(path: folder + "/metadata.sqlite")
         ingest = IngestService(
-            log: log, metadata: metadata, engine: NoEngine(), spoolFolder: folder + "/spool", listener: engine,
+            log: log, metadata: metadata, engine: NoEngine(), files: LocalSourceFiles(), database: NoDatabase(),
+            shapes: SourceShapes(metadata: metadata), spoolFolder: folder + "/spool", listener: engine,
             identifiers: IdentifierSource(clock: SystemClock()))
         try await ingest.prepare()
         try await engine.recover(definitions: definitions)

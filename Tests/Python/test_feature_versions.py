@@ -206,7 +206,8 @@ def test_a_model_keeps_the_features_it_was_trained_with(
     by_name = {feature["name"]: feature for feature in reuse["features"]}
     assert by_name["paid__sum_7d"]["reads"] >= 1 and by_name["paid__sum_7d"]["models"] == ["loss"]
     assert by_name["paid__sum_7d"]["training_rows"] == built["manifest"]["questions"]
-    assert by_name["paid__n"]["reads"] == 0 and by_name["paid__n"]["model_versions"] == []
+    assert by_name["paid__sum_7d"]["model_versions"] == ["model/loss/versions/1"]
+    assert by_name["paid__n"]["model_versions"] == []
     assert by_name["paid__sum_7d"]["rows_applied"] >= 2 * len(history.payments)
     assert reuse["used"] == reuse["registered"] == 8 and reuse["reuse_factor"] == 1
     assert "reuse factor 1" in server.cli("features", "reuse").stdout

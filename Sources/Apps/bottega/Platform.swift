@@ -250,13 +250,12 @@ struct Platform {
         self.services = services
     }
 
-    /// What reads a column of a source: views, training sets.
+    /// What may read a column of a source: its views, training sets.
     private static func readers(of column: String, in source: Name, _ definitions: DefinitionSet) -> [String] {
         var readers: [String] = []
+        // Every view of the source: an expression of the view may read the column as well as a feature.
         for view in definitions.featureViews.values where view.source == source {
-            if view.joinKeys.contains(column) || view.features.contains(where: { $0.column == column }) {
-                readers.append("FeatureView/\(view.name)")
-            }
+            readers.append("FeatureView/\(view.name)")
         }
         for set in definitions.trainingSets.values {
             let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))

@@ -13,7 +13,7 @@ struct DefinitionDifferenceTests {
     @Test(arguments: [
         (
             "features", "column: dep_delay, window: 24h", "column: dep_delay, window: 25h",
-            "FeatureView/plane_departures", "window", "24h", "25h"
+            "FeatureView/plane_departures", "window", "1d", "25h"
         ),
         ("features", "ttl: 3h", "ttl: 4h", "FeatureView/latest_weather", "ttl", "3h", "4h"),
         ("model", "seed: 7", "seed: 8", "Model/flight_delay", "training.seed", "7", "8"),

@@ -58,7 +58,7 @@ enum RunLineage {
                     let feature = view.features.first(where: { $0.name == column.name[range.upperBound...] })
                 else { break }
                 let window = feature.window.map { " over \($0)" } ?? ""
-                for field in LineageGraph.columns(of: feature) {
+                for field in view.sourceColumns(of: feature) {
                     output.origins.append(
                         LineageDataset.Origin(
                             column: column.name, dataset: "source/\(view.source)", field: field,

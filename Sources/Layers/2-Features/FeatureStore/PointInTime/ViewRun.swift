@@ -186,6 +186,10 @@ struct ViewRun: Sendable {
         if let limit = view.knownBefore {
             for row in known.indices where known[row] >= limit { entities[row] = EntityNumbers.none }
         }
+        for row in entities.indices {
+            let (event, ingest) = (EventTime(milliseconds: happened[row]), EventTime(milliseconds: known[row]))
+            if view.plan.isTooLate(eventTime: event, ingestTime: ingest) { entities[row] = EntityNumbers.none }
+        }
         var words: [[Int64]] = []
         var present: [[UInt8]?] = []
         for column in view.plan.columns {
