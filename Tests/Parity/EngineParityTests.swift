@@ -47,7 +47,7 @@ struct EngineParityTests {
 
     @Test(.enabled(if: sparkPython != nil), arguments: [UInt64(0), 1, 2, 3])
     func sparkIsTheOracle(seed: UInt64) async throws {
-        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100)
+        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100, functions: .plain)
         let sql = try FeatureSQL(view: history.view, source: history.source, dialect: .spark)
         let folder = FileManager.default.temporaryDirectory.appending(path: "engines-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -158,7 +158,7 @@ struct EngineParityTests {
 
     @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(0), 3])
     func flinkIsTheOracle(seed: UInt64) throws {
-        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100)
+        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100, functions: .plain)
         let sql = try FeatureSQL(view: history.view, source: history.source, dialect: .flink)
         let folder = FileManager.default.temporaryDirectory.appending(path: "flink-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -178,7 +178,8 @@ struct EngineParityTests {
     /// The rows of a history that are known when they happen, without `first`, which a stream cannot say.
     @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(1), 2])
     func aFlinkStreamIsTheOracleAfterEveryEvent(seed: UInt64) throws {
-        let history = try GeneratedHistory(seed: seed, rowCount: 200, questionCount: 1, isOnTime: true)
+        let history = try GeneratedHistory(
+            seed: seed, rowCount: 200, questionCount: 1, isOnTime: true, functions: .plain)
         let folder = FileManager.default.temporaryDirectory.appending(path: "stream-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
         _ = try history.tables(.flink, in: folder)

@@ -18,45 +18,80 @@ struct SeededGenerator: RandomNumberGenerator {
 
 /// Late, duplicate, corrected, tied, null, keyless and window-edge events of extreme sizes, with questions about them.
 struct GeneratedHistory {
-    static let columns = ["happened", "known", "carrier", "gate", "delay", "seats", "held", "note", "planned"]
+    /// The last two look alike and are different.
+    static let notes = ["n'0", "n'1", "n'2", "", " ", "[\"a\", null]", "\\n\t", "é", "e\u{301}"]
     let definitions: DefinitionSet
     let view: FeatureViewDefinition
     let source: SourceDefinition
     let rows: [LoggedRow]
     let questions: [(keys: [String?], time: Int64)]
 
+    /// Which functions a history's view has.
+    enum Functions {
+        /// All.
+        case all
+        /// Those with one value in a cell, over columns of the source: what the batch kernel reads.
+        case flat
+        /// Those that every engine says.
+        case plain
+
+        func has(_ function: some StringProtocol, _ column: String) -> Bool {
+            switch self {
+            case .all: true
+            case .flat: column != "shape" && !function.hasPrefix("last_n")
+            case .plain:
+                column != "shape" && !function.hasPrefix("last_n") && function != "mode" && function != "distinct_count"
+            }
+        }
+    }
+
     static func yaml(
-        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true,
+        functions wanted: Functions = .all
     ) -> String {
         var features = ""
         let names = ["2s", "10s", "1m", "5m"]
         for window in names {
             features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
             for (column, functions) in [
-                ("delay", "count sum mean min max last first stddev"),
-                ("seats", "count sum mean min max last first stddev"),
-                ("held", "sum mean min max last first"), ("note", "count last first"), ("planned", "count last first"),
+                ("delay", "count sum mean min max last first stddev distinct_count"),
+                ("seats", "count sum mean min max last first stddev mode last_n"),
+                ("held", "sum mean min max last first mode last_n_distinct distinct_count"),
+                ("note", "count last first distinct_count mode last_n last_n_distinct"),
+                ("planned", "count last first distinct_count mode last_n_distinct"),
+                ("shape", "count last first"),
             ] {
-                for function in functions.split(separator: " ") where hasFirst || function != "first" {
+                for function in functions.split(separator: " ")
+                where (hasFirst || function != "first") && wanted.has(function, column) {
+                    let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
                     features +=
-                        "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)}\n"
+                        "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
                 }
             }
         }
-        for column in ["delay", "note", "planned"] {
+        for (numerator, denominator) in [
+            ("seats_sum", "delay_sum"), ("delay_min", "n"), ("note_distinct_count", "note_count"),
+            ("held_mode", "delay_last"),
+        ] where wanted != .plain {
+            features +=
+                "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
+        }
+        for column in ["delay", "note", "planned"] + (wanted == .all ? ["shape"] : []) {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
-        features += """
-              - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
-              - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
-              - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
-              - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
-              - {name: noon_ever, aggregate: last, column: noon}
-              - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
-              - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
-              - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+        if wanted != .flat {
+            features += """
+                  - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
+                  - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
+                  - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
+                  - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
+                  - {name: noon_ever, aggregate: last, column: noon}
+                  - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
+                  - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
+                  - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
 
-            """
+                """
+        }
         return """
             kind: Entity
             name: thing
@@ -77,6 +112,7 @@ struct GeneratedHistory {
               - {name: held, type: bool}
               - {name: note, type: string}
               - {name: planned, type: timestamp}
+              \(wanted == .all ? "- {name: shape, type: vector, length: 3}" : "")
             ---
             kind: FeatureView
             name: view
@@ -98,13 +134,13 @@ struct GeneratedHistory {
     /// - Parameter isPlain: without anything that is computed row by row.
     init(
         seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false,
-        isPlain: Bool = false
+        functions: Functions = .all, isPlain: Bool = false
     ) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         var text = Self.yaml(
             inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, lateness: seed % 5 == 1 ? "1m" : nil,
-            keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime)
+            keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime, functions: functions)
         if isPlain {
             let computed = ["columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon"]
             text = text.split(separator: "\n", omittingEmptySubsequences: false)
@@ -148,8 +184,9 @@ struct GeneratedHistory {
                 Self.real(&random, wild: wild), Self.whole(&random, wild: wild),
                 Int.random(in: 0..<5, using: &random) == 0 ? .null : .bool(Bool.random(using: &random)),
                 Int.random(in: 0..<4, using: &random) == 0
-                    ? .null : .text("n'\(Int.random(in: 0..<9, using: &random))"),
+                    ? .null : .text(Self.notes[Int.random(in: 0..<9, using: &random)]),
                 Int.random(in: 0..<4, using: &random) == 0 ? .null : .integer(event + 5),
+                Int.random(in: 0..<4, using: &random) == 0 ? .null : Self.shape(&random),
             ]
             // A duplicate, or a correction of an earlier row: the same keys and event time, another value.
             if let other = rows.randomElement(using: &random), index % 9 == 0 {
@@ -181,6 +218,17 @@ struct GeneratedHistory {
             questions.append((keys, time))
         }
         self.questions = questions
+    }
+
+    private static func shape(_ random: inout SeededGenerator) -> CellValue {
+        let odd: [Float] = [0, -0.0, 0.1, .leastNonzeroMagnitude, .greatestFiniteMagnitude, -1e-20]
+        return .list(
+            (0..<3).map { _ in
+                let number =
+                    Bool.random(using: &random)
+                    ? Float.random(in: -1...1, using: &random) : odd.randomElement(using: &random) ?? 0
+                return .double(Double(number))
+            })
     }
 
     private static func real(_ random: inout SeededGenerator, wild: Bool) -> CellValue {
@@ -220,7 +268,7 @@ struct GeneratedHistory {
             case .double(let value): "'\(value)'::DOUBLE"
             case .bool(let value): value ? "true" : "false"
             case .text(let value): SQLText.literal(value)
-            case .list(let values): "[\(values.map { text($0, type) }.joined(separator: ", "))]"
+            case .list(let values): "[\(values.map { text($0, type) }.joined(separator: ", "))]::FLOAT[]"
             }
         }
         let lines = rows.map { logged in
@@ -228,7 +276,7 @@ struct GeneratedHistory {
             return
                 "(\((cells + ["\(logged.row.eventTime.milliseconds)", "\(logged.row.ingestTime.milliseconds)", "\(logged.sequence)"]).joined(separator: ",")))"
         }
-        let names = Self.columns + ["__event_time", "__ingest_time", "__sequence"]
+        let names = source.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
         return "(VALUES \(lines.joined(separator: ",\n"))) AS history(\(names.joined(separator: ", ")))"
     }
 

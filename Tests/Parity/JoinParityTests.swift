@@ -21,7 +21,8 @@ struct JoinParityTests {
         var questions: String { folder.appending(path: "questions.parquet").path }
 
         init(seed: UInt64, rows: Int, questions: Int) async throws {
-            history = try GeneratedHistory(seed: seed, rowCount: rows, questionCount: questions, isPlain: true)
+            history = try GeneratedHistory(
+                seed: seed, rowCount: rows, questionCount: questions, functions: .flat, isPlain: true)
             // Views with derived columns are SQL's.
             plan = AggregationPlan(view: history.view, source: history.source)
             positions = Array(plan.features.indices)

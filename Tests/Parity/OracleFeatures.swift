@@ -19,7 +19,9 @@ enum OracleFeatures {
     static func answer(
         _ view: FeatureViewDefinition, _ source: SourceDefinition, rows: [LoggedRow], keys: [String?], at time: Int64
     ) -> (status: Status, values: [CellValue]) {
-        let nothing = view.features.map { $0.aggregate == .count ? CellValue.integer(0) : .null }
+        let nothing = view.features.map { feature -> CellValue in
+            feature.aggregate == .count || feature.aggregate == .distinctCount ? .integer(0) : .null
+        }
         let entity = keys.compactMap { $0 }
         guard entity.count == keys.count else { return (.notFound, nothing) }
         func cell(_ row: SourceRow, _ name: String) -> CellValue {
@@ -48,7 +50,16 @@ enum OracleFeatures {
         if let limit = view.timeToLive, !within(limit, newest.row.eventTime) {
             return (.outsideMaxAge, view.features.map { _ in .null })
         }
-        let values = view.features.map { feature -> CellValue in
+        func value(_ feature: FeatureDefinition) -> CellValue {
+            if let ratio = feature.ratio {
+                let parts = [ratio.numerator, ratio.denominator].map { name in
+                    view.features.first { $0.name == name }.flatMap { value($0).number }
+                }
+                guard let upper = parts[0], let lower = parts[1], lower != 0, (upper / lower).isFinite else {
+                    return .null
+                }
+                return positive(.double(upper / lower))
+            }
             let events = visible.filter { logged in
                 (feature.window.map { within($0, logged.row.eventTime) } ?? true)
                     && feature.condition?.holds(view.row(logged.row.cells)) ?? true
@@ -58,18 +69,38 @@ enum OracleFeatures {
                 return .integer(Int64(events.count))
             }
             let cells = events.map { positive(cell($0.row, name)) }
-            return aggregate(feature.aggregate, cells, column)
+            return aggregate(feature.aggregate, cells, column, atMost: feature.countMax)
         }
-        return (.known, values)
+        return (.known, view.features.map(value))
+    }
+
+    /// Values in the order of their newest events, newest first, and how often each occurs; texts are equal by their bytes.
+    private static func different(_ cells: [CellValue]) -> [(cell: CellValue, count: Int)] {
+        var found: [(cell: CellValue, count: Int)] = []
+        for cell in cells.reversed() {
+            let place = found.firstIndex { other in
+                if case (.text(let left), .text(let right)) = (other.cell, cell) {
+                    Array(left.utf8) == Array(right.utf8)
+                } else {
+                    other.cell == cell
+                }
+            }
+            if let place { found[place].count += 1 } else { found.append((cell, 1)) }
+        }
+        return found
     }
 
     private static func positive(_ cell: CellValue) -> CellValue {
-        if case .double(let value) = cell, value == 0 { .double(0) } else { cell }
+        switch cell {
+        case .double(let value) where value == 0: .double(0)
+        case .list(let values): .list(values.map(positive))
+        default: cell
+        }
     }
 
-    private static func aggregate(_ function: AggregateFunction, _ all: [CellValue], _ column: ColumnDefinition)
-        -> CellValue
-    {
+    private static func aggregate(
+        _ function: AggregateFunction, _ all: [CellValue], _ column: ColumnDefinition, atMost countMax: Int
+    ) -> CellValue {
         switch function {
         case .last: return all.last ?? .null
         case .first: return all.first ?? .null
@@ -77,7 +108,15 @@ enum OracleFeatures {
         }
         let cells = all.filter { !$0.isNull }
         if function == .count { return .integer(Int64(cells.count)) }
+        let values = different(cells)
+        if function == .distinctCount { return .integer(Int64(values.count)) }
         guard !cells.isEmpty else { return .null }
+        if function == .lastN { return .list(Array(cells.reversed().prefix(countMax))) }
+        if function == .lastNDistinct { return .list(values.prefix(countMax).map(\.cell)) }
+        if function == .mode {
+            let most = values.map(\.count).max()
+            return values.first { $0.count == most }?.cell ?? .null
+        }
         func less(_ left: CellValue, _ right: CellValue) -> Bool {
             switch (left, right) {
             case (.integer(let left), .integer(let right)): left < right

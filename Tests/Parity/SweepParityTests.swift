@@ -65,7 +65,7 @@ struct SweepParityTests {
 
     @Test(arguments: UInt64(0)..<6)
     func sweepIsTheOracle(seed: UInt64) throws {
-        let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
+        let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150, functions: .flat)
         let plan = AggregationPlan(view: history.view, source: history.source)
         let texts = Texts()
         let sweep = EntitySweep(

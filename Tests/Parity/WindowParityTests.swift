@@ -12,18 +12,30 @@ struct WindowParityTests {
     static func exactText(_ cell: CellValue) -> String {
         if case .double(let value) = cell {
             "double \(value) \(String(value.bitPattern, radix: 16))"
+        } else if case .text(let value) = cell {
+            "text \(Array(value.utf8))"
+        } else if case .list(let values) = cell {
+            "[\(values.map(exactText).joined(separator: ", "))]"
         } else {
             "\(cell)"
         }
     }
 
     /// A cell of an engine's answer as a value of the feature's type.
-    static func cell(_ cell: JSONValue, _ type: ColumnType) -> CellValue {
+    static func cell(_ value: JSONValue, _ type: ColumnType, of elementType: ColumnType = .string) -> CellValue {
         switch type {
-        case .float64: cell.doubleValue.map(CellValue.double) ?? .null
-        case .int64, .timestamp: cell.integerValue.map(CellValue.integer) ?? .null
-        case .bool: cell.boolValue.map(CellValue.bool) ?? .null
-        case .string: cell.stringValue.map(CellValue.text) ?? .null
+        case .float64: value.doubleValue.map(CellValue.double) ?? .null
+        case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
+        case .bool: value.boolValue.map(CellValue.bool) ?? .null
+        case .string: value.stringValue.map(CellValue.text) ?? .null
+        case .vector:
+            if case .array(let values) = value {
+                .list(values.map { .double(Double(Float($0.doubleValue ?? .nan))) })
+            } else {
+                .null
+            }
+        case .list:
+            if case .array(let values) = value { .list(values.map { cell($0, elementType) }) } else { .null }
         }
     }
 
@@ -114,7 +126,7 @@ struct WindowParityTests {
                 rows: history.rows.filter { Self.bytesAgree(history, $0.row, question.keys) },
                 keys: question.keys, at: question.time)
             for (feature, wanted) in zip(history.view.features, expected.values) {
-                let found = Self.cell(row[feature.name] ?? .null, feature.type)
+                let found = Self.cell(row[feature.name] ?? .null, feature.type, of: feature.elementType)
                 #expect(
                     Self.exactText(found) == Self.exactText(wanted),
                     "\(feature.name) of \(question.keys) at \(question.time), seed \(seed)")

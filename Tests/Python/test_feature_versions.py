@@ -1,4 +1,4 @@
-"""A changed view is a new version beside the old one: built while rows arrive, the old kept for models trained with it."""
+"""A changed view is a new version beside the old one: built while rows arrive, the old kept for its models."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ public struct AggregationPlan: Sendable {
         case integer
         /// As text.
         case text
+        /// As so many floats for each event, with a flag for null.
+        case vector
     }
 
     /// One column that features read.
@@ -37,6 +39,8 @@ public struct AggregationPlan: Sendable {
         public let type: ColumnType
         /// How its cells are kept.
         public let storage: Storage
+        /// Numbers of a vector; 0 for any other type.
+        public let length: Int
         /// Values are summed as whole multiples of 1 / `power`; 1 for integers and truth values.
         public let power: Double
         /// Whether a feature reads its sum.
@@ -45,6 +49,8 @@ public struct AggregationPlan: Sendable {
         public internal(set) var needsSquares = false
         /// Whether a feature reads its smallest or largest value.
         public internal(set) var needsExtremes = false
+        /// Whether a feature asks which of its values are equal.
+        public internal(set) var comparesValues = false
     }
 
     /// One feature, its names resolved.
@@ -55,10 +61,22 @@ public struct AggregationPlan: Sendable {
         public let function: AggregateFunction
         /// Position in `columns`; `nil` for a count of events.
         public let column: Int?
-        /// Window in milliseconds; `nil` for all history.
+        /// Window in milliseconds; `nil` for all history, and for a ratio.
         public let window: Int64?
         /// Type of its value.
         public let type: ColumnType
+        /// Most values of a list; 1 for any other feature.
+        public let countMax: Int
+        /// Positions in `computed` of a ratio's dividend and divisor.
+        public internal(set) var operands: Operands?
+    }
+
+    /// What a ratio divides.
+    public struct Operands: Sendable {
+        /// Position in `computed` of the dividend.
+        public let numerator: Int
+        /// Position in `computed` of the divisor.
+        public let denominator: Int
     }
 
     /// The view.
@@ -69,6 +87,8 @@ public struct AggregationPlan: Sendable {
     public let columns: [Column]
     /// The features, in the order in which values come out.
     public let features: [Feature]
+    /// `features`, then those that only their ratios read.
+    public let computed: [Feature]
     /// Whether an event at the very moment of the question counts.
     public let inclusive: Bool
     /// Age limit of the newest event in milliseconds.
@@ -82,6 +102,8 @@ public struct AggregationPlan: Sendable {
     public var sizes = SeriesSizes()
     /// How an event lies in memory.
     let layout: EventLayout
+    /// Whether a feature of the view asks which values are equal.
+    let comparesValues: Bool
 
     /// Features over one column and window that one accumulation answers.
     struct WindowGroup: Sendable {
@@ -96,6 +118,29 @@ public struct AggregationPlan: Sendable {
     let groups: [ColumnGroup]
     /// `last` and `first`.
     let picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)]
+    /// Features that ask which values are equal, by column, windows rising.
+    let valueGroups: [ValueGroup]
+    /// `last_n`.
+    let lists: [List]
+    /// Ratios, computed after everything else.
+    let ratios: [(operands: Operands, output: Int)]
+
+    struct List: Sendable {
+        let column: Int
+        let window: Int64
+        let countMax: Int
+        let output: Int
+    }
+    struct ValueGroup: Sendable {
+        let column: Int
+        var windows: [ValueWindow]
+    }
+    struct ValueWindow: Sendable {
+        let window: Int64
+        var outputs: [(function: AggregateFunction, countMax: Int, output: Int)]
+    }
+    /// All features of the view: where ratios find what they divide.
+    private let known: [Feature]
 
     /// Compiles a view over its source.
     public init(view: FeatureViewDefinition, source: SourceDefinition) {
@@ -115,13 +160,14 @@ public struct AggregationPlan: Sendable {
                 case .sum, .mean: columns[index].needsSum = true
                 case .stddev: columns[index].needsSquares = true
                 case .min, .max: columns[index].needsExtremes = true
-                case .count, .last, .first: break
+                case .distinctCount, .mode, .lastNDistinct: columns[index].comparesValues = true
+                case .count, .last, .first, .lastN, .ratio: break
                 }
             }
             features.append(
                 Feature(
                     name: feature.name, function: feature.aggregate, column: index,
-                    window: feature.window?.milliseconds, type: feature.type))
+                    window: feature.window?.milliseconds, type: feature.type, countMax: feature.countMax))
         }
         self.init(
             view: view,
@@ -130,7 +176,7 @@ public struct AggregationPlan: Sendable {
                     preconditionFailure("a checked view's keys are columns of its source")
                 }
                 return position
-            }, columns: columns, features: features)
+            }, columns: columns, features: features, known: features)
     }
 
     private static func column(_ name: String, of known: [ColumnDefinition]) -> Column {
@@ -143,48 +189,105 @@ public struct AggregationPlan: Sendable {
             case .float64: .real
             case .int64, .bool, .timestamp: .integer
             case .string: .text
+            case .vector: .vector
+            case .list: preconditionFailure("a source's column is no list")
             }
         var power = 1.0
         if storage == .real { for _ in 0..<column.scale { power *= 10 } }
-        return Column(name: name, position: position, type: column.type, storage: storage, power: power)
+        return Column(
+            name: name, position: position, type: column.type, storage: storage, length: column.length, power: power)
     }
 
-    private init(view: FeatureViewDefinition, keyPositions: [Int], columns: [Column], features: [Feature]) {
+    private init(
+        view: FeatureViewDefinition, keyPositions: [Int], columns: [Column], features chosen: [Feature],
+        known: [Feature]
+    ) {
         self.view = view
         self.keyPositions = keyPositions
         self.columns = columns
-        self.features = features
+        self.known = known
+        computed = Self.withOperands(chosen, of: view, among: known)
+        features = Array(computed.prefix(chosen.count))
         layout = EventLayout(columns)
+        comparesValues = columns.contains(where: \.comparesValues)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
         lateness = view.lateness?.milliseconds
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
         var groups: [ColumnGroup] = []
         var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
-        for (output, feature) in features.enumerated() {
+        var valueGroups: [ValueGroup] = []
+        var lists: [List] = []
+        var ratios: [(operands: Operands, output: Int)] = []
+        for (output, feature) in computed.enumerated() {
+            if let operands = feature.operands {
+                ratios.append((operands, output))
+                continue
+            }
             if feature.function == .last || feature.function == .first {
                 guard let column = feature.column else { preconditionFailure("last and first read a column") }
                 picks.append((feature.function == .last, column, feature.window, output))
                 continue
             }
             guard let window = feature.window else { preconditionFailure("an aggregate has a window") }
-            let group = groups.firstIndex { $0.column == feature.column } ?? groups.count
-            if group == groups.count { groups.append(ColumnGroup(column: feature.column, windows: [])) }
-            if let at = groups[group].windows.firstIndex(where: { $0.window == window }) {
-                groups[group].windows[at].outputs.append((feature.function, output))
+            if feature.function == .lastN, let column = feature.column {
+                lists.append(List(column: column, window: window, countMax: feature.countMax, output: output))
+            } else if feature.function.comparesValues, let column = feature.column {
+                let group = valueGroups.firstIndex { $0.column == column } ?? valueGroups.count
+                if group == valueGroups.count { valueGroups.append(ValueGroup(column: column, windows: [])) }
+                let entry = (function: feature.function, countMax: feature.countMax, output: output)
+                if let at = valueGroups[group].windows.firstIndex(where: { $0.window == window }) {
+                    valueGroups[group].windows[at].outputs.append(entry)
+                } else {
+                    valueGroups[group].windows.append(ValueWindow(window: window, outputs: [entry]))
+                }
             } else {
-                groups[group].windows.append(WindowGroup(window: window, outputs: [(feature.function, output)]))
+                let group = groups.firstIndex { $0.column == feature.column } ?? groups.count
+                if group == groups.count { groups.append(ColumnGroup(column: feature.column, windows: [])) }
+                if let at = groups[group].windows.firstIndex(where: { $0.window == window }) {
+                    groups[group].windows[at].outputs.append((feature.function, output))
+                } else {
+                    groups[group].windows.append(WindowGroup(window: window, outputs: [(feature.function, output)]))
+                }
             }
         }
         for index in groups.indices { groups[index].windows.sort { $0.window < $1.window } }
+        for index in valueGroups.indices { valueGroups[index].windows.sort { $0.window < $1.window } }
         self.groups = groups
         self.picks = picks
+        self.valueGroups = valueGroups
+        self.lists = lists
+        self.ratios = ratios
+    }
+
+    /// The chosen features, then what their ratios divide and nobody chose.
+    private static func withOperands(_ chosen: [Feature], of view: FeatureViewDefinition, among known: [Feature])
+        -> [Feature]
+    {
+        var computed = chosen
+        func place(of name: String) -> Int {
+            if let place = computed.firstIndex(where: { $0.name == name }) { return place }
+            guard let feature = known.first(where: { $0.name == name }) else {
+                preconditionFailure("a checked ratio divides features of its view")
+            }
+            computed.append(feature)
+            return computed.count - 1
+        }
+        for index in chosen.indices where chosen[index].function == .ratio {
+            guard let ratio = view.features.first(where: { $0.name == chosen[index].name })?.ratio else {
+                preconditionFailure("a ratio says what it divides")
+            }
+            computed[index].operands = Operands(
+                numerator: place(of: ratio.numerator), denominator: place(of: ratio.denominator))
+        }
+        return computed
     }
 
     /// The same columns with only the features at `positions`, in that order: what one service reads of the view.
     public func selecting(_ positions: [Int]) -> AggregationPlan {
         var plan = AggregationPlan(
-            view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] })
+            view: view, keyPositions: keyPositions, columns: columns, features: positions.map { features[$0] },
+            known: known)
         plan.sizes = sizes
         return plan
     }

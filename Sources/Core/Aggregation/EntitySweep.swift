@@ -542,9 +542,13 @@ public final class EntitySweep {
     private func cell(_ event: Int, _ column: Int, _ described: AggregationPlan.Column) -> CellValue {
         guard present[column][event] != 0 else { return .null }
         let word = words[column][event]
-        if described.storage == .text { return .text(texts.text(word)) }
-        if described.storage == .real { return .double(Double(bitPattern: UInt64(bitPattern: word))) }
-        return described.type == .bool ? .bool(word != 0) : .integer(word)
+        switch described.storage {
+        case .real: return .double(Double(bitPattern: UInt64(bitPattern: word)))
+        case .integer: return described.type == .bool ? .bool(word != 0) : .integer(word)
+        case .text: return .text(texts.text(word))
+        // Records hold one word for each column; the caller leaves such features to SQL.
+        case .vector: return .null
+        }
     }
 }
 

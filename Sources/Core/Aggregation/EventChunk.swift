@@ -1,21 +1,22 @@
-/// How one event lies in a chunk's words: event time, ingest time, sequence, flags of null, then the columns.
+/// How one event lies in a chunk's words: event time, ingest time, sequence, flags of null, then the columns, vectors as
+/// two floats in a word.
 struct EventLayout: Sendable {
     static let eventTime = 0
     static let ingestTime = 1
     static let sequence = 2
     static let flags = 3
 
-    /// Words of flags; a set bit says that a column kept as an integer has a value.
+    /// Words of flags; a set bit says that a column kept as an integer or a vector has a value.
     let flagCount: Int
     /// Words of one event.
     let stride: Int
     /// Texts of one event.
     let textCount: Int
-    /// For each column the place of its word, or of its text among the texts.
+    /// For each column the place of its first word, or of its text among the texts.
     let slots: [Int]
 
     init(_ columns: [AggregationPlan.Column]) {
-        flagCount = columns.contains { $0.storage == .integer } ? (columns.count + 63) / 64 : 0
+        flagCount = columns.contains { [.integer, .vector].contains($0.storage) } ? (columns.count + 63) / 64 : 0
         var words = Self.flags + flagCount
         var texts = 0
         var slots: [Int] = []
@@ -25,7 +26,7 @@ struct EventLayout: Sendable {
                 texts += 1
             } else {
                 slots.append(words)
-                words += 1
+                words += column.storage == .vector ? (column.length + 1) / 2 : 1
             }
         }
         stride = words
@@ -92,6 +93,8 @@ struct EventChunk: Sendable {
     var summary = SpanSummary()
     var words: [Int64] = []
     var texts: [String?] = []
+    /// For each column whose values are compared, those of a chunk before the newest one, newest first; else empty.
+    var values: [[ValueEntry]] = []
     /// Whether the events are in memory; the summary always is.
     var isLoaded = true
     /// Whether it differs from what is stored.
@@ -173,6 +176,7 @@ struct EventChunk: Sendable {
             for event in 0..<count { accumulate(event, index, column, layout, &accumulator) }
             return accumulator.total
         }
+        summarizeValues(plan)
     }
 
     /// Adds a column's value of an event, if there is one.
@@ -189,6 +193,7 @@ struct EventChunk: Sendable {
             }
         case .text:
             if texts[event * layout.textCount + layout.slots[index]] != nil { accumulator.addPresence() }
+        case .vector: if isPresent(event, column: index, layout.stride) { accumulator.addPresence() }
         }
     }
 }

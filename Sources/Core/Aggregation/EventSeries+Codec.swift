@@ -120,6 +120,12 @@ extension EventSeries {
                     let text = chunk.texts[event * layout.textCount + slot]
                     out.write(UInt8(text == nil ? 0 : 1))
                     if let text { out.write(text) }
+                case .vector:
+                    let isPresent = chunk.isPresent(event, column: index, layout.stride)
+                    out.write(UInt8(isPresent ? 1 : 0))
+                    guard isPresent else { continue }
+                    let start = event * layout.stride + slot
+                    for word in chunk.words[start..<(start + (column.length + 1) / 2)] { out.write(fixed: word) }
                 }
             }
         }
@@ -156,6 +162,7 @@ extension EventSeries {
             where groups[group].chunks[chunk].isLoaded && !groups[group].chunks[chunk].isChanged {
                 groups[group].chunks[chunk].words = []
                 groups[group].chunks[chunk].texts = []
+                groups[group].chunks[chunk].values = []
                 groups[group].chunks[chunk].isLoaded = false
             }
         }
@@ -242,6 +249,7 @@ extension EventSeries {
         groups[page.group].chunks[page.chunk].words = chunk.words
         groups[page.group].chunks[page.chunk].texts = chunk.texts
         groups[page.group].chunks[page.chunk].isLoaded = true
+        groups[page.group].chunks[page.chunk].summarizeValues(plan)
     }
 
     private static func expect(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingFailure) {
@@ -322,6 +330,12 @@ extension EventSeries {
                 case .text:
                     guard try reader.byte() != 0 else { continue }
                     chunk.texts[event * layout.textCount + slot] = try reader.text()
+                case .vector:
+                    guard try reader.byte() != 0 else { continue }
+                    for place in 0..<((column.length + 1) / 2) {
+                        chunk.words[start + slot + place] = try reader.fixed(Int64.self)
+                    }
+                    chunk.words[start + EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
                 }
             }
         }

@@ -13,6 +13,11 @@ public enum EntityPresence: Sendable, Hashable {
 
 /// Where computed values go; a generic parameter, so that the fast path has no existential.
 protocol FeatureSink {
+    /// Whether lists go anywhere; if not, they are not made.
+    static var takesLists: Bool { get }
+    /// What was put as a number; NaN for anything else.
+    func number(_ output: Int) -> Double
+    mutating func put(_ values: [CellValue], _ output: Int)
     mutating func putNull(_ output: Int)
     mutating func put(_ value: Double, _ output: Int)
     mutating func put(_ value: Int64, _ type: ColumnType, _ output: Int)
@@ -20,7 +25,10 @@ protocol FeatureSink {
 }
 
 private struct NumberSink: FeatureSink {
+    static var takesLists: Bool { false }
     let values: UnsafeMutableBufferPointer<Double>
+    @inline(__always) func number(_ output: Int) -> Double { values[output] }
+    @inline(__always) func put(_: [CellValue], _ output: Int) { values[output] = .nan }
     @inline(__always) func putNull(_ output: Int) { values[output] = .nan }
     @inline(__always) func put(_ value: Double, _ output: Int) { values[output] = value }
     @inline(__always) func put(_ value: Int64, _: ColumnType, _ output: Int) { values[output] = Double(value) }
@@ -28,7 +36,10 @@ private struct NumberSink: FeatureSink {
 }
 
 private struct CellSink: FeatureSink {
+    static var takesLists: Bool { true }
     var values: [CellValue]
+    func number(_ output: Int) -> Double { values[output].number ?? .nan }
+    mutating func put(_ values: [CellValue], _ output: Int) { self.values[output] = .list(values) }
     mutating func putNull(_ output: Int) { values[output] = .null }
     mutating func put(_ value: Double, _ output: Int) { values[output] = .double(value) }
     mutating func put(_ value: Int64, _ type: ColumnType, _ output: Int) {
@@ -40,7 +51,7 @@ private struct CellSink: FeatureSink {
 extension EventSeries {
     /// Computes every feature of `plan` at `time` as doubles, without allocating.
     ///
-    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null and for text.
+    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null, for text and for lists.
     /// - Parameters:
     ///   - values: at least as many places as `plan` has features.
     ///   - missing: is told of pages that are needed and not in memory. Where it is told of any, the answer is of no use:
@@ -50,8 +61,16 @@ extension EventSeries {
         missing: inout [PageReference]
     ) -> EntityPresence {
         precondition(values.count >= plan.features.count, "a place for every feature")
-        var sink = NumberSink(values: values)
-        return evaluate(plan, at: time.milliseconds, into: &sink, &missing)
+        guard plan.computed.count > plan.features.count else {
+            var sink = NumberSink(values: values)
+            return evaluate(plan, at: time.milliseconds, into: &sink, &missing)
+        }
+        return withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.computed.count) { places in
+            var sink = NumberSink(values: places)
+            let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
+            for output in plan.features.indices { values[output] = places[output] }
+            return presence
+        }
     }
 
     /// Computes every feature of `plan` at `time` as doubles; all pages are in memory.
@@ -68,8 +87,9 @@ extension EventSeries {
     public func cells(_ plan: AggregationPlan, at time: EventTime, missing: inout [PageReference])
         -> (presence: EntityPresence, values: [CellValue])
     {
-        var sink = CellSink(values: Array(repeating: .null, count: plan.features.count))
+        var sink = CellSink(values: Array(repeating: .null, count: plan.computed.count))
         let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
+        sink.values.removeLast(plan.computed.count - plan.features.count)
         return (presence, sink.values)
     }
 
@@ -84,7 +104,7 @@ extension EventSeries {
     /// What features are for an entity that has never been seen: 0 for counts, null for the rest.
     public static func writeNothing(_ plan: AggregationPlan, into values: UnsafeMutableBufferPointer<Double>) {
         for (output, feature) in plan.features.enumerated() {
-            values[output] = feature.function == .count ? 0 : .nan
+            values[output] = feature.function.countsNothingAsZero ? 0 : .nan
         }
     }
 
@@ -95,14 +115,18 @@ extension EventSeries {
         let layout = plan.layout
         let upper = position(after: tick, layout.stride, &missing)
         guard let newest = newestVisible(before: upper, tick: tick, layout.stride, &missing) else {
-            for (output, feature) in plan.features.enumerated() {
-                if feature.function == .count { sink.put(0, .int64, output) } else { sink.putNull(output) }
+            for (output, feature) in plan.computed.enumerated() {
+                if feature.function.countsNothingAsZero {
+                    sink.put(0, .int64, output)
+                } else {
+                    sink.putNull(output)
+                }
             }
             return .notFound
         }
         let newestTime = eventTime(at: newest, layout.stride)
         if let timeToLive = plan.timeToLive, newestTime <= Self.saturating(tick, minus: timeToLive) {
-            for output in plan.features.indices { sink.putNull(output) }
+            for output in plan.computed.indices { sink.putNull(output) }
             return .outsideMaxAge(newestEventTime: EventTime(milliseconds: newestTime))
         }
         for group in plan.groups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
@@ -120,7 +144,14 @@ extension EventSeries {
                 }
             }
             guard let chosen else { continue }  // its page is missing
-            put(event: chosen, column: pick.column, plan, pick.output, into: &sink)
+            put(event: chosen.offset, of: chunk(at: chosen), column: pick.column, plan, pick.output, into: &sink)
+        }
+        for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
+        for list in plan.lists { evaluate(list, plan, upper: upper, tick: tick, into: &sink, &missing) }
+        for ratio in plan.ratios {
+            let quotient = ExactArithmetic.ratio(
+                sink.number(ratio.operands.numerator), sink.number(ratio.operands.denominator))
+            if let quotient { sink.put(quotient, ratio.output) } else { sink.putNull(ratio.output) }
         }
         return .present(newestEventTime: EventTime(milliseconds: newestTime))
     }
@@ -131,11 +162,11 @@ extension EventSeries {
     ) {
         let layout = plan.layout
         var from = upper
-        guard let index = group.column, plan.columns[index].storage != .text else {
+        guard let index = group.column, plan.columns[index].storage.isNumber else {
             var count = 0
             for window in group.windows {
                 let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
-                count += countVisible(from: low, to: from, tick: tick, text: group.column, layout, &missing)
+                count += countVisible(from: low, to: from, tick: tick, column: group.column, plan, &missing)
                 from = low
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
@@ -178,7 +209,7 @@ extension EventSeries {
                     total.squareSum, squares: total.squares, count: total.count, power: column.power))
         case .min: put(word: total.minimum)
         case .max: put(word: total.maximum)
-        case .last, .first: sink.putNull(output)
+        case .last, .first, .distinctCount, .mode, .lastN, .lastNDistinct, .ratio: sink.putNull(output)
         }
     }
 
@@ -187,25 +218,32 @@ extension EventSeries {
         return groups[position.group].chunks[position.chunk].eventTime(position.offset, stride)
     }
 
-    private func put(
-        event: Position, column index: Int, _ plan: AggregationPlan, _ output: Int, into sink: inout some FeatureSink
+    @inline(__always)
+    func put(
+        event: Int, of chunk: EventChunk, column index: Int, _ plan: AggregationPlan, _ output: Int,
+        into sink: inout some FeatureSink
     ) {
         let (column, layout) = (plan.columns[index], plan.layout)
-        let chunk = chunk(at: event)
-        let word = event.offset * layout.stride + layout.slots[index]
+        let word = event * layout.stride + layout.slots[index]
         switch column.storage {
         case .real:
             let value = Accumulator.real(chunk.words[word])
             if value.isNaN { sink.putNull(output) } else { sink.put(value, output) }
         case .integer:
-            if chunk.isPresent(event.offset, column: index, layout.stride) {
+            if chunk.isPresent(event, column: index, layout.stride) {
                 sink.put(chunk.words[word], column.type, output)
             } else {
                 sink.putNull(output)
             }
         case .text:
-            if let text = chunk.texts[event.offset * layout.textCount + layout.slots[index]] {
+            if let text = chunk.texts[event * layout.textCount + layout.slots[index]] {
                 sink.put(text, output)
+            } else {
+                sink.putNull(output)
+            }
+        case .vector:
+            if type(of: sink).takesLists, chunk.isPresent(event, column: index, layout.stride) {
+                sink.put(chunk.vector(at: word, length: column.length), output)
             } else {
                 sink.putNull(output)
             }
@@ -239,12 +277,13 @@ extension EventSeries {
         accumulator = total
     }
 
-    /// Counts events, or those that have a text.
+    /// Counts events, or those that have a text or a vector.
     private func countVisible(
-        from low: Position, to high: Position, tick: Int64, text index: Int?, _ layout: EventLayout,
+        from low: Position, to high: Position, tick: Int64, column index: Int?, _ plan: AggregationPlan,
         _ missing: inout [PageReference]
     ) -> Int {
         var count = 0
+        let layout = plan.layout
         walk(from: low, to: high, tick: tick, &missing) { summary in
             count += index.map { summary.blocks[$0].count } ?? summary.count
         } part: { chunk, range, isKnown in
@@ -256,14 +295,14 @@ extension EventSeries {
                         count += 1
                         continue
                     }
-                    if chunk.texts[event * layout.textCount + layout.slots[index]] != nil { count += 1 }
+                    if chunk.holds(event, index, plan.columns[index].storage, layout) { count += 1 }
                 }
             }
         }
         return count
     }
 
-    private static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {
+    static func saturating(_ moment: Int64, minus span: Int64) -> Int64 {
         let (difference, overflow) = moment.subtractingReportingOverflow(span)
         return overflow ? .min : difference
     }

@@ -22,7 +22,7 @@ extension EventSeries {
         position.group < groups.count ? groups[position.group].chunks[position.chunk] : tail
     }
 
-    private func reference(_ group: Int, _ chunk: Int) -> PageReference {
+    func reference(_ group: Int, _ chunk: Int) -> PageReference {
         PageReference(group: group, chunk: chunk, identifier: groups[group].chunks[chunk].identifier)
     }
 

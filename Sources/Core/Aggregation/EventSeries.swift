@@ -57,6 +57,7 @@ public struct EventSeries: Sendable {
         for group in groups {
             for chunk in group.chunks {
                 count += 160 + 96 * chunk.summary.blocks.count + chunk.words.count * 8 + chunk.texts.count * 16
+                count += chunk.values.reduce(0) { $0 + $1.count * 16 }
             }
         }
         return count
@@ -125,6 +126,11 @@ public struct EventSeries: Sendable {
                 row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
             case .text:
                 if case .text(let value) = cell { texts.append(value) } else { texts.append(nil) }
+            case .vector:
+                guard EventChunk.write(cell, to: row, at: plan.layout.slots[index], length: column.length) else {
+                    continue
+                }
+                row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
             }
         }
         return unsummable
@@ -184,6 +190,7 @@ public struct EventSeries: Sendable {
             accumulator.add(single.summary.blocks[index])
             groups[group].chunks[chunk].summary.blocks[index] = accumulator.total
         }
+        groups[group].chunks[chunk].summarizeValues(plan)
         groups[group].isChanged = true
         groupedCount += 1
         if groups[group].chunks[chunk].count >= 2 * plan.sizes.chunk { split(group, chunk, plan) }

@@ -67,4 +67,13 @@ public enum ExactArithmetic {
         let shift = Double(Int64(truncatingIfNeeded: rest))
         return ((distances - shift * shift / Double(count)) / Double(count)).squareRoot() / power
     }
+
+    /// One number divided by another; `nil` where either is no number, the divisor is zero or the quotient is infinite.
+    ///
+    /// A negative zero becomes zero.
+    public static func ratio(_ numerator: Double, _ denominator: Double) -> Double? {
+        guard denominator != 0 else { return nil }
+        let quotient = numerator / denominator + 0.0
+        return quotient.isFinite ? quotient : nil
+    }
 }

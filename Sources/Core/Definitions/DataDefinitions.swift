@@ -27,20 +27,26 @@ public struct ColumnDefinition: Sendable, Hashable {
     ///
     /// Default 6.
     public let scale: Int
+    /// Numbers of a `vector`; 0 for any other type.
+    public let length: Int
     /// Whether its values must not be shown in samples and statistics: names, addresses.
     public let isSensitive: Bool
 
+    /// Most numbers of a vector.
+    public static let lengthMax = 4096
+
     /// A nullable column without a unit, as one that is added later is.
     public init(addedColumn name: String, type: ColumnType) {
-        self.init(name: name, type: type, nullable: true, unit: nil, scale: 6, isSensitive: false)
+        self.init(name: name, type: type, nullable: true, unit: nil, scale: 6, length: 0, isSensitive: false)
     }
 
-    init(name: String, type: ColumnType, nullable: Bool, unit: String?, scale: Int, isSensitive: Bool) {
+    init(name: String, type: ColumnType, nullable: Bool, unit: String?, scale: Int, length: Int, isSensitive: Bool) {
         self.name = name
         self.type = type
         self.nullable = nullable
         self.unit = unit
         self.scale = scale
+        self.length = length
         self.isSensitive = isSensitive
     }
 
@@ -232,7 +238,7 @@ public struct SourceDefinition: Sendable, Hashable {
             guard column.type == .int64, widened.contains(column.name) else { return column }
             return ColumnDefinition(
                 name: column.name, type: .float64, nullable: column.nullable, unit: column.unit, scale: column.scale,
-                isSensitive: column.isSensitive)
+                length: 0, isSensitive: column.isSensitive)
         }
         return SourceDefinition(
             name: name, eventTimeColumn: eventTimeColumn, ingestTimeColumn: ingestTimeColumn, key: key,

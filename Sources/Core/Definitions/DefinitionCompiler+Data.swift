@@ -32,11 +32,23 @@ extension DefinitionCompiler {
             guard !columns.contains(where: { $0.name == columnName }) else {
                 throw column.error("name", "the column '\(columnName)' appears twice")
             }
+            let type = try column.choice("type", ColumnType.self)
+            guard type != .list else {
+                throw column.error(
+                    "type", "a source's column cannot be a list; 'vector' holds numbers of a fixed count")
+            }
+            var length = 0
+            if type == .vector {
+                guard column.has("length") else {
+                    throw column.error(nil, "a vector needs 'length', how many numbers it has")
+                }
+                length = try column.integer("length", default: 1, in: 1...ColumnDefinition.lengthMax)
+            }
             columns.append(
                 ColumnDefinition(
-                    name: columnName, type: try column.choice("type", ColumnType.self),
+                    name: columnName, type: type,
                     nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
-                    scale: try column.integer("scale", default: 6, in: 0...9),
+                    scale: try column.integer("scale", default: 6, in: 0...9), length: length,
                     isSensitive: try column.flag("sensitive", default: false)))
             try note(tagsOf: column, as: "Source/\(name).\(columnName)")
             try column.finish()
@@ -63,7 +75,9 @@ extension DefinitionCompiler {
         guard let eventTime = try timeColumn("event_time") else { throw fields.error(nil, "'event_time' is missing") }
         let ingestTime = try timeColumn("ingest_time")
         let key = try fields.texts("key")
-        for part in key { _ = try column(part, "key", fields) }
+        for part in key where try column(part, "key", fields).type == .vector {
+            throw fields.error("key", "'\(part)' is a vector, which identifies nothing")
+        }
         guard !key.isEmpty else { throw fields.error("key", "'key' must name at least one column") }
 
         let (expectations, loadChecks) = try self.expectations(fields, columns)
@@ -83,9 +97,9 @@ extension DefinitionCompiler {
             "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
             "columns": .array(
                 columns.map {
-                    .array([
-                        .string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale)),
-                    ])
+                    .array(
+                        [.string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale))]
+                            + ($0.type == .vector ? [.integer(Int64($0.length))] : []))
                 }),
             "expectations": .array(
                 expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),

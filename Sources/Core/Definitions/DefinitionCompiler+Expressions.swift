@@ -53,7 +53,7 @@ extension DefinitionCompiler {
                 DerivedColumnDefinition(
                     column: ColumnDefinition(
                         name: name, type: expression.type, nullable: expression.nullable, unit: nil,
-                        scale: try reader.integer("scale", default: 6, in: 0...9),
+                        scale: try reader.integer("scale", default: 6, in: 0...9), length: 0,
                         isSensitive: source.columns.contains { $0.isSensitive && expression.columns.contains($0.name) }),
                     expression: expression, position: known.count,
                     description: try reader.text("description", default: "")))
@@ -71,6 +71,9 @@ extension DefinitionCompiler {
         guard feature.aggregate != .last, feature.aggregate != .first else {
             throw reader.error(
                 "where", "'\(feature.aggregate.rawValue)' takes an event, not a value; 'where' does not fit it yet")
+        }
+        guard feature.ratio == nil else {
+            throw reader.error("where", "a ratio has the rows of the features that it divides; put 'where' there")
         }
         guard feature.window != nil else {
             throw reader.error("where", "'where' needs a 'window'")
@@ -90,6 +93,7 @@ extension DefinitionCompiler {
             DerivedColumnDefinition(
                 column: ColumnDefinition(
                     name: name, type: masked.type, nullable: true, unit: column?.unit, scale: column?.scale ?? 6,
+                    length: 0,
                     isSensitive: column?.isSensitive ?? false), expression: masked, position: position, description: "")
         )
         feature.maskedColumn = name

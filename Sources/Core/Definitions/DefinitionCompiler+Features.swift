@@ -12,10 +12,13 @@ extension DefinitionCompiler {
         for entityName in entityNames {
             let entity = try need("Entity", entityName, in: set.entities, for: "entities", fields)
             for key in entity.keys where !joinKeys.contains(key) {
-                guard source.column(key) != nil else {
+                guard let column = source.column(key) else {
                     throw fields.error(
                         "entities",
                         "the source '\(sourceName)' has no column '\(key)', the key of entity '\(entityName)'")
+                }
+                guard column.type != .vector else {
+                    throw fields.error("entities", "'\(key)' of the source '\(sourceName)' is a vector and no key")
                 }
                 joinKeys.append(key)
             }
@@ -24,16 +27,20 @@ extension DefinitionCompiler {
         var wide = source
         wide.columns += derived.map(\.column)
         var features: [FeatureDefinition] = []
+        var ratios: [(feature: FeatureDefinition, reader: FieldReader)] = []
         for reader in try fields.mappings("features", of: "feature") {
-            try note(tagsOf: reader, as: "FeatureView/\(name).\(try reader.text("name"))")
             let condition = try self.condition("where", wide.expressionColumns, reader)
-            var feature = try self.feature(reader, of: wide)
-            if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }
-            guard !features.contains(where: { $0.name == feature.name }) else {
-                throw reader.error("name", "the feature '\(feature.name)' appears twice")
+            for var feature in try self.features(reader, of: wide) {
+                if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }
+                guard !features.contains(where: { $0.name == feature.name }) else {
+                    throw reader.error("name", "the feature '\(feature.name)' appears twice")
+                }
+                features.append(feature)
+                try note(tagsOf: reader, as: "FeatureView/\(name).\(feature.name)")
+                if feature.ratio != nil { ratios.append((feature, reader)) }
             }
-            features.append(feature)
         }
+        for (feature, reader) in ratios { try check(ratio: feature, among: features, reader) }
         guard !features.isEmpty, features.count <= 1000 else {
             throw fields.error("features", "'features' must list 1 to 1000 features")
         }
@@ -49,16 +56,7 @@ extension DefinitionCompiler {
                     + latenessMeaning),
             "ttl": timeToLive.map { .integer($0.milliseconds) } ?? .null, "inclusive": .bool(inclusive),
             "features": .array(
-                features.map { feature in
-                    let column = feature.column.flatMap(wide.column)
-                    return .array([
-                        .string(feature.name), .string(feature.aggregate.rawValue),
-                        feature.column.map(JSONValue.string) ?? .null,
-                        feature.window.map { .integer($0.milliseconds) } ?? .null,
-                        column.map { .string($0.type.rawValue) } ?? .null,
-                        column.map { .integer(Int64($0.scale)) } ?? .null,
-                    ])
-                }),
+                features.map { Self.meaning(of: $0, column: $0.column.flatMap(wide.column)) }),
         ]
         if !derived.isEmpty {
             meaning["columns"] = .array(
@@ -77,50 +75,6 @@ extension DefinitionCompiler {
             owner: try fields.text("owner", default: ""), version: version)
         view.derivedColumns = derived
         return view
-    }
-
-    private func feature(_ reader: FieldReader, of source: SourceDefinition) throws(PlatformError) -> FeatureDefinition
-    {
-        let featureName = try reader.text("name")
-        try checkColumnName(featureName, "name", reader)
-        let aggregate = try reader.choice("aggregate", AggregateFunction.self)
-        let columnName = try reader.optionalText("column")
-        guard columnName != nil || aggregate == .count else {
-            throw reader.error("aggregate", "'\(aggregate.rawValue)' needs a 'column'")
-        }
-        var column: ColumnDefinition?
-        if let columnName {
-            guard let found = source.column(columnName) else {
-                let near = nearestName(to: columnName, among: source.columns.map(\.name))
-                throw reader.error(
-                    "column",
-                    "the source '\(source.name)' has no column '\(columnName.prefix(60))'"
-                        + (near.map { "; did you mean '\($0)'?" } ?? ""))
-            }
-            column = found
-            let needsNumber = ![.count, .last, .first].contains(aggregate)
-            guard !needsNumber || found.type.isNumeric else {
-                throw reader.error(
-                    "column", "'\(aggregate.rawValue)' needs a number column; '\(columnName)' is \(found.type.rawValue)"
-                )
-            }
-        }
-        let window = try reader.optionalSpan("window")
-        guard window != nil || aggregate == .last else {
-            throw reader.error(nil, "'\(aggregate.rawValue)' needs a 'window' such as 1h or 7d")
-        }
-        guard window ?? .days(1) <= .days(400) else { throw reader.error("window", "a window is at most 400d") }
-        let type: ColumnType =
-            switch aggregate {
-            case .count: .int64
-            case .sum, .mean, .stddev: .float64
-            case .min, .max, .last, .first: column?.type ?? .float64
-            }
-        let description = try reader.text("description", default: "")
-        try reader.finish()
-        return FeatureDefinition(
-            name: featureName, aggregate: aggregate, column: columnName, window: window, type: type,
-            description: description)
     }
 
     // MARK: Services

@@ -12,6 +12,7 @@ extension DefinitionCompiler {
                 "training_set",
                 "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
         }
+        try checkInputs(of: service, fields)
         guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
         let command = try training.texts("command")
         guard !command.isEmpty else { throw training.error("command", "'command' must name a program") }
@@ -50,6 +51,21 @@ extension DefinitionCompiler {
         return ModelDefinition(
             name: name, service: serviceName, trainingSet: trainingSetName, training: definition, gates: gates,
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+    }
+
+    /// A model reads numbers: a service of a model has neither texts nor lists nor vectors.
+    private func checkInputs(of service: FeatureServiceDefinition, _ fields: FieldReader) throws(PlatformError) {
+        for served in service.features {
+            guard
+                let feature = set.featureViews[served.view]?.features.first(where: { $0.name == served.feature }),
+                [.string, .list, .vector].contains(feature.type)
+            else { continue }
+            throw fields.error(
+                "service",
+                "the feature '\(served.servedName)' of the service '\(service.name)' is "
+                    + (feature.type == .list ? "a list" : feature.type == .vector ? "a vector" : "text")
+                    + "; a model reads numbers: leave it out of this service and serve it through another")
+        }
     }
 
     private func gate(_ reader: FieldReader) throws(PlatformError) -> GateDefinition {

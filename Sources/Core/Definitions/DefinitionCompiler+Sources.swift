@@ -78,6 +78,9 @@ extension DefinitionCompiler {
         }
         let name = try reader.text("column")
         let target = try column(name, "column", reader, columns)
+        guard target.type != .vector || reader.has("not_null") else {
+            throw reader.error("column", "'\(name)' is a vector: its length and finite numbers are checked anyhow")
+        }
         if reader.has("unique") { checks.append(.unique(columns: uniqueColumns.isEmpty ? [name] : uniqueColumns)) }
         if reader.has("range") {
             guard target.type.isNumeric else {

@@ -21,20 +21,60 @@ public enum AggregateFunction: String, Sendable, Codable, CaseIterable {
     case first
     /// Population standard deviation.
     case stddev
+    /// How many different values.
+    case distinctCount = "distinct_count"
+    /// The most frequent value; of equally frequent ones that whose newest event is newest.
+    case mode
+    /// The newest values, newest first.
+    case lastN = "last_n"
+    /// The newest different values, each at its newest event, newest first.
+    case lastNDistinct = "last_n_distinct"
+    /// One feature of the same view divided by another.
+    case ratio
+
+    /// Whether nothing counts as 0 instead of null.
+    public var countsNothingAsZero: Bool { self == .count || self == .distinctCount }
+    /// Whether the value is a list.
+    public var isList: Bool { self == .lastN || self == .lastNDistinct }
+    /// Whether it asks which values are equal.
+    public var comparesValues: Bool { self == .distinctCount || self == .mode || self == .lastNDistinct }
+}
+
+/// Two features of the same view whose quotient is a third.
+public struct RatioDefinition: Sendable, Hashable {
+    /// Name of the dividend.
+    public let numerator: String
+    /// Name of the divisor.
+    public let denominator: String
+
+    /// Makes a ratio.
+    public init(numerator: String, denominator: String) {
+        self.numerator = numerator
+        self.denominator = denominator
+    }
 }
 
 /// One feature of a view.
 public struct FeatureDefinition: Sendable, Hashable {
+    /// Most values that a list feature may hold.
+    public static let listCountMax = 1000
+
     /// Its name within the view.
     public let name: String
     /// How events become a value.
     public let aggregate: AggregateFunction
-    /// The column it reads, of the source or derived; `nil` only for `count`.
+    /// The column it reads, of the source or derived; `nil` for `ratio`, and for a `count` of events.
     public let column: String?
-    /// The window; `nil` (only for `last`) means all history.
+    /// The window; `nil` means all history (`last`), or that of other features (`ratio`).
     public let window: TimeSpan?
-    /// Type of the value: that of the column for `min`, `max`, `last`, `first`, int64 for `count`, float64 otherwise.
+    /// What a `ratio` divides.
+    public let ratio: RatioDefinition?
+    /// Most values of a list; 1 for any other feature.
+    public let countMax: Int
+    /// Type of the value: that of the column for `min`, `max`, `last`, `first`, `mode`, int64 for counts, float64 otherwise.
     public let type: ColumnType
+    /// Type of a list's elements; that of the value for any other feature.
+    public let elementType: ColumnType
     /// For people.
     public let description: String
     /// Which rows count; `nil` for all.
@@ -89,7 +129,7 @@ public struct FeatureViewDefinition: Sendable, Hashable {
         for feature in features {
             if let window = feature.window { longest = Swift.max(longest, window) }
         }
-        return features.contains { $0.window == nil } && timeToLive == nil ? nil : longest
+        return features.contains { $0.window == nil && $0.ratio == nil } && timeToLive == nil ? nil : longest
     }
 }
 

@@ -161,6 +161,9 @@ final class FieldReader {
 
     // MARK: Lists and mappings
 
+    /// Whether the key holds a list.
+    func isList(_ key: String) -> Bool { node(key)?.sequence != nil }
+
     func optionalTexts(_ key: String) throws(PlatformError) -> [String]? {
         guard let node = node(key) else { return nil }
         guard let sequence = node.sequence else { throw error(key, "'\(key)' must be a list") }

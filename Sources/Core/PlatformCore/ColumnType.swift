@@ -10,6 +10,10 @@ public enum ColumnType: String, Sendable, Codable, CaseIterable {
     case bool
     /// A moment.
     case timestamp
+    /// A fixed number of single-precision numbers: an embedding.
+    case vector
+    /// Several values of one of the first five types; of features, not of a source's columns.
+    case list
 
     /// Whether arithmetic aggregates can read it.
     public var isNumeric: Bool { self == .int64 || self == .float64 || self == .bool }

@@ -71,6 +71,11 @@ struct SourceContractTests {
                 return .double(
                     Double(Int.random(in: -9_000...9_000, using: &generator))
                         / [1, 8, 3e300][Int.random(in: 0..<3, using: &generator)])
+            case .vector, .list:
+                return .list(
+                    (0..<column.length).map { _ in
+                        .double(Double(Float.random(in: -3...3, using: &generator)))
+                    })
             }
         }
         let row = SourceRow(

@@ -47,6 +47,9 @@ struct DefinitionCompilerTests {
         }
     }
 
+    private static let line = "name: delay_max_24h, aggregate: max, column: dep_delay, window: 24h}"
+    private static func ratio(_ operands: String) -> String { "name: delay_max_24h, ratio: \(operands)}" }
+
     static let slips: [Slip] = [
         // Misspelt keys, at every depth.
         Slip("entities", "keys: [tailnum]", "kyes: [tailnum]", "unknown key 'kyes'"),
@@ -81,6 +84,20 @@ struct DefinitionCompilerTests {
         Slip("features", "window: 24h", "window: 24", "'window' must be a span"),
         Slip("features", "window: 24h", "window: 401d", "at most 400d"),
         Slip("features", "aggregate: mean", "aggregate: meen", "'meen'", "did you mean 'mean'"),
+        Slip("features", "window: 24h", "window: [24h, 1x]", "must list spans", "'1x'"),
+        Slip("features", "window: 24h", "window: []", "1 to 20 spans"),
+        Slip("features", "window: 24h", "window: [24h, 1440m]", "'24h' and '1440m' are the same window"),
+        Slip("features", "window: 24h", "window: [24h, 401d]", "at most 400d"),
+        Slip("features", "aggregate: mean", "n: 5, aggregate: mean", "unknown key 'n'"),
+        Slip("features", "aggregate: mean", "aggregate: last_n", "'last_n' needs 'n'"),
+        Slip("features", "aggregate: mean", "n: 1001, aggregate: last_n", "from 1 to 1000"),
+        Slip("features", "aggregate: mean", "aggregate: ratio", "ratio: [numerator, denominator]"),
+        Slip("features", "aggregate: mean", "ratio: [a, b], aggregate: mean", "a ratio has no 'aggregate'"),
+        Slip("features", line, ratio("[flights_7d, flights_24]"), "no feature 'flights_24'", "'flights_24h'"),
+        Slip("features", line, ratio("[flights_7d]"), "[numerator, denominator]"),
+        Slip("features", line, ratio("[flights_7d, flights_24h], window: 1d"), "the windows of the features"),
+        Slip("features", line, ratio("[flights_7d, delay_max_24h]"), "'delay_max_24h' is itself a ratio"),
+        Slip("features", line, ratio("[flights, delay], window: [1h, 7d]"), "no feature 'flights_1h'"),
         Slip("features", "column: dep_delay", "column: carrier", "needs a number column", "string"),
         Slip("features", "ttl: 3h", "ttl: [3h]", "'ttl' must be text"),
         Slip("features", "type: category", "type: categry", "did you mean 'category'"),
@@ -160,6 +177,43 @@ struct DefinitionCompilerTests {
             #expect(!fault.message.contains("\n") && fault.message.utf8.count < 500, "\(fault.message)")
             #expect(fault.subject.contains(".yaml"))
         }
+    }
+
+    @Test func aListOfWindowsMakesAFeatureForEach() throws {
+        let files = try Examples.files(
+            in: "features", replacing: Self.line,
+            with: "name: delay_max_24h, aggregate: max, column: dep_delay, window: [24h, 7d]}\n"
+                + "  - {name: share, ratio: [flights, delay_max_24h], window: [24h, 7d]}\n"
+                + "  - {name: flights, aggregate: count, window: [24h, 7d]}")
+        // Ours and the example's `flights_24h` have one name.
+        let faults = try Examples.faults(files)
+        #expect(faults.first?.message.contains("'flights_24h' appears twice") == true)
+        let fine = files.map { file in
+            DefinitionFile(
+                path: file.path, folder: file.folder,
+                text: file.text.replacing("name: flights, aggregate", with: "name: n, aggregate")
+                    .replacing("[flights, delay", with: "[n, delay"))
+        }
+        let set = try DefinitionCompiler.compile(fine)
+        let view = try #require(set.featureViews[Name(static: "plane_departures")])
+        let share = try #require(view.features.first { $0.name == "share_7d" })
+        #expect(share.ratio == RatioDefinition(numerator: "n_7d", denominator: "delay_max_24h_7d"))
+        #expect(view.features.contains { $0.name == "delay_max_24h_24h" && $0.window == .days(1) })
+        #expect(view.version != (try DefinitionCompiler.compile(try Examples.files())).featureViews[view.name]?.version)
+    }
+
+    @Test(arguments: [
+        ("aggregate: mode, column: tailnum, window: 24h", "text"),
+        ("aggregate: last_n, n: 3, column: dep_delay, window: 24h", "a list"),
+    ])
+    func aModelReadsNumbers(feature: String, kind: String) throws {
+        let files = try Examples.files(
+            in: "features", replacing: Self.line, with: "name: delay_max_24h, \(feature)}")
+        let faults = try Examples.faults(files)
+        #expect(
+            faults.map(\.message).contains {
+                $0.contains("'plane_departures__delay_max_24h'") && $0.contains("is \(kind)")
+            }, "\(faults)")
     }
 
     @Test func oneFaultIsOneLine() throws {

@@ -26,6 +26,11 @@ public struct FlinkStreamJob: Sendable {
         let plan = AggregationPlan(view: view, source: source)
         for feature in plan.features {
             try dialect.check(feature.function, of: "\(view.name)/\(feature.name)")
+            guard feature.function != .ratio else {
+                throw PlatformError(
+                    .invalidInput, "feature \(view.name)/\(feature.name)",
+                    "a Flink stream cannot say a ratio yet; divide its two features where they are read")
+            }
             guard feature.function == .first else { continue }
             throw PlatformError(
                 .invalidInput, "feature \(view.name)/\(feature.name)",

@@ -65,11 +65,24 @@ extension SQLDialect {
         switch type {
         case .float64: "DOUBLE"
         case .string: text
+        case .vector: vectorType
         default: "BIGINT"
         }
     }
 
+    /// The type of a vector.
+    var vectorType: String { self == .duckdb ? "FLOAT[]" : "ARRAY<FLOAT>" }
+
     // MARK: Cells
+
+    /// A vector column; negative zeros become zero, as the kernel has it.
+    func vector(_ name: String) -> String {
+        switch self {
+        case .duckdb: "list_transform(CAST(\(name) AS FLOAT[]), lambda v: v + 0::FLOAT)"
+        case .spark: "transform(CAST(\(name) AS ARRAY<FLOAT>), v -> v + CAST(0 AS FLOAT))"
+        case .flink: "CAST(\(name) AS ARRAY<FLOAT>)"
+        }
+    }
 
     /// Type of a column where a job declares its tables.
     func declaredType(_ type: ColumnType) -> String {
@@ -77,6 +90,7 @@ extension SQLDialect {
         case .float64: "DOUBLE"
         case .bool: "BOOLEAN"
         case .string: text
+        case .vector: vectorType
         default: "BIGINT"
         }
     }
@@ -90,6 +104,7 @@ extension SQLDialect {
         case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
         case .timestamp: milliseconds(name)
         case .string: "CAST(\(name) AS \(text))"
+        case .vector: vector(name)
         default: "CAST(\(name) AS BIGINT)"
         }
     }
@@ -187,6 +202,7 @@ extension SQLDialect {
             "CREATE OR REPLACE TEMP MACRO bottega_rest(s, n) AS \(restBody("s", "n"))",
             "CREATE OR REPLACE TEMP MACRO bottega_distances(s, q, n) AS \(distancesBody("s", "q", "n"))",
             "CREATE OR REPLACE TEMP MACRO bottega_deviation(s, q, n, p) AS \(deviationBody("s", "q", "n", "p"))",
+            "CREATE OR REPLACE TEMP MACRO bottega_ratio(a, b) AS \(ratioBody("a", "b"))",
         ]
     }
 
@@ -201,6 +217,19 @@ extension SQLDialect {
     /// Population standard deviation from sum, sum of squares, count and power: `ExactArithmetic.standardDeviation`.
     func deviation(_ sum: String, _ squares: String, _ count: String, _ power: String) -> String {
         inlined("deviation", [sum, squares, count, power]) { deviationBody(sum, squares, count, power) }
+    }
+
+    /// One double divided by another: `ExactArithmetic.ratio`.
+    func ratio(_ numerator: String, _ denominator: String) -> String {
+        inlined("ratio", [numerator, denominator]) { ratioBody(numerator, denominator) }
+    }
+
+    private func ratioBody(_ numerator: String, _ denominator: String) -> String {
+        """
+        CASE WHEN \(denominator) <> 0 THEN
+        CASE WHEN abs(\(numerator) / \(denominator)) <= \(real(Double.greatestFiniteMagnitude))
+        THEN \(numerator) / \(denominator) + \(real(0)) END END
+        """
     }
 
     private func carry(_ sum: String, _ count: String) -> String {
@@ -240,6 +269,30 @@ extension SQLDialect {
         - \(double(rest(sum, count))) * \(double(rest(sum, count))) / \(double(count)))
         / \(double(count))) / \(power) END
         """
+    }
+
+    // MARK: Lists
+
+    /// Aggregate: the so many largest integers that are not null, largest first; null or empty without any.
+    func largest(_ count: Int, of value: String) -> String {
+        self == .spark ? "slice(sort_array(collect_list(\(value)), false), 1, \(count))" : "max(\(value), \(count))"
+    }
+
+    /// Aggregate: the same over lists of integers; null lists count as empty.
+    func largest(_ count: Int, ofLists lists: String) -> String {
+        self == .spark
+            ? "slice(sort_array(flatten(collect_list(\(lists))), false), 1, \(count))"
+            : "list_reverse_sort(flatten(list(\(lists))))[1:\(count)]"
+    }
+
+    /// One row for each element of a list.
+    func each(_ list: String) -> String { self == .spark ? "explode(\(list))" : "unnest(\(list))" }
+
+    /// Aggregate: the values of rows as a list, by falling numbers.
+    func list(of value: String, newestFirst number: String) -> String {
+        self == .spark
+            ? "transform(sort_array(collect_list(struct(\(number) AS place, \(value) AS cell)), false), v -> v.cell)"
+            : "list(\(value) ORDER BY \(number) DESC)"
     }
 
     // MARK: Statements
@@ -301,7 +354,13 @@ extension SQLDialect {
     /// Refuses what the plan cannot say in this dialect.
     func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
         switch (self, function) {
-        case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev): return
+        case (.duckdb, _): return
+        case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
+            (_, .ratio):
+            return
+        case (_, .distinctCount), (_, .mode), (_, .lastN), (_, .lastNDistinct):
+            throw PlatformError(
+                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB")
         }
     }
 }

@@ -172,6 +172,8 @@ struct LoadFacts: Sendable {
                 case .int64, .timestamp: "BIGINT"
                 case .float64: "DOUBLE"
                 case .bool: "BOOLEAN"
+                case .vector: "FLOAT[]"
+                case .list: preconditionFailure("a source's column is no list")
                 }
             types.append("\(name): '\(type)'")
             cells.append(column.type == .timestamp ? "make_timestamptz(\(name) * 1000) AS \(name)" : name)

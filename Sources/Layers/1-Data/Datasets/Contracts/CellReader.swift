@@ -20,6 +20,7 @@ enum CellReader {
         case (.bool, .bool(let flag)): return .bool(flag)
         case (.float64, .integer(let whole)): return .double(Double(whole))
         case (.float64, .number(let number)) where number.isFinite: return .double(number == 0 ? 0 : number)
+        case (.vector, .array(let elements)): return vector(elements, column, &breaches)
         case (.int64, .integer(let whole)): return .integer(whole)
         case (.int64, .number(let number)): return whole(number, shownAs: number.description, column, &breaches)
         case (.timestamp, .string(let text)): return time(text, column, &breaches)
@@ -54,6 +55,12 @@ enum CellReader {
             if origin == .parquet, text == "nan" || text == "-nan" { return .null }
             return refuse(column, shown(text), "is not a number", &breaches)
         case .timestamp: return time(text, column, &breaches)
+        case .vector:
+            guard text.utf8.count <= 64 * column.length, let value = try? JSONValue.parse(Array(text.utf8)),
+                case .array(let elements) = value
+            else { return refuse(column, shown(text), "is not \(expected(column.type))", &breaches) }
+            return vector(elements, column, &breaches)
+        case .list: return refuse(column, shown(text), "is not \(expected(column.type))", &breaches)
         }
     }
 
@@ -64,7 +71,37 @@ enum CellReader {
         case .float64: "a number"
         case .bool: "true or false"
         case .timestamp: "a time"
+        case .vector: "a list of numbers"
+        case .list: "a list"
         }
+    }
+
+    /// As many numbers as the column says, each rounded to single precision.
+    private static func vector(
+        _ elements: [JSONValue], _ column: ColumnDefinition, _ breaches: inout [ContractBreach]
+    ) -> CellValue? {
+        guard elements.count == column.length else {
+            return refuse(
+                column, "a list of \(elements.count)", "has not the length \(column.length) of the vector", &breaches)
+        }
+        var cells: [CellValue] = []
+        cells.reserveCapacity(elements.count)
+        for (index, element) in elements.enumerated() {
+            let number: Double? =
+                switch element {
+                case .integer(let whole): Double(whole)
+                case .number(let number): number
+                default: nil
+                }
+            guard let number, Float(number).isFinite else {
+                let shown = if case .string(let text) = element { shown(text) } else { element.kindName }
+                return refuse(
+                    column, "element \(index) (\(number.map(\.description) ?? shown))",
+                    "is not a finite number of single precision", &breaches)
+            }
+            cells.append(.double(Double(Float(number) + 0)))
+        }
+        return .list(cells)
     }
 
     private static func refuse(

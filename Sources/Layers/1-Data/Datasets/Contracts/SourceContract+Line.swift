@@ -102,6 +102,7 @@ private struct LineScanner {
             }
             return integer().flatMap { CellReader.cell(.integer($0), as: column, &breaches) }
         case .float64: return number().map(CellValue.double)
+        case .vector, .list: return nil  // left to the general reader
         }
     }
 

@@ -60,6 +60,7 @@ extension IngestService {
         case "TIMESTAMP WITH TIME ZONE", "DATE": return .known(.timestamp)
         case "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS":
             return .unusable("has times without a zone; write them as instants (isAdjustedToUTC)")
+        case "FLOAT[]", "DOUBLE[]", "INTEGER[]", "BIGINT[]": return .known(.vector)
         case "UUID", "TIME", "TIME WITH TIME ZONE", "INTERVAL": return .text
         case "BLOB": return .unusable("holds bytes")
         default:
@@ -78,7 +79,8 @@ extension IngestService {
         var added: [String: ColumnType] = [:]
         for column in columns {
             guard let position = contract.position(of: column.name) else {
-                if source.schemaChange == .add, case .known(let found) = type(column.type) {
+                // A vector has a length, which only the definition knows.
+                if source.schemaChange == .add, case .known(let found) = type(column.type), found != .vector {
                     added[column.name] = found
                 }
                 continue

@@ -45,11 +45,21 @@ public struct SourceRowCodec: Sendable {
             case .double(let value): JSONValue.write(value, to: &out)
             case .bool(let value): out.append(contentsOf: (value ? "true" : "false").utf8)
             case .text(let value): JSONValue.write(value, to: &out)
-            case .list: out.append(contentsOf: cells[field.index].json.canonicalBytes)
+            case .list(let numbers): Self.write(numbers, to: &out)
             }
         }
         out.append(0x7D)
         return out
+    }
+
+    /// A vector: each number as the shortest decimal of single precision.
+    private static func write(_ numbers: [CellValue], to out: inout [UInt8]) {
+        out.append(0x5B)
+        for (index, number) in numbers.enumerated() {
+            if index > 0 { out.append(0x2C) }
+            out.append(contentsOf: Float(number.number ?? 0).description.utf8)
+        }
+        out.append(0x5D)
     }
 
     /// The log record's key: the row's key columns joined by U+001F; null as empty text.
@@ -107,6 +117,8 @@ public struct SourceRowCodec: Sendable {
             case (.int64, .some(let number)), (.timestamp, .some(let number)):
                 number.integerValue.map(CellValue.integer) ?? .null
             case (.float64, .some(let number)): number.doubleValue.map(CellValue.double) ?? .null
+            case (.vector, .some(.array(let elements))):
+                .list(elements.map { .double(Double(Float($0.doubleValue ?? 0))) })
             default: .null
             }
         }
@@ -192,7 +204,19 @@ private struct RowScanner {
         case .bool:
             if skip(Array("true".utf8)) { return .bool(true) }
             return skip(Array("false".utf8)) ? .bool(false) : nil
+        case .vector: return vector()
+        case .list: return nil
         }
+    }
+
+    mutating func vector() -> CellValue? {
+        guard skip(0x5B) else { return nil }
+        var cells: [CellValue] = []
+        repeat {
+            guard let number = double(), Float(number).isFinite else { return nil }
+            cells.append(.double(Double(Float(number))))
+        } while skip(0x2C)
+        return skip(0x5D) ? .list(cells) : nil
     }
 
     mutating func text() -> String? {

@@ -21,8 +21,14 @@ enum DeltaAction: Sendable, Hashable {
 /// A column of a Delta table.
 struct DeltaColumn: Sendable, Hashable, Codable {
     let name: String
-    /// `string`, `long`, `double`, `boolean`, `timestamp`, or any other type that another writer brought.
+    /// `string`, `long`, `double`, `boolean`, `timestamp`, or the JSON of any other type.
     let type: String
+
+    /// The type as a schema has it.
+    var typeJSON: JSONValue {
+        if type.hasPrefix("{"), let nested = try? JSONValue.parse(Array(type.utf8)) { return nested }
+        return .string(type)
+    }
 }
 
 /// A data file of a Delta table.
@@ -60,7 +66,7 @@ extension DeltaAction {
             return ["protocol": ["minReaderVersion": .integer(reader), "minWriterVersion": .integer(writer)]]
         case .metadata(let id, let columns):
             let fields = columns.map { column -> JSONValue in
-                ["name": .string(column.name), "type": .string(column.type), "nullable": true, "metadata": [:]]
+                ["name": .string(column.name), "type": column.typeJSON, "nullable": true, "metadata": [:]]
             }
             let schema: JSONValue = ["type": "struct", "fields": .array(fields)]
             return [

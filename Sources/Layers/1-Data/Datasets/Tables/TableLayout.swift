@@ -21,6 +21,10 @@ struct TableLayout: Sendable {
     /// Rewrites a record whose cells no longer have the source's types; `nil` where that cannot happen.
     let rewrite: (@Sendable ([UInt8]) -> [UInt8]?)?
 
+    /// Delta's type of a vector, as `DeltaColumn` holds types that are no single word.
+    static let vectorDeltaType: String =
+        (["type": "array", "elementType": "float", "containsNull": true] as JSONValue).text
+
     /// The table of a source's rows.
     static func rows(of source: SourceDefinition) -> TableLayout {
         var columns: [Column] = []
@@ -48,6 +52,11 @@ struct TableLayout: Sendable {
                     Column(
                         name: column.name, type: "TIMESTAMPTZ", deltaType: "timestamp",
                         expression: "make_timestamptz(\(cell) * 1000)"))
+            case .vector:
+                jsonType = "FLOAT[]"
+                columns.append(
+                    Column(name: column.name, type: "FLOAT[]", deltaType: Self.vectorDeltaType, expression: cell))
+            case .list: preconditionFailure("a source's column is no list")
             }
             fields.append("\(name) \(jsonType)")
         }

@@ -142,12 +142,15 @@ public struct ParityChecker: Sendable {
 
     /// A value of the engine's JSON as a cell of the feature's type.
     static func cell(_ value: JSONValue, _ type: ColumnType) -> CellValue {
-        if case .array(let elements) = value { return .list(elements.map { scalar($0) }) }
+        if case .array(let elements) = value {
+            return .list(elements.map { type == .vector ? .double(Double(Float($0.doubleValue ?? .nan))) : scalar($0) })
+        }
         return switch type {
         case .float64: value.doubleValue.map(CellValue.double) ?? .null
         case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
         case .bool: value.boolValue.map(CellValue.bool) ?? .null
         case .string: value.stringValue.map(CellValue.text) ?? .null
+        case .list, .vector: .null
         }
     }
 

@@ -35,10 +35,13 @@ struct OutputWriter: Sendable {
 
     /// How a feature's values are stored, moments as integers of milliseconds; `nil` for what is not one value in a cell.
     static func kind(_ type: ColumnType) -> ColumnKind? {
-        if type == .float64 { return .real }
-        if type == .int64 || type == .timestamp { return .integer }
-        if type == .bool { return .bool }
-        return type == .string ? .text : nil
+        switch type {
+        case .float64: .real
+        case .int64, .timestamp: .integer
+        case .bool: .bool
+        case .string: .text
+        case .list, .vector: nil
+        }
     }
 
     func write(_ paths: [String]) throws {
