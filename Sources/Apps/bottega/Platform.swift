@@ -172,7 +172,8 @@ struct Platform {
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
-                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel),
+                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
+                leakageEngine: engine),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
             lineage: lineage,
             built: { manifest in

@@ -24,6 +24,13 @@ public struct FlinkStreamJob: Sendable {
     ) throws(PlatformError) {
         let dialect = SQLDialect.flink
         let plan = AggregationPlan(view: view, source: source)
+        // What it would leave out, it must refuse: a wrong number is worse than none.
+        guard view.derivedColumns.isEmpty, view.lateness == nil else {
+            throw PlatformError(
+                .invalidInput, "feature_view/\(view.name)",
+                "the continuous Flink job knows no derived columns, 'where' or 'lateness' yet; use the batch job or DuckDB"
+            )
+        }
         for feature in plan.features {
             try dialect.check(feature.function, of: "\(view.name)/\(feature.name)")
             guard feature.function != .ratio else {

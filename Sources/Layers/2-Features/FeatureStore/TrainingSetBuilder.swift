@@ -11,23 +11,26 @@ public struct TrainingSetBuilder: Sendable {
     let content: ContentStore
     let limits: QueryLimits
     let kernel: PointInTimeJoin.Settings?
+    private let leakageEngine: any OfflineEngine
 
     /// Builds with `engine` and stores parts and manifests in `content`.
     ///
     /// - Parameter kernel: what the platform's own kernel may use to compute the windows; `nil` leaves them to `engine`. Both
     ///   give the same cells, and files of the same bytes.
+    /// - Parameter leakageEngine: looks for leakage, in DuckDB's words; `nil` for `engine`.
     public init(
         engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits(),
-        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings()
+        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings(), leakageEngine: (any OfflineEngine)? = nil
     ) {
+        self.leakageEngine = leakageEngine ?? engine
         self.engine = engine
         self.content = content
         self.limits = limits
         self.kernel = kernel
     }
 
-    /// Looks in training sets with the same engine.
-    public var leakageDetector: LeakageDetector { LeakageDetector(engine: engine, limits: limits) }
+    /// Looks in finished training sets.
+    public var leakageDetector: LeakageDetector { LeakageDetector(engine: leakageEngine, limits: limits) }
 
     /// Builds one training set; the same tables, definitions and moments give the same hash.
     ///
