@@ -175,7 +175,7 @@ def test_a_bad_file_is_refused_in_one_line(what: str, server: Server, tmp_path: 
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        ("[1, 2] AS pieces", "nested"),
+        ("[1, 2] AS pieces", "INTEGER[]"),
         ("{a: 1} AS pieces", "nested"),
         ("TIMESTAMP '2024-01-01 00:00:00' AS pieces", "without a zone"),
         ("'7' AS pieces", "is VARCHAR"),
