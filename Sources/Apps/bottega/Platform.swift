@@ -173,7 +173,10 @@ struct Platform {
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
                 engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
-                leakageEngine: engine),
+                leakageEngine: engine,
+                spines: SpineReader(
+                    engine: engine, content: content, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+                    secret: { environment[$0] }, queryLimits: limits)),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
             lineage: lineage,
             built: { manifest in
@@ -260,7 +263,11 @@ struct Platform {
         }
         for set in definitions.trainingSets.values {
             let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))
-            if isLabel || set.spine == source { readers.append("TrainingSet/\(set.name)") }
+            let isAsked =
+                if case .sql(_, let sources)? = set.outsideSpine?.origin { sources.contains(source) } else {
+                    set.spine == source
+                }
+            if isLabel || isAsked { readers.append("TrainingSet/\(set.name)") }
         }
         return readers.sorted()
     }

@@ -12,6 +12,9 @@ extension DefinitionCompiler {
                 "training_set",
                 "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
         }
+        guard trainingSet.label != nil else {
+            throw fields.error("training_set", "'\(trainingSetName)' has no 'label' that a model could learn")
+        }
         try checkInputs(of: service, fields)
         guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
         let command = try training.texts("command")

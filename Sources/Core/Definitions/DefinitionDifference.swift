@@ -56,7 +56,7 @@ extension DefinitionSet {
 /// Compares two definitions field by field, whatever their kind.
 package enum DefinitionDifference {
     /// What says who or for whom, and what follows from the rest.
-    private static let silent: Set<String> = ["description", "owner", "version", "joinKeys", "unit"]
+    private static let silent: Set<String> = ["description", "owner", "version", "joinKeys", "unit", "contract"]
 
     static func changes(_ old: Any, _ new: Any, at path: String) -> [FieldChange] {
         if text(old) == text(new) { return [] }

@@ -13,11 +13,19 @@ enum RunLineage {
 
     /// The sources that a training set will read.
     static func inputs(of definition: TrainingSetDefinition, in set: DefinitionSet) -> [LineageDataset] {
-        var names: Set<Name> = [definition.spine, definition.labelSource]
+        var names = definition.ownSources
         for feature in set.featureServices[definition.service]?.features ?? [] {
             if let view = set.featureViews[feature.view] { names.insert(view.source) }
         }
         return names.sorted().compactMap { set.sources[$0].map(source) }
+            + (definition.outsideSpine.map { [spine($0, of: definition)] } ?? [])
+    }
+
+    /// Questions from outside of the sources.
+    private static func spine(_ spine: SpineDefinition, of definition: TrainingSetDefinition) -> LineageDataset {
+        var dataset = LineageDataset("spine/\(definition.name)")
+        dataset.fields = spine.contract.columns.map { LineageDataset.Field(name: $0.name, type: $0.type.rawValue) }
+        return dataset
     }
 
     /// What a build read and wrote, column by column.
@@ -25,7 +33,7 @@ enum RunLineage {
         inputs: [LineageDataset], outputs: [LineageDataset]
     ) {
         let manifest = build.manifest
-        let inputs = manifest.tableVersions.sorted { $0.key < $1.key }.map { table, version -> LineageDataset in
+        var inputs = manifest.tableVersions.sorted { $0.key < $1.key }.map { table, version -> LineageDataset in
             var dataset = Name(table).flatMap { set.sources[$0] }.map(source) ?? LineageDataset("source/\(table)")
             dataset.version = String(version)
             return dataset
@@ -37,20 +45,26 @@ enum RunLineage {
         output.byteCount = manifest.slices.reduce(0) { $0 + $1.byteCount }
         output.fileCount = manifest.slices.count { $0.rows > 0 }
         let definition = set.trainingSets[manifest.trainingSet]
+        if let definition, let outside = definition.outsideSpine, let read = manifest.spine {
+            var dataset = spine(outside, of: definition)
+            dataset.version = read.part.hex
+            inputs.append(dataset)
+        }
+        let spineName = definition.map { $0.outsideSpine == nil ? "source/\($0.spine)" : "spine/\($0.name)" } ?? ""
         for column in manifest.columns {
             switch column.role {
             case .question: break
             case .request:
-                guard let definition else { break }
+                guard definition != nil else { break }
                 output.origins.append(
                     LineageDataset.Origin(
-                        column: column.name, dataset: "source/\(definition.spine)", field: column.name,
+                        column: column.name, dataset: spineName, field: column.name,
                         detail: "as it stands in the question"))
             case .label:
                 guard let definition else { break }
                 output.origins.append(
                     LineageDataset.Origin(
-                        column: column.name, dataset: "source/\(definition.labelSource)", field: definition.labelColumn,
+                        column: column.name, dataset: definition.labelSource.map { "source/\($0)" } ?? spineName, field: definition.labelColumn,
                         detail: "label"))
             case .feature:
                 guard let range = column.name.firstRange(of: "__"),
