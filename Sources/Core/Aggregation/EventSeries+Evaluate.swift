@@ -146,6 +146,7 @@ extension EventSeries {
             guard let chosen else { continue }  // its page is missing
             put(event: chosen.offset, of: chunk(at: chosen), column: pick.column, plan, pick.output, into: &sink)
         }
+        for pick in plan.gatedPicks { evaluate(pick, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for list in plan.lists { evaluate(list, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for ratio in plan.ratios {

@@ -81,6 +81,8 @@ public struct FeatureDefinition: Sendable, Hashable {
     public internal(set) var condition: Expression? = nil
     /// The derived column that is null where `condition` does not hold.
     var maskedColumn: String? = nil
+    /// Of `last` and `first`, the derived column that is true where `condition` holds and null elsewhere.
+    public internal(set) var gateColumn: String? = nil
     /// The column of `FeatureViewDefinition.columns(of:)` to aggregate; `nil` to count events.
     public var inputColumn: String? { maskedColumn ?? column }
 }
