@@ -80,10 +80,12 @@ private struct GeneratedModel {
                     splits[place] = (feature, String(threshold), 1, leftPlace, rightPlace)
                     return (.categorical(feature: feature, categories: categories, left: left, right: right), place)
                 }
-                let threshold = [
-                    Double.random(in: -1...1, using: &random), 0, 1.0000000180025095e-35, -1.0000000180025095e-35, 0.5,
-                    Double(Float(0.1)), Double(Float(0.1)).nextDown, .greatestFiniteMagnitude,
-                ].randomElement(using: &random)!
+                let threshold =
+                    [
+                        Double.random(in: -1...1, using: &random), 0, 1.0000000180025095e-35, -1.0000000180025095e-35,
+                        0.5,
+                        Double(Float(0.1)), Double(Float(0.1)).nextDown, .greatestFiniteMagnitude,
+                    ].randomElement(using: &random) ?? 0
                 let missing = Int.random(in: 0...2, using: &random)
                 let defaultLeft = Bool.random(using: &random)
                 let (left, leftPlace) = grow(depth + 1)
@@ -134,7 +136,7 @@ struct LightGBMTests {
         ]
         return (0..<count).map { _ in
             (0..<featureCount).map { feature in
-                if Int.random(in: 0..<4, using: &random) == 0 { return special.randomElement(using: &random)! }
+                if Int.random(in: 0..<4, using: &random) == 0 { return special.randomElement(using: &random) ?? 0 }
                 return feature.isMultiple(of: 3)
                     ? Float(Int.random(in: -2...80, using: &random)) : Float.random(in: -1.2...1.2, using: &random)
             }
@@ -182,8 +184,8 @@ struct LightGBMTests {
                 switch Int.random(in: 0..<4, using: &random) {
                 case 0: bytes[at] = UInt8.random(in: 0...255, using: &random)
                 case 1: bytes.remove(at: at)
-                case 2: bytes.insert(interesting.randomElement(using: &random)!, at: at)
-                default: bytes[at] = interesting.randomElement(using: &random)!
+                case 2: bytes.insert(interesting.randomElement(using: &random) ?? 0, at: at)
+                default: bytes[at] = interesting.randomElement(using: &random) ?? 0
                 }
             }
             do {
