@@ -1,10 +1,10 @@
 """Kills the server again and again while it works, and keeps a ledger of all that it acknowledged.
 
-Pushes, file loads, a watched folder, flushes, compactions and changed feature views go on all the time; `kill -9` comes at
-random moments, some of them while the server starts. Every so often, and at the end, the ledger is compared with the Delta
-tables (read by deltalake), the quarantine, the offsets, and the online values (computed again here, from the ledger alone):
-nothing acknowledged may be lost or counted twice. While traffic runs a reader checks that counts never leave the bounds of
-what was acknowledged and what was sent.
+Pushes, file loads, a watched folder, flushes, compactions and changed feature views go on all the time; `kill -9` comes
+at random moments, some of them while the server starts. Every so often, and at the end, the ledger is compared with the
+Delta tables (read by deltalake), the quarantine, the offsets, and the online values (computed again here, from the
+ledger alone): nothing acknowledged may be lost or counted twice. While traffic runs a reader checks that counts never
+leave the bounds of what was acknowledged and what was sent.
 
 Usage: python tools/crash_drill.py --bottega .build/debug/bottega --kills 200 --seed 1 [--check-every 20] [--keep DIR]
 """
@@ -274,9 +274,7 @@ class Drill:
         name, raw, rows, refused = self.file("filed", draw)
         self.sending("filed", rows)
         form = "csv" if ".csv" in name else "ndjson"
-        report = self.insist(
-            lambda: self.call("POST", f"/api/v1/sources/filed/load?name={name}&format={form}", raw)
-        )
+        report = self.insist(lambda: self.call("POST", f"/api/v1/sources/filed/load?name={name}&format={form}", raw))
         check(report["rows_read"] == len(rows) + refused, f"load: {report}")
         self.acknowledge("filed", rows, refused)
         self.counts["files"] += 1
@@ -383,7 +381,9 @@ class Drill:
                 )
                 time.sleep(0.2)
             check(counts[1] == ledger.refused, f"{name}: {counts[1]} rows in quarantine, {ledger.refused} refused")
-        while not self.call("GET", "/api/v1/status")["idle"] or self.call("GET", "/api/v1/features/status")["backfilling"]:
+        while (
+            not self.call("GET", "/api/v1/status")["idle"] or self.call("GET", "/api/v1/features/status")["backfilling"]
+        ):
             check(time.monotonic() < deadline, "the platform does not become idle")
             time.sleep(0.1)
         [apply] = [self.call("POST", "/api/v1/apply", {"files": self.definitions(), "dry_run": True})]
@@ -408,7 +408,9 @@ class Drill:
         for id, row in by_id.items():
             sent = ledger.rows.get(id) or ledger.abandoned[id]
             same = all(row[column] == sent[column] for column in ("entity", "amount", "price", "tag"))
-            check(same and (row["__event_time"], row["__ingest_time"]) == (sent["at"], sent["known_at"]), f"{id} differs")
+            check(
+                same and (row["__event_time"], row["__ingest_time"]) == (sent["at"], sent["known_at"]), f"{id} differs"
+            )
         folder = folder.with_name(f"quarantine_{name}")
         refused = deltalake.DeltaTable(str(folder)).to_pyarrow_table().num_rows if folder.exists() else 0
         check(refused == ledger.refused, f"quarantine_{name}: {refused} rows, {ledger.refused} were refused")
@@ -477,7 +479,7 @@ class Drill:
             for number in range(1, kills + 1):
                 if self.failure:
                     raise self.failure
-                time.sleep(self.draw.uniform(0.02, 2.5))
+                time.sleep(self.draw.uniform(0.02, 3))
                 self.kill()
                 while self.draw.random() < 0.15:  # while it starts, or goes over what the last one left
                     self.launch()

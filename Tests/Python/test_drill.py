@@ -10,7 +10,7 @@ from conftest import ROOT
 
 pytest.importorskip("deltalake")
 sys.path.insert(0, str(ROOT / "tools"))
-import crash_drill  # noqa: E402
+import crash_drill
 
 
 def test_nothing_acknowledged_is_lost_or_counted_twice(binary: str, tmp_path: pathlib.Path) -> None:
