@@ -166,19 +166,20 @@ def _changes(folder: pathlib.Path, top: pathlib.Path) -> tuple[bytes, list[str]]
     changed = (_git(top, "diff", "HEAD", "--name-only", "-z") or b"").split(b"\0")
     secret = [os.fsdecode(name) for name in changed if name and SECRET_FILE.search(os.fsdecode(name))]
     left_out = sorted(left_out + secret)[:FILES_MAX]
+    difference = ["diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-color"]
     only = [".", *(f":(exclude,literal,top){path}" for path in secret)]
     with tempfile.TemporaryDirectory() as scratch:
         # A copy of the index takes the new files: one difference holds everything, the repository is left alone.
         index = os.path.join(scratch, "index")
         own = _line(_git(top, "rev-parse", "--git-path", "index"))
         try:
-            shutil.copyfile(top / own, index)
+            shutil.copy2(top / own, index)  # its time tells git which files to look into again
         except OSError:
-            return _git(top, "diff", "HEAD", "--binary", "--", *only) or b"", left_out
+            return _git(top, *difference, "--", *only) or b"", left_out
         for at in range(0, len(new), 100):
             literal = [f":(literal,top){path}" for path in new[at : at + 100]]
             _git(top, "add", "--intent-to-add", "--", *literal, index=index)
-        return _git(top, "diff", "HEAD", "--binary", "--no-ext-diff", "--", *only, index=index) or b"", left_out
+        return _git(top, *difference, "--", *only, index=index) or b"", left_out
 
 
 def _without_secrets(changes: bytes) -> tuple[bytes, int]:
