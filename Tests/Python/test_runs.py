@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import shop
 from conftest import ROOT, Server
+from test_openapi import check, faults
 
 DAYS = 12
 PERSON = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
@@ -186,6 +187,18 @@ def test_the_best_run_is_found_with_its_parameters_and_data(workshop: Workshop, 
     assert failure.returncode == 4 and "did you mean 'loss'" in failure.stderr
     narrowed = workshop.json("run", "list", "--filter", "params.rounds = '20' and metrics.test_auc > 0")["runs"]
     assert [run["parameters"]["rounds"] for run in narrowed] == ["20"]
+
+
+def test_answers_are_as_described(workshop: Workshop, first: str) -> None:
+    server = workshop.server
+    check(server, "get", "/api/v1/runs", query="?limit=2&order_by=metrics.test_auc+DESC")
+    check(server, "get", "/api/v1/runs/{id}", id=first)
+    other = server.get("/api/v1/runs?limit=1")["runs"][0]["id"]
+    check(server, "get", "/api/v1/runs/{id}/diff/{other}", id=first, other=other)
+    check(server, "get", "/api/v1/run-comparison", query=f"?run={first}&run={other}&all=true")
+    check(server, "put", "/api/v1/runs/{id}/note", {"text": ""}, id=first)
+    started = check(server, "post", "/api/v1/runs/{id}/reproduce", {}, id=other)
+    assert not faults(server.finished(started["operation"]), {"$ref": "#/components/schemas/RunReproduction"})
 
 
 def test_a_note_is_the_one_that_mlflow_shows(workshop: Workshop, first: str) -> None:
