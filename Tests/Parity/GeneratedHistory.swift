@@ -156,10 +156,13 @@ struct GeneratedHistory {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         var text = Self.yaml(
-            inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, lateness: seed % 5 == 1 && !isPlain ? "1m" : nil,
+            inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
+            lateness: seed % 5 == 1 && !isPlain ? "1m" : nil,
             keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime, functions: functions)
         if isPlain {
-            let computed = ["columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon", "noted_ratio"]
+            let computed = [
+                "columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon", "noted_ratio",
+            ]
             text = text.split(separator: "\n", omittingEmptySubsequences: false)
                 .filter { line in !computed.contains { line.contains($0) } }.joined(separator: "\n")
         }
@@ -217,7 +220,7 @@ struct GeneratedHistory {
                     row: SourceRow(
                         eventTime: EventTime(milliseconds: happened), ingestTime: EventTime(milliseconds: known),
                         cells: cells),
-                    sequence: UInt64(index)))
+                    sequence: UInt64(index), whole: view.row(cells)))
         }
         self.rows = rows
         var questions: [(keys: [String?], time: Int64)] = []

@@ -78,7 +78,9 @@ struct SpineTests {
         func file(_ suffix: String, _ options: String, columns: [String] = SpineTests.keys) async throws -> String {
             let path = try await store.stagingPath(suffix: suffix)
             let scan = try scan(try set("scheduled"), Name(static: "scheduled"))
-            let list = columns.map { $0 == "planned" && suffix != ".parquet" ? "strftime(planned, '%Y-%m-%dT%H:%M:%S.%gZ') AS planned" : $0 }
+            let list = columns.map {
+                $0 == "planned" && suffix != ".parquet" ? "strftime(planned, '%Y-%m-%dT%H:%M:%S.%gZ') AS planned" : $0
+            }
             // In another order than they are asked, with a column that nobody reads.
             try await CommandLineEngine().execute(
                 "COPY (SELECT 1 AS other, \(list.joined(separator: ", ")) FROM \(scan.sql) ORDER BY md5(CAST(flight AS VARCHAR))) TO '\(path)' (\(options))"
@@ -136,7 +138,9 @@ struct SpineTests {
             #expect(build.manifest.slices == builds["csv"]?.manifest.slices, "\(name)")
             #expect(build.manifest.questionsWithoutLabel == bySource.manifest.questionsWithoutLabel)
             #expect(try await world.rows(build) == expected, "\(name)")
-            #expect(build.manifest.tableVersions.keys.sorted() == (name == "sql" ? ["arrivals", "scheduled"] : ["arrivals"]))
+            #expect(
+                build.manifest.tableVersions.keys.sorted()
+                    == (name == "sql" ? ["arrivals", "scheduled"] : ["arrivals"]))
         }
         // A leak would be found here too: the detector reads the questions where they are kept.
         let build = try #require(builds["parquet"])
@@ -185,7 +189,10 @@ struct SpineTests {
 
     @Test(arguments: [
         ("SELECT 1 AS x FROM scheduled", "no column 'planned'"),
-        ("SELECT flight, planned, tail AS tali, carrier, distance FROM scheduled", "no column 'tail'; did you mean 'tali'?"),
+        (
+            "SELECT flight, planned, tail AS tali, carrier, distance FROM scheduled",
+            "no column 'tail'; did you mean 'tali'?"
+        ),
         ("SELECT * FROM arrivals", "arrivals"),
         ("SELECT * FROM read_csv('/etc/passwd')", "disabled by configuration"),
         ("SELECT * FROM scheduled); COPY (SELECT 1) TO '/tmp/x.csv'; (SELECT 1", "cannot be read"),
@@ -207,7 +214,10 @@ struct SpineTests {
         ("flight,planned,tail,carrier,distance\n1,2013-07-01,N1,UA,1", "row 1 of the spine: 'planned' is '2013-07-01'"),
         ("flight,planned,tail,carrier,distance\n1,,N1,UA,1", "'planned' is missing"),
         ("flight,planned,tail,carrier,distance\n1,2013-02-30T00:00:00Z,N1,UA,1", "'planned' is '2013-02-30T00:00:00Z'"),
-        ("flight,planned,tail,carrier,distance\n1.5,2013-07-01T00:00:00Z,N1,UA,1", "'flight' is '1.5', which must be a whole number"),
+        (
+            "flight,planned,tail,carrier,distance\n1.5,2013-07-01T00:00:00Z,N1,UA,1",
+            "'flight' is '1.5', which must be a whole number"
+        ),
         ("flight,planned,tail,carrier,distance\n1,2013-07-01T00:00:00Z,N1,UA,inf", "'distance' is 'inf'"),
         ("flight,planned,tail,carrier,distance\n1,1850-07-01T00:00:00Z,N1,UA,1", "between 1900 and 2199"),
         ("flight,planned,carrier,distance\n1,2013-07-01T00:00:00Z,UA,1", "no column 'tail'"),

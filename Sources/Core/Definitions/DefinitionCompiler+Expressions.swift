@@ -92,7 +92,8 @@ extension DefinitionCompiler {
             DerivedColumnDefinition(
                 column: ColumnDefinition(
                     name: name, type: masked.type, nullable: true, unit: described?.unit,
-                    scale: described?.scale ?? 6, length: 0, isSensitive: described?.isSensitive ?? false), expression: masked, position: position, description: "")
+                    scale: described?.scale ?? 6, length: 0, isSensitive: described?.isSensitive ?? false),
+                expression: masked, position: position, description: "")
         )
         if isChoice { feature.gateColumn = name } else { feature.maskedColumn = name }
         return feature

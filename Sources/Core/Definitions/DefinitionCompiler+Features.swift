@@ -63,7 +63,8 @@ extension DefinitionCompiler {
                 derived.map {
                     .array([.string($0.name), .string($0.expression.canonicalText), .integer(Int64($0.column.scale))])
                 })
-            meaning["masked"] = .array(features.map { ($0.maskedColumn ?? $0.gateColumn).map(JSONValue.string) ?? .null })
+            meaning["masked"] = .array(
+                features.map { ($0.maskedColumn ?? $0.gateColumn).map(JSONValue.string) ?? .null })
         }
         let version = record(
             "FeatureView", name, meaning: .object(meaning),

@@ -123,7 +123,8 @@ extension DefinitionCompiler {
             let query = try statement("sql", reader)
             let sources = try reader.names("sources")
             guard 1...100 ~= sources.count, Set(sources).count == sources.count else {
-                throw reader.error("sources", "'sources' must name the 1 to 100 sources that the query reads, each once")
+                throw reader.error(
+                    "sources", "'sources' must name the 1 to 100 sources that the query reads, each once")
             }
             for source in sources { _ = try need("Source", source, in: set.sources, for: "sources", reader) }
             origin = .sql(query: query, sources: sources)

@@ -244,7 +244,9 @@ extension LineageGraph {
             case .postgreSQL(let connection, _, _): detail = "a query against \(connection)"
             case .sql(_, let sources):
                 detail = "a query over \(sources.map(\.text).joined(separator: ", "))"
-                for source in sources { add(LineageEdge(from: "source/\(source)", to: spine, detail: "read by its query")) }
+                for source in sources {
+                    add(LineageEdge(from: "source/\(source)", to: spine, detail: "read by its query"))
+                }
             }
             add(LineageNode(identifier: spine, label: "questions of \(training.name)", detail: detail))
             add(LineageEdge(from: spine, to: identifier, kind: .condition, detail: "questions"))

@@ -64,7 +64,8 @@ enum RunLineage {
                 guard let definition else { break }
                 output.origins.append(
                     LineageDataset.Origin(
-                        column: column.name, dataset: definition.labelSource.map { "source/\($0)" } ?? spineName, field: definition.labelColumn,
+                        column: column.name, dataset: definition.labelSource.map { "source/\($0)" } ?? spineName,
+                        field: definition.labelColumn,
                         detail: "label"))
             case .feature:
                 guard let range = column.name.firstRange(of: "__"),

@@ -67,7 +67,8 @@ public struct TrainingSetBuilder: Sendable {
         var spine: DatasetManifest.Spine?
         if let outside = definition.outsideSpine {
             guard let spines else {
-                throw PlatformError(.invalidInput, subject, "this platform reads no questions from outside of its sources")
+                throw PlatformError(
+                    .invalidInput, subject, "this platform reads no questions from outside of its sources")
             }
             progress(DatasetProgress(done: 0, total: 3, message: "reading questions"))
             let read = try await spines.read(outside, of: subject, scans: found, asOf: asOf)
@@ -121,7 +122,8 @@ public struct TrainingSetBuilder: Sendable {
             tableVersions: Dictionary(
                 uniqueKeysWithValues: found.filter { spine == nil || $0.key != definition.spine }
                     .map { ($0.key.text, $0.value.version) }), from: from,
-            to: to, asOf: asOf, spine: spine, label: definition.label, columns: sql.columns, slices: slices, questions: Int(asked),
+            to: to, asOf: asOf, spine: spine, label: definition.label, columns: sql.columns, slices: slices,
+            questions: Int(asked),
             questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version() + prepared.engineSuffix)
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start

@@ -293,7 +293,8 @@ public struct LeakageDetector: Sendable {
     private func repetitions(_ subject: Subject) async throws -> [LeakageFinding] {
         if case .time = subject.definition.split { return [] }
         guard subject.paths["train"] != nil, subject.paths["test"] != nil else { return [] }
-        let columns = (subject.manifest.inputs.map(\.name) + [subject.manifest.label].compactMap(\.self)).map(SQLText.identifier)
+        let columns = (subject.manifest.inputs.map(\.name) + [subject.manifest.label].compactMap(\.self)).map(
+            SQLText.identifier)
         var findings: [LeakageFinding] = []
         let row = try await engine.rows(
             """

@@ -74,7 +74,11 @@ private struct CellColumn {
     init(_ type: ColumnType, count: Int) {
         isText = type == .string
         present = [UInt8](repeating: 0, count: count)
-        if isText { texts = [String?](repeating: nil, count: count) } else { words = [Int64](repeating: 0, count: count) }
+        if isText {
+            texts = [String?](repeating: nil, count: count)
+        } else {
+            words = [Int64](repeating: 0, count: count)
+        }
     }
 
     mutating func set(_ value: CellValue, at row: Int) {

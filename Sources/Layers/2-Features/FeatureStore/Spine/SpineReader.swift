@@ -66,7 +66,8 @@ public struct SpineReader: Sendable {
     /// - Throws: `invalidInput` for a location, query, column or cell that is not what it must be, `tooLarge` for too much of
     ///   it, `unavailable` for a database that cannot be reached; what the engine and the store throw.
     @concurrent
-    public func read(_ spine: SpineDefinition, of subject: String, scans: [Name: TableScan], asOf: EventTime) async throws
+    public func read(_ spine: SpineDefinition, of subject: String, scans: [Name: TableScan], asOf: EventTime)
+        async throws
         -> DatasetManifest.Spine
     {
         var temporary: [String] = []
@@ -194,7 +195,8 @@ public struct SpineReader: Sendable {
         guard byteCount > limits.byteCountMax else { return }
         throw PlatformError(
             .tooLarge, subject,
-            "the spine's files have \(byteCount) bytes, more than \(limits.byteCountMax); build the set in spans of time")
+            "the spine's files have \(byteCount) bytes, more than \(limits.byteCountMax); build the set in spans of time"
+        )
     }
 
     // MARK: Reading

@@ -210,7 +210,8 @@ struct SpineSQL {
     }
 
     private static let wholeTypes: Set<String> = [
-        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT", "UHUGEINT",
+        "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT", "HUGEINT",
+        "UHUGEINT",
     ]
 
     /// The cell of a column of the engine's type, or `nil` if no such cell can be what it must be.
@@ -223,7 +224,8 @@ struct SpineSQL {
             if isWhole { return "TRY_CAST(\(name) AS BIGINT)" }
             // Programs that know only doubles, or doubles for nulls, write whole numbers so.
             guard isReal || isDecimal else { return nil }
-            return "CASE WHEN \(name) = trunc(\(name)) AND abs(\(name)) <= 9007199254740992 THEN TRY_CAST(\(name) AS BIGINT) END"
+            return
+                "CASE WHEN \(name) = trunc(\(name)) AND abs(\(name)) <= 9007199254740992 THEN TRY_CAST(\(name) AS BIGINT) END"
         case .float64: return isWhole || isReal || isDecimal ? finite("CAST(\(name) AS DOUBLE)") : nil
         case .bool: return given == "BOOLEAN" ? name : nil
         case .timestamp: return given == "TIMESTAMP WITH TIME ZONE" ? accepted(name) : nil
@@ -243,7 +245,9 @@ struct SpineSQL {
     }
 
     /// A double with one zero, NULL unless it is finite.
-    private static func finite(_ value: String) -> String { "CASE WHEN isfinite(\(value)) THEN \(value) + 0.0::DOUBLE END" }
+    private static func finite(_ value: String) -> String {
+        "CASE WHEN isfinite(\(value)) THEN \(value) + 0.0::DOUBLE END"
+    }
 
     /// A moment of an accepted year, else NULL.
     private static func accepted(_ value: String) -> String {
