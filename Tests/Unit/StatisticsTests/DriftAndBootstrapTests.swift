@@ -42,7 +42,7 @@ struct DriftAndBootstrapTests {
         )
     }
 
-    @Test(arguments: EvaluationMetric.allCases)
+    @Test(arguments: EvaluationMetric.basic)
     func pairedIntervalHoldsTheEstimateAndRepeats(metric: EvaluationMetric) throws {
         let rows = rows(300, seed: 7)
         let interval = try ConfidenceInterval.pairedDifference(
