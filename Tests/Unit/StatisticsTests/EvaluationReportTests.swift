@@ -36,13 +36,13 @@ struct EvaluationReportTests {
         let good = try EvaluationRows(
             predictions: zip(poor.predictions, poor.outcomes).map { 0.7 * $0 + 0.3 * $1 }, outcomes: poor.outcomes)
         let plan = EvaluationPlan()
-        let metrics: [EvaluationMetric] = [.areaUnderROC, .logLoss, .precisionAt(20)]
+        let metrics: [EvaluationMetric] = [.auc, .logLoss, .precisionAt(20)]
         let better = try MetricDifference.compare(poor, good, metrics: metrics, plan: plan)
         #expect(better.prefix(2).map(\.verdict) == [.better, .better])
         #expect(try MetricDifference.compare(good, poor, metrics: metrics, plan: plan)[1].verdict == .worse)
         #expect(try MetricDifference.compare(good, good, metrics: metrics, plan: plan)[0].verdict == .unclear)
         let one = try EvaluationRows(predictions: [0.1, 0.2], outcomes: [1, 1])
-        #expect(try MetricDifference.compare(one, one, metrics: [.areaUnderROC], plan: plan)[0].verdict == .undefined)
+        #expect(try MetricDifference.compare(one, one, metrics: [.auc], plan: plan)[0].verdict == .undefined)
     }
 
     @Test func slicesHoldEveryRowOnceAndSmallOnesAreMarked() throws {
@@ -52,7 +52,7 @@ struct EvaluationReportTests {
         let report = try EvaluationReport(rows, plan: plan, slices: [groups], protected: [groups])
         #expect(report.slices.map(\.value) == ["9", "old", "young"])
         #expect(report.slices.map(\.rowCount).reduce(0, +) == 400)
-        #expect(report.slices.allSatisfy { !$0.isSmall && $0[.areaUnderROC]?.interval != nil })
+        #expect(report.slices.allSatisfy { !$0.isSmall && $0[.auc]?.interval != nil })
         #expect(report.family == .classification && report.confusion?.rowCount == 400)
         let old = groups.places[1]
         let expected = try EvaluationMetric.logLoss.value(on: rows.rows(at: old))
@@ -66,7 +66,7 @@ struct EvaluationReportTests {
     @Test func aSliceOfOneClassHasNoAreaButSaysWhy() throws {
         let rows = try EvaluationRows(predictions: [0.1, 0.4, 0.2, 0.9], outcomes: [0, 1, 1, 1])
         let report = try EvaluationReport(rows, slices: [SliceColumn(name: "g", texts: ["a", "a", "b", "b"])])
-        let auc = try #require(report.slices[1][.areaUnderROC])
+        let auc = try #require(report.slices[1][.auc])
         #expect(auc.value == nil && auc.reason == "all outcomes are of one class")
         #expect(report.slices[1][.brier]?.value != nil)
     }

@@ -37,8 +37,8 @@ struct MetricOracleTests {
 
     static let rowMetrics: [EvaluationMetric] =
         [
-            .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
-            .rootMeanSquaredError, .meanAbsoluteError, .determination, .meanAbsolutePercentageError,
+            .auc, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
+            .rmse, .mae, .determination, .meanAbsolutePercentageError,
             .medianAbsoluteError, .quantileLoss(0.9), .precisionAt(7), .recallAt(7),
         ]
         + [nil, .macro, .micro, .weighted].flatMap { average -> [EvaluationMetric] in
@@ -61,7 +61,7 @@ struct MetricOracleTests {
         }
         func share(_ part: Double, _ whole: Double) -> Double? { whole == 0 ? nil : part / whole }
         switch metric {
-        case .areaUnderROC:
+        case .auc:
             let (positives, negatives) = (rows.filter { $0.1 == 1 }, rows.filter { $0.1 == 0 })
             guard !positives.isEmpty, !negatives.isEmpty else { return nil }
             var wins = 0.0
@@ -83,8 +83,8 @@ struct MetricOracleTests {
             return total
         case .logLoss: return mean { -log(min(max($1 == 1 ? $0 : 1 - $0, .ulpOfOne), 1 - .ulpOfOne)) }
         case .brier: return mean { ($0 - $1) * ($0 - $1) }
-        case .rootMeanSquaredError: return mean { ($0 - $1) * ($0 - $1) }?.squareRoot()
-        case .meanAbsoluteError: return mean { abs($0 - $1) }
+        case .rmse: return mean { ($0 - $1) * ($0 - $1) }?.squareRoot()
+        case .mae: return mean { abs($0 - $1) }
         case .meanAbsolutePercentageError: return mean { abs($0 - $1) / max(abs($1), .ulpOfOne) }
         case .quantileLoss(let share): return mean { $1 >= $0 ? share * ($1 - $0) : (1 - share) * ($0 - $1) }
         case .determination:
@@ -226,7 +226,7 @@ struct MetricOracleTests {
         let expected: [(EvaluationMetric, Double)] = [
             (.accuracy, 4.0 / 6), (.f1(.macro), 0.6555555555555556), (.precision(.macro), 13.0 / 18),
             (.recall(.macro), 2.0 / 3),
-            (.areaUnderROC, 0.875), (.brier, 0.43583333333333335),
+            (.auc, 0.875), (.brier, 0.43583333333333335),
             (.logLoss, 0.7662003360564857),
         ]
         for (metric, value) in expected { #expect(try close(metric.value(on: rows), value), "\(metric)") }

@@ -94,7 +94,7 @@ public struct ROCPoint: Sendable, Hashable, Codable {
     public let threshold: Double
 
     /// The points at distinct thresholds from high to low, thinned evenly to at most `pointCountMax` (at least 2).
-    /// - Throws: as `EvaluationMetric.areaUnderROC` does.
+    /// - Throws: as `EvaluationMetric.auc` does.
     public static func curve(
         predictions: [Double], outcomes: [Double], pointCountMax: Int = .max
     ) throws(StatisticsError) -> [ROCPoint] {

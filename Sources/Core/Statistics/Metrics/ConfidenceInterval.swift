@@ -21,13 +21,13 @@ public struct ConfidenceInterval: Sendable, Hashable, Codable {
 
     /// Area under the ROC curve with a 95 % interval by DeLong's normal approximation, cut to 0…1.
     ///
-    /// - Throws: as `EvaluationMetric.areaUnderROC` does; `undefined` with fewer than two rows of a class.
+    /// - Throws: as `EvaluationMetric.auc` does; `undefined` with fewer than two rows of a class.
     /// - Complexity: O(n log n).
     /// - SeeAlso: DeLong, DeLong & Clarke-Pearson (1988); Sun & Xu (2014) for the ranks.
     public static func areaUnderROC(
         predictions: [Double], outcomes: [Double]
     ) throws(StatisticsError) -> ConfidenceInterval {
-        let area = try EvaluationMetric.areaUnderROC.value(predictions: predictions, outcomes: outcomes)
+        let area = try EvaluationMetric.auc.value(predictions: predictions, outcomes: outcomes)
         let positives = zip(predictions, outcomes).filter { $1 == 1 }.map(\.0).sorted()
         let negatives = zip(predictions, outcomes).filter { $1 == 0 }.map(\.0).sorted()
         guard positives.count > 1, negatives.count > 1 else { throw .undefined("a class has fewer than two rows") }

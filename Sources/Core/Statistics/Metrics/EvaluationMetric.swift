@@ -14,7 +14,7 @@ public enum EvaluationMetric: Sendable, Hashable {
     }
 
     /// Area under the ROC curve; ties count half (`roc_auc_score`). Of several classes the mean of one against the rest.
-    case areaUnderROC
+    case auc
     /// Average precision, `Σ (Rₙ − Rₙ₋₁) Pₙ` over distinct thresholds (`average_precision_score`).
     case averagePrecision
     /// Mean negative log likelihood, probabilities kept ε = 2⁻⁵² from 0 and 1 (`log_loss`).
@@ -46,9 +46,9 @@ public enum EvaluationMetric: Sendable, Hashable {
     /// Mean over queries of the average precision.
     case meanAveragePrecision
     /// Root mean squared error (`root_mean_squared_error`).
-    case rootMeanSquaredError
+    case rmse
     /// Mean absolute error (`mean_absolute_error`).
-    case meanAbsoluteError
+    case mae
     /// Coefficient of determination R² (`r2_score`).
     case determination
     /// Mean absolute error as a share of the outcome, which counts at least 2⁻⁵² (`mean_absolute_percentage_error`).
@@ -71,11 +71,11 @@ public enum EvaluationMetric: Sendable, Hashable {
     /// What the rows must be.
     public var family: Family {
         switch self {
-        case .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
+        case .auc, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
             .precision, .recall, .f1:
             .classification
         case .precisionAt, .recallAt, .normalizedGain, .reciprocalRank, .meanAveragePrecision: .ranking
-        case .rootMeanSquaredError, .meanAbsoluteError, .determination, .meanAbsolutePercentageError,
+        case .rmse, .mae, .determination, .meanAbsolutePercentageError,
             .medianAbsoluteError, .quantileLoss:
             .regression
         }
@@ -95,8 +95,8 @@ public enum EvaluationMetric: Sendable, Hashable {
 
     /// What is measured of every version and watched while it serves; all follow from predictions and outcomes alone.
     public static let basic: [EvaluationMetric] = [
-        .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError, .rootMeanSquaredError,
-        .meanAbsoluteError,
+        .auc, .averagePrecision, .logLoss, .brier, .calibrationError, .rmse,
+        .mae,
     ]
 
     /// What an evaluation shows unless told otherwise.
@@ -105,11 +105,11 @@ public enum EvaluationMetric: Sendable, Hashable {
         case .classification where classCount > 2:
             [
                 .accuracy, .balancedAccuracy, .f1(.macro), .f1(.weighted), .precision(.macro), .recall(.macro),
-                .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError,
+                .auc, .averagePrecision, .logLoss, .brier, .calibrationError,
             ]
         case .classification:
             [
-                .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
+                .auc, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
                 .precision(nil), .recall(nil), .f1(nil),
             ]
         case .ranking:
@@ -118,7 +118,7 @@ public enum EvaluationMetric: Sendable, Hashable {
             ]
         case .regression:
             [
-                .rootMeanSquaredError, .meanAbsoluteError, .medianAbsoluteError, .determination,
+                .rmse, .mae, .medianAbsoluteError, .determination,
                 .meanAbsolutePercentageError,
             ]
         }
@@ -154,13 +154,13 @@ public enum EvaluationMetric: Sendable, Hashable {
 extension EvaluationMetric: RawRepresentable, Codable, CodingKeyRepresentable, CustomStringConvertible {
     private static let plain: [EvaluationMetric] =
         [
-            .areaUnderROC, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
+            .auc, .averagePrecision, .logLoss, .brier, .calibrationError, .accuracy, .balancedAccuracy,
             .precision(nil), .recall(nil), .f1(nil),
         ]
         + Average.allCases.flatMap { [.precision($0), .recall($0), .f1($0)] }
         + [
-            .normalizedGain(at: nil), .reciprocalRank, .meanAveragePrecision, .rootMeanSquaredError,
-            .meanAbsoluteError, .determination, .meanAbsolutePercentageError, .medianAbsoluteError,
+            .normalizedGain(at: nil), .reciprocalRank, .meanAveragePrecision, .rmse,
+            .mae, .determination, .meanAbsolutePercentageError, .medianAbsoluteError,
         ]
 
     private static let byName = Dictionary(uniqueKeysWithValues: plain.map { ($0.rawValue, $0) })
@@ -194,7 +194,7 @@ extension EvaluationMetric: RawRepresentable, Codable, CodingKeyRepresentable, C
     /// The name.
     public var rawValue: String {
         switch self {
-        case .areaUnderROC: "auc"
+        case .auc: "auc"
         case .averagePrecision: "average_precision"
         case .logLoss: "log_loss"
         case .brier: "brier"
@@ -209,8 +209,8 @@ extension EvaluationMetric: RawRepresentable, Codable, CodingKeyRepresentable, C
         case .normalizedGain(let count): count.map { "ndcg@\($0)" } ?? "ndcg"
         case .reciprocalRank: "mrr"
         case .meanAveragePrecision: "map"
-        case .rootMeanSquaredError: "rmse"
-        case .meanAbsoluteError: "mae"
+        case .rmse: "rmse"
+        case .mae: "mae"
         case .determination: "r2"
         case .meanAbsolutePercentageError: "mape"
         case .medianAbsoluteError: "median_ae"

@@ -31,7 +31,7 @@ struct PreparedMetric: Sendable {
         self.metric = metric
         if metric.family != .classification, rows.outputCount > 1 { throw .needsOneOutput(rows.outputCount) }
         switch metric {
-        case .areaUnderROC, .averagePrecision:
+        case .auc, .averagePrecision:
             let classes = try rows.classes()
             var ranked: [RankedRows] = []
             for number in rows.outputCount == 1 ? [1] : Array(0..<rows.outputCount) {
@@ -57,9 +57,9 @@ struct PreparedMetric: Sendable {
             form = .top(RankedRows(scores: rows.predictions) { rows.outcomes[$0] > 0 }, count: count)
         case .precisionAt, .recallAt, .normalizedGain, .reciprocalRank, .meanAveragePrecision:
             form = .queryMean(values: try QueryRanking(rows).values(of: metric))
-        case .rootMeanSquaredError:
+        case .rmse:
             form = .rowMean(losses: zip(rows.predictions, rows.outcomes).map { ($0 - $1) * ($0 - $1) })
-        case .meanAbsoluteError: form = .rowMean(losses: zip(rows.predictions, rows.outcomes).map { abs($0 - $1) })
+        case .mae: form = .rowMean(losses: zip(rows.predictions, rows.outcomes).map { abs($0 - $1) })
         case .meanAbsolutePercentageError:
             form = .rowMean(
                 losses: zip(rows.predictions, rows.outcomes).map { abs($0 - $1) / max(abs($1), Double.ulpOfOne) })
@@ -134,7 +134,7 @@ struct PreparedMetric: Sendable {
 
     // MARK: Parts
 
-    private func finish(_ mean: Double) -> Double { metric == .rootMeanSquaredError ? mean.squareRoot() : mean }
+    private func finish(_ mean: Double) -> Double { metric == .rmse ? mean.squareRoot() : mean }
 
     private static func mean(_ values: [Double], _ weights: [UInt16]) throws(StatisticsError) -> Double {
         var (total, count) = (0.0, 0)

@@ -18,7 +18,7 @@ struct RankedRows: Sendable {
     /// - Throws: `oneClassOnly`.
     @inline(__always)
     func value(of metric: EvaluationMetric, _ weight: (Int) -> Int) throws(StatisticsError) -> Double {
-        metric == .areaUnderROC ? try area(weight) : try averagePrecision(weight)
+        metric == .auc ? try area(weight) : try averagePrecision(weight)
     }
 
     @inline(__always)

@@ -1,5 +1,6 @@
 import Definitions
 import PlatformCore
+import Statistics
 
 /// A page about one version for people, made of recorded facts alone.
 public enum ModelCard {
