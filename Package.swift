@@ -70,7 +70,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         "TrainingJobs", in: "Layers/3-Training",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
     module(
-        "ModelRegistry", in: "Layers/4-Registry", uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts"]),
+        "ModelRegistry", in: "Layers/4-Registry",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Statistics", "StoragePorts", "ExperimentTracking", yams,
+        ]),
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
@@ -83,7 +86,9 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing",
         ]),
     // Control: pipelines that cross layers, audit.
-    module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
+    module(
+        "Governance", in: "Control",
+        uses: ["PlatformCore", "ContentHashing", "StoragePorts", crypto, logging, serviceLifecycle]),
     module(
         "Catalogue", in: "Control",
         uses: [
@@ -116,7 +121,11 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
     module(
-        "MLflowAPI", in: "Edge", uses: ["PlatformCore", "APIContract", "StoragePorts", "ExperimentTracking", logging]),
+        "MLflowAPI", in: "Edge",
+        uses: [
+            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
+            logging,
+        ]),
     module(
         "Gateway", in: "Edge",
         uses: [
