@@ -46,6 +46,8 @@ struct Platform {
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
             lock = try DirectoryLock(directory: directory)
+            // Files of the moment of a process that was killed: nobody else writes here while we hold the lock.
+            try? FileManager.default.removeItem(atPath: "\(directory)/spool")
             objects = try FolderObjectStore(directory: "\(directory)/objects")
             log = try SegmentEventLog(
                 directory: "\(directory)/log",
@@ -133,7 +135,8 @@ struct Platform {
             await keepers.withLock { $0 }?.follow()
         }
         let keeper = FeatureVersionKeeper(
-            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, lineage: lineage,
+            logger: logger
         ) { await announce.publish($0) }
         keepers.withLock { $0 = keeper }
         let routes = RouteTable()
@@ -260,7 +263,7 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
+            PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }

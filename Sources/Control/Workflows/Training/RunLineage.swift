@@ -1,10 +1,65 @@
-import Catalogue
-import Definitions
+public import Catalogue
+public import Datasets
+public import Definitions
 import FeatureStore
 import PlatformCore
 
 /// What runs of the platform's own jobs read and wrote, as lineage events say it.
-enum RunLineage {
+public enum RunLineage {
+    /// A file that rows are loaded from.
+    public static func file(_ name: String) -> LineageDataset {
+        var dataset = LineageDataset(name.isEmpty ? "file" : name)
+        dataset.namespace = "file"
+        return dataset
+    }
+
+    /// Where a source's rows are fetched: files, or a query against the database behind a connection's name.
+    public static func origin(of definition: SourceDefinition) -> [LineageDataset] {
+        switch definition.origin {
+        case .files(let location, _): return [file(location)]
+        case .postgreSQL(let query):
+            var dataset = LineageDataset(definition.name.text)
+            dataset.namespace = "postgres://\(query.connection)"
+            return [dataset]
+        case nil: return []
+        }
+    }
+
+    /// What loads read and wrote; those that changed nothing are left out.
+    public static func loads(_ reports: [LoadReport], into definition: SourceDefinition) -> (
+        inputs: [LineageDataset], outputs: [LineageDataset]
+    ) {
+        let isQuery = if case .postgreSQL = definition.origin { true } else { false }
+        let inputs = reports.map { report -> LineageDataset in
+            let query = report.file.hasPrefix("query at ") && isQuery ? origin(of: definition).first : nil
+            var input = query ?? file(report.file)
+            input.version = report.contentHash.hex
+            input.rowCount = report.rowsRead
+            return input
+        }
+        var output = source(definition)
+        output.rowCount = reports.reduce(0) { $0 + $1.rows.accepted }
+        return (inputs, [output])
+    }
+
+    /// What building a version of a feature view from history reads and writes, feature by feature.
+    static func built(_ held: HeldView, rows: Int) -> (inputs: [LineageDataset], outputs: [LineageDataset]) {
+        var input = source(held.source)
+        input.rowCount = rows
+        var output = LineageDataset("view/\(held.view.name)")
+        output.version = held.view.version.hex
+        for feature in held.view.features {
+            let window = feature.window.map { " over \($0)" } ?? ""
+            for field in held.view.sourceColumns(of: feature) {
+                output.origins.append(
+                    LineageDataset.Origin(
+                        column: feature.name, dataset: "source/\(held.source.name)", field: field,
+                        detail: "\(feature.aggregate.rawValue)\(window)"))
+            }
+        }
+        return ([input], [output])
+    }
+
     static func source(_ source: SourceDefinition) -> LineageDataset {
         var dataset = LineageDataset("source/\(source.name)")
         dataset.fields = source.columns.map { LineageDataset.Field(name: $0.name, type: $0.type.rawValue) }

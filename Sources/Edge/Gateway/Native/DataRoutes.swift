@@ -180,8 +180,8 @@ enum DataRoutes {
                 progress.report("hashing")
                 let hash = try hash(fileAt: kept)
                 let report = try await services.lineage.record(
-                    "load.\(source.name)", kind: "LOAD", inputs: [file(name)],
-                    outcome: { loaded($0, source, name) }
+                    "load.\(source.name)", kind: "LOAD", inputs: [RunLineage.file(name)],
+                    outcome: { RunLineage.loads([$0], into: source) }
                 ) {
                     try await services.ingest.load(
                         source, fileAt: kept, fileName: name, format: format, contentHash: hash,
@@ -202,25 +202,6 @@ enum DataRoutes {
             try? FileManager.default.removeItem(atPath: kept)
             throw error
         }
-    }
-
-    /// A file that somebody loads, as lineage events name it.
-    private static func file(_ name: String) -> LineageDataset {
-        var dataset = LineageDataset(name.isEmpty ? "file" : name)
-        dataset.namespace = "file"
-        return dataset
-    }
-
-    private static func loaded(_ report: LoadReport, _ source: SourceDefinition, _ name: String) -> (
-        inputs: [LineageDataset], outputs: [LineageDataset]
-    ) {
-        var input = file(name)
-        input.version = report.contentHash.hex
-        input.rowCount = report.rowsRead
-        var output = LineageDataset("source/\(source.name)")
-        output.fields = source.columns.map { LineageDataset.Field(name: $0.name, type: $0.type.rawValue) }
-        output.rowCount = report.rows.accepted
-        return ([input], [output])
     }
 
     private static func hash(fileAt path: String) throws -> ContentHash {
