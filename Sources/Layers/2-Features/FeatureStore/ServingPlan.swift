@@ -20,13 +20,24 @@ public struct ServingPlan: Sendable {
     }
 
     /// One view that the service reads.
-    struct ViewPart: Sendable {
+    ///
+    /// A class, so that a reader counts one reference to it and none to what it holds.
+    final class ViewPart: Sendable {
         let versionName: Name
         let plan: AggregationPlan
+        let program: ReadProgram
         /// Positions in `joinKeys` of the view's keys, in the view's order.
         let keyPositions: [Int]
         /// For each of the plan's features, the place of its value.
         let outputs: [Int]
+
+        init(versionName: Name, plan: AggregationPlan, keyPositions: [Int], outputs: [Int]) {
+            self.versionName = versionName
+            self.plan = plan
+            program = ReadProgram(plan)
+            self.keyPositions = keyPositions
+            self.outputs = outputs
+        }
     }
 
     /// The service.

@@ -46,36 +46,48 @@ extension StreamEngine {
             try withUnsafeTemporaryAllocation(of: Double.self, capacity: max(1, plan.widestPartCount)) { scratch in
                 for part in plan.views {
                     guard let state = views[part.versionName] else { throw unserved(part.versionName) }
-                    // The closure borrows the scratch memory only while the shard's lock is held.
-                    nonisolated(unsafe) let scratch = scratch
-                    for entity in 0..<entityCount {
-                        var presence = EntityPresence.notFound
-                        if let key = Self.key(keys, from: entity * plan.joinKeys.count, part.keyPositions) {
-                            presence = try state.read(key) { series, missing in
-                                if let series {
-                                    return series.evaluate(part.plan, at: time, into: scratch, missing: &missing)
-                                }
-                                EventSeries.writeNothing(part.plan, into: scratch)
-                                return .notFound
-                            }
-                        } else {
-                            EventSeries.writeNothing(part.plan, into: scratch)
-                        }
-                        let (status, newest) = Self.describe(presence)
-                        let age = newest.map { time.since($0).milliseconds } ?? -1
-                        let start = entity * plan.featureCount
-                        for index in part.outputs.indices {
-                            let output = start + part.outputs[index]
-                            values[output] = scratch[index]
-                            ages[output] = age
-                            let isNull = status == .present && scratch[index].isNaN
-                            statuses[output] = (isNull ? FeatureStatus.nullValue : status).rawValue
-                        }
-                    }
+                    try Self.read(
+                        part, of: state, entityCount: entityCount, keys: keys, keyCount: plan.joinKeys.count, at: time,
+                        scratch: scratch, stride: plan.featureCount, into: values, ages: ages, statuses: statuses)
                 }
             }
         } catch {
             throw Self.platformError(error)
+        }
+    }
+
+    private static func read(
+        _ part: ServingPlan.ViewPart, of state: ViewState, entityCount: Int, keys: [String?], keyCount: Int,
+        at time: EventTime, scratch: UnsafeMutableBufferPointer<Double>, stride: Int,
+        into values: UnsafeMutableBufferPointer<Double>, ages: UnsafeMutableBufferPointer<Int64>,
+        statuses: UnsafeMutableBufferPointer<UInt8>
+    ) throws {
+        let program = part.program
+        // The closure borrows the scratch memory only while the shard's lock is held.
+        nonisolated(unsafe) let scratch = scratch
+        try part.outputs.withUnsafeBufferPointer { outputs in
+            for entity in 0..<entityCount {
+                var presence = EntityPresence.notFound
+                if let key = key(keys, from: entity * keyCount, part.keyPositions) {
+                    presence = try state.read(key) { series, missing in
+                        if let series { return program.evaluate(series, at: time, into: scratch, missing: &missing) }
+                        program.writeNothing(into: scratch)
+                        return .notFound
+                    }
+                } else {
+                    program.writeNothing(into: scratch)
+                }
+                let (status, newest) = describe(presence)
+                let age = newest.map { time.since($0).milliseconds } ?? -1
+                let start = entity * stride
+                for index in outputs.indices {
+                    let output = start + outputs[index]
+                    let isNull = status == .present && scratch[index].isNaN
+                    values[output] = scratch[index]
+                    ages[output] = age
+                    statuses[output] = (isNull ? FeatureStatus.nullValue : status).rawValue
+                }
+            }
         }
     }
 
@@ -182,17 +194,29 @@ extension StreamEngine {
     }
 
     private static func key(_ keys: [String?], from start: Int = 0, _ positions: [Int]) -> SeriesKey? {
-        if positions.count == 1 {
-            guard let text = keys[start + positions[0]], EntityKey.accepts(text) else { return nil }
-            return SeriesKey(text)
-        }
-        var values: [String] = []
-        values.reserveCapacity(positions.count)
+        guard let text = keys[start + positions[0]], EntityKey.accepts(text) else { return nil }
+        if positions.count == 1 { return SeriesKey(text) }
+        // One text is made, of the size that it needs.
+        var byteCount = positions.count - 1
         for position in positions {
-            guard let text = keys[start + position] else { return nil }
-            values.append(text)
+            guard let text = keys[start + position], EntityKey.accepts(text) else { return nil }
+            byteCount += text.utf8.count
         }
-        return EntityKey(values: values).map { SeriesKey($0.joined) }
+        return SeriesKey(
+            String(unsafeUninitializedCapacity: byteCount) { bytes in
+                var at = 0
+                for position in positions {
+                    if at > 0 {
+                        bytes[at] = 0x1F
+                        at += 1
+                    }
+                    for byte in (keys[start + position] ?? "").utf8 {
+                        bytes[at] = byte
+                        at += 1
+                    }
+                }
+                return at
+            })
     }
 
     static func describe(_ presence: EntityPresence) -> (FeatureStatus, EventTime?) {
