@@ -41,7 +41,9 @@ extension EventSeries {
     }
 
     /// Counts the events between two places that are known at `tick`.
-    func countVisible(from low: Position, to high: Position, tick: Int64, _ stride: Int, _ missing: inout [PageReference])
+    func countVisible(
+        from low: Position, to high: Position, tick: Int64, _ stride: Int, _ missing: inout [PageReference]
+    )
         -> Int
     {
         var count = 0

@@ -9,4 +9,9 @@ public enum NativeRoutes {
             + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
             + TrainingRoutes.routes(services) + PredictionRoutes.routes(services) + MonitoringRoutes.routes(services)
     }
+
+    /// Those whose small requests are answered on the event loop as well.
+    static func direct(_ services: PlatformServices) -> [DirectRoute] {
+        [OnlineFeatureRoute(stream: services.stream).direct]
+    }
 }
