@@ -146,7 +146,7 @@ struct Platform {
         let predictor = Predictor(
             routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
         let desk = ModelDesk(
-            registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
+            registry: registry, content: content, runtimes: TreeModelTool.all, routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
             service: { try await catalog.service($0) },
             reader: {

@@ -253,7 +253,7 @@ public struct TrainingPipeline: Sendable {
             let candidates = files.filter { file in
                 let name = file.path.split(separator: "/").last.map(String.init) ?? ""
                 return name.hasPrefix("model.")
-                    && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
+                    && [".ubj", ".json", ".xgb", ".lgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
             }
             guard let file = candidates.first else { continue }
             let folder = file.path.split(separator: "/").dropLast().joined(separator: "/")
@@ -269,7 +269,8 @@ public struct TrainingPipeline: Sendable {
         }
         throw PlatformError(
             .notFound, "run/\(run)",
-            "it logged no model file (model.ubj or model.json); log one with mlflow.xgboost.log_model(booster, name=\"model\")"
+            "it logged no model file (model.ubj, model.json or model.lgb); log one with "
+                + "mlflow.xgboost.log_model(booster, name=\"model\") or mlflow.lightgbm.log_model(booster, name=\"model\")"
         )
     }
 }
