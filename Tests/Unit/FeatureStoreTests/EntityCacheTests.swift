@@ -44,7 +44,7 @@ struct EntityCacheTests {
                     kind: FeatureService
                     name: flights
                     request:
-                      - {name: distance, type: number, min: 0}
+                      - {name: distance, type: number, range: [0, ~]}
                       - {name: kind, type: category, values: [day, night]}
                     views: [{view: delays, features: [newest]}]
                     on_demand:
