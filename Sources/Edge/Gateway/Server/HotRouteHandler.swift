@@ -5,10 +5,9 @@ import ModelServing
 import NIOCore
 import NIOHTTPTypes
 
-/// Answers the hot routes on the event loop, before the framework sees them: `POST /predict/{model}` and small questions
-/// to a `DirectRoute`. Passes everything else on.
+/// Answers the hot routes on the event loop, before the framework sees them.
 ///
-/// A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
+/// They are `POST /predict/{model}` and small questions to a `DirectRoute`; everything else passes on. A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
 /// routes go around it. One connection answers in order: while the framework works on a request, later ones wait here.
 final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
