@@ -81,10 +81,11 @@ struct Platform {
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
                 + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + TrackedRegistry.migrations)
+                + ChangeRelay.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
-        let announce = Announcer(log: log, audit: audit, logger: logger)
+        let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
+        let announce = Announcer(audit: audit, relay: relay, logger: logger)
 
         // Data and features.
         let engine = DuckDBEngine(
@@ -129,16 +130,14 @@ struct Platform {
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
-        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
-            await announce.publish($0)
+        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock, journal: audit) { _ in
+            relay.wake()  // the change is in the audit chain already
             await keepers.withLock { $0 }?.follow()
         }
         let keeper = FeatureVersionKeeper(
             catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
         ) { await announce.publish($0) }
         keepers.withLock { $0 = keeper }
-        let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
-        try await mlflowRegistry.prepare()
         let routes = RouteTable()
         let observer = RolloutObserver()
         let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
@@ -153,11 +152,13 @@ struct Platform {
                 StreamReader(engine: stream, plan: ServingPlan(service: $0.service, definitions: $0.definitions))
             },
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
+        let recorder = RunRecorder(tracking: tracking, clock: SystemClock(), logger: logger)
+        let runner = LocalJobRunner(recordFolder: "\(directory)/jobs")
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
                 folder: "\(directory)/jobs", interpreter: settings.pythonPath,
                 trackingURL: "http://127.0.0.1:\(settings.port)", slotCount: settings.jobSlots),
-            store: metadata, content: content, runner: LocalJobRunner(recordFolder: "\(directory)/jobs"), clock: clock,
+            store: metadata, content: content, runner: runner, clock: clock,
             identifiers: machineIdentifiers,
             createRun: { model, tags in
                 let experiment = try await tracking.findOrCreateExperiment(named: model.text)
@@ -165,12 +166,8 @@ struct Platform {
                     experiment: experiment, tags: tags.map { TrackedTag($0.key, $0.value) })
                 return run.info.id
             },
-            finished: { job in
-                if let commit = job.facts?.code.commit, !commit.isEmpty {
-                    try? await tracking.setTag(TrackedTag("mlflow.source.git.commit", commit), ofRun: job.runID)
-                }
-                if job.state != .succeeded { try? await tracking.finishRun(job.runID, status: .failed) }
-            }, logger: logger)
+            recorded: { await recorder.recorded($0, $1) }, used: { await recorder.used($0, $1) },
+            finished: { await recorder.finished($0) }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
@@ -183,6 +180,9 @@ struct Platform {
                     logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
                 }
             })
+        let runs = RunDesk(
+            tracking: tracking, jobs: jobs, pipeline: pipeline, content: content, runner: runner,
+            scratchFolder: "\(directory)/jobs", identifiers: machineIdentifiers)
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -224,11 +224,25 @@ struct Platform {
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
-            ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
-            parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
+            ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
+            tracking: tracking, parity: parity, monitoring: monitoring,
+            audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
         let access = try Self.access(settings)
+        let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
+            try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
+        }
+        let mlflowRegistry = MLflowRegistry(
+            registry: registry,
+            intake: { try await intake.candidate(for: $0, source: $1, runID: $2, description: $3, tags: $4) },
+            climb: { model, version, stage, actor, archivingOthers in
+                try await desk.climb(
+                    model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
+                    archivingOthers: archivingOthers)
+            })
+        let adopted = try await mlflowRegistry.adoptEarlierModels()
+        if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
         let all =
             NativeRoutes.all(platform)
             + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
@@ -246,7 +260,7 @@ struct Platform {
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -332,26 +346,21 @@ struct Platform {
     }
 }
 
-/// Appends news to the topic `platform` and changes to the audit log.
+/// Writes changes to the audit log; `ChangeRelay` tells the topic `platform` from there.
 struct Announcer: Sendable {
-    let log: any EventLog
     let audit: AuditLog
+    let relay: ChangeRelay
     let logger: Logger
 
     func publish(_ event: PlatformEvent) async {
-        do {
-            try await log.append(
-                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)],
-                to: PlatformTopic.platform)
-        } catch {
-            logger.error(
-                "an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"])
-        }
         await audit(AuditRecord(actor: event.actor, action: event.kind, subject: event.subject, after: event.details))
     }
 
     func audit(_ record: AuditRecord) async {
-        do { _ = try await audit.append(record) } catch {
+        do {
+            _ = try await audit.append(record)
+            relay.wake()
+        } catch {
             logger.error(
                 "an audit entry cannot be written",
                 metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])

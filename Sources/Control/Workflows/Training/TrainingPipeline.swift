@@ -147,10 +147,13 @@ public struct TrainingPipeline: Sendable {
     }
 
     /// Puts a job into the queue.
-    public func start(_ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String)
-        async throws
-        -> TrainingJob
-    {
+    ///
+    /// - Parameter repeating: the run to make again, with its command and the folder of its code where they are not the
+    ///   definition's; of the parameters only those given here count then.
+    public func start(
+        _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String,
+        repeating: (run: String, command: [String]?, folder: String?)? = nil
+    ) async throws -> TrainingJob {
         guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
@@ -158,7 +161,13 @@ public struct TrainingPipeline: Sendable {
         let parts = try await Self.parts(dataset, in: content)
         let input = TrainingInput(dataset: dataset, manifest: manifest.json, paths: parts.paths)
         return try await jobs.start(
-            TrainingRequest(model: definition, input: input, seed: seed, parameters: parameters, actor: actor))
+            TrainingRequest(
+                model: definition, input: input, seed: seed, parameters: parameters, actor: actor,
+                repeating: repeating.map {
+                    TrainingRepetition(
+                        runID: $0.run, command: $0.command ?? definition.training.command,
+                        folder: $0.folder ?? definition.training.folder)
+                }))
     }
 
     /// Waits for a job and closes its run.
