@@ -104,7 +104,9 @@ struct Platform {
         }
         let stream = StreamEngine(
             online: stores.online, log: log, clock: clock,
-            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+            configuration: StreamEngineConfiguration(
+                rowsAtOnceMax: settings.rowsAtOnceMax, cachedEntityCountMax: settings.cachedEntityCountMax,
+                maxStaleness: settings.maxStaleness)
         ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
         let environment = ProcessInfo.processInfo.environment
         let ingest = IngestService(
@@ -253,7 +255,7 @@ struct Platform {
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, predictor: predictor, logger: logger,
+            routes: all, platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)

@@ -75,6 +75,7 @@ extension DefinitionCompiler {
             description: try fields.text("description", default: ""),
             owner: try fields.text("owner", default: ""), version: version)
         view.derivedColumns = derived
+        view.maxStaleness = try fields.optionalSpan("max_staleness")
         return view
     }
 

@@ -113,6 +113,10 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     ///
     /// A change makes a new version.
     public let version: ContentHash
+    /// How old an answer about an entity may be, so that it can be remembered; `nil` leaves it to the configuration.
+    ///
+    /// It says how values are served, not what they are, so it makes no new version.
+    public internal(set) var maxStaleness: TimeSpan? = nil
     /// Columns computed from the source's rows, in order; features read them by name.
     public internal(set) var derivedColumns: [DerivedColumnDefinition] = []
 

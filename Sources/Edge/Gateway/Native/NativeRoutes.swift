@@ -10,4 +10,9 @@ public enum NativeRoutes {
             + TrainingRoutes.routes(services) + RunRoutes.routes(services) + PredictionRoutes.routes(services)
             + MonitoringRoutes.routes(services)
     }
+
+    /// Those whose small requests are answered on the event loop as well.
+    static func direct(_ services: PlatformServices) -> [DirectRoute] {
+        [OnlineFeatureRoute(stream: services.stream).direct]
+    }
 }

@@ -125,8 +125,9 @@ public struct PlatformServices: Sendable {
 struct RequestBody {
     private let members: [String: JSONValue]
 
-    init(_ request: APIRequest) throws {
-        let json = try request.json()
+    init(_ request: APIRequest) throws { try self.init(try request.json()) }
+
+    init(_ json: JSONValue) throws {
         guard case .object(let members) = json else {
             throw PlatformError(.invalidInput, "request body", "an object is expected, not \(json.kindName)")
         }
