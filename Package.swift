@@ -117,6 +117,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "MLflowAPI", in: "Edge", uses: ["PlatformCore", "APIContract", "StoragePorts", "ExperimentTracking", logging]),
     module(
+        "FeastAPI", in: "Edge",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
+    module(
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -150,7 +153,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "FeastAPI", "Gateway", "CommandLine", "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
@@ -197,6 +200,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: [
             "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
         ]),
+    tests(
+        "Unit/FeastAPITests", named: "FeastAPITests", uses: ["PlatformCore", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

@@ -161,7 +161,7 @@ extension StreamEngine {
     }
 
     /// Why a version gives no values.
-    private func unserved(_ versionName: Name) -> PlatformError {
+    func unserved(_ versionName: Name) -> PlatformError {
         let subject = "feature_view/\(versionName)"
         guard let status = backfills.status(of: versionName) else {
             return PlatformError(
@@ -181,7 +181,7 @@ extension StreamEngine {
                 + (nearestName(to: name.text, among: known).map { "; did you mean '\($0)'?" } ?? ""))
     }
 
-    private static func key(_ keys: [String?], from start: Int = 0, _ positions: [Int]) -> SeriesKey? {
+    static func key(_ keys: [String?], from start: Int = 0, _ positions: [Int]) -> SeriesKey? {
         if positions.count == 1 {
             guard let text = keys[start + positions[0]], EntityKey.accepts(text) else { return nil }
             return SeriesKey(text)
@@ -203,7 +203,7 @@ extension StreamEngine {
         }
     }
 
-    private static func platformError(_ error: any Error) -> PlatformError {
+    static func platformError(_ error: any Error) -> PlatformError {
         if let error = error as? PlatformError { return error }
         if let error = error as? StoreError {
             return PlatformError(error.code == .corrupted ? .corrupted : .unavailable, error.subject, error.message)

@@ -81,6 +81,8 @@ public final class StreamEngine: SourceListener {
         var served: [Name: HeldView] = [:]
         var services: [Name: ServingPlan] = [:]
         var definitions = DefinitionSet()
+        /// Rises whenever another version may answer for a name.
+        var generation: UInt64 = 0
     }
 
     static let checkpointName = Name(static: "features")
