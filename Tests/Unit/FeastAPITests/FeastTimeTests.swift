@@ -11,4 +11,14 @@ struct FeastTimeTests {
         #expect(FeastTime.moment("2026-11-21T05:00:00.5-05:00") == wanted)
         #expect(FeastTime.moment("yesterday") == nil)
     }
+
+    @Test func aWrittenMomentReadsBack() {
+        var generator = SystemRandomNumberGenerator()
+        for _ in 0..<1000 {
+            let moment = EventTime(milliseconds: Int64.random(in: 0...7_000_000_000_000, using: &generator))
+            var bytes: [UInt8] = []
+            FeastTime.write(moment, to: &bytes)
+            #expect(EventTime(text: String(decoding: bytes, as: UTF8.self)) == moment)
+        }
+    }
 }
