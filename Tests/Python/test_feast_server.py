@@ -173,7 +173,7 @@ def test_a_service_is_read_as_a_whole(feast: Server) -> None:
         ("/get-online-features", {"features": ["stats:car"], "entities": {}}, 422, "FeastError", "entities"),
         ("/get-online-features", {"features": ["stats:car"], "entities": {"x": [1]}}, 422, "FeastError", "driver_id"),
         ("/get-online-features", {"features": ["stats@v2:car"]}, 422, "VersionedOnlineReadNotSupported", "v2"),
-        ("/push", {"push_source_name": "stats", "df": {"a": [1]}}, 422, "PushSourceNotFoundException", "stats_push"),
+        ("/push", {"push_source_name": "stats", "df": {"a": [1]}}, 422, "PushSourceNotFoundException", "'stats'"),
         ("/push", {"push_source_name": "stats_push", "df": {"driver_id": [1]}}, 422, "FeastError", "event_timestamp"),
         ("/push", {"push_source_name": "stats_push", "df": {"a": [1]}, "to": "x"}, 422, "FeastError", "supported"),
         ("/write-to-online-store", {"feature_view_name": "x", "df": {}}, 404, "FeatureViewNotFoundException", "x"),
@@ -202,7 +202,7 @@ def test_a_row_that_breaks_the_contract_is_not_taken_in_silence(feast: Server) -
     frame = {"driver_id": [50, 51], "event_timestamp": [moment(5)] * 2, "conv_rate": [0.5, 1.5]}
     status, name, message = refused(feast, "/push", {"push_source_name": "stats_push", "df": frame})
     assert (status, name) == (422, "FeastError")
-    assert "1 of 2 rows" in message and "a_share" in message
+    assert "1 of 2 rows" in message and "'1.5' is outside" in message
     assert ask(feast, entities={"driver_id": [50, 51]}, features=["stats:conv_rate"])["conv_rate"][0] == [0.5, None]
 
 

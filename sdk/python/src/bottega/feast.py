@@ -256,7 +256,8 @@ class Converter:
             return None
         if kind == "string" and type_text(field.dtype).upper() == "JSON":
             self.changed.append(f"{label}: `{field.name}` is JSON and comes out as text")
-        return {"name": name, "type": kind}
+        # Feast takes times without a zone as UTC.
+        return {"name": name, "type": kind, **({"zone": "UTC"} if kind == "timestamp" else {})}
 
     # MARK: Sources
 
@@ -283,10 +284,10 @@ class Converter:
                 if key not in self.sources[name]["key"]:
                     self.sources[name]["key"].append(key)
             return
-        schema = [*columns.values(), {"name": event_time, "type": "timestamp", "nullable": False}]
+        schema = [*columns.values(), {"name": event_time, "type": "timestamp", "nullable": False, "zone": "UTC"}]
         has_created = bool(created) and created != event_time
         if has_created:
-            schema.append({"name": created, "type": "timestamp"})
+            schema.append({"name": created, "type": "timestamp", "zone": "UTC"})
         knows = has_created and not self.ignore_created
         labels = tags(getattr(stream or batch, "tags", None)) or []
         if stream is not None and len(pushed[stream.name]) > 1:
