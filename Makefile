@@ -43,7 +43,7 @@ test-engines: setup-test
 	$(if $(FLINK),BOTTEGA_FLINK_HOME=$$(echo $(abspath $(ENGINES))/lib/python3*/site-packages/pyflink)) \
 	$(SWIFT) test --scratch-path $(DEBUG) --skip-build --filter 'EngineParityTests'
 
-# Feast's own client and a repository of `feast init` against the program. It needs another pandas, so it is installed apart (FEASTSIZE).
+# Feast's own client and a repository of `feast init` against the program. It needs another pandas, so it is installed apart (580 MB).
 FEAST      := .venv-feast
 test-feast: setup-test
 	test -x $(FEAST)/bin/python || python3 -m venv $(FEAST)

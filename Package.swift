@@ -201,7 +201,8 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
         ]),
     tests(
-        "Unit/FeastAPITests", named: "FeastAPITests", uses: ["PlatformCore", "FeatureStore", "APIContract", "FeastAPI"]),
+        "Unit/FeastAPITests", named: "FeastAPITests",
+        uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

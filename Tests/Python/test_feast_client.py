@@ -72,9 +72,7 @@ FEATURES = ["driver_hourly_stats:conv_rate", "driver_hourly_stats:acc_rate", "dr
 
 def run(*arguments: str, cwd: pathlib.Path | None = None) -> str:
     environment = {**os.environ, "FEAST_USAGE": "False", "PYTHONPATH": str(ROOT / "sdk" / "python" / "src")}
-    result = subprocess.run(
-        [PYTHON, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd, env=environment
-    )
+    result = subprocess.run([PYTHON, *arguments], capture_output=True, text=True, timeout=300, cwd=cwd, env=environment)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
     return result.stdout
 

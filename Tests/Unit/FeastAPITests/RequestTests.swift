@@ -1,9 +1,10 @@
 import APIContract
-import FeatureStore
+import Definitions
 import PlatformCore
 import Testing
 
 @testable import FeastAPI
+@testable import FeatureStore
 
 struct RequestTests {
     private static let question = #"""

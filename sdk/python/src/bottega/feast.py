@@ -69,7 +69,7 @@ class Converter:
     def read(self) -> Any:
         """The repository's objects; runs its Python."""
         try:
-            from feast.repo_operations import parse_repo
+            from feast.repo_operations import parse_repo  # type: ignore[import-not-found, unused-ignore]
         except ImportError as error:
             raise SystemExit(
                 f"bottega.feast: {error}; install the 'feast' that the repository runs with beside this package"
@@ -102,13 +102,14 @@ class Converter:
             self.view(view, keys, pushed)
         for view in contents.on_demand_feature_views:
             self.left_out.append(
-                f"on-demand feature view `{view.name}`: its transformation is Python. Write it as `on_demand` expressions "
-                "of the services that use it: " + ", ".join(f"`{feature.name}`" for feature in view.features)
+                f"on-demand feature view `{view.name}`: its transformation is Python. Write it as `on_demand`"
+                " expressions of the services that use it: "
+                + ", ".join(f"`{feature.name}`" for feature in view.features)
             )
         for label in getattr(contents, "label_views", []):
             self.left_out.append(
-                f"label view `{label.name}`: labels are no features here. Write a `Source` for them, and a `TrainingSet` "
-                "that joins it as its label"
+                f"label view `{label.name}`: labels are no features here. Write a `Source` for them, and a "
+                "`TrainingSet` that joins it as its label"
             )
         for service in contents.feature_services:
             self.service(service)
@@ -161,7 +162,7 @@ class Converter:
             return
         if getattr(view, "udf", None) is not None or getattr(view, "feature_transformation", None) is not None:
             self.left_out.append(
-                f"{label}: its transformation is Python. Write its features as aggregates and expressions over the source"
+                f"{label}: its transformation is Python. Write its features as aggregates over the source"
             )
             return
         aggregations = list(getattr(view, "aggregations", None) or [])
@@ -262,7 +263,7 @@ class Converter:
     # MARK: Sources
 
     def source_name(self, view: Any, pushed: dict[str, list[Any]]) -> str:
-        """A view that is pushed to has a source of its own: a push must not be an event of a view that it is not for."""
+        """A view that is pushed to has a source of its own: a push is an event of every view of its source."""
         if view.stream_source is not None:
             name = view.stream_source.name
             return name if len(pushed[name]) == 1 else f"{name}_{view.name}"
@@ -347,7 +348,7 @@ class Converter:
         if type(batch).__name__ != "FileSource" or not path or "://" in path:
             return {}
         try:
-            import pyarrow.parquet
+            import pyarrow.parquet  # type: ignore[import-untyped, unused-ignore]
 
             place = pathlib.Path(path)
             place = place if place.is_absolute() else self.repository / place
