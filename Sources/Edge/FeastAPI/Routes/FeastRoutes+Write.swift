@@ -51,7 +51,8 @@ extension FeastRoutes {
         let frame = try DataFrame(body["df"])
         let times = [source.eventTimeColumn, source.ingestTimeColumn ?? "created", "event_timestamp", "created"]
         let known = view.joinKeys + view.features.map(\.name) + times
-        for column in frame.columns.keys.sorted() where !known.contains(column) {
+        // Feast's client sends all that its own view has; where the source drops other columns, they are dropped here too.
+        for column in frame.columns.keys.sorted() where source.schemaChange == .refuse && !known.contains(column) {
             throw FeastError.invalid(
                 "'df.\(column.prefix(64))' is neither a join key nor a feature of '\(name)'"
                     + FeastError.suggestion(column, known))

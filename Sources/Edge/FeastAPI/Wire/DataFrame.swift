@@ -55,9 +55,8 @@ struct DataFrame {
                 "'df' has no times: column '\(source.eventTimeColumn)' or 'event_timestamp' is missing")
         }
         // What is left goes to the source's contract, which knows what other columns mean; but for Feast's own.
-        let left = columns.filter {
-            !used.contains($0.key) && !alternatives.values.contains($0.key) && $0.key != "created"
-        }
+        let names = Set(taken.map(\.name)).union(alternatives.values).union(["created"])
+        let left = columns.filter { !used.contains($0.key) && !names.contains($0.key) }
         return (0..<rowCount).map { row in
             var members: [String: JSONValue] = [:]
             for (name, values) in taken { members[name] = values[row] }
