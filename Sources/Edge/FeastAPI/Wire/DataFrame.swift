@@ -55,7 +55,7 @@ struct DataFrame {
                 "'df' has no times: column '\(source.eventTimeColumn)' or 'event_timestamp' is missing")
         }
         // What is left goes to the source's contract, which knows what other columns mean; but for Feast's own.
-        let names = Set(taken.map(\.name)).union(alternatives.values).union(["created"])
+        let names = Set(taken.map { $0.name }).union(alternatives.values).union(["created"])
         let left = columns.filter { !used.contains($0.key) && !names.contains($0.key) }
         return (0..<rowCount).map { row in
             var members: [String: JSONValue] = [:]
