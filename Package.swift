@@ -127,6 +127,9 @@ let targets: [Target] = [  // each row leans only on rows above it
             logging,
         ]),
     module(
+        "FeastAPI", in: "Edge",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
+    module(
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -160,7 +163,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "FeastAPI", "Gateway", "CommandLine", "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
@@ -207,6 +210,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: [
             "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
         ]),
+    tests(
+        "Unit/FeastAPITests", named: "FeastAPITests",
+        uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

@@ -5,6 +5,7 @@ import Datasets
 import Definitions
 import DuckDBAdapter
 import ExperimentTracking
+import FeastAPI
 import FeatureStore
 import FileSystemAdapter
 import Foundation
@@ -252,6 +253,16 @@ struct Platform {
         let all =
             NativeRoutes.all(platform)
             + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + FeastRoutes(
+                definitions: { catalog.current }, stream: stream, ingest: ingest, clock: clock,
+                start: { work in try operations.start { _ in try await work() } },
+                pulled: { source, report, actor in
+                    guard report.loads.contains(where: { !$0.isAlreadyLoaded }) else { return }
+                    await announce.audit(
+                        AuditRecord(
+                            actor: actor, action: "source.pulled", subject: "source/\(source)", after: report.json))
+                }
+            ).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),

@@ -138,6 +138,7 @@ extension StreamEngine {
 
     /// Says which version answers for the name of each view, and how each service is read.
     private func resolve(_ next: inout Snapshot, before: Snapshot, _ kept: [HeldView]) {
+        next.generation = before.generation + 1
         for view in next.definitions.featureViews.values {
             var candidates = [next.held[view.versionName], before.served[view.name]]
             candidates += kept.filter { $0.view.name == view.name }

@@ -93,6 +93,8 @@ public final class StreamEngine: SourceListener {
         var viewPlans: [Name: OnlinePlan] = [:]
         var servicePlans: [Name: OnlinePlan] = [:]
         var definitions = DefinitionSet()
+        /// Rises whenever another version may answer for a name.
+        var generation: UInt64 = 0
     }
 
     static let checkpointName = Name(static: "features")
