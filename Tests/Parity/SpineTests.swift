@@ -19,7 +19,7 @@ struct SpineTests {
             return [SourceFileInfo(location: location, byteCount: bytes.count, stamp: "")]
         }
         func localPath(of location: String) async throws(StoreError) -> String { location }
-        func unpack(gzipAt path: String, to target: String, byteCountMax: Int) async throws(StoreError) {}
+        func unpack(_ path: String, to target: String, byteCountMax: Int) async throws(StoreError) {}
     }
 
     /// What a database would answer.
