@@ -42,6 +42,7 @@ struct Platform {
         let log: SegmentEventLog
         let online: LMDBOnlineStore
         let metadata: SQLiteMetadataStore
+        let metricJournal: FolderJournal
 
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
@@ -56,6 +57,8 @@ struct Platform {
                 directory: "\(directory)/online",
                 configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
             metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
+            metricJournal = try FolderJournal(
+                directory: "\(directory)/metrics", synchronizes: settings.waitsForDisk)
         }
     }
 
@@ -123,7 +126,8 @@ struct Platform {
 
         // Models and serving.
         let tracking = TrackingStore(
-            metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
+            metadata: metadata, objects: stores.objects, journal: stores.metricJournal, clock: SystemClock(),
+            identifiers: machineIdentifiers)
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
@@ -241,6 +245,7 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
+            TrackingService(tracking: tracking, logger: logger),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),

@@ -13,6 +13,7 @@ public struct MLflowRoutes: Sendable {
     let registry: any MLflowRegistryBackend
     let logger: Logger
     let artifactByteCountMax: Int
+    let runDocuments = RunDocuments()
 
     /// The version of MLflow's server that the routes speak like.
     public static let protocolVersion = "3.17.2"
