@@ -231,13 +231,14 @@ struct Platform {
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
         let access = try Self.access(settings)
+        let mlflow = MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger)
         let all =
             NativeRoutes.all(platform)
-            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + mlflow.routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, predictor: predictor, logger: logger,
+            routes: all, directRoutes: mlflow.directRoutes, predictor: predictor, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)

@@ -32,17 +32,21 @@ public struct GatewayConfiguration: Sendable {
 public struct GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let routes: [Route]
+    private let directRoutes: [DirectRoute]
     private let predictor: Predictor
     private let logger: Logger
     private let onReady: @Sendable (Int) async -> Void
 
     /// Makes a server for `routes`; `onReady` hears the port once requests are accepted.
+    ///
+    /// - Parameter directRoutes: answered in front of the framework; what one passes on goes to its namesake in `routes`.
     public init(
-        configuration: GatewayConfiguration, routes: [Route], predictor: Predictor, logger: Logger,
+        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [], predictor: Predictor, logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
         self.routes = routes
+        self.directRoutes = directRoutes
         self.predictor = predictor
         self.logger = logger
         self.onReady = onReady
@@ -55,6 +59,8 @@ public struct GatewayServer: Service {
         router.addMiddleware { AnswerMissing(routes: routes) }
         let predictor = predictor
         let access = configuration.access
+        let direct = Dictionary(
+            directRoutes.map { ("\($0.method) \($0.path)", $0) }, uniquingKeysWith: { first, _ in first })
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
@@ -62,7 +68,7 @@ public struct GatewayServer: Service {
             router: router,
             server: .http1(
                 configuration: .init(additionalChannelHandlers: [
-                    PredictChannelHandler(predictor: predictor, access: access)
+                    PredictChannelHandler(predictor: predictor, access: access, direct: direct)
                 ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,

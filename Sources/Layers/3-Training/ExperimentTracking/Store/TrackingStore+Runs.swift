@@ -20,7 +20,8 @@ extension TrackingStore {
         let userName = userName ?? tags.last { $0.key == "mlflow.user" }?.value ?? ""
         let runID = newIdentifier()
         let startedAt = MetadataValue(startedAt ?? clock.now())
-        return try await metadata.write { transaction in
+        let generation = activeRuns.generation
+        let run = try await metadata.write { transaction in
             let experiment = try Self.activeExperiment(id, transaction)
             let location =
                 try transaction.query(
@@ -42,6 +43,8 @@ extension TrackingStore {
             try Self.set(TrackedTag("mlflow.runName", name), ofRun: number, transaction)
             return try Self.run(runID, transaction)
         }
+        activeRuns.remember(runID, number: run.info.number, generation: generation)
+        return run
     }
 
     /// A run with all that it logged, deleted ones too.
