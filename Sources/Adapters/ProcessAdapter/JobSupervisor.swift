@@ -10,6 +10,7 @@ struct JobSupervisor {
     let record: ProcessRecord
     let grace: TimeSpan
     let stop: StopSignal
+    let observe: @Sendable (JobUsage) -> Void
 
     private static let tickMilliseconds: Int32 = 50
     private static let readByteCount = 256 << 10
@@ -72,11 +73,13 @@ struct JobSupervisor {
         var killAt: ContinuousClock.Instant?
         var isOpen = true
         var peak = 0
+        var meter = UsageMeter(leader: pid, began: began)
         while true {
             isOpen = drain(output, isOpen: isOpen, wait: Self.tickMilliseconds, &buffer, &keeper)
             if hasEnded(pid) { break }
             peak = max(peak, ProcessTable.residentByteCountPeak(of: pid))
             let now = ContinuousClock.now
+            if let usage = meter.sample(at: now) { observe(usage) }
             if intent == nil, stop.isRaised || now >= deadline {
                 intent = stop.isRaised ? .cancelled : .timedOut
                 killAt = now + .milliseconds(grace.milliseconds)

@@ -27,7 +27,7 @@ public struct LocalJobRunner: JobRunner {
     /// Runs a job to its end.
     ///
     /// Cancelling the task ends the job and everything it started.
-    public func run(_ job: JobSpecification) async -> JobOutcome {
+    public func run(_ job: JobSpecification, observe: @escaping @Sendable (JobUsage) -> Void) async -> JobOutcome {
         let stop = StopSignal()
         return await withTaskCancellationHandler {
             if Task.isCancelled {
@@ -39,7 +39,8 @@ public struct LocalJobRunner: JobRunner {
             return await withCheckedContinuation { continuation in
                 let thread = Thread {
                     let supervisor = JobSupervisor(
-                        job: job, record: ProcessRecord(folder: recordFolder, jobID: job.id), grace: grace, stop: stop)
+                        job: job, record: ProcessRecord(folder: recordFolder, jobID: job.id), grace: grace, stop: stop,
+                        observe: observe)
                     continuation.resume(returning: supervisor.run())
                 }
                 thread.name = "job"

@@ -10,6 +10,10 @@ struct ProcessStatus: Hashable {
     let session: pid_t
     /// Clock ticks between the machine's start and the process's: with the pid, its identity.
     let startTicks: UInt64
+    /// Clock ticks of processor time that it and its reaped children used.
+    var processorTicks: UInt64 = 0
+    /// Pages of memory that are resident.
+    var residentPageCount: UInt64 = 0
 
     var isAlive: Bool { state != "Z" && state != "X" }
 }
@@ -34,8 +38,11 @@ enum ProcessTable {
             let group = pid_t(fields[2]),
             let session = pid_t(fields[3]), let startTicks = UInt64(fields[19])
         else { return nil }
-        return ProcessStatus(
+        var status = ProcessStatus(
             pid: pid, state: state, parent: parent, group: group, session: session, startTicks: startTicks)
+        status.processorTicks = fields[11...14].reduce(0) { $0 &+ (UInt64($1) ?? 0) }
+        if fields.count > 21 { status.residentPageCount = UInt64(fields[21]) ?? 0 }
+        return status
     }
 
     /// Every process of the machine that can be read.

@@ -22,12 +22,32 @@ private enum MixedBatch: WalkShape {
     static var isCategorical: Bool { true }
 }
 
+/// What the leaves of a forest hold, as a type, so that the choice is made by the compiler.
+protocol LeafValues {
+    /// What margins are summed in.
+    associatedtype Sum: BinaryFloatingPoint & BitwiseCopyable & Sendable
+    /// The value of a leaf.
+    static func value(ofKey key: Int32, _ table: UnsafePointer<Double>) -> Sum
+}
+/// The key of a leaf is its value: `float32`, as XGBoost sums.
+enum SingleLeaves: LeafValues {
+    @inline(__always)
+    static func value(ofKey key: Int32, _ table: UnsafePointer<Double>) -> Float {
+        Float(bitPattern: UInt32(bitPattern: key))
+    }
+}
+/// The key of a leaf is a place in the forest's table of values: `float64`, as LightGBM sums.
+enum DoubleLeaves: LeafValues {
+    @inline(__always)
+    static func value(ofKey key: Int32, _ table: UnsafePointer<Double>) -> Double { table[Int(key)] }
+}
+
 /// The hot loops: from a row's keys to margins.
 ///
 /// A step is a dependent chain of two loads, a compare and an add, about 12 cycles, of which a core can keep many in
 /// flight. So eight walks go side by side: eight trees for a single row, eight rows through one tree for a batch. Trees
 /// that are shallow take as many steps as the deepest of the eight, without a test for leaves.
-struct ForestWalk<Node: FlatNode>: Sendable {
+struct ForestWalk<Node: FlatNode, Leaves: LeafValues>: Sendable {
     /// Trees that are walked side by side for a single row, or one tree.
     private struct Run: Sendable {
         let firstTree: Int
@@ -87,8 +107,8 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     }
 
     @inline(__always)
-    private static func leaf(_ node: UnsafePointer<Node>) -> Float {
-        Float(bitPattern: UInt32(bitPattern: node.pointee.key))
+    private static func leaf(_ node: UnsafePointer<Node>, _ table: UnsafePointer<Double>) -> Leaves.Sum {
+        Leaves.value(ofKey: node.pointee.key, table)
     }
 
     @inline(__always)
@@ -124,16 +144,17 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     /// - Parameters:
     ///   - keys: the row's keys, one for each slot.
     ///   - margins: one for each output; holds the intercepts.
-    func addLeaves(forRow keys: UnsafePointer<Int32>, to margins: UnsafeMutablePointer<Float>) {
+    func addLeaves(forRow keys: UnsafePointer<Int32>, to margins: UnsafeMutablePointer<Leaves.Sum>) {
         forest.nodes.withUnsafeBufferPointer { nodes in
             forest.trees.withUnsafeBufferPointer { trees in
-                forest.sets.withUnsafeBufferPointer { sets in
-                    guard let base = nodes.baseAddress, let sets = sets.baseAddress else { return }
+                forest.tables { sets, table in
+                    guard let base = nodes.baseAddress else { return }
                     for run in runs {
                         let tree = run.firstTree
                         if run.treeCount == 1 {
                             let group = trees[tree].group
-                            margins[group] += Self.leafOfOne(base + trees[tree].root, keys, 1, 0, sets)
+                            margins[group] += Self.leaf(
+                                Self.leafOfOne(base + trees[tree].root, keys, 1, 0, sets), table)
                             continue
                         }
                         var n = Walks(
@@ -146,14 +167,14 @@ struct ForestWalk<Node: FlatNode>: Sendable {
                         } else {
                             n = Self.eightSteps(NumericRow.self, n, keys, sets, depth: run.depth)
                         }
-                        margins[trees[tree].group] += Self.leaf(n.a)
-                        margins[trees[tree + 1].group] += Self.leaf(n.b)
-                        margins[trees[tree + 2].group] += Self.leaf(n.c)
-                        margins[trees[tree + 3].group] += Self.leaf(n.d)
-                        margins[trees[tree + 4].group] += Self.leaf(n.e)
-                        margins[trees[tree + 5].group] += Self.leaf(n.f)
-                        margins[trees[tree + 6].group] += Self.leaf(n.g)
-                        margins[trees[tree + 7].group] += Self.leaf(n.h)
+                        margins[trees[tree].group] += Self.leaf(n.a, table)
+                        margins[trees[tree + 1].group] += Self.leaf(n.b, table)
+                        margins[trees[tree + 2].group] += Self.leaf(n.c, table)
+                        margins[trees[tree + 3].group] += Self.leaf(n.d, table)
+                        margins[trees[tree + 4].group] += Self.leaf(n.e, table)
+                        margins[trees[tree + 5].group] += Self.leaf(n.f, table)
+                        margins[trees[tree + 6].group] += Self.leaf(n.g, table)
+                        margins[trees[tree + 7].group] += Self.leaf(n.h, table)
                     }
                 }
             }
@@ -165,16 +186,19 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     ///   - keys: keys of eight rows, those of one slot side by side.
     ///   - margins: shape `[8, groupCount]`; holds the intercepts.
     func addLeaves(
-        forEightRows keys: UnsafePointer<Int32>, to margins: UnsafeMutablePointer<Float>, groupCount: Int
+        forEightRows keys: UnsafePointer<Int32>, to margins: UnsafeMutablePointer<Leaves.Sum>, groupCount: Int
     ) {
         forest.nodes.withUnsafeBufferPointer { nodes in
-            forest.sets.withUnsafeBufferPointer { sets in
-                guard let base = nodes.baseAddress, let sets = sets.baseAddress else { return }
+            forest.tables { sets, table in
+                guard let base = nodes.baseAddress else { return }
                 for tree in forest.trees {
                     let root = base + tree.root
                     let target = margins + tree.group
                     if tree.depth > Self.sideBySideDepthMax {
-                        for lane in 0..<8 { target[lane &* groupCount] += Self.leafOfOne(root, keys, 8, lane, sets) }
+                        for lane in 0..<8 {
+                            target[lane &* groupCount] += Self.leaf(
+                                Self.leafOfOne(root, keys, 8, lane, sets), table)
+                        }
                         continue
                     }
                     var n = Walks(a: root, b: root, c: root, d: root, e: root, f: root, g: root, h: root)
@@ -183,14 +207,14 @@ struct ForestWalk<Node: FlatNode>: Sendable {
                     } else {
                         n = Self.eightSteps(NumericBatch.self, n, keys, sets, depth: tree.depth)
                     }
-                    target[0] += Self.leaf(n.a)
-                    target[groupCount] += Self.leaf(n.b)
-                    target[2 &* groupCount] += Self.leaf(n.c)
-                    target[3 &* groupCount] += Self.leaf(n.d)
-                    target[4 &* groupCount] += Self.leaf(n.e)
-                    target[5 &* groupCount] += Self.leaf(n.f)
-                    target[6 &* groupCount] += Self.leaf(n.g)
-                    target[7 &* groupCount] += Self.leaf(n.h)
+                    target[0] += Self.leaf(n.a, table)
+                    target[groupCount] += Self.leaf(n.b, table)
+                    target[2 &* groupCount] += Self.leaf(n.c, table)
+                    target[3 &* groupCount] += Self.leaf(n.d, table)
+                    target[4 &* groupCount] += Self.leaf(n.e, table)
+                    target[5 &* groupCount] += Self.leaf(n.f, table)
+                    target[6 &* groupCount] += Self.leaf(n.g, table)
+                    target[7 &* groupCount] += Self.leaf(n.h, table)
                 }
             }
         }
@@ -201,9 +225,9 @@ struct ForestWalk<Node: FlatNode>: Sendable {
     private static func leafOfOne(
         _ root: UnsafePointer<Node>, _ keys: UnsafePointer<Int32>, _ lanes: Int, _ lane: Int,
         _ sets: UnsafePointer<UInt32>
-    ) -> Float {
+    ) -> UnsafePointer<Node> {
         var node = root
         while node.pointee.distance != 0 { step(&node, keys, lanes, lane, sets, categorical: true) }
-        return leaf(node)
+        return node
     }
 }

@@ -36,6 +36,18 @@ struct FlatForest<Node: FlatNode>: Sendable {
     /// Bit 0 stands for a missing value and bit `c + 1` for category `c`; a bit that is set goes right. The first set is
     /// empty.
     var sets: [UInt32] = [0, 0]
+    /// Values of leaves whose keys are places in this list; the first is nobody's.
+    var leafValues: [Double] = [0]
+
+    /// The sets and the values of leaves, for a walk.
+    @inline(__always)
+    func tables(_ body: (UnsafePointer<UInt32>, UnsafePointer<Double>) -> Void) {
+        sets.withUnsafeBufferPointer { sets in
+            leafValues.withUnsafeBufferPointer { values in
+                if let sets = sets.baseAddress, let values = values.baseAddress { body(sets, values) }
+            }
+        }
+    }
 }
 
 /// Checks the shape of raw trees, whose lists have equal lengths, and lays them out for walking.

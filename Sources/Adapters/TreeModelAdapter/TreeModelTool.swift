@@ -2,17 +2,23 @@ public import RuntimePorts
 
 /// Scores raw rows with a model file: what `bottega model score` does between reading and writing its files.
 public enum TreeModelTool {
+    /// The runtimes for tree ensembles.
+    public static var all: [any ModelRuntime] { [XGBoostRuntime(), LightGBMRuntime()] }
+
     /// Predicts little-endian `float32` rows, one after the other, and gives little-endian `float32` predictions.
     ///
     /// - Parameters:
     ///   - model: the bytes of the model file.
     ///   - fileName: its name, for messages.
     ///   - rows: the rows; NaN is a missing value.
-    ///   - runtime: what loads the model.
+    ///   - runtimes: what may load the model; the first that recognizes it does.
     /// - Throws: what `load` and `predict` throw; `shapeMismatch` when the bytes are no whole number of rows.
     public static func score(
-        model: [UInt8], fileName: String, rows: [UInt8], runtime: some ModelRuntime = XGBoostRuntime()
+        model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
+        guard let runtime = runtimes.first(where: { $0.recognizes(model, fileName: fileName) }) ?? runtimes.first else {
+            throw ModelError(.unsupportedModel, "there is no runtime")
+        }
         let loaded = try runtime.load(model, fileName: fileName)
         let width = loaded.description.featureCount
         guard width > 0, rows.count.isMultiple(of: 4 * width) else {

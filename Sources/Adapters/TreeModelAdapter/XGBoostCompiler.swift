@@ -27,7 +27,7 @@ struct XGBoostCompiler {
             outputCount: objective.output == .argumentOfMaximum ? 1 : groups, objective: file.objective,
             treeCount: treeCount)
 
-        func walk<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> ForestWalk<Node>? {
+        func walk<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> ForestWalk<Node, SingleLeaves>? {
             var forest = FlatForest<Node>()
             let compiler = TreeCompiler(layout: layout, limits: limits)
             for index in file.trees.indices {  // trees past the used ones are checked too

@@ -6,9 +6,9 @@ import RuntimePorts
 /// for the concrete layout, whereas a generic type behind `any LoadedModel` runs unspecialized, ten times slower.
 enum CompiledForest: Sendable {
     /// Nodes of 8 bytes.
-    case packed(ForestWalk<PackedNode>)
+    case packed(ForestWalk<PackedNode, SingleLeaves>)
     /// Nodes of 12 bytes.
-    case wide(ForestWalk<WideNode>)
+    case wide(ForestWalk<WideNode, SingleLeaves>)
 }
 
 /// An XGBoost ensemble in memory, compiled for scoring.
@@ -34,18 +34,7 @@ struct XGBoostModel: LoadedModel {
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
         throws(ModelError)
     {
-        let width = layout.featureCount
-        let outputs = description.outputCount
-        guard rowCount >= 0, rows.count.isMultiple(of: max(1, width)),
-            rows.count / max(1, width) == rowCount || width == 0
-        else {
-            throw ModelError(
-                .shapeMismatch, "\(rows.count) values are not \(rowCount) rows of the model's \(width) features")
-        }
-        guard output.count.isMultiple(of: outputs), output.count / outputs == rowCount else {
-            throw ModelError(
-                .shapeMismatch, "room for \(output.count) values is not \(rowCount) rows of \(outputs) outputs")
-        }
+        try description.checkShape(rows: rows.count, rowCount: rowCount, output: output.count)
         guard rowCount > 0, let target = output.baseAddress else { return }
         let infinite =
             switch forest {
@@ -59,11 +48,11 @@ struct XGBoostModel: LoadedModel {
     @inline(__always)
     private func score<Node: FlatNode>(
         _ rows: UnsafeBufferPointer<Float>, rowCount: Int, into target: UnsafeMutablePointer<Float>,
-        _ walk: ForestWalk<Node>
+        _ walk: ForestWalk<Node, SingleLeaves>
     ) -> Int? {
         let outputs = description.outputCount
         let width = layout.featureCount
-        let eight = ForestWalk<Node>.width
+        let eight = ForestWalk<Node, SingleLeaves>.width
         let lanes = rowCount >= eight ? eight : 1
         let groups = intercepts.count
         return withUnsafeTemporaryAllocation(of: Int32.self, capacity: layout.slotCount * lanes) { keys in

@@ -128,7 +128,7 @@ struct ScoreFile: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "score-file",
         abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
-    @Option(help: "The model: XGBoost JSON or UBJSON.") var file: String
+    @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text.") var file: String
     @Option(help: "Rows, one after the other.") var rows: String
     @Option(help: "Where predictions go.") var output: String
 

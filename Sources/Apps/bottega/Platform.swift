@@ -148,18 +148,20 @@ struct Platform {
         let predictor = Predictor(
             routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
         let desk = ModelDesk(
-            registry: registry, content: content, runtimes: [XGBoostRuntime()], routes: routes,
+            registry: registry, content: content, runtimes: TreeModelTool.all, routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
             service: { try await catalog.service($0) },
             reader: {
                 StreamReader(engine: stream, plan: ServingPlan(service: $0.service, definitions: $0.definitions))
             },
             dataset: { try await TrainingPipeline.parts($0, in: content) }, logger: logger)
+        let recorder = RunRecorder(tracking: tracking, clock: SystemClock(), logger: logger)
+        let runner = LocalJobRunner(recordFolder: "\(directory)/jobs")
         let jobs = TrainingJobService(
             configuration: TrainingJobConfiguration(
                 folder: "\(directory)/jobs", interpreter: settings.pythonPath,
                 trackingURL: "http://127.0.0.1:\(settings.port)", slotCount: settings.jobSlots),
-            store: metadata, content: content, runner: LocalJobRunner(recordFolder: "\(directory)/jobs"), clock: clock,
+            store: metadata, content: content, runner: runner, clock: clock,
             identifiers: machineIdentifiers,
             createRun: { model, tags in
                 let experiment = try await tracking.findOrCreateExperiment(named: model.text)
@@ -167,12 +169,8 @@ struct Platform {
                     experiment: experiment, tags: tags.map { TrackedTag($0.key, $0.value) })
                 return run.info.id
             },
-            finished: { job in
-                if let commit = job.facts?.code.commit, !commit.isEmpty {
-                    try? await tracking.setTag(TrackedTag("mlflow.source.git.commit", commit), ofRun: job.runID)
-                }
-                if job.state != .succeeded { try? await tracking.finishRun(job.runID, status: .failed) }
-            }, logger: logger)
+            recorded: { await recorder.recorded($0, $1) }, used: { await recorder.used($0, $1) },
+            finished: { await recorder.finished($0) }, logger: logger)
         let pipeline = TrainingPipeline(
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
@@ -185,6 +183,9 @@ struct Platform {
                     logger.warning("the use of features was not counted", metadata: ["error": "\(errorText(error))"])
                 }
             })
+        let runs = RunDesk(
+            tracking: tracking, jobs: jobs, pipeline: pipeline, content: content, runner: runner,
+            scratchFolder: "\(directory)/jobs", identifiers: machineIdentifiers)
         let catalogue = CatalogueService(
             definitions: { (catalog.current, catalog.revision) }, tables: tables, ingest: ingest, datasets: datasets,
             registry: registry, content: content, engine: engine, external: externalLineage)
@@ -226,8 +227,9 @@ struct Platform {
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
-            ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, tracking: tracking,
-            parity: parity, monitoring: monitoring, audit: { record in await announce.audit(record) }, auditLog: audit,
+            ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
+            tracking: tracking, parity: parity, monitoring: monitoring,
+            audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
         let access = try Self.access(settings)

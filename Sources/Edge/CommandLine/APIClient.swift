@@ -34,6 +34,14 @@ struct APIClient: Sendable {
     func get(_ path: String, query: [String: String] = [:]) async throws -> JSONValue {
         try await send("GET", path, query: query)
     }
+    /// Fields may repeat.
+    func get(_ path: String, fields: [(String, String)]) async throws -> JSONValue {
+        var parts = URLComponents()
+        parts.queryItems = fields.map { URLQueryItem(name: $0.0, value: $0.1) }
+        // '+' stands for itself in a URL and for a blank in a form; the server reads forms.
+        let query = (parts.percentEncodedQuery ?? "").replacing("+", with: "%2B")
+        return try await send("GET", query.isEmpty ? path : "\(path)?\(query)")
+    }
     func post(_ path: String, _ body: JSONValue = .object([:])) async throws -> JSONValue {
         try await send("POST", path, body: .json(body))
     }

@@ -79,13 +79,40 @@ public struct JobOutcome: Sendable, Hashable, Codable {
     }
 }
 
+/// What a job's processes take at one moment.
+public struct JobUsage: Sendable, Hashable {
+    /// Time since the job's start.
+    public let elapsed: TimeSpan
+    /// Processors in use since the last sample; 1.5 is one and a half.
+    public let processorsInUse: Double
+    /// Resident memory of all its processes, in bytes; shared pages count in each.
+    public let residentByteCount: Int
+    /// Its living processes.
+    public let processCount: Int
+
+    /// Makes a sample.
+    public init(elapsed: TimeSpan, processorsInUse: Double, residentByteCount: Int, processCount: Int) {
+        self.elapsed = elapsed
+        self.processorsInUse = processorsInUse
+        self.residentByteCount = residentByteCount
+        self.processCount = processCount
+    }
+}
+
 /// Runs jobs apart from the platform's process.
 ///
 /// The embedded one starts local processes.
 public protocol JobRunner: Sendable {
     /// Runs a job to its end. Cancelling the task ends the job and everything it started.
-    func run(_ job: JobSpecification) async -> JobOutcome
+    ///
+    /// `observe` hears of what the job takes: every second in its first minute, every ten seconds later. It must not wait.
+    func run(_ job: JobSpecification, observe: @escaping @Sendable (JobUsage) -> Void) async -> JobOutcome
     /// Whether the processes of a job that an earlier run of the platform started are still there; they are ended.
     /// Called once for each unfinished job after a restart.
     func endLeftover(_ jobID: String) async
+}
+
+extension JobRunner {
+    /// Runs a job to its end, unobserved.
+    public func run(_ job: JobSpecification) async -> JobOutcome { await run(job) { _ in } }
 }

@@ -67,7 +67,7 @@ public protocol LoadedModel: Sendable {
     /// value) into `output` (shape `[rowCount, outputCount]`): probabilities for classifiers, values for regressors.
     ///
     /// The result for a row does not depend on the other rows. No I/O, no lock, no allocation per row.
-    /// - Throws: `shapeMismatch` when the buffers do not have these sizes or a value is infinite.
+    /// - Throws: `shapeMismatch` when the buffers do not have these sizes, or a value is infinite and the format refuses that.
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
         throws(ModelError)
 }

@@ -147,10 +147,13 @@ public struct TrainingPipeline: Sendable {
     }
 
     /// Puts a job into the queue.
-    public func start(_ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String)
-        async throws
-        -> TrainingJob
-    {
+    ///
+    /// - Parameter repeating: the run to make again, with its command and the folder of its code where they are not the
+    ///   definition's; of the parameters only those given here count then.
+    public func start(
+        _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String,
+        repeating: (run: String, command: [String]?, folder: String?)? = nil
+    ) async throws -> TrainingJob {
         guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
@@ -158,7 +161,13 @@ public struct TrainingPipeline: Sendable {
         let parts = try await Self.parts(dataset, in: content)
         let input = TrainingInput(dataset: dataset, manifest: manifest.json, paths: parts.paths)
         return try await jobs.start(
-            TrainingRequest(model: definition, input: input, seed: seed, parameters: parameters, actor: actor))
+            TrainingRequest(
+                model: definition, input: input, seed: seed, parameters: parameters, actor: actor,
+                repeating: repeating.map {
+                    TrainingRepetition(
+                        runID: $0.run, command: $0.command ?? definition.training.command,
+                        folder: $0.folder ?? definition.training.folder)
+                }))
     }
 
     /// Waits for a job and closes its run.
@@ -253,7 +262,7 @@ public struct TrainingPipeline: Sendable {
             let candidates = files.filter { file in
                 let name = file.path.split(separator: "/").last.map(String.init) ?? ""
                 return name.hasPrefix("model.")
-                    && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
+                    && [".ubj", ".json", ".xgb", ".lgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
             }
             guard let file = candidates.first else { continue }
             let folder = file.path.split(separator: "/").dropLast().joined(separator: "/")
@@ -269,7 +278,8 @@ public struct TrainingPipeline: Sendable {
         }
         throw PlatformError(
             .notFound, "run/\(run)",
-            "it logged no model file (model.ubj or model.json); log one with mlflow.xgboost.log_model(booster, name=\"model\")"
+            "it logged no model file (model.ubj, model.json or model.lgb); log one with "
+                + "mlflow.xgboost.log_model(booster, name=\"model\") or mlflow.lightgbm.log_model(booster, name=\"model\")"
         )
     }
 }

@@ -49,6 +49,8 @@ public struct PlatformServices: Sendable {
     public let pipeline: TrainingPipeline
     /// Training jobs.
     public let jobs: TrainingJobService
+    /// Compares runs and makes them again.
+    public let runs: RunDesk
     /// Runs and their files.
     public let tracking: TrackingStore
     /// Makes parity certificates.
@@ -78,7 +80,7 @@ public struct PlatformServices: Sendable {
         clock: any PlatformClock, manualClock: ManualClock?,
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
-        jobs: TrainingJobService,
+        jobs: TrainingJobService, runs: RunDesk,
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
@@ -92,6 +94,7 @@ public struct PlatformServices: Sendable {
         self.stream = stream
         self.pipeline = pipeline
         self.jobs = jobs
+        self.runs = runs
         self.tracking = tracking
         self.parity = parity
         self.monitoring = monitoring

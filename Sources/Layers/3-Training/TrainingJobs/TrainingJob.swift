@@ -82,9 +82,20 @@ public struct TrainingFacts: Sendable, Hashable, Codable {
     public let interpreterVersion: String
     /// The machine.
     public let hardware: HardwareRecord
+    /// Blob with the whole record as JSON: code, command, data, features, parameters, seed, environment, machine.
+    ///
+    /// `nil` if the interpreter could not take it.
+    public let record: ContentHash?
+    /// Blob with the uncommitted change of the code, for `git apply`; `nil` if there is none that is kept.
+    public let changes: ContentHash?
 
     /// Makes facts.
-    public init(code: CodeRecord, environment: ContentHash?, interpreterVersion: String, hardware: HardwareRecord) {
+    public init(
+        code: CodeRecord, environment: ContentHash?, interpreterVersion: String, hardware: HardwareRecord,
+        record: ContentHash? = nil, changes: ContentHash? = nil
+    ) {
+        self.record = record
+        self.changes = changes
         self.code = code
         self.environment = environment
         self.interpreterVersion = interpreterVersion
@@ -127,6 +138,23 @@ public struct TrainingJob: Sendable, Hashable {
     public var logPath: String { folder + "/output.log" }
 }
 
+/// A run that is to be made again: the same command, in a folder with the same code.
+public struct TrainingRepetition: Sendable, Hashable {
+    /// The run.
+    public let runID: String
+    /// Program and arguments.
+    public let command: [String]
+    /// Where the code is.
+    public let folder: String
+
+    /// Makes one.
+    public init(runID: String, command: [String], folder: String) {
+        self.runID = runID
+        self.command = command
+        self.folder = folder
+    }
+}
+
 /// What a caller asks for.
 public struct TrainingRequest: Sendable, Hashable {
     /// The model to train.
@@ -139,12 +167,15 @@ public struct TrainingRequest: Sendable, Hashable {
     public let parameters: [String: String]
     /// Who asks.
     public let actor: String
+    /// The run to make again: its command and folder count, and of the parameters only those given here.
+    public let repeating: TrainingRepetition?
 
     /// Makes a request.
     public init(
         model: ModelDefinition, input: TrainingInput, seed: Int64? = nil, parameters: [String: String] = [:],
-        actor: String
+        actor: String, repeating: TrainingRepetition? = nil
     ) {
+        self.repeating = repeating
         self.model = model
         self.input = input
         self.seed = seed

@@ -24,6 +24,8 @@ public actor TrainingJobService {
     private let clock: any PlatformClock
     private let identifiers: IdentifierSource
     private let createRun: CreateRun
+    private let recorded: @Sendable (TrainingJob, TrainingRecord) async -> Void
+    private let used: @Sendable (TrainingJob, JobUsage) async -> Void
     private let finished: @Sendable (TrainingJob) async -> Void
     private let logger: Logger
 
@@ -31,6 +33,7 @@ public actor TrainingJobService {
         let job: TrainingJob
         let training: TrainingDefinition
         let input: TrainingInput
+        let place: (command: [String], folder: String)
     }
     private var trackingURL: String
     private var trackingToken: String?
@@ -49,10 +52,14 @@ public actor TrainingJobService {
     /// - Parameters:
     ///   - content: where environment records go.
     ///   - createRun: makes the run that a job logs into.
+    ///   - recorded: called with what was recorded of a job's surroundings, just before it runs.
+    ///   - used: called with what a running job takes, now and then.
     ///   - finished: called after each end of a job, lost ones included, once that is durable.
     public init(
         configuration: TrainingJobConfiguration, store: any MetadataStore, content: ContentStore, runner: any JobRunner,
         clock: any PlatformClock, identifiers: IdentifierSource, createRun: @escaping CreateRun,
+        recorded: @escaping @Sendable (TrainingJob, TrainingRecord) async -> Void = { _, _ in },
+        used: @escaping @Sendable (TrainingJob, JobUsage) async -> Void = { _, _ in },
         finished: @escaping @Sendable (TrainingJob) async -> Void, logger: Logger
     ) {
         self.configuration = configuration
@@ -63,6 +70,8 @@ public actor TrainingJobService {
         self.clock = clock
         self.identifiers = identifiers
         self.createRun = createRun
+        self.recorded = recorded
+        self.used = used
         self.finished = finished
         self.logger = logger
         // One waiting wake-up is enough: whoever wakes looks at the whole queue.
@@ -85,8 +94,10 @@ public actor TrainingJobService {
     public func start(_ request: TrainingRequest) async throws -> TrainingJob {
         let subject = "model/\(request.model.name)"
         let training = request.model.training
-        var parameters = training.parameters
+        let repeating = request.repeating
+        var parameters = repeating == nil ? training.parameters : [:]
         parameters.merge(request.parameters) { $1 }
+        let place = (command: repeating?.command ?? training.command, folder: repeating?.folder ?? training.folder)
         try Self.check(parameters, subject: subject)
         for (slice, path) in request.input.paths where !FileManager.default.fileExists(atPath: path) {
             throw PlatformError(.invalidInput, subject, "the file of the slice '\(slice)' is missing: \(path)")
@@ -99,13 +110,13 @@ public actor TrainingJobService {
         defer { arriving -= 1 }
         let id = identifiers.next()
         let seed = request.seed ?? training.seed
-        let runID = try await createRun(
-            request.model.name,
-            [
-                "bottega.job": id, "bottega.dataset": request.input.dataset.hex, "bottega.seed": String(seed),
-                "mlflow.user": request.actor, "mlflow.source.name": training.command.joined(separator: " "),
-                "mlflow.source.type": "JOB",
-            ])
+        var tags = [
+            "bottega.job": id, "bottega.dataset": request.input.dataset.hex, "bottega.seed": String(seed),
+            "mlflow.user": request.actor, "mlflow.source.name": training.command.joined(separator: " "),
+            "mlflow.source.type": "JOB",
+        ]
+        tags["bottega.reproduces"] = repeating?.runID
+        let runID = try await createRun(request.model.name, tags)
         let now = clock.now()
         let job = TrainingJob(
             id: id, model: request.model.name, dataset: request.input.dataset, seed: seed, parameters: parameters,
@@ -119,7 +130,7 @@ public actor TrainingJobService {
             forget(id)
             throw error
         }
-        queue.append(Queued(job: job, training: training, input: request.input))
+        queue.append(Queued(job: job, training: training, input: request.input, place: place))
         wake.yield()
         return job
     }
@@ -189,7 +200,7 @@ public actor TrainingJobService {
     public func run() async throws {
         for id in try await journal.unfinished() where unfinished[id] == nil {
             await runner.endLeftover(id)
-            for purpose in ["environment", "commit", "changes"] { await runner.endLeftover("\(id).\(purpose)") }
+            await runner.endLeftover("\(id).record")
             logger.warning(
                 "a training job was lost: the platform stopped while it was unfinished", metadata: ["job": "\(id)"])
             await end(id, .lost, detail: ["reason": "the platform stopped while the job was unfinished"])
@@ -252,17 +263,19 @@ public actor TrainingJobService {
             try FileManager.default.createDirectory(atPath: job.folder, withIntermediateDirectories: true)
             let manifest = job.folder + "/manifest.json"
             try Data(queued.input.manifest.prettyText.utf8).write(to: URL(fileURLWithPath: manifest), options: .atomic)
-            let facts = await surroundings.facts(for: job, codeFolder: queued.training.folder)
+            let command = queued.place.command.map { $0.replacing("{python}", with: configuration.interpreter) }
+            let environment = environment(job, queued.input, manifest: manifest)
+            let record = await surroundings.record(
+                of: job, command: command, codeFolder: queued.place.folder, environment: environment)
+            let facts = await surroundings.facts(from: record)
             try await journal.append(
                 job.id, .running, at: clock.now(), detail: ["facts": try JSONValue.of(facts)])
-            let command = queued.training.command.map { $0.replacing("{python}", with: configuration.interpreter) }
-            return await runner.run(
+            await recorded(job, record)
+            return await observed(
                 JobSpecification(
-                    id: job.id, command: command,
-                    environment: environment(job, queued.input, facts: facts, manifest: manifest),
-                    workingDirectory: queued.training.folder, logPath: job.logPath,
-                    outputByteCountMax: configuration.outputByteCountMax,
-                    memoryByteCountMax: queued.training.memoryByteCountMax, timeout: queued.training.timeout))
+                    id: job.id, command: command, environment: environment, workingDirectory: queued.place.folder,
+                    logPath: job.logPath, outputByteCountMax: configuration.outputByteCountMax,
+                    memoryByteCountMax: queued.training.memoryByteCountMax, timeout: queued.training.timeout), of: job)
         } catch {
             return JobOutcome(
                 ending: .notStarted, reason: "could not be prepared: \(errorText(error))", code: 0,
@@ -270,12 +283,23 @@ public actor TrainingJobService {
         }
     }
 
-    private func environment(
-        _ job: TrainingJob, _ input: TrainingInput, facts: TrainingFacts, manifest: String
-    ) -> [String: String] {
+    /// Runs a job's command and passes on what it takes; samples that nobody takes in time are dropped.
+    private func observed(_ specification: JobSpecification, of job: TrainingJob) async -> JobOutcome {
+        let (samples, continuation) = AsyncStream.makeStream(of: JobUsage.self, bufferingPolicy: .bufferingNewest(8))
+        let (runner, used) = (runner, used)
+        return await withTaskGroup(of: Void.self) { group in
+            group.addTask { for await sample in samples { await used(job, sample) } }
+            let outcome = await runner.run(specification) { continuation.yield($0) }
+            continuation.finish()
+            return outcome
+        }
+    }
+
+    private func environment(_ job: TrainingJob, _ input: TrainingInput, manifest: String) -> [String: String] {
+        let processorCount = ProcessInfo.processInfo.activeProcessorCount
         let threads =
             configuration.threadCount > 0
-            ? configuration.threadCount : max(1, facts.hardware.processorCount / configuration.slotCount)
+            ? configuration.threadCount : max(1, processorCount / configuration.slotCount)
         var environment = [
             "PATH": configuration.searchPath, "HOME": job.folder, "LC_ALL": "C.UTF-8", "TMPDIR": job.folder,
             "MLFLOW_TRACKING_URI": trackingURL, "MLFLOW_EXPERIMENT_NAME": job.model.text,

@@ -1,77 +1,67 @@
 import Foundation
-import PlatformCore
+public import PlatformCore
 import RuntimePorts
 import StoragePorts
 
+/// What was found out about a job's surroundings.
+public struct TrainingRecord: Sendable, Hashable {
+    /// The whole record: code, command, data, features, parameters, seed, environment, machine.
+    ///
+    /// `nil` if the interpreter could not take it.
+    public let json: JSONValue?
+    /// The uncommitted change of the code, for `git apply`; empty if there is none.
+    public let changes: [UInt8]
+}
+
 /// Finds out what a job runs in: the code's commit, the interpreter's packages, the machine.
 ///
-/// Asks through short jobs of the same runner; what cannot be found out is left empty and stops nothing.
+/// Asks the job's own interpreter, in the job's own environment, by the recorder that the Python package has too; what
+/// cannot be found out is left empty and stops nothing.
 struct TrainingSurroundings: Sendable {
     let runner: any JobRunner
     let content: ContentStore
     let configuration: TrainingJobConfiguration
 
-    func facts(for job: TrainingJob, codeFolder: String) async -> TrainingFacts {
-        let (environment, version) = await environment(for: job)
-        return TrainingFacts(
-            code: await code(for: job, codeFolder: codeFolder), environment: environment, interpreterVersion: version,
-            hardware: Self.hardware())
-    }
-
-    /// Prints one JSON object: the version and `name==version` of every installed package, sorted.
-    private static let listing = """
-        import importlib.metadata as m, json, platform, sys
-        names = {f"{d.metadata['Name']}=={d.version}" for d in m.distributions() if d.metadata['Name']}
-        print(json.dumps({"python": platform.python_version(), "implementation": platform.python_implementation(),
-            "platform": platform.platform(), "packages": sorted(names, key=str.lower)}))
-        """
-
-    private func environment(for job: TrainingJob) async -> (ContentHash?, String) {
-        guard
-            let text = await output(
-                of: [configuration.interpreter, "-c", Self.listing], job: job, purpose: "environment",
-                folder: job.folder, timeout: .seconds(60)),
-            // Warnings of the interpreter stand before it, in the same file.
-            let line = text.split(separator: "\n").last,
-            let record = try? JSONValue.parse(String(line), limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 4)),
-            let version = record["python"]?.stringValue
-        else { return (nil, "") }
-        return (try? await content.put(record.canonicalBytes), version)
-    }
-
-    private func code(for job: TrainingJob, codeFolder: String) async -> CodeRecord {
-        func git(_ arguments: [String], _ purpose: String) async -> String? {
-            await output(
-                of: ["git", "-C", codeFolder] + arguments, job: job, purpose: purpose, folder: job.folder,
-                timeout: .seconds(20))
-        }
-        let lines = await git(["rev-parse", "HEAD", "--abbrev-ref", "HEAD"], "commit")?.split(separator: "\n") ?? []
-        guard lines.count == 2, lines[0].utf8.count >= 40, lines[0].allSatisfy(\.isHexDigit) else {
-            return CodeRecord(commit: "", branch: "", isDirty: false)
-        }
-        let changes = await git(["status", "--porcelain", "--untracked-files=no", "--", "."], "changes")
-        return CodeRecord(
-            commit: String(lines[0]), branch: lines[1] == "HEAD" ? "" : String(lines[1]),
-            isDirty: changes.map { !$0.isEmpty } ?? false)
-    }
-
-    /// What a short command prints; `nil` unless it succeeds.
-    private func output(of command: [String], job: TrainingJob, purpose: String, folder: String, timeout: TimeSpan)
-        async
-        -> String?
+    func record(of job: TrainingJob, command: [String], codeFolder: String, environment: [String: String]) async
+        -> TrainingRecord
     {
-        let path = "\(job.folder)/\(purpose).log"
+        let (output, changes) = ("\(job.folder)/record.log", "\(job.folder)/record.diff")
         let outcome = await runner.run(
             JobSpecification(
-                id: "\(job.id).\(purpose)", command: command,
-                environment: [
-                    "PATH": configuration.searchPath, "HOME": job.folder, "GIT_OPTIONAL_LOCKS": "0",
-                    "LC_ALL": "C.UTF-8",
+                id: "\(job.id).record",
+                command: [
+                    configuration.interpreter, "-c", RecorderScript.text, "--folder", codeFolder, "--command",
+                    JSONValue.array(command.map(JSONValue.string)).text, "--changes", changes,
                 ],
-                workingDirectory: folder, logPath: path, outputByteCountMax: 4 << 20, timeout: timeout))
-        defer { try? FileManager.default.removeItem(atPath: path) }
-        guard outcome.ending == .succeeded, let data = FileManager.default.contents(atPath: path) else { return nil }
-        return String(validating: data, as: UTF8.self)
+                environment: environment, workingDirectory: job.folder, logPath: output, outputByteCountMax: 8 << 20,
+                timeout: .seconds(120)))
+        defer {
+            try? FileManager.default.removeItem(atPath: output)
+            try? FileManager.default.removeItem(atPath: changes)
+        }
+        guard outcome.ending == .succeeded, let data = FileManager.default.contents(atPath: output),
+            let text = String(validating: data, as: UTF8.self),
+            // Warnings of the interpreter stand before it, in the same file.
+            let line = text.split(separator: "\n").last,
+            let json = try? JSONValue.parse(String(line), limits: JSONLimits(byteCountMax: 8 << 20, depthMax: 8)),
+            json["environment"]?["python"]?.stringValue != nil
+        else { return TrainingRecord(json: nil, changes: []) }
+        return TrainingRecord(json: json, changes: FileManager.default.contents(atPath: changes).map(Array.init) ?? [])
+    }
+
+    /// The part of a record that the job's row keeps, with the rest stored as blobs.
+    func facts(from record: TrainingRecord) async -> TrainingFacts {
+        let (code, environment) = (record.json?["code"], record.json?["environment"])
+        var blobs: (record: ContentHash?, environment: ContentHash?, changes: ContentHash?)
+        if let json = record.json { blobs.record = try? await content.put(json.canonicalBytes) }
+        if let environment { blobs.environment = try? await content.put(environment.canonicalBytes) }
+        if !record.changes.isEmpty { blobs.changes = try? await content.put(record.changes) }
+        return TrainingFacts(
+            code: CodeRecord(
+                commit: code?["commit"]?.stringValue ?? "", branch: code?["branch"]?.stringValue ?? "",
+                isDirty: code?["dirty"]?.boolValue ?? false),
+            environment: blobs.environment, interpreterVersion: environment?["python"]?.stringValue ?? "",
+            hardware: Self.hardware(), record: blobs.record, changes: blobs.changes)
     }
 
     static func hardware() -> HardwareRecord {

@@ -1,0 +1,282 @@
+"""Runs: what is recorded of them, which was best, in what two differ, and whether one can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tomllib
+from typing import Any
+
+import pytest
+import shop
+from conftest import ROOT, Server
+from test_openapi import check, faults
+
+DAYS = 12
+PERSON = ["-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false"]
+
+
+def git(folder: pathlib.Path, *arguments: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *PERSON, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+class Workshop:
+    """A server with a training set, and a repository with the training script."""
+
+    def __init__(self, server: Server, folder: pathlib.Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.repository = folder / "repository"
+        self.definitions = self.repository / "shop"
+        self.dataset = ""
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        result = self.server.cli(*arguments, "--json", check=False)
+        assert result.returncode == code, (result.returncode, result.stdout[-3000:], result.stderr[-3000:])
+        return json.loads(result.stdout)
+
+    def train(self, **more: str) -> str:
+        body = {"model": "loss", "dataset": self.dataset, **({"parameters": more} if more else {})}
+        job = self.server.post("/training-jobs", body)
+        assert job["state"] == "succeeded", job
+        return job["run_id"]
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory, binary: str):
+    folder = tmp_path_factory.mktemp("runs")
+    server = Server(folder / "data").start()
+    work = Workshop(server, folder)
+    shop.write_definitions(work.definitions)
+    git(folder, "init", "-q", "-b", "trunk", str(work.repository))
+    git(work.repository, "remote", "add", "origin", "https://ada:geheim@git.example.org/shop.git")
+    git(work.repository, "add", ".")
+    git(work.repository, "commit", "-qm", "one")
+    work.json("apply", str(work.definitions))
+    history = shop.history(DAYS)
+    for name in ("payments", "orders", "outcomes"):
+        work.json("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(history, name))))
+    span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + (DAYS - 1) * shop.DAY)]
+    work.dataset = work.json("dataset", "build", "loss", *span)["dataset"]
+    yield work
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def first(workshop: Workshop) -> str:
+    """A run of code with an uncommitted change and a new file."""
+    script = workshop.definitions / "train.py"
+    script.write_text(script.read_text().replace("import mlflow\n", "import mlflow\nimport helper\n", 1))
+    (workshop.definitions / "helper.py").write_text("VALUE = 1\n")
+    (workshop.repository / ".env").write_text("TOKEN=geheim\n")
+    return workshop.train()
+
+
+def test_a_job_has_a_record_that_mlflow_sees(workshop: Workshop, first: str) -> None:
+    run = workshop.json("run", "show", first)
+    head = git(workshop.repository, "rev-parse", "HEAD")
+    record = run["record"]
+    code = record["code"]
+    assert (code["commit"], code["branch"], code["dirty"], code["folder"]) == (head, "trunk", True, "shop")
+    assert code["remote"] == "https://git.example.org/shop.git"
+    assert code["changes"]["applies"] and code["changes"]["left_out"] == [".env"]
+    assert record["seed"] == 3 and run["seed"] == {"seed": 3}
+    assert record["parameters"] == {"depth": "3", "rounds": "40"}
+    assert run["data"]["training loss"] == workshop.dataset
+    assert set(run["features"]) == {"service", "service version", "view paid", "view fresh"}
+    assert any(name.startswith("xgboost") for name in record["environment"]["packages"])
+    assert record["environment"]["python"] == sys.version.split()[0] and record["environment"]["libc"]
+    assert record["hardware"]["processors"] >= 1 and record["hardware"]["memory_bytes"] > 1 << 28
+    assert "MLFLOW_TRACKING_URI" in record["environment"]["variable_names"]
+    assert "MLFLOW_TRACKING_URI" not in record["environment"]["variables"]
+    assert "geheim" not in json.dumps(run)
+
+    import mlflow
+
+    client = mlflow.MlflowClient(workshop.server.url)
+    seen = client.get_run(first)
+    assert seen.data.tags["mlflow.source.git.commit"] == head
+    assert seen.data.tags["bottega.dirty"] == "true"
+    assert [entry.dataset.name for entry in seen.inputs.dataset_inputs] == ["loss"]
+    path = client.download_artifacts(first, "bottega/record.json", str(workshop.folder))
+    assert json.loads(pathlib.Path(path).read_text()) == record
+    changes = pathlib.Path(client.download_artifacts(first, "bottega/changes.diff", str(workshop.folder))).read_text()
+    assert "+import helper" in changes and "+VALUE = 1" in changes and "geheim" not in changes
+    text = workshop.server.cli("run", "show", first).stdout
+    assert head in text and "test_auc" in text and workshop.dataset in text
+
+
+def test_what_a_job_takes_is_logged_as_system_metrics(workshop: Workshop, first: str) -> None:
+    system = workshop.json("run", "show", first)["system"]
+    assert set(system) == {
+        "system/cpu_utilization_percentage",
+        "system/system_memory_usage_megabytes",
+        "system/system_memory_usage_percentage",
+    }
+    assert system["system/system_memory_usage_megabytes"] > 10
+    assert 0 <= system["system/cpu_utilization_percentage"] <= 100
+
+
+def test_the_same_model_comes_out_of_the_recorded_code(workshop: Workshop, first: str) -> None:
+    # The working folder goes on; the record does not.
+    (workshop.definitions / "helper.py").write_text("raise RuntimeError('not the code of that run')\n")
+    result = workshop.json("run", "reproduce", first)
+    assert result["verdict"] == "same_model", json.dumps(result, indent=1)
+    assert result["missing"] == ["uncommitted files that were not kept: .env"]
+    assert "with its uncommitted change" in result["code"]
+    assert all(file["same"] for file in result["model"]) and result["model"]
+    assert all(metric["same"] for metric in result["metrics"]) and result["metrics"]
+    assert result["differences"] == {}, result["differences"]
+    again = workshop.json("run", "show", result["again"])
+    assert again["reproduces"] == first
+    assert git(workshop.repository, "worktree", "list").count("\n") == 0, "the repository is left alone"
+    assert not list((workshop.folder / "data" / "jobs").glob("code-*"))
+    (workshop.definitions / "helper.py").write_text("VALUE = 1\n")
+
+
+def test_a_run_that_cannot_be_repeated_says_in_what_it_differs(workshop: Workshop) -> None:
+    script = workshop.definitions / "train.py"
+    script.write_text(
+        script.read_text().replace(
+            '"seed": int(os.environ["BOTTEGA_SEED"]),', '"subsample": 0.5, "seed": int.from_bytes(os.urandom(2)),'
+        )
+    )
+    loose = workshop.train()
+    result = workshop.json("run", "reproduce", loose, code=11)
+    assert result["verdict"] == "different"
+    assert not all(file["same"] for file in result["model"])
+    assert any(metric["difference"] for metric in result["metrics"])
+    assert {row["name"] for row in result["differences"]["parameters"]} == {"seed"}
+    text = workshop.server.cli("run", "reproduce", loose, check=False).stdout
+    assert text.startswith("not reproduced") and "DIFFERS" in text
+    assert workshop.json("run", "reproduce", loose, "--tolerance", "1", code=10)["verdict"] == "same_metrics"
+
+
+def test_two_runs_are_compared(workshop: Workshop, first: str) -> None:
+    other = workshop.train(depth="2", rounds="20")
+    difference = workshop.json("run", "diff", first, other)["sections"]
+    rows = {row["name"]: row["values"] for row in difference["parameters"]}
+    assert rows["depth"] == ["3", "2"] and rows["rounds"] == ["40", "20"]
+    assert "data" not in difference and "features" not in difference and "hardware" not in difference
+    assert [row["name"] for row in difference["code"]] == ["uncommitted change"]
+    metric = next(row for row in difference["metrics"] if row["name"] == "test_auc")
+    assert metric["difference"] == pytest.approx(metric["values"][1] - metric["values"][0])
+    whole = workshop.json("run", "compare", first, other, "--all")["sections"]
+    assert whole["data"] == [
+        {"name": "training loss", "values": [workshop.dataset, workshop.dataset], "differs": False}
+    ]
+    assert "depth" in workshop.server.cli("run", "compare", first, other).stdout
+
+
+def test_the_best_run_is_found_with_its_parameters_and_data(workshop: Workshop, first: str) -> None:
+    runs = workshop.json("run", "list", "--experiment", "loss", "--order-by", "metrics.test_auc DESC")["runs"]
+    values = [run["metrics"]["test_auc"] for run in runs]
+    assert len(values) >= 4 and values == sorted(values, reverse=True)
+    arguments = ["run", "list", "--experiment", "loss", "--order-by", "metrics.test_auc DESC", "--limit", "1"]
+    [best] = workshop.json(*arguments)["runs"]
+    assert best["id"] == runs[0]["id"] and best["data"] == {"training loss": workshop.dataset}
+    text = workshop.server.cli(*arguments).stdout
+    assert best["id"] in text and f"{best['metrics']['test_auc']:.6g}" in text and workshop.dataset in text
+    assert "max_depth" in text
+    failure = workshop.server.cli("run", "list", "--experiment", "los", check=False)
+    assert failure.returncode == 4 and "did you mean 'loss'" in failure.stderr
+    narrowed = workshop.json("run", "list", "--filter", "params.rounds = '20' and metrics.test_auc > 0")["runs"]
+    assert [run["parameters"]["rounds"] for run in narrowed] == ["20"]
+
+
+def test_answers_are_as_described(workshop: Workshop, first: str) -> None:
+    server = workshop.server
+    check(server, "get", "/api/v1/runs", query="?limit=2&order_by=metrics.test_auc+DESC")
+    check(server, "get", "/api/v1/runs/{id}", id=first)
+    other = server.get("/api/v1/runs?limit=1")["runs"][0]["id"]
+    check(server, "get", "/api/v1/runs/{id}/diff/{other}", id=first, other=other)
+    check(server, "get", "/api/v1/run-comparison", query=f"?run={first}&run={other}&all=true")
+    check(server, "put", "/api/v1/runs/{id}/note", {"text": ""}, id=first)
+    started = check(server, "post", "/api/v1/runs/{id}/reproduce", {}, id=other)
+    assert not faults(server.finished(started["operation"]), {"$ref": "#/components/schemas/RunReproduction"})
+
+
+def test_a_note_is_the_one_that_mlflow_shows(workshop: Workshop, first: str) -> None:
+    workshop.server.cli("run", "note", first, "the *first* <b>one</b>")
+    assert workshop.json("run", "show", first)["note"] == "the *first* <b>one</b>"
+    import mlflow
+
+    assert mlflow.MlflowClient(workshop.server.url).get_run(first).data.tags["mlflow.note.content"].startswith("the *")
+
+
+# Runs of others
+
+
+SCRIPT = """
+import sys
+import mlflow
+
+mlflow.set_experiment("elsewhere")
+with mlflow.start_run() as run:
+    mlflow.log_param("random_state", 7)
+    mlflow.log_metric("f1", 0.5)
+bare = mlflow.MlflowClient().create_run(run.info.experiment_id)
+print(run.info.run_id, bare.info.run_id)
+"""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str, pathlib.Path]:
+    """A script with the real client, with our package installed beside it, in a repository of its own."""
+    site = tmp_path_factory.mktemp("site")
+    entries = tomllib.loads((ROOT / "sdk/python/pyproject.toml").read_text())["project"]["entry-points"]
+    information = site / "bottega_hook-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: bottega-hook\nVersion: 1.0\n")
+    lines = [f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in some.items()) for group, some in entries.items()]
+    (information / "entry_points.txt").write_text("\n".join(lines))
+    (site / "bottega").symlink_to(ROOT / "sdk/python/src/bottega")
+    code = tmp_path_factory.mktemp("elsewhere")
+    git(code, "init", "-q", "-b", "trunk", ".")
+    (code / "fit.py").write_text("pass\n")
+    git(code, "add", ".")
+    git(code, "commit", "-qm", "one")
+    (code / "fit.py").write_text(SCRIPT + "KEY = \"api_key = 'abcdefgh12345'\"\n")
+    environment = {**os.environ, "PYTHONPATH": str(site), "MLFLOW_TRACKING_URI": workshop.server.url}
+    result = subprocess.run(
+        [sys.executable, "fit.py", "--token=geheim"], cwd=code, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    recorded, bare = result.stdout.split()[-2:]
+    return recorded, bare, code
+
+
+def test_any_mlflow_run_is_recorded_once_the_package_is_installed(workshop: Workshop, elsewhere: Any) -> None:
+    recorded, bare, code = elsewhere
+    run = workshop.json("run", "show", recorded)
+    record = run["record"]
+    assert record["code"]["commit"] == git(code, "rev-parse", "HEAD") and record["code"]["dirty"]
+    assert record["code"]["changes"]["masked_lines"] == 1 and not record["code"]["changes"]["applies"]
+    assert record["command"][-2:] == ["fit.py", "--token=***"]
+    assert run["tags"]["bottega.environment"] == record["environment"]["lock"]
+    assert run["seed"] == {"seed": "7"}
+    assert any(name.startswith("mlflow==") for name in record["environment"]["packages"])
+    assert [file["path"] for file in run["files"]] == ["bottega/changes.diff", "bottega/record.json"]
+    assert workshop.json("run", "show", bare)["record"] is None, "a run made through the client is as it was asked for"
+
+
+def test_a_run_of_others_says_what_is_missing(workshop: Workshop, elsewhere: Any) -> None:
+    recorded, bare, _ = elsewhere
+    result = workshop.json("run", "reproduce", recorded, code=12)
+    assert result["verdict"] == "impossible" and result["again"] is None
+    assert any("no training job" in text for text in result["missing"])
+    assert any("no dataset" in text for text in result["missing"])
+    assert any(step.startswith("git clone") for step in result["steps"])
+    result = workshop.json("run", "reproduce", bare, code=12)
+    assert any("no record" in text for text in result["missing"])
+    failure = workshop.server.cli("run", "reproduce", "0" * 32, check=False)
+    assert failure.returncode == 4
+
+
+def test_the_recorder_in_the_program_is_that_of_the_package() -> None:
+    assert subprocess.run([sys.executable, str(ROOT / "tools/embed_recorder.py"), "--check"]).returncode == 0
