@@ -76,7 +76,26 @@ import Testing
         for (number, content) in found {
             #expect(content == entry(Int((number - 1) % 40) + 1 + Int((number - 1) / 40)))
         }
-        #expect(try await append([1], to: { let next = try journal(); _ = try await entries(next, next: last + 1); return next }()) == last + 1)
+        let second = try journal()
+        _ = try await entries(second, next: last + 1)
+        #expect(try await append([1], to: second) == last + 1)
+    }
+
+    @Test func startsInARowForgetAndKeepWhatTheyShould() async throws {
+        var last: UInt64 = 0
+        var contents: [UInt64: [UInt8]] = [:]
+        for start in 0..<12 {
+            let forgotten = last > 7 ? last - 7 : 0
+            let journal = try journal()
+            let found = try await entries(journal, next: forgotten + 1)
+            for number in forgotten..<last { #expect(found[number + 1] == contents[number + 1]) }
+            for number in 1...(20 + start) {
+                last = try await append(entry(number), to: journal)
+                contents[last] = entry(number)
+                if number % 9 == 0 { journal.forget(upTo: last - 7) }
+            }
+            journal.forget(upTo: last - 7)
+        }
     }
 
     @Test(arguments: UInt64(0)..<20)

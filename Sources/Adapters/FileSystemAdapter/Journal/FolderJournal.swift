@@ -103,10 +103,12 @@ public final class FolderJournal: Journal {
                     position = content.upperBound
                     expected += 1
                 }
-                if limit != .max, expected < limit {
+                // Files whose entries were forgotten may be gone; only what is still needed must be there.
+                let missing = max(expected, next)
+                if limit != .max, missing < limit {
                     throw StoreError(
                         .corrupted, "journal",
-                        "entries \(expected) to \(limit - 1) in \(path(segment.number)) are damaged; restore the "
+                        "entries \(missing) to \(limit - 1) in \(path(segment.number)) are damaged; restore the "
                             + "folder from a backup, or move it away to go on without what it holds")
                 }
                 writer.segments.append(Segment(number: segment.number, lastNumber: expected - 1))

@@ -13,6 +13,7 @@ public struct TrackingStore: Sendable {
     let tail = MetricTail()
     let foldGate = FoldGate()
     let activeRuns = ActiveRuns()
+    let uploads = ArtifactUploads()
     /// Makes and reads page tokens.
     public let pageSeal = PageSeal()
     let content: ContentStore
