@@ -10,7 +10,7 @@ import PlatformCore
 /// of it answers 404, which the client takes without trying again.
 public struct MLflowRoutes: Sendable {
     let tracking: TrackingStore
-    let registry: any MLflowRegistryBackend
+    let registry: MLflowRegistry
     let logger: Logger
     let artifactByteCountMax: Int
     let runDocuments = RunDocuments()
@@ -22,7 +22,7 @@ public struct MLflowRoutes: Sendable {
     ///
     /// - Parameter artifactByteCountMax: largest accepted artifact in bytes; a larger upload is answered 413.
     public init(
-        tracking: TrackingStore, registry: any MLflowRegistryBackend, logger: Logger,
+        tracking: TrackingStore, registry: MLflowRegistry, logger: Logger,
         artifactByteCountMax: Int = 16 << 30
     ) {
         self.tracking = tracking
