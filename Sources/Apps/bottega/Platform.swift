@@ -43,6 +43,7 @@ struct Platform {
         let log: SegmentEventLog
         let online: LMDBOnlineStore
         let metadata: SQLiteMetadataStore
+        let metricJournal: FolderJournal
 
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
@@ -59,6 +60,8 @@ struct Platform {
                 directory: "\(directory)/online",
                 configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
             metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
+            metricJournal = try FolderJournal(
+                directory: "\(directory)/metrics", synchronizes: settings.waitsForDisk)
         }
     }
 
@@ -129,7 +132,8 @@ struct Platform {
 
         // Models and serving.
         let tracking = TrackingStore(
-            metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
+            metadata: metadata, objects: stores.objects, journal: stores.metricJournal, clock: SystemClock(),
+            identifiers: machineIdentifiers)
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
@@ -250,9 +254,10 @@ struct Platform {
             })
         let adopted = try await mlflowRegistry.adoptEarlierModels()
         if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
+        let mlflow = MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger)
         let all =
             NativeRoutes.all(platform)
-            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + mlflow.routes
             + FeastRoutes(
                 definitions: { catalog.current }, stream: stream, ingest: ingest, clock: clock,
                 start: { work in try operations.start { _ in try await work() } },
@@ -266,7 +271,7 @@ struct Platform {
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, platform: platform, logger: logger,
+            routes: all, directRoutes: mlflow.directRoutes, platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)
@@ -274,6 +279,7 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
+            TrackingService(tracking: tracking, logger: logger),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),

@@ -16,10 +16,18 @@ struct OnlineFeatureRoute: Sendable {
 
     /// The route as the event loop takes it.
     var direct: DirectRoute {
-        DirectRoute(
-            prefix: "/features/groups/", suffix: "/get-online", subject: "features",
-            bodyByteCountMax: Self.directByteCountMax
-        ) { name, body in try answer(name, body) }
+        DirectRoute("POST", "/features/groups/{view}/get-online", byteCountMax: Self.directByteCountMax) {
+            name, body, answer in
+            do {
+                answer(APIResponse(body: .bytes(try self.answer(name, body[...]))))
+            } catch {
+                let known = ErrorTable.platformError(error)
+                answer(
+                    APIResponse(
+                        status: ErrorTable.status(known.code), body: .bytes(ErrorTable.json(known).canonicalBytes)))
+            }
+            return true
+        }
     }
 
     /// The answer to a question about the view or service called `text`, as JSON.

@@ -1,3 +1,4 @@
+import APIContract
 import Definitions
 import Foundation
 import HTTPTypes
@@ -7,8 +8,8 @@ import NIOHTTPTypes
 
 /// Answers the hot routes on the event loop, before the framework sees them.
 ///
-/// They are `POST /predict/{model}` and small questions to a `DirectRoute`; everything else passes on. A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
-/// routes go around it. One connection answers in order: while the framework works on a request, later ones wait here.
+/// They are `POST /predict/{model}` and small requests to a `DirectRoute`; everything else passes on. A framework route
+/// costs three times the rest of a prediction here (task hops, body streams, router), so the hot routes go around it. One connection answers in order: while the framework works on a request, later ones wait here.
 final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
@@ -27,7 +28,7 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
         case collecting(HTTPRequest, Target, ByteBuffer, tooLarge: Bool)
         /// The framework has the request; its answer is not yet written.
         case passing
-        /// An answer of ours waits for room in the prediction log.
+        /// An answer of ours waits for room in the prediction log, or for the disk.
         case waiting
     }
 
@@ -68,7 +69,10 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             }
         case (.collecting(let head, let target, var buffer, let tooLarge), .body(var bytes)):
             state = .idle  // so that the buffer has one owner while it grows
-            if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
+            if case .route(let route, _) = target, buffer.readableBytes + bytes.readableBytes > route.byteCountMax {
+                pass(head, buffer, context: context)
+                context.fireChannelRead(wrapInboundOut(.body(bytes)))
+            } else if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
                 state = .collecting(head, target, ByteBuffer(), tooLarge: true)
             } else {
                 buffer.writeBuffer(&bytes)
@@ -76,7 +80,14 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             }
         case (.collecting(let head, let target, let buffer, let tooLarge), .end):
             state = .idle
-            answer(head, target, buffer, tooLarge: tooLarge, context: context)
+            switch target {
+            case .model(let model): answer(head, model, buffer, tooLarge: tooLarge, context: context)
+            case .route(let route, let name):
+                if !answer(head, buffer, by: route, name: name, context: context) {
+                    pass(head, buffer, context: context)
+                    context.fireChannelRead(wrapInboundOut(part))
+                }
+            }
         case (.passing, .head), (.waiting, _):
             waiting.append(part)
         default:
@@ -85,19 +96,20 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private func target(of head: HTTPRequest) -> Target? {
-        guard head.method == .post, let path = head.path else { return nil }
-        if path.hasPrefix("/predict/") {
-            let name = path.dropFirst("/predict/".count).prefix { $0 != "?" }
-            return .model(name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name))
+        guard let path = head.path else { return nil }
+        if head.method == .post, path.hasPrefix("/predict/") {
+            return .model(Self.decoded(path.dropFirst("/predict/".count).prefix { $0 != "?" }))
         }
-        for route in routes {
+        for route in routes where head.method.rawValue == route.method {
             guard let name = route.name(in: path) else { continue }
-            // The length decides before the body comes: what is large or unknown is the framework's.
-            guard let length = head.headerFields[.contentLength].flatMap(Int.init), length <= route.bodyByteCountMax
-            else { return nil }
-            return .route(route, name: name)
+            let length = head.headerFields[.contentLength].flatMap(Int.init) ?? 0
+            return length > route.byteCountMax ? nil : .route(route, name: Self.decoded(name))
         }
         return nil
+    }
+
+    private static func decoded(_ name: Substring) -> String {
+        name.contains("%") ? name.removingPercentEncoding ?? String(name) : String(name)
     }
 
     func read(context: ChannelHandlerContext) {
@@ -129,7 +141,7 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     // MARK: Answers
 
     private func answer(
-        _ head: HTTPRequest, _ target: Target, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext
+        _ head: HTTPRequest, _ model: String, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext
     ) {
         let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
         switch access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) {
@@ -143,13 +155,6 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             let message = "the body is larger than \(Self.bodyByteCountMax) bytes"
             return send(413, Self.error("too_large", message), keepsAlive, context)
         }
-        let model: String
-        switch target {
-        case .model(let name): model = name
-        case .route(let route, let name):
-            let (status, bytes) = body.withUnsafeReadableBytes { route.respond(name, ArraySlice($0)) }
-            return send(status, bytes, keepsAlive, context)
-        }
         let answer = body.withUnsafeReadableBytes {
             predictor.answer(
                 model: model, body: ArraySlice($0),
@@ -159,6 +164,42 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private static let callerField = HTTPField.Name("X-Bottega-Caller") ?? .userAgent
+
+    /// Gives what was gathered of a request to the framework.
+    private func pass(_ head: HTTPRequest, _ body: ByteBuffer, context: ChannelHandlerContext) {
+        state = .passing
+        context.fireChannelRead(wrapInboundOut(.head(head)))
+        if body.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(.body(body))) }
+    }
+
+    /// Answers by a direct route; `false` if the framework is to answer.
+    private func answer(
+        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, name: String, context: ChannelHandlerContext
+    ) -> Bool {
+        guard
+            access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) == nil
+        else { return false }  // the framework's road words it
+        let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
+        let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
+        let isTaken = route.handler(name, Array(body.readableBytesView)) { response in
+            guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
+            answered.succeed((response.status, bytes))
+        }
+        guard isTaken else {
+            answered.succeed((0, []))
+            return false
+        }
+        state = .waiting
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        answered.futureResult.whenSuccess { answer in
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return }
+            handler.state = .idle
+            handler.send(answer.status, answer.body, keepsAlive, context)
+            handler.resume(context: context)
+        }
+        return true
+    }
 
     private func finish(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
         let isDurable = answer.logPolicy == .durable && !answer.entries.isEmpty
