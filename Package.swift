@@ -97,7 +97,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Catalogue", logging,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", logging,
             serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
@@ -121,7 +121,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "MLflowAPI", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry", logging,
+            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
+            "Governance", logging,
         ]),
     module(
         "Gateway", in: "Edge",

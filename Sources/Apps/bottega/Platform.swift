@@ -63,7 +63,8 @@ struct Platform {
         let stores = try Stores(settings, logger: logger)
         let directory = settings.dataDirectory
         let (log, metadata) = (stores.log, stores.metadata)
-        let content = ContentStore(base: stores.objects)
+        let objects = GuardedObjectStore(base: stores.objects)
+        let content = ContentStore(base: objects)
         let clockFile = ClockFile(path: "\(directory)/clock")
         let manualClock: ManualClock? =
             settings.clockMode == .manual
@@ -77,11 +78,13 @@ struct Platform {
 
         // Both wait for the disk many times on an empty directory, and neither needs the other.
         async let topics: Void = Self.createTopics(log)
-        try await metadata.migrate(
+        let migrations =
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
                 + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + ChangeRelay.migrations)
+                + ChangeRelay.migrations
+                + WebhookStore.migrations
+        try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
         let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
@@ -111,7 +114,7 @@ struct Platform {
             identifiers: machineIdentifiers)
         try await ingest.prepare()
         let tables = TableService(
-            log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
+            log: log, objects: objects, engine: engine, spoolFolder: "\(directory)/spool",
             identifiers: machineIdentifiers, clock: clock, shapes: shapes)
 
         let datasets = DatasetIndex(store: metadata)
@@ -124,7 +127,7 @@ struct Platform {
 
         // Models and serving.
         let tracking = TrackingStore(
-            metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
+            metadata: metadata, objects: objects, clock: SystemClock(), identifiers: machineIdentifiers)
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
@@ -216,6 +219,10 @@ struct Platform {
             try await parity.evidence(model: model, service: service, comparedMin: least)
         }
         let monitoring = MonitoringIndex(log: log)
+        let webhooks = WebhookStore(
+            store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
+            transport: HTTPWebhookTransport(
+                allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks))
         let platform = PlatformServices(
             catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
             operations: operations,
@@ -226,7 +233,8 @@ struct Platform {
             tracking: tracking, parity: parity, monitoring: monitoring,
             audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
-            lineage: lineage)
+            lineage: lineage, webhooks: webhooks,
+            collector: BlobCollector(store: metadata, objects: objects, migrations: migrations))
         let access = try Self.access(settings)
         let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
             try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
@@ -239,11 +247,17 @@ struct Platform {
                     model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
                     archivingOthers: archivingOthers)
             })
+        let transport = HTTPWebhookTransport(
+            allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks)
+        let dispatcher = WebhookDispatcher(
+            webhooks: webhooks, transport: transport,
+            payload: { try await RegistryEvents.payload(of: $0, in: registry) }, logger: logger)
+        relay.add(dispatcher)
         let adopted = try await mlflowRegistry.adoptEarlierModels()
         if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
         let all =
             NativeRoutes.all(platform)
-            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
@@ -258,7 +272,7 @@ struct Platform {
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -312,6 +326,22 @@ struct Platform {
             register: { model, job, actor, reason in
                 try await pipeline.register(model, job: job, actor: actor, reason: reason)
             })
+    }
+
+    /// The key that webhooks' secrets are sealed with: made once, beside the database and not in it.
+    private static func webhookKey(_ directory: String) throws -> [UInt8] {
+        let path = "\(directory)/webhook-key"
+        if let data = FileManager.default.contents(atPath: path) {
+            guard data.count == 32 else { throw PlatformError(.corrupted, path, "a key has 32 bytes") }
+            return [UInt8](data)
+        }
+        var generator = SystemRandomNumberGenerator()
+        let key = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        guard
+            FileManager.default.createFile(
+                atPath: path, contents: Data(key), attributes: [.posixPermissions: 0o600])
+        else { throw PlatformError(.unavailable, path, "the key cannot be written") }
+        return key
     }
 
     /// On loopback nobody needs a token.

@@ -115,6 +115,17 @@ extension ModelVersionRegistry {
         try await store.read { try Self.find(name, in: $0)?.id } ?? Name(name)
     }
 
+    /// The model of an identity, deleted or not.
+    /// - Throws: `notFound`.
+    public func model(id: Name) async throws -> RegisteredModel {
+        try await store.read { try Self.model(id: id, in: $0) }
+    }
+
+    /// Tags of a model.
+    public func tags(of model: Name) async throws -> [String: String] {
+        try await store.read { try Self.tags(model, 0, in: $0) }
+    }
+
     /// Whether a model of this identity is registered.
     public func isKnown(_ model: Name) async throws -> Bool {
         try await store.read {
