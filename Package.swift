@@ -46,9 +46,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
     module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", "Statistics", yams]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     .systemLibrary(
         name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     module("ColumnFiles", in: "Core", uses: ["CZstd"]),
@@ -71,7 +71,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
     module(
         "ModelRegistry", in: "Layers/4-Registry",
-        uses: ["PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "ExperimentTracking", yams]),
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Statistics", "StoragePorts", "ExperimentTracking", yams,
+        ]),
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
@@ -127,7 +129,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "Gateway", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
             "Workflows",
             "APIContract",
@@ -192,7 +194,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Unit/ModelRegistryTests", named: "ModelRegistryTests",
-        uses: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
+        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),

@@ -215,9 +215,16 @@ struct Platform {
             definitions: { catalog.current }, tables: tables, engine: engine, stream: stream, archive: archive,
             content: content, metadata: metadata, clock: clock, limits: limits,
             publish: { await announce.publish($0) })
-        await desk.compareFeatures { model, service, least in
-            try await parity.evidence(model: model, service: service, comparedMin: least)
-        }
+        await desk.ask(
+            GateSources(
+                parity: { try await parity.evidence(model: $0, service: $1, comparedMin: $2) },
+                leakage: { dataset in
+                    let leaks = try await pipeline.checkLeakage(dataset, progress: ProgressReporter()).findings
+                        .filter { $0.severity == .leak }
+                    return LeakEvidence(count: leaks.count, example: leaks.first.map { "\($0.subject): \($0.detail)" })
+                },
+                memory: { try await WeighModel.measure(content.localPath(of: $0), fileName: $1) },
+                knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf }, now: { clock.now() }))
         let monitoring = MonitoringIndex(log: log)
         let webhooks = WebhookStore(
             store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),

@@ -1,5 +1,6 @@
 import Definitions
 public import PlatformCore
+import Statistics
 import StoragePorts
 
 extension ModelVersion {

@@ -1,5 +1,6 @@
 public import Definitions
 public import PlatformCore
+public import Statistics
 
 /// One input or output of a model.
 public struct SignatureField: Sendable, Hashable, Codable {

@@ -121,6 +121,16 @@ extension ModelVersionRegistry {
         try await store.read { try Self.model(id: id, in: $0) }
     }
 
+    /// The semantic version of a version; `nil` if it has none.
+    public func label(of model: Name, _ number: Int) async throws -> String? {
+        try await store.read {
+            try $0.query(
+                "SELECT label FROM model_versions WHERE model = ? AND number = ?",
+                [.text(model.text), .integer(Int64(number))]
+            ).first?["label"].textValue
+        }
+    }
+
     /// Tags of a model.
     public func tags(of model: Name) async throws -> [String: String] {
         try await store.read { try Self.tags(model, 0, in: $0) }

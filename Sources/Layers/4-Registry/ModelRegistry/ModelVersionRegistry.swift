@@ -1,5 +1,6 @@
 public import Definitions
 public import PlatformCore
+import Statistics
 public import StoragePorts
 
 /// Models, their versions and the stages these go through.
