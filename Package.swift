@@ -154,6 +154,11 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "training-set-join",
         dependencies: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "FeatureStore"],
         path: "Benchmarks/TrainingSet", swiftSettings: settings),
+    // What was live at a moment, with a long history: run by hand.
+    .executableTarget(
+        name: "registry-live",
+        dependencies: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"],
+        path: "Benchmarks/Registry", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",

@@ -46,7 +46,8 @@ struct HTTPWebhookTransport: WebhookTransport {
     }
 
     func post(_ url: String, headers: [String: String], body: [UInt8]) async throws(PlatformError) -> WebhookAnswer {
-        var (parts, host) = try parts(of: url)
+        let (found, host) = try parts(of: url)
+        var parts = found
         let addresses = try await Self.addresses(of: host)
         if !allowsPrivateAddresses, !addresses.allSatisfy(\.isPublic) { throw Self.forbidden(host) }
         var headers = headers
@@ -109,7 +110,8 @@ struct HTTPWebhookTransport: WebhookTransport {
                             NI_NUMERICHOST) == 0
                         {
                             let text = String(
-                                decoding: name.prefix { $0 != 0 && $0 != 37 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+                                decoding: name.prefix { $0 != 0 && $0 != 37 }.map { UInt8(bitPattern: $0) },
+                                as: UTF8.self)
                             addresses.append(literal(text) ?? Address(text: text, isPublic: false))
                         }
                         next = entry.pointee.ai_next
@@ -152,7 +154,7 @@ private final class WebhookExchange: NSObject, URLSessionDataDelegate, Sendable 
 
     func urlSession(
         _ session: URLSession, task: URLSessionTask, willPerformHTTPRedirection response: HTTPURLResponse,
-        newRequest request: URLRequest, completionHandler: @escaping (URLRequest?) -> Void
+        newRequest request: URLRequest, completionHandler: @escaping @Sendable (URLRequest?) -> Void
     ) {
         state.withLock { $0.status = response.statusCode }
         completionHandler(nil)
@@ -160,7 +162,7 @@ private final class WebhookExchange: NSObject, URLSessionDataDelegate, Sendable 
 
     func urlSession(
         _ session: URLSession, dataTask: URLSessionDataTask, didReceive response: URLResponse,
-        completionHandler: @escaping (URLSession.ResponseDisposition) -> Void
+        completionHandler: @escaping @Sendable (URLSession.ResponseDisposition) -> Void
     ) {
         state.withLock { $0.status = (response as? HTTPURLResponse)?.statusCode ?? 0 }
         completionHandler(.allow)

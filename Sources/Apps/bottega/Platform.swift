@@ -80,10 +80,10 @@ struct Platform {
         async let topics: Void = Self.createTopics(log)
         let migrations =
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
-                + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + ChangeRelay.migrations
-                + WebhookStore.migrations
+            + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
+            + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
+            + ChangeRelay.migrations
+            + WebhookStore.migrations
         try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -261,10 +261,14 @@ struct Platform {
             payload: { try await RegistryEvents.payload(of: $0, in: registry) }, logger: logger)
         relay.add(dispatcher)
         let adopted = try await mlflowRegistry.adoptEarlierModels()
-        if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
+        if adopted > 0 {
+            logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"])
+        }
         let all =
             NativeRoutes.all(platform)
-            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger).routes
+            + MLflowRoutes(
+                tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger
+            ).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),

@@ -22,7 +22,10 @@ struct WeighModel: ParsableCommand {
     }
 
     private static func weigh(_ path: String, name: String) throws -> Int {
-        guard var bytes = FileManager.default.contents(atPath: path).map(Array.init) else {
+        guard
+            var bytes = FileManager.default.contents(atPath: path)
+                .map({ Array($0) })
+        else {
             throw PlatformError(.invalidInput, path, "cannot be read")
         }
         let runtimes: [any ModelRuntime] = [XGBoostRuntime(), LightGBMRuntime()]

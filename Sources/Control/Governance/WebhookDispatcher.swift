@@ -54,7 +54,8 @@ public final class WebhookDispatcher: Service, ChangeListener {
             let known = try await payload(entry)
             for webhook in active {
                 if let known, webhook.events.contains(known.event) {
-                    rows.append(Self.row(webhook.id, entry, known.event, Self.body(known.event, entry.time, known.data)))
+                    rows.append(
+                        Self.row(webhook.id, entry, known.event, Self.body(known.event, entry.time, known.data)))
                 }
                 if webhook.events.contains(entry.record.action) || webhook.events.contains("*") {
                     rows.append(Self.row(webhook.id, entry, entry.record.action, Self.body(of: entry)))
@@ -206,7 +207,10 @@ public final class WebhookDispatcher: Service, ChangeListener {
     private static func example(_ event: String) -> JSONValue {
         switch event {
         case "registered_model.created":
-            ["name": "example_model", "tags": ["example_key": "example_value"], "description": "An example registered model"]
+            [
+                "name": "example_model", "tags": ["example_key": "example_value"],
+                "description": "An example registered model",
+            ]
         case "model_version.created":
             [
                 "name": "example_model", "version": "1", "source": "models:/123", "run_id": "abcd1234abcd5678",

@@ -375,7 +375,9 @@ public final class LifecycleService: Service {
         defer { state.withLock { $0.isTicking = false } }
         for rollout in rollouts.values.sorted(by: { $0.challenger < $1.challenger }) where !rollout.phase.isOver {
             guard let policy = definitions().deployments[rollout.deployment] else { continue }
-            let waits = state.withLock { $0.askAgain["\(rollout.deployment)"].map { $0 > ContinuousClock.now } ?? false }
+            let waits = state.withLock {
+                $0.askAgain["\(rollout.deployment)"].map { $0 > ContinuousClock.now } ?? false
+            }
             if waits { continue }
             var seen = observer.observation(model: rollout.model)
             seen.worseOnLabels = state.withLock { $0.pairs["\(rollout.model)/\(rollout.challenger)"] }
@@ -404,7 +406,7 @@ public final class LifecycleService: Service {
             guard isTaken else {
                 // People may still agree; asking them is repeated, not given up.
                 if gates.allSatisfy({ $0.passed || $0.isApproval }) {
-                    return state.withLock { $0.askAgain["\(rollout.deployment)"] = .now + .seconds(15) }
+                    return state.withLock { $0.askAgain["\(rollout.deployment)"] = ContinuousClock.now + .seconds(15) }
                 }
                 let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
                 return try await withdraw(

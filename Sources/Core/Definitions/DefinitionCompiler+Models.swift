@@ -88,7 +88,9 @@ extension DefinitionCompiler {
             gate = .approvals(count: try reader.integer("approvals", default: 1, in: 1...20))
         } else if let measure = try reader.optionalChoice("fairness", FairnessReport.Measure.self) {
             let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
-            guard low != nil || high != nil else { throw reader.error("fairness", "a fairness gate needs 'min' or 'max'") }
+            guard low != nil || high != nil else {
+                throw reader.error("fairness", "a fairness gate needs 'min' or 'max'")
+            }
             gate = .fairness(
                 measure.rawValue, slice: try slice(reader), column: try reader.text("by"),
                 threshold: try reader.optionalNumber("threshold") ?? 0.5, minimum: low, maximum: high)
@@ -116,7 +118,9 @@ extension DefinitionCompiler {
                     metric, slice: try slice(reader), margin: margin, confidence: confidence)
             } else if let column = try reader.optionalText("each") {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
-                guard low != nil || high != nil else { throw reader.error("each", "a gate over groups needs 'min' or 'max'") }
+                guard low != nil || high != nil else {
+                    throw reader.error("each", "a gate over groups needs 'min' or 'max'")
+                }
                 gate = .perGroup(
                     metric, slice: try slice(reader), column: column,
                     rowsMin: try reader.integer("of_rows", default: 100, in: 1...Int(Int32.max)), minimum: low,
@@ -124,7 +128,9 @@ extension DefinitionCompiler {
             } else {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
                 guard low != nil || high != nil else {
-                    throw reader.error("metric", "a metric gate needs 'min', 'max', 'not_worse_than_champion_by' or 'better_than_champion_by'")
+                    throw reader.error(
+                        "metric",
+                        "a metric gate needs 'min', 'max', 'not_worse_than_champion_by' or 'better_than_champion_by'")
                 }
                 gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)
             }

@@ -63,7 +63,8 @@ struct APIClient: Sendable {
         } catch let error as URLError {
             throw CommandFailure(
                 exitCode: 69,
-                description: "no server answers at \(base) (\(error.localizedDescription)); start one with 'bottega up'")
+                description: "no server answers at \(base) (\(error.localizedDescription)); start one with 'bottega up'"
+            )
         }
     }
 

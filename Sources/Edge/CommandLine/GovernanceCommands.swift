@@ -78,11 +78,13 @@ struct CollectCommand: ClientCommand {
                 rows.append([
                     String((blob["hash"]?.stringValue ?? "").prefix(12)), Human.cell(blob["byte_count"]),
                     users.isEmpty
-                        ? "nothing" : users.prefix(2).joined(separator: ", ") + (count > 2 ? " and \(count - 2) more" : ""),
+                        ? "nothing"
+                        : users.prefix(2).joined(separator: ", ") + (count > 2 ? " and \(count - 2) more" : ""),
                 ])
             }
             let bytes = { (key: String) in Human.cell(result[key]) }
-            let total = "\(bytes("used_bytes")) bytes are named (\(bytes("shared_bytes")) more if nothing were shared), "
+            let total =
+                "\(bytes("used_bytes")) bytes are named (\(bytes("shared_bytes")) more if nothing were shared), "
                 + "\(bytes("unused_bytes")) are not"
             let done =
                 dryRun

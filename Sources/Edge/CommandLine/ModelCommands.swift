@@ -24,7 +24,8 @@ struct Train: ClientCommand {
 struct ModelCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "model", abstract: "Register, promote and show model versions.",
-        subcommands: [Register.self, Promote.self, List.self, Show.self, Card.self, Live.self, Gates.self, Approve.self,
+        subcommands: [
+            Register.self, Promote.self, List.self, Show.self, Card.self, Live.self, Gates.self, Approve.self,
             Label.self,
         ])
 

@@ -47,7 +47,9 @@ extension ModelDesk {
         let champion = try await registry.champion(of: model).flatMap { $0.number == number ? nil : $0 }
         var approvals: [Int] = []
         var asked: [GateDefinition] = []
-        for gate in gates { if case .approvals(let count) = gate { approvals.append(count) } else { asked.append(gate) } }
+        for gate in gates {
+            if case .approvals(let count) = gate { approvals.append(count) } else { asked.append(gate) }
+        }
         let evidence = try await evidence(for: asked, of: version, champion: champion)
         return try await registry.examine(
             model, number, for: stage, gates: GateEvaluator.evaluate(asked, on: evidence), approvalsMin: approvals,
@@ -169,7 +171,8 @@ extension ModelDesk {
     }
 
     /// A version's predictions on a slice of a training set, which may be another version's: the same rows for both.
-    private func scored(_ version: ModelVersion, _ slice: String, _ parts: DatasetParts) async throws -> EvaluationRows {
+    private func scored(_ version: ModelVersion, _ slice: String, _ parts: DatasetParts) async throws -> EvaluationRows
+    {
         guard let path = parts.paths[slice] else {
             throw PlatformError(.notFound, version.subject, "the training set has no rows in '\(slice)'")
         }
@@ -179,7 +182,7 @@ extension ModelDesk {
         let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
         let scored = try EvaluationRows(
             predictions: try VersionEvaluator.predictions(ready.loaded, rows), outcomes: rows.labels)
-        scores = scores.suffix(5) + [(key, scored)]
+        scores = Array(scores.suffix(5)) + [(key: key, rows: scored)]
         return scored
     }
 

@@ -199,7 +199,8 @@ public actor ModelDesk {
                     maximum: maximum)
             case .category(let values):
                 SignatureField(
-                    name: feature.name, kind: .category, categories: values, isNullable: feature.nullable, type: "string")
+                    name: feature.name, kind: .category, categories: values, isNullable: feature.nullable,
+                    type: "string")
             }
         }
         let outputs = (0..<model.outputCount).map {

@@ -200,7 +200,9 @@ public struct BlobCollector: Sendable {
             for part in Self.parts(statement[statement.index(after: open)..<close]) {
                 let words = part.split(whereSeparator: \.isWhitespace).map(String.init)
                 guard let first = words.first else { continue }
-                if first.uppercased() == "PRIMARY", let open = part.firstIndex(of: "("), let close = part.lastIndex(of: ")") {
+                if first.uppercased() == "PRIMARY", let open = part.firstIndex(of: "("),
+                    let close = part.lastIndex(of: ")")
+                {
                     keys = part[part.index(after: open)..<close].split(separator: ",").map {
                         $0.trimmingPrefix { $0.isWhitespace }.split(separator: " ").first.map(String.init) ?? ""
                     }

@@ -99,7 +99,8 @@ enum ModelRoutes {
                     return seal
                 }
                 let approval = try await registry.approve(
-                    try await request.model(registry), try request.versionNumber(), for: try Self.stage(body), seal: seal,
+                    try await request.model(registry), try request.versionNumber(), for: try Self.stage(body),
+                    seal: seal,
                     verdict: verdict, actor: request.actor, reason: try body.reason())
                 return .json(describe(approval))
             },
@@ -243,7 +244,8 @@ enum ModelRoutes {
             "artifact": .string(candidate.artifact.hash.hex), "format": .string(candidate.artifact.format),
             "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": candidate.metricsJSON,
             "rows": .object(candidate.rows.mapValues { .integer(Int64($0)) }),
-            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null, "run_id": .string(candidate.origin.runID),
+            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null,
+            "run_id": .string(candidate.origin.runID),
             "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),
             "branch": .string(candidate.origin.branch), "dirty": .bool(candidate.origin.isDirty),
             "seed": .integer(candidate.origin.seed),

@@ -72,7 +72,8 @@ enum SystemRoutes {
                                 "position": .integer($0.position), "time": .string($0.time.description),
                                 "actor": .string($0.record.actor), "action": .string($0.record.action),
                                 "subject": .string($0.record.subject), "before": $0.record.before,
-                                "after": $0.record.after, "evidence": $0.record.evidence.map { .string($0.hex) } ?? .null,
+                                "after": $0.record.after,
+                                "evidence": $0.record.evidence.map { .string($0.hex) } ?? .null,
                                 "hash": .string($0.hash.hex),
                             ]
                         })

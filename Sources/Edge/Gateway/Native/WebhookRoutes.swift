@@ -2,6 +2,7 @@ import APIContract
 import Foundation
 import Governance
 import PlatformCore
+import Workflows
 
 /// Webhooks of every kind of change, their deliveries, and the collection of blobs that nothing names.
 enum WebhookRoutes {
@@ -34,7 +35,8 @@ enum WebhookRoutes {
                     "deliveries": .array(
                         deliveries.map {
                             [
-                                "id": .string($0.id), "event": .string($0.event), "audit_position": .integer($0.position),
+                                "id": .string($0.id), "event": .string($0.event),
+                                "audit_position": .integer($0.position),
                                 "state": .string($0.state), "attempts": .integer(Int64($0.attempts)),
                                 "due_at": .string($0.dueAt.description),
                                 "status": $0.status.map { .integer(Int64($0)) } ?? .null,

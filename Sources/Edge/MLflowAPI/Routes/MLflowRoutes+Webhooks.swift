@@ -50,7 +50,8 @@ extension MLflowRoutes {
     private func edit(_ fields: MLflowRequest, isNew: Bool) throws -> WebhookStore.Edit {
         var edit = WebhookStore.Edit(
             name: isNew ? try fields.required("name") : try fields.text("name"),
-            description: try fields.text("description"), url: isNew ? try fields.required("url") : try fields.text("url"),
+            description: try fields.text("description"),
+            url: isNew ? try fields.required("url") : try fields.text("url"),
             secret: try fields.text("secret"))
         let events = try fields.elements("events").map { try Self.event($0) }
         if isNew || !events.isEmpty { edit.events = events }

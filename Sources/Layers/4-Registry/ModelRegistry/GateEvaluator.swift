@@ -25,7 +25,8 @@ public struct GateResult: Sendable, Hashable, Codable {
 
     /// Makes a result.
     public init(
-        gate: String, passed: Bool, observed: Double?, detail: String, isMeasured: Bool = false, isApproval: Bool = false
+        gate: String, passed: Bool, observed: Double?, detail: String, isMeasured: Bool = false,
+        isApproval: Bool = false
     ) {
         self.isMeasured = isMeasured
         self.isApproval = isApproval

@@ -82,13 +82,16 @@ public enum ModelCard {
 
     // MARK: What is said
 
-    private static func sections(_ version: ModelVersion, _ facts: ModelCardFacts) -> [(heading: String?, blocks: [Block])]
-    {
+    private static func sections(_ version: ModelVersion, _ facts: ModelCardFacts) -> [(
+        heading: String?, blocks: [Block]
+    )] {
         let candidate = version.candidate
         let own = facts.transitions.filter { $0.version == version.number }
         var use = [facts.purpose, candidate.description].filter { !$0.isEmpty }.map(Block.text)
         if use.isEmpty { use = [.text("Nobody has said what it is for.")] }
-        var sections: [(String?, [Block])] = [(nil, use), (nil, [overview(version, facts, own.last?.to)])]
+        var sections: [(heading: String?, blocks: [Block])] = [
+            (nil, use), (nil, [overview(version, facts, own.last?.to)]),
+        ]
         if !candidate.metrics.isEmpty { sections.append(("Metrics", metrics(candidate, facts))) }
         if !facts.gates.isEmpty {
             let rows = facts.gates.map { [$0.gate, $0.passed ? "holds" : "does not hold", $0.detail] }
@@ -131,7 +134,10 @@ public enum ModelCard {
         let rows: [(String, String)] = [
             ("Stage", (stage ?? .development).rawValue), ("Owner", facts.owner),
             ("Registered", "\(version.createdAt) by \(version.createdBy)"),
-            ("Artifact", "\(artifact.fileName), \(artifact.format), \(artifact.byteCount) bytes, SHA-256 \(artifact.hash)"),
+            (
+                "Artifact",
+                "\(artifact.fileName), \(artifact.format), \(artifact.byteCount) bytes, SHA-256 \(artifact.hash)"
+            ),
             ("Trained on", origin.dataset.map { "dataset \($0)" } ?? "no training set of this platform"),
             ("Features", origin.serviceVersion.map { "service version \($0)" } ?? ""), ("Run", origin.runID),
             ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),

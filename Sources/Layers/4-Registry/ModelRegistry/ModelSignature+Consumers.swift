@@ -11,10 +11,14 @@ extension ModelSignature {
                 if !input.isNullable { faults.append("'\(input.name)' is demanded and was not before") }
                 continue
             }
-            if input.kind != before.kind { faults.append("'\(input.name)' is \(input.kind.rawValue), was \(before.kind.rawValue)") }
+            if input.kind != before.kind {
+                faults.append("'\(input.name)' is \(input.kind.rawValue), was \(before.kind.rawValue)")
+            }
             if before.isNullable, !input.isNullable { faults.append("'\(input.name)' may not be missing any more") }
             let gone = Set(before.categories).subtracting(input.categories).sorted()
-            if !gone.isEmpty { faults.append("'\(input.name)' takes \(gone.prefix(5).joined(separator: ", ")) no more") }
+            if !gone.isEmpty {
+                faults.append("'\(input.name)' takes \(gone.prefix(5).joined(separator: ", ")) no more")
+            }
             if let low = input.minimum, low > before.minimum ?? -.infinity {
                 faults.append("'\(input.name)' takes nothing below \(low) any more")
             }

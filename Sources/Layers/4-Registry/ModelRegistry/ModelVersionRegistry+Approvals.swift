@@ -9,8 +9,9 @@ public struct GateExamination: Sendable, Hashable {
     public let stage: ModelStage
     /// One result for each gate.
     public let gates: [GateResult]
-    /// Hash over what was judged: artifact, dataset, champion, and every verdict but the approvals; measured times and sizes
-    /// count by their verdict alone. An approval is of this.
+    /// Hash over what was judged; an approval is of this.
+    ///
+    /// Artifact, dataset, champion, and every verdict but the approvals; measured times and sizes count by their verdict alone.
     public let seal: ContentHash
     /// Blob with everything.
     public let evidence: ContentHash
@@ -74,7 +75,8 @@ extension ModelVersionRegistry {
                 given.map {
                     [
                         "actor": .string($0.actor), "verdict": .string($0.verdict.rawValue),
-                        "reason": .string($0.reason), "seal": .string($0.seal.hex), "time": .string($0.time.description),
+                        "reason": .string($0.reason), "seal": .string($0.seal.hex),
+                        "time": .string($0.time.description),
                     ]
                 }), "asked_by": .string(actor), "at": .string(clock.now().description),
         ]
@@ -136,7 +138,9 @@ extension ModelVersionRegistry {
         let stale = latest.values.filter { $0.seal != seal && $0.verdict == .approve }.map(\.actor).sorted()
         var detail =
             approvers.isEmpty ? "nobody approved this evidence" : "approved by \(approvers.joined(separator: ", "))"
-        if !stale.isEmpty { detail += "; \(stale.joined(separator: ", ")) approved other evidence, which counts no more" }
+        if !stale.isEmpty {
+            detail += "; \(stale.joined(separator: ", ")) approved other evidence, which counts no more"
+        }
         if !objections.isEmpty { detail += "; \(objections.joined(separator: ", ")) objected" }
         return GateResult(
             gate: "\(minimum) approval\(minimum == 1 ? "" : "s"), none by the author",
@@ -151,7 +155,8 @@ extension ModelVersionRegistry {
     ///   never asked, `invalidInput` without a reason.
     @discardableResult
     public func approve(
-        _ model: Name, _ number: Int, for stage: ModelStage, seal: ContentHash?, verdict: Approval.Verdict, actor: String,
+        _ model: Name, _ number: Int, for stage: ModelStage, seal: ContentHash?, verdict: Approval.Verdict,
+        actor: String,
         reason: String
     ) async throws -> Approval {
         let version = try await version(model, number)

@@ -289,7 +289,8 @@ extension ModelVersionRegistry {
     }
 
     func log(_ edit: ModelEdit, at now: EventTime, actor: String, in transaction: any MetadataTransaction) throws {
-        let last = try transaction.query("SELECT position, time FROM model_changes ORDER BY position DESC LIMIT 1").first
+        let last = try transaction.query("SELECT position, time FROM model_changes ORDER BY position DESC LIMIT 1")
+            .first
         let time = max(now, EventTime(milliseconds: last?.integer("time") ?? .min))
         try transaction.execute(
             """
@@ -316,9 +317,10 @@ extension ModelVersionRegistry {
 
     private func change(
         _ name: String, version: Int? = nil, kind: String, actor: String,
-        _ body: @escaping @Sendable (RegisteredModel, any MetadataTransaction) throws -> (
-            key: String?, before: String?, after: String?
-        )
+        _ body:
+            @escaping @Sendable (RegisteredModel, any MetadataTransaction) throws -> (
+                key: String?, before: String?, after: String?
+            )
     ) async throws -> RegisteredModel {
         let now = clock.now()
         let (model, changed) = try await store.write { transaction -> (RegisteredModel, Bool) in
