@@ -40,6 +40,8 @@ import Yams
 /// | `openlineage.url` | URL of a lineage service; its events go to `<url>/api/v1/lineage` | none |
 /// | `openlineage.key` | secret; sent as `Authorization: Bearer` | none |
 /// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
+/// | `webhooks.http` | bool; whether webhooks may be `http` as well as `https` | false |
+/// | `webhooks.private` | bool; whether webhooks may go to loopback, private and link-local addresses | false |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -51,7 +53,8 @@ struct Settings: Sendable {
         "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
         "features.threads", "python.path", "jobs.slots", "tables.interval", "tables.compact", "tables.retention",
-        "openlineage.url", "openlineage.key", "openlineage.file", "monitor.enabled",
+        "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
+        "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -83,6 +86,8 @@ struct Settings: Sendable {
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
     let lineageURL: String?
+    let allowsHTTPWebhooks: Bool
+    let allowsPrivateWebhooks: Bool
     let lineageKey: String?
     let lineageFile: String?
 
@@ -168,6 +173,8 @@ struct Settings: Sendable {
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
         lineageURL = text("openlineage.url")
+        allowsHTTPWebhooks = try flag("webhooks.http", default: false)
+        allowsPrivateWebhooks = try flag("webhooks.private", default: false)
         lineageKey = text("openlineage.key", secret: true)
         lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"

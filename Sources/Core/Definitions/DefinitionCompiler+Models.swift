@@ -75,8 +75,28 @@ extension DefinitionCompiler {
     private func gate(_ reader: FieldReader) throws(PlatformError) -> GateDefinition {
         let gate: GateDefinition
         if let signature = try reader.optionalText("signature") {
-            guard signature == "present" else { throw reader.error("signature", "'signature' must be 'present'") }
-            gate = .signaturePresent
+            switch signature {
+            case "present": gate = .signaturePresent
+            case "compatible": gate = .signatureCompatible
+            default: throw reader.error("signature", "'signature' must be 'present' or 'compatible'")
+            }
+        } else if reader.has("memory") {
+            gate = .memory(byteCountMax: try reader.byteCount("memory", default: 0))
+        } else if let age = try reader.optionalSpan("dataset_age") {
+            gate = .datasetAge(max: age)
+        } else if let leakage = try reader.optionalText("leakage") {
+            guard leakage == "none" else { throw reader.error("leakage", "'leakage' must be 'none'") }
+            gate = .noLeakage
+        } else if reader.has("approvals") {
+            gate = .approvals(count: try reader.integer("approvals", default: 1, in: 1...20))
+        } else if let measure = try reader.optionalChoice("fairness", FairnessReport.Measure.self) {
+            let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+            guard low != nil || high != nil else {
+                throw reader.error("fairness", "a fairness gate needs 'min' or 'max'")
+            }
+            gate = .fairness(
+                measure.rawValue, slice: try slice(reader), column: try reader.text("by"),
+                threshold: try reader.optionalNumber("threshold") ?? 0.5, minimum: low, maximum: high)
         } else if let span = try reader.optionalSpan("latency_p99") {
             gate = .latency(p99MillisecondsMax: Double(span.milliseconds))
         } else if reader.has("rows") {
@@ -91,16 +111,37 @@ extension DefinitionCompiler {
                     throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more")
                 }
                 gate = .notWorseThanChampion(metric, slice: try slice(reader), margin: margin)
+            } else if let margin = try reader.optionalNumber("better_than_champion_by") {
+                let confidence = try reader.optionalNumber("confidence") ?? 0.95
+                guard margin >= 0, confidence > 0.5, confidence < 1 else {
+                    throw reader.error(
+                        "better_than_champion_by", "the margin must be 0 or more, the confidence above 0.5 and below 1")
+                }
+                gate = .betterThanChampion(
+                    metric, slice: try slice(reader), margin: margin, confidence: confidence)
+            } else if let column = try reader.optionalText("each") {
+                let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+                guard low != nil || high != nil else {
+                    throw reader.error("each", "a gate over groups needs 'min' or 'max'")
+                }
+                gate = .perGroup(
+                    metric, slice: try slice(reader), column: column,
+                    rowsMin: try reader.integer("of_rows", default: 100, in: 1...Int(Int32.max)), minimum: low,
+                    maximum: high)
             } else {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
                 guard low != nil || high != nil else {
-                    throw reader.error("metric", "a metric gate needs 'min', 'max' or 'not_worse_than_champion_by'")
+                    throw reader.error(
+                        "metric",
+                        "a metric gate needs 'min', 'max', 'not_worse_than_champion_by' or 'better_than_champion_by'")
                 }
                 gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)
             }
         } else {
             throw reader.error(
-                nil, "a gate needs one of 'signature', 'metric', 'latency_p99', 'rows', 'feature_parity'")
+                nil,
+                "a gate needs one of 'signature', 'metric', 'latency_p99', 'memory', 'rows', 'feature_parity', "
+                    + "'dataset_age', 'leakage', 'fairness', 'approvals'")
         }
         try reader.finish()
         return gate

@@ -18,6 +18,28 @@ public enum GateDefinition: Sendable, Hashable {
     case rows(slice: String, minimum: Int)
     /// At least this many served feature values computed again by the offline engine, none of them different.
     case featureParity(comparedMin: Int)
+    /// What callers of the champion send is accepted, and they get the same outputs. Holds if there is no champion.
+    case signatureCompatible
+    /// Memory that a process takes to load the real artifact and score with it, in bytes.
+    case memory(byteCountMax: Int)
+    /// Time between the last moment that the training set knows of and now.
+    case datasetAge(max: TimeSpan)
+    /// No leak in the training set.
+    case noLeakage
+    /// A metric better than the champion's on the same rows by more than `margin`, with this confidence: the whole interval
+    /// of the paired bootstrap. Holds if there is no champion.
+    case betterThanChampion(MetricName, slice: String, margin: Double, confidence: Double)
+    /// A metric within bounds in each group of a column that has enough rows.
+    case perGroup(MetricName, slice: String, column: String, rowsMin: Int, minimum: Double?, maximum: Double?)
+    /// A measure of fairness between the groups of a column within bounds; predictions at or above `threshold` are a yes.
+    case fairness(
+        String, slice: String, column: String, threshold: Double, minimum: Double?, maximum: Double?)
+    /// People who agree with the evidence, none of them the version's author.
+    case approvals(count: Int)
+
+    private static func bounds(_ minimum: Double?, _ maximum: Double?) -> String {
+        (minimum.map { " ≥ \($0)" } ?? "") + (maximum.map { " ≤ \($0)" } ?? "")
+    }
 
     /// One line for people and evidence: `auc on test ≥ 0.65`.
     public var summary: String {
@@ -30,6 +52,17 @@ public enum GateDefinition: Sendable, Hashable {
         case .latency(let bound): "p99 of one row ≤ \(bound) ms"
         case .rows(let slice, let minimum): "rows in \(slice) ≥ \(minimum)"
         case .featureParity(let least): "feature parity on \(least) values"
+        case .signatureCompatible: "signature compatible with the champion's callers"
+        case .memory(let bound): "memory of the artifact ≤ \(bound) bytes"
+        case .datasetAge(let span): "training set not older than \(span)"
+        case .noLeakage: "no leak in the training set"
+        case .betterThanChampion(let metric, let slice, let margin, let confidence):
+            "\(metric.rawValue) on \(slice) better than the champion's by more than \(margin) with \(confidence) confidence"
+        case .perGroup(let metric, let slice, let column, let rows, let minimum, let maximum):
+            "\(metric.rawValue) on \(slice) in each \(column) of \(rows) rows\(Self.bounds(minimum, maximum))"
+        case .fairness(let measure, let slice, let column, let threshold, let minimum, let maximum):
+            "\(measure) by \(column) on \(slice) at \(threshold)\(Self.bounds(minimum, maximum))"
+        case .approvals(let count): "\(count) approvals"
         }
     }
 }

@@ -46,6 +46,28 @@ struct APIClient: Sendable {
         try await send("POST", path, body: .json(body))
     }
 
+    /// The bytes of an answer that is no JSON.
+    func download(_ path: String) async throws -> Data {
+        guard let url = URL(string: base + path) else {
+            throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
+        }
+        var request = URLRequest(url: url, timeoutInterval: 3600)
+        if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+        do {
+            let (data, response) = try await URLSession.shared.data(for: request)
+            let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+            guard status == 200 else {
+                throw Self.failure(status, (try? JSONValue.parse(Array(data))) ?? .null)
+            }
+            return data
+        } catch let error as URLError {
+            throw CommandFailure(
+                exitCode: 69,
+                description: "no server answers at \(base) (\(error.localizedDescription)); start one with 'bottega up'"
+            )
+        }
+    }
+
     /// Sends a request; an answer that is no success is thrown as the sentence the server gave.
     func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
         -> JSONValue

@@ -68,6 +68,19 @@ public struct VersionEvaluator: Sendable {
         return collector.rows
     }
 
+    /// Values of a column of a slice as text, in the order of `rows`; nothing is an empty text.
+    public func texts(of column: String, at path: String) async throws -> [String] {
+        let collected = Mutex<[String]>([])
+        try await engine.query(
+            "SELECT COALESCE(CAST(\(SQLText.identifier(column)) AS VARCHAR), '') AS g "
+                + "FROM read_parquet(\(SQLText.literal(path)))", setup: "", limits: QueryLimits()
+        ) { row in
+            let text = row["g"]?.stringValue ?? ""
+            collected.withLock { $0.append(text) }
+        }
+        return collected.withLock { $0 }
+    }
+
     /// Predictions of a model for the rows of a slice: the probability of the positive class, or the value.
     public static func predictions(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> [Double] {
         guard model.description.outputCount == 1 else {

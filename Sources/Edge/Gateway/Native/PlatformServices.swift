@@ -69,6 +69,10 @@ public struct PlatformServices: Sendable {
     public let catalogue: CatalogueService
     /// Lineage events, ours and those of others.
     public let lineage: LineageOutbox
+    /// Who hears of changes.
+    public let webhooks: WebhookStore
+    /// Finds what names each stored blob.
+    public let collector: BlobCollector
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -84,8 +88,10 @@ public struct PlatformServices: Sendable {
         tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
-        lineage: LineageOutbox
+        lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
     ) {
+        self.webhooks = webhooks
+        self.collector = collector
         self.lineage = lineage
         self.catalogue = catalogue
         self.maintenance = maintenance
