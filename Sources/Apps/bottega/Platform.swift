@@ -81,6 +81,7 @@ struct Platform {
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
                 + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
+                + EvaluationIndex.migrations
                 + TrackedRegistry.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -216,6 +217,16 @@ struct Platform {
         await desk.compareFeatures { model, service, least in
             try await parity.evidence(model: model, service: service, comparedMin: least)
         }
+        let evaluations = EvaluationService(
+            desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
+            tracking: tracking, store: metadata, definitions: { catalog.current },
+            questions: { manifest in
+                let set = catalog.current
+                guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
+                    return nil
+                }
+                return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
+            }, clock: clock)
         let monitoring = MonitoringIndex(log: log)
         let platform = PlatformServices(
             catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
@@ -224,7 +235,7 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
-            tracking: tracking, parity: parity, monitoring: monitoring,
+            tracking: tracking, evaluations: evaluations, parity: parity, monitoring: monitoring,
             audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
