@@ -52,11 +52,8 @@ class Desk:
     def scores(self, version: int, frame: Any) -> np.ndarray:
         """What XGBoost itself says of the rows."""
         shown = self.json("model", "show", "loss", str(version))
-        [path] = [
-            p
-            for p in self.server.data_dir.joinpath("objects").rglob(f"*{shown['artifact']['hash'][2:]}*")
-            if p.is_file()
-        ]
+        objects = self.server.data_dir.joinpath("objects")
+        [path] = [p for p in objects.rglob(f"*{shown['artifact'][2:]}*") if p.is_file()]
         booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))
         columns = [c for c in self.manifest["columns"] if c["role"] in ("request", "feature")]
         features = frame[[c["name"] for c in columns]].copy()

@@ -30,7 +30,7 @@ public struct EvaluationIndex: Sendable {
             name: "model-evaluations-1",
             statements: [
                 """
-                CREATE TABLE model_evaluations (hash TEXT NOT NULL, model TEXT NOT NULL, number BIGINT NOT NULL,
+                CREATE TABLE model_evaluations (position BIGINT NOT NULL, hash TEXT NOT NULL, model TEXT NOT NULL, number BIGINT NOT NULL,
                     created_at BIGINT NOT NULL, actor TEXT NOT NULL, data TEXT NOT NULL, file TEXT NOT NULL,
                     part TEXT NOT NULL, row_count BIGINT NOT NULL, metrics TEXT NOT NULL,
                     PRIMARY KEY (hash, number))
@@ -55,8 +55,9 @@ public struct EvaluationIndex: Sendable {
             for (number, metrics) in rows {
                 try transaction.execute(
                     """
-                    INSERT INTO model_evaluations (hash, model, number, created_at, actor, data, file, part, row_count,
-                        metrics) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash, number) DO NOTHING
+                    INSERT INTO model_evaluations (position, hash, model, number, created_at, actor, data, file, part, row_count,
+                        metrics) VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM model_evaluations), ?, ?, ?, ?, ?, ?, ?,
+                        ?, ?, ?) ON CONFLICT (hash, number) DO NOTHING
                     """,
                     [
                         .text(hash.hex), .text(found.model.text), .integer(Int64(number)),
@@ -82,7 +83,7 @@ public struct EvaluationIndex: Sendable {
             try transaction.query(
                 """
                 SELECT * FROM model_evaluations WHERE model = ?\(version == nil ? "" : " AND number = ?")
-                ORDER BY created_at DESC, hash, number LIMIT ?
+                ORDER BY created_at DESC, position DESC LIMIT ?
                 """,
                 [.text(model.text)] + (version.map { [.integer(Int64($0))] } ?? []) + [.integer(Int64(countMax))])
         }
