@@ -70,7 +70,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         "TrainingJobs", in: "Layers/3-Training",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
     module(
-        "ModelRegistry", in: "Layers/4-Registry", uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts"]),
+        "ModelRegistry", in: "Layers/4-Registry",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Statistics", "StoragePorts", "ExperimentTracking", yams,
+        ]),
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
@@ -83,7 +86,9 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing",
         ]),
     // Control: pipelines that cross layers, audit.
-    module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
+    module(
+        "Governance", in: "Control",
+        uses: ["PlatformCore", "ContentHashing", "StoragePorts", crypto, logging, serviceLifecycle]),
     module(
         "Catalogue", in: "Control",
         uses: [
@@ -104,7 +109,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     .systemLibrary(
         name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib", "CZstd"]),
     module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
@@ -116,7 +121,14 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
     module(
-        "MLflowAPI", in: "Edge", uses: ["PlatformCore", "APIContract", "StoragePorts", "ExperimentTracking", logging]),
+        "MLflowAPI", in: "Edge",
+        uses: [
+            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
+            logging,
+        ]),
+    module(
+        "FeastAPI", in: "Edge",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
     module(
         "Gateway", in: "Edge",
         uses: [
@@ -151,7 +163,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "FeastAPI", "Gateway", "CommandLine", "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
@@ -198,6 +210,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: [
             "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
         ]),
+    tests(
+        "Unit/FeastAPITests", named: "FeastAPITests",
+        uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

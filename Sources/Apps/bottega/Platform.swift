@@ -5,6 +5,7 @@ import Datasets
 import Definitions
 import DuckDBAdapter
 import ExperimentTracking
+import FeastAPI
 import FeatureStore
 import FileSystemAdapter
 import Foundation
@@ -46,6 +47,8 @@ struct Platform {
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
             lock = try DirectoryLock(directory: directory)
+            // Files of the moment of a process that was killed: nobody else writes here while we hold the lock.
+            try? FileManager.default.removeItem(atPath: "\(directory)/spool")
             objects = try FolderObjectStore(directory: "\(directory)/objects")
             log = try SegmentEventLog(
                 directory: "\(directory)/log",
@@ -81,11 +84,11 @@ struct Platform {
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
                 + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + EvaluationIndex.migrations
-                + TrackedRegistry.migrations)
+                + EvaluationIndex.migrations + ChangeRelay.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
-        let announce = Announcer(log: log, audit: audit, logger: logger)
+        let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
+        let announce = Announcer(audit: audit, relay: relay, logger: logger)
 
         // Data and features.
         let engine = DuckDBEngine(
@@ -102,7 +105,9 @@ struct Platform {
         }
         let stream = StreamEngine(
             online: stores.online, log: log, clock: clock,
-            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+            configuration: StreamEngineConfiguration(
+                rowsAtOnceMax: settings.rowsAtOnceMax, cachedEntityCountMax: settings.cachedEntityCountMax,
+                maxStaleness: settings.maxStaleness)
         ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
         let environment = ProcessInfo.processInfo.environment
         let ingest = IngestService(
@@ -128,16 +133,15 @@ struct Platform {
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
-        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
-            await announce.publish($0)
+        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock, journal: audit) { _ in
+            relay.wake()  // the change is in the audit chain already
             await keepers.withLock { $0 }?.follow()
         }
         let keeper = FeatureVersionKeeper(
-            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, lineage: lineage,
+            logger: logger
         ) { await announce.publish($0) }
         keepers.withLock { $0 = keeper }
-        let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
-        try await mlflowRegistry.prepare()
         let routes = RouteTable()
         let observer = RolloutObserver()
         let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
@@ -172,7 +176,10 @@ struct Platform {
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
                 engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
-                leakageEngine: engine),
+                leakageEngine: engine,
+                spines: SpineReader(
+                    engine: engine, content: content, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+                    secret: { environment[$0] }, queryLimits: limits)),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
             lineage: lineage,
             built: { manifest in
@@ -221,6 +228,9 @@ struct Platform {
             desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
             tracking: tracking, store: metadata, definitions: { catalog.current },
             questions: { manifest in
+                if let spine = manifest.spine {
+                    return "read_parquet(\(SQLText.literal(try await content.localPath(of: spine.part))))"
+                }
                 let set = catalog.current
                 guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
                     return nil
@@ -240,13 +250,38 @@ struct Platform {
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
         let access = try Self.access(settings)
+        let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
+            try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
+        }
+        let mlflowRegistry = MLflowRegistry(
+            registry: registry,
+            intake: { try await intake.candidate(for: $0, source: $1, runID: $2, description: $3, tags: $4) },
+            climb: { model, version, stage, actor, archivingOthers in
+                try await desk.climb(
+                    model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
+                    archivingOthers: archivingOthers)
+            })
+        let adopted = try await mlflowRegistry.adoptEarlierModels()
+        if adopted > 0 {
+            logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"])
+        }
         let all =
             NativeRoutes.all(platform)
             + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + FeastRoutes(
+                definitions: { catalog.current }, stream: stream, ingest: ingest, clock: clock,
+                start: { work in try operations.start { _ in try await work() } },
+                pulled: { source, report, actor in
+                    guard report.loads.contains(where: { !$0.isAlreadyLoaded }) else { return }
+                    await announce.audit(
+                        AuditRecord(
+                            actor: actor, action: "source.pulled", subject: "source/\(source)", after: report.json))
+                }
+            ).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, predictor: predictor, logger: logger,
+            routes: all, platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)
@@ -256,8 +291,8 @@ struct Platform {
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage,
+            PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -273,7 +308,11 @@ struct Platform {
         }
         for set in definitions.trainingSets.values {
             let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))
-            if isLabel || set.spine == source { readers.append("TrainingSet/\(set.name)") }
+            let isAsked =
+                if case .sql(_, let sources)? = set.outsideSpine?.origin { sources.contains(source) } else {
+                    set.spine == source
+                }
+            if isLabel || isAsked { readers.append("TrainingSet/\(set.name)") }
         }
         return readers.sorted()
     }
@@ -343,26 +382,21 @@ struct Platform {
     }
 }
 
-/// Appends news to the topic `platform` and changes to the audit log.
+/// Writes changes to the audit log; `ChangeRelay` tells the topic `platform` from there.
 struct Announcer: Sendable {
-    let log: any EventLog
     let audit: AuditLog
+    let relay: ChangeRelay
     let logger: Logger
 
     func publish(_ event: PlatformEvent) async {
-        do {
-            try await log.append(
-                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)],
-                to: PlatformTopic.platform)
-        } catch {
-            logger.error(
-                "an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"])
-        }
         await audit(AuditRecord(actor: event.actor, action: event.kind, subject: event.subject, after: event.details))
     }
 
     func audit(_ record: AuditRecord) async {
-        do { _ = try await audit.append(record) } catch {
+        do {
+            _ = try await audit.append(record)
+            relay.wake()
+        } catch {
             logger.error(
                 "an audit entry cannot be written",
                 metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])

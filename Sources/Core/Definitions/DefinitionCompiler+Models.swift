@@ -13,6 +13,9 @@ extension DefinitionCompiler {
                 "training_set",
                 "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
         }
+        guard trainingSet.label != nil else {
+            throw fields.error("training_set", "'\(trainingSetName)' has no 'label' that a model could learn")
+        }
         try checkInputs(of: service, fields)
         guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
         let command = try training.texts("command")
@@ -69,8 +72,9 @@ extension DefinitionCompiler {
         evaluation.protected = try reader.optionalTexts("protected") ?? []
         evaluation.query = try reader.optionalText("query")
         // What can stand beside a row of the training set: its inputs, its label, and the columns of its question.
-        let spine = set.sources[trainingSet.spine]?.columns.map(\.name) ?? []
-        let known = (service.inputNames + [trainingSet.label] + spine).filter { !$0.isEmpty }
+        let known =
+            service.inputNames + [trainingSet.label].compactMap(\.self)
+            + set.spine(of: trainingSet).columns.map(\.name)
         for (key, columns) in [
             ("slices", evaluation.slices), ("protected", evaluation.protected),
             ("query", evaluation.query.map { [$0] } ?? []),

@@ -203,11 +203,15 @@ public struct EvaluationService: Sendable {
                     .invalidInput, "dataset/\(dataset.short)",
                     "it has no rows in a part '\(part.prefix(60))'; it has \(known.joined(separator: ", "))")
             }
+            guard let label = request.label ?? manifest.label else {
+                throw PlatformError(
+                    .invalidInput, "dataset/\(dataset.short)", "it has no labels, so there is nothing to compare with")
+            }
             var file = EvaluationFile(path: try await content.localPath(of: slice.part), format: .parquet)
             // Without the table there are the columns of the training set still.
             file.questions = try? await questions(manifest)
             return Source(
-                file: file, hash: slice.part, label: request.label ?? manifest.label, dataset: dataset, part: part,
+                file: file, hash: slice.part, label: label, dataset: dataset, part: part,
                 name: nil)
         }
     }

@@ -114,7 +114,7 @@ enum EvaluationCharts {
         guard let least = ends.min(), let most = ends.max() else { return "" }
         let margin = most > least ? (most - least) * 0.08 : max(0.01, abs(most) * 0.1)
         let (low, high) = (least - margin, most + margin)
-        let (left, width) = (190.0, 720.0)
+        let (left, width) = (220.0, 1100.0)
         func x(_ value: Double) -> Double { left + (value - low) / (high - low) * (width - left - 20) }
         var (y, body) = (26.0, "")
         for bar in bars {

@@ -11,4 +11,9 @@ public enum NativeRoutes {
             + PredictionRoutes.routes(services)
             + MonitoringRoutes.routes(services)
     }
+
+    /// Those whose small requests are answered on the event loop as well.
+    static func direct(_ services: PlatformServices) -> [DirectRoute] {
+        [OnlineFeatureRoute(stream: services.stream).direct]
+    }
 }

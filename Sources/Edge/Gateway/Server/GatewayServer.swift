@@ -3,7 +3,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 public import Logging
-public import ModelServing
+import ModelServing
 import NIOCore
 import PlatformCore
 public import ServiceLifecycle
@@ -28,22 +28,24 @@ public struct GatewayConfiguration: Sendable {
     }
 }
 
-/// The HTTP server: the hot route on the event loop, every other route through the framework.
+/// The HTTP server: the hot routes on the event loop, every other route through the framework.
 public struct GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let routes: [Route]
+    private let direct: [DirectRoute]
     private let predictor: Predictor
     private let logger: Logger
     private let onReady: @Sendable (Int) async -> Void
 
-    /// Makes a server for `routes`; `onReady` hears the port once requests are accepted.
+    /// Makes a server for `routes` over `platform`; `onReady` hears the port once requests are accepted.
     public init(
-        configuration: GatewayConfiguration, routes: [Route], predictor: Predictor, logger: Logger,
+        configuration: GatewayConfiguration, routes: [Route], platform: PlatformServices, logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
         self.routes = routes
-        self.predictor = predictor
+        direct = NativeRoutes.direct(platform)
+        predictor = platform.predictor
         self.logger = logger
         self.onReady = onReady
     }
@@ -53,7 +55,7 @@ public struct GatewayServer: Service {
         let router = Router(context: BasicRequestContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
-        let predictor = predictor
+        let (predictor, direct) = (predictor, direct)
         let access = configuration.access
         let onReady = onReady
         var quiet = logger
@@ -62,7 +64,7 @@ public struct GatewayServer: Service {
             router: router,
             server: .http1(
                 configuration: .init(additionalChannelHandlers: [
-                    PredictChannelHandler(predictor: predictor, access: access)
+                    HotRouteHandler(predictor: predictor, routes: direct, access: access)
                 ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,

@@ -5,11 +5,11 @@ import ModelServing
 import NIOCore
 import NIOHTTPTypes
 
-/// Answers `POST /predict/{model}` on the event loop, before the framework sees it; passes everything else on.
+/// Answers the hot routes on the event loop, before the framework sees them.
 ///
-/// A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
-/// route goes around it. One connection answers in order: while the framework works on a request, later ones wait here.
-final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler {
+/// They are `POST /predict/{model}` and small questions to a `DirectRoute`; everything else passes on. A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
+/// routes go around it. One connection answers in order: while the framework works on a request, later ones wait here.
+final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
     typealias OutboundIn = HTTPResponsePart
@@ -23,22 +23,30 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     private enum State {
         /// Between requests.
         case idle
-        /// A prediction's body is arriving.
-        case collecting(HTTPRequest, ByteBuffer, tooLarge: Bool)
+        /// The body of a request to be answered here is arriving.
+        case collecting(HTTPRequest, Target, ByteBuffer, tooLarge: Bool)
         /// The framework has the request; its answer is not yet written.
         case passing
         /// An answer of ours waits for room in the prediction log.
         case waiting
     }
 
+    /// Who answers.
+    private enum Target {
+        case model(String)
+        case route(DirectRoute, name: String)
+    }
+
     private let predictor: Predictor
+    private let routes: [DirectRoute]
     private let access: AccessPolicy
     private var state = State.idle
     private var waiting: [HTTPRequestPart] = []
     private var readIsPending = false
 
-    init(predictor: Predictor, access: AccessPolicy) {
+    init(predictor: Predictor, routes: [DirectRoute], access: AccessPolicy) {
         self.predictor = predictor
+        self.routes = routes
         self.access = access
     }
 
@@ -52,28 +60,44 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     private func take(_ part: HTTPRequestPart, context: ChannelHandlerContext) {
         switch (state, part) {
         case (.idle, .head(let head)):
-            if head.method == .post, let path = head.path, path.hasPrefix("/predict/") {
-                state = .collecting(head, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
+            if let target = target(of: head) {
+                state = .collecting(head, target, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
             } else {
                 state = .passing
                 context.fireChannelRead(wrapInboundOut(part))
             }
-        case (.collecting(let head, var buffer, let tooLarge), .body(var bytes)):
+        case (.collecting(let head, let target, var buffer, let tooLarge), .body(var bytes)):
             state = .idle  // so that the buffer has one owner while it grows
             if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
-                state = .collecting(head, ByteBuffer(), tooLarge: true)
+                state = .collecting(head, target, ByteBuffer(), tooLarge: true)
             } else {
                 buffer.writeBuffer(&bytes)
-                state = .collecting(head, buffer, tooLarge: false)
+                state = .collecting(head, target, buffer, tooLarge: false)
             }
-        case (.collecting(let head, let buffer, let tooLarge), .end):
+        case (.collecting(let head, let target, let buffer, let tooLarge), .end):
             state = .idle
-            answer(head, buffer, tooLarge: tooLarge, context: context)
+            answer(head, target, buffer, tooLarge: tooLarge, context: context)
         case (.passing, .head), (.waiting, _):
             waiting.append(part)
         default:
             context.fireChannelRead(wrapInboundOut(part))
         }
+    }
+
+    private func target(of head: HTTPRequest) -> Target? {
+        guard head.method == .post, let path = head.path else { return nil }
+        if path.hasPrefix("/predict/") {
+            let name = path.dropFirst("/predict/".count).prefix { $0 != "?" }
+            return .model(name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name))
+        }
+        for route in routes {
+            guard let name = route.name(in: path) else { continue }
+            // The length decides before the body comes: what is large or unknown is the framework's.
+            guard let length = head.headerFields[.contentLength].flatMap(Int.init), length <= route.bodyByteCountMax
+            else { return nil }
+            return .route(route, name: name)
+        }
+        return nil
     }
 
     func read(context: ChannelHandlerContext) {
@@ -104,7 +128,9 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
 
     // MARK: Answers
 
-    private func answer(_ head: HTTPRequest, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext) {
+    private func answer(
+        _ head: HTTPRequest, _ target: Target, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext
+    ) {
         let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
         switch access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) {
         case .unauthenticated?:
@@ -117,9 +143,13 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
             let message = "the body is larger than \(Self.bodyByteCountMax) bytes"
             return send(413, Self.error("too_large", message), keepsAlive, context)
         }
-        let path = head.path ?? ""
-        let name = path.dropFirst("/predict/".count).prefix { $0 != "?" }
-        let model = name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name)
+        let model: String
+        switch target {
+        case .model(let name): model = name
+        case .route(let route, let name):
+            let (status, bytes) = body.withUnsafeReadableBytes { route.respond(name, ArraySlice($0)) }
+            return send(status, bytes, keepsAlive, context)
+        }
         let answer = body.withUnsafeReadableBytes {
             predictor.answer(
                 model: model, body: ArraySlice($0),
