@@ -88,7 +88,7 @@ struct Platform {
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
             + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
             + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-            + ChangeRelay.migrations
+            + EvaluationIndex.migrations + ChangeRelay.migrations
             + WebhookStore.migrations
         try await metadata.migrate(migrations)
         try await topics
@@ -238,6 +238,19 @@ struct Platform {
                 },
                 memory: { try await WeighModel.measure(content.localPath(of: $0), fileName: $1) },
                 knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf }, now: { clock.now() }))
+        let evaluations = EvaluationService(
+            desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
+            tracking: tracking, store: metadata, definitions: { catalog.current },
+            questions: { manifest in
+                if let spine = manifest.spine {
+                    return "read_parquet(\(SQLText.literal(try await content.localPath(of: spine.part))))"
+                }
+                let set = catalog.current
+                guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
+                    return nil
+                }
+                return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
+            }, clock: clock)
         let monitoring = MonitoringIndex(log: log)
         let webhooks = WebhookStore(
             store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
@@ -250,7 +263,7 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
-            tracking: tracking, parity: parity, monitoring: monitoring,
+            tracking: tracking, evaluations: evaluations, parity: parity, monitoring: monitoring,
             audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage, webhooks: webhooks,

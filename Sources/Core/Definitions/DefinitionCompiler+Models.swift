@@ -40,6 +40,7 @@ extension DefinitionCompiler {
             }
             try reader.finish()
         }
+        let evaluation = try evaluation(fields, service: service, trainingSet: trainingSet)
         record(
             "Model", name,
             meaning: .object([
@@ -54,7 +55,43 @@ extension DefinitionCompiler {
             ]), uses: ["FeatureService/\(serviceName)", "TrainingSet/\(trainingSetName)"])
         return ModelDefinition(
             name: name, service: serviceName, trainingSet: trainingSetName, training: definition, gates: gates,
+            evaluation: evaluation,
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+    }
+
+    /// How evaluations are shown: no part of the model's meaning, as no version depends on it.
+    private func evaluation(
+        _ fields: FieldReader, service: FeatureServiceDefinition, trainingSet: TrainingSetDefinition
+    ) throws(PlatformError) -> EvaluationDefinition {
+        var evaluation = EvaluationDefinition()
+        guard let reader = try fields.mapping("evaluation") else { return evaluation }
+        for text in try reader.optionalTexts("metrics") ?? [] {
+            evaluation.metrics.append(try reader.metric(text, "metrics"))
+        }
+        evaluation.slices = try reader.optionalTexts("slices") ?? []
+        evaluation.protected = try reader.optionalTexts("protected") ?? []
+        evaluation.query = try reader.optionalText("query")
+        // What can stand beside a row of the training set: its inputs, its label, and the columns of its question.
+        let known =
+            service.inputNames + [trainingSet.label].compactMap(\.self)
+            + set.spine(of: trainingSet).columns.map(\.name)
+        for (key, columns) in [
+            ("slices", evaluation.slices), ("protected", evaluation.protected),
+            ("query", evaluation.query.map { [$0] } ?? []),
+        ] {
+            for column in columns where !known.contains(column) {
+                throw reader.error(
+                    key,
+                    "'\(column.prefix(60))' is no input, no label and no column of the spine"
+                        + (nearestName(to: column, among: known).map { "; did you mean '\($0)'?" }
+                            ?? "; it has \(known.joined(separator: ", "))"))
+            }
+        }
+        evaluation.threshold = try reader.optionalNumber("threshold") ?? 0.5
+        evaluation.binCount = try reader.integer("bins", default: 10, in: 1...1000)
+        evaluation.smallBelow = try reader.integer("small_below", default: 30, in: 0...Int(Int32.max))
+        try reader.finish()
+        return evaluation
     }
 
     /// A model reads numbers: a service of a model has neither texts nor lists nor vectors.

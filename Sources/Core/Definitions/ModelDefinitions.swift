@@ -118,10 +118,33 @@ public struct ModelDefinition: Sendable, Hashable {
     public let training: TrainingDefinition
     /// Gates by the stage they guard.
     public let gates: [ModelStage: [GateDefinition]]
+    /// What an evaluation shows unless told otherwise.
+    public let evaluation: EvaluationDefinition
     /// For people.
     public let description: String
     /// Team that owns it.
     public let owner: String
+}
+
+/// What an evaluation of a model shows unless told otherwise.
+public struct EvaluationDefinition: Sendable, Hashable {
+    /// What is measured; empty for what is usual for such a model.
+    public var metrics: [MetricName] = []
+    /// Columns by whose values the metrics are repeated.
+    public var slices: [String] = []
+    /// Columns whose groups are compared for fairness.
+    public var protected: [String] = []
+    /// The column that says which rows belong to one query of a ranking.
+    public var query: String?
+    /// Score from which a row is called positive.
+    public var threshold = 0.5
+    /// Bins of calibration.
+    public var binCount = 10
+    /// Rows of a slice, or of a class of it, below which it is marked as small.
+    public var smallBelow = 30
+
+    /// Everything as usual.
+    public init() {}
 }
 
 /// What an answer owes the prediction log, and what happens when the log's queue is full.

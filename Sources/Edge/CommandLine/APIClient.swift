@@ -72,6 +72,26 @@ struct APIClient: Sendable {
     func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
         -> JSONValue
     {
+        let (data, status) = try await answer(method, path, query: query, body: body)
+        let answer = Self.parsed(data)
+        guard 200..<300 ~= status else { throw Self.failure(status, answer) }
+        return answer
+    }
+
+    /// A page or another text.
+    func text(_ path: String) async throws -> String {
+        let (data, status) = try await answer("GET", path, query: [:], body: .none)
+        guard 200..<300 ~= status else { throw Self.failure(status, Self.parsed(data)) }
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    private static func parsed(_ data: Data) -> JSONValue {
+        (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
+    }
+
+    private func answer(_ method: String, _ path: String, query: [String: String], body: Body) async throws
+        -> (data: Data, status: Int)
+    {
         guard var parts = URLComponents(string: base + path), let scheme = parts.scheme, let host = parts.host,
             ["http", "https"].contains(scheme.lowercased()), !host.isEmpty
         else { throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL such as http://127.0.0.1:8000") }
@@ -108,11 +128,7 @@ struct APIClient: Sendable {
             throw CommandFailure(
                 exitCode: 69, description: "no server answers at \(base) (\(reason)); start one with 'bottega up'")
         }
-        let status = (response as? HTTPURLResponse)?.statusCode ?? 0
-        let answer =
-            (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
-        guard 200..<300 ~= status else { throw Self.failure(status, answer) }
-        return answer
+        return (data, (response as? HTTPURLResponse)?.statusCode ?? 0)
     }
 
     private static func failure(_ status: Int, _ answer: JSONValue) -> CommandFailure {

@@ -209,7 +209,7 @@ enum DataRoutes {
         }
     }
 
-    private static func hash(fileAt path: String) throws -> ContentHash {
+    static func hash(fileAt path: String) throws -> ContentHash {
         let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
         defer { try? file.close() }
         var hasher = ContentHasher()

@@ -53,6 +53,8 @@ public struct PlatformServices: Sendable {
     public let runs: RunDesk
     /// Runs and their files.
     public let tracking: TrackingStore
+    /// Evaluates versions on any data.
+    public let evaluations: EvaluationService
     /// Makes parity certificates.
     public let parity: FeatureParityService
     /// What the monitor found.
@@ -85,7 +87,8 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService, runs: RunDesk,
-        tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
+        tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService,
+        monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
         lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
@@ -103,6 +106,7 @@ public struct PlatformServices: Sendable {
         self.runs = runs
         self.tracking = tracking
         self.parity = parity
+        self.evaluations = evaluations
         self.monitoring = monitoring
         self.audit = audit
         self.auditLog = auditLog
