@@ -40,7 +40,7 @@ struct RunCommand: AsyncParsableCommand {
                 ]
             }
             var text = Human.table(["RUN", "NAME", "EXPERIMENT", "STATUS", "STARTED", "METRICS", "PARAMETERS"], rows)
-            if answer["next_offset"]?.integerValue != nil { text += "\nmore: raise --limit or narrow with --filter" }
+            if answer["next_page_token"]?.stringValue != nil { text += "\nmore: raise --limit or narrow with --filter" }
             return text
         }
     }

@@ -14,8 +14,8 @@ enum RunRoutes {
         [
             Route("GET", "/api/v1/runs") { request in
                 let limit = try request.count("limit", default: 100, most: 1000)
-                let offset = try request.queryValue("offset").map { _ in
-                    try request.count("offset", default: 0, most: 10_000_000)
+                let offset = try request.queryValue("page_token").map { _ in
+                    try request.count("page_token", default: 0, most: 10_000_000)
                 }
                 let experiments = try await experiments(request.queryValues("experiment"), services)
                 let page = try await services.tracking.searchRuns(
@@ -25,25 +25,42 @@ enum RunRoutes {
                 let names = Dictionary(uniqueKeysWithValues: experiments.map { ($0.id, $0.name) })
                 return .json([
                     "runs": .array(page.elements.map { summary($0, experiment: names[$0.info.experimentID]) }),
-                    "next_offset": page.nextOffset.map { .integer(Int64($0)) } ?? .null,
+                    "next_page_token": page.nextOffset.map { .string(String($0)) } ?? .null,
                 ])
             },
             Route("GET", "/api/v1/runs/{id}") { request in
                 .json(try await whole(runID(request), services))
+            },
+            Route("GET", "/api/v1/runs/{id}/events") { request in try await RunEvents.answer(runID(request), services)
+            },
+            Route("GET", "/api/v1/runs/{id}/metrics") { request in
+                let run = try await services.tracking.run(runID(request))
+                let points = try request.count("points", default: RunEvents.pointCountMax, most: 100_000)
+                return .json([
+                    "metrics": .object(
+                        try await RunEvents.histories(of: run, services.tracking, pointCountMax: points))
+                ])
+            },
+            Route("GET", "/experiments") { _ in page(try await RunPage.experiments(services)) },
+            Route("GET", "/experiments/{id}") { request in
+                page(
+                    try await RunPage.experiment(
+                        request.parameters["id"] ?? "", filter: request.queryValue("filter") ?? "",
+                        order: request.queryValue("order_by") ?? "", services))
+            },
+            Route("GET", "/runs/{id}") { request in page(try await RunPage.run(runID(request), services)) },
+            Route("GET", "/run-comparison") { request in
+                page(try await RunPage.comparison(compared(request), services))
             },
             Route("GET", "/api/v1/runs/{id}/diff/{other}") { request in
                 let comparison = try await services.runs.compare([runID(request), runID(request, "other")])
                 return .json(describe(comparison, onlyDifferences: true))
             },
             Route("GET", "/api/v1/run-comparison") { request in
-                let ids = request.queryValues("run")
-                guard 1...comparedCountMax ~= ids.count else {
-                    throw PlatformError(
-                        .invalidInput, "query", "name 1 to \(comparedCountMax) runs, as run=ID&run=ID")
-                }
-                return .json(
+                .json(
                     describe(
-                        try await services.runs.compare(ids), onlyDifferences: request.queryValue("all") != "true"))
+                        try await services.runs.compare(compared(request)),
+                        onlyDifferences: request.queryValue("all") != "true"))
             },
             Route("PUT", "/api/v1/runs/{id}/note") { request in
                 let body = try RequestBody(request)
@@ -72,6 +89,16 @@ enum RunRoutes {
                 }
             },
         ]
+    }
+
+    private static func page(_ html: String) -> APIResponse { .text(html, type: "text/html; charset=utf-8") }
+
+    private static func compared(_ request: APIRequest) throws -> [String] {
+        let ids = request.queryValues("run")
+        guard 1...comparedCountMax ~= ids.count else {
+            throw PlatformError(.invalidInput, "query", "name 1 to \(comparedCountMax) runs, as run=ID&run=ID")
+        }
+        return ids
     }
 
     static func runID(_ request: APIRequest, _ name: String = "id") throws -> String {
