@@ -102,7 +102,10 @@ enum RunRoutes {
     }
 
     static func runID(_ request: APIRequest, _ name: String = "id") throws -> String {
-        let id = request.parameters[name] ?? ""
+        try checkedRunID(request.parameters[name] ?? "")
+    }
+
+    static func checkedRunID(_ id: String) throws -> String {
         guard 1...64 ~= id.utf8.count,
             id.utf8.allSatisfy({
                 (48...57).contains($0) || (97...122).contains($0) || (65...90).contains($0) || $0 == 45 || $0 == 95
