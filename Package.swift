@@ -46,9 +46,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("PlatformCore", in: "Core"),
     module("ContentHashing", in: "Core", uses: ["PlatformCore", crypto]),
     module("Expressions", in: "Core", uses: ["PlatformCore", crypto]),
-    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", yams]),
-    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     module("Statistics", in: "Core", uses: ["PlatformCore"]),
+    module("Definitions", in: "Core", uses: ["PlatformCore", "ContentHashing", "Expressions", "Statistics", yams]),
+    module("Aggregation", in: "Core", uses: ["PlatformCore", "Expressions", "Definitions"]),
     .systemLibrary(
         name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     module("ColumnFiles", in: "Core", uses: ["CZstd"]),
@@ -69,7 +69,11 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "TrainingJobs", in: "Layers/3-Training",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", logging]),
-    module("ModelRegistry", in: "Layers/4-Registry", uses: ["PlatformCore", "Definitions", "StoragePorts"]),
+    module(
+        "ModelRegistry", in: "Layers/4-Registry",
+        uses: [
+            "PlatformCore", "ContentHashing", "Definitions", "Statistics", "StoragePorts", "ExperimentTracking", yams,
+        ]),
     module(
         "ModelServing", in: "Layers/5-Serving",
         uses: [
@@ -82,7 +86,9 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing",
         ]),
     // Control: pipelines that cross layers, audit.
-    module("Governance", in: "Control", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
+    module(
+        "Governance", in: "Control",
+        uses: ["PlatformCore", "ContentHashing", "StoragePorts", crypto, logging, serviceLifecycle]),
     module(
         "Catalogue", in: "Control",
         uses: [
@@ -115,11 +121,15 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
     module(
-        "MLflowAPI", in: "Edge", uses: ["PlatformCore", "APIContract", "StoragePorts", "ExperimentTracking", logging]),
+        "MLflowAPI", in: "Edge",
+        uses: [
+            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
+            logging,
+        ]),
     module(
         "Gateway", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
             "Workflows",
             "APIContract",
@@ -185,7 +195,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Unit/ModelRegistryTests", named: "ModelRegistryTests",
-        uses: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
+        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),

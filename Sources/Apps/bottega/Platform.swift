@@ -81,10 +81,11 @@ struct Platform {
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
                 + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
                 + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + TrackedRegistry.migrations)
+                + ChangeRelay.migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
-        let announce = Announcer(log: log, audit: audit, logger: logger)
+        let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
+        let announce = Announcer(audit: audit, relay: relay, logger: logger)
 
         // Data and features.
         let engine = DuckDBEngine(
@@ -127,16 +128,14 @@ struct Platform {
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
-        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock) {
-            await announce.publish($0)
+        let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock, journal: audit) { _ in
+            relay.wake()  // the change is in the audit chain already
             await keepers.withLock { $0 }?.follow()
         }
         let keeper = FeatureVersionKeeper(
             catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
         ) { await announce.publish($0) }
         keepers.withLock { $0 = keeper }
-        let mlflowRegistry = TrackedRegistry(metadata: metadata, clock: SystemClock())
-        try await mlflowRegistry.prepare()
         let routes = RouteTable()
         let observer = RolloutObserver()
         let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
@@ -229,6 +228,19 @@ struct Platform {
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage)
         let access = try Self.access(settings)
+        let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
+            try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
+        }
+        let mlflowRegistry = MLflowRegistry(
+            registry: registry,
+            intake: { try await intake.candidate(for: $0, source: $1, runID: $2, description: $3, tags: $4) },
+            climb: { model, version, stage, actor, archivingOthers in
+                try await desk.climb(
+                    model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
+                    archivingOthers: archivingOthers)
+            })
+        let adopted = try await mlflowRegistry.adoptEarlierModels()
+        if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
         let all =
             NativeRoutes.all(platform)
             + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
@@ -246,7 +258,7 @@ struct Platform {
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -332,26 +344,21 @@ struct Platform {
     }
 }
 
-/// Appends news to the topic `platform` and changes to the audit log.
+/// Writes changes to the audit log; `ChangeRelay` tells the topic `platform` from there.
 struct Announcer: Sendable {
-    let log: any EventLog
     let audit: AuditLog
+    let relay: ChangeRelay
     let logger: Logger
 
     func publish(_ event: PlatformEvent) async {
-        do {
-            try await log.append(
-                [LogRecord(key: event.subject, time: event.time, value: try JSONValue.of(event).canonicalBytes)],
-                to: PlatformTopic.platform)
-        } catch {
-            logger.error(
-                "an event cannot be published", metadata: ["kind": "\(event.kind)", "error": "\(errorText(error))"])
-        }
         await audit(AuditRecord(actor: event.actor, action: event.kind, subject: event.subject, after: event.details))
     }
 
     func audit(_ record: AuditRecord) async {
-        do { _ = try await audit.append(record) } catch {
+        do {
+            _ = try await audit.append(record)
+            relay.wake()
+        } catch {
             logger.error(
                 "an audit entry cannot be written",
                 metadata: ["action": "\(record.action)", "error": "\(errorText(error))"])

@@ -158,16 +158,17 @@ public final class CatalogueService: Sendable {
         }
         for model in try await registry.models() {
             let live = try await registry.live(model, at: EventTime.latestAccepted)
+            let stages = try await registry.stages(of: model)
             for version in try await registry.versions(of: model) {
                 let identifier = "version/\(model).\(version.number)"
-                let stage = live.stages[version.number].map { ", \($0.rawValue)" } ?? ""
+                let stage = stages[version.number].map { ", \($0.rawValue)" } ?? ""
                 graph.add(
                     LineageNode(
                         identifier: identifier, label: "\(model) version \(version.number)",
                         detail: "model version\(stage)"))
-                graph.add(
-                    LineageEdge(
-                        from: "dataset/\(version.candidate.origin.dataset.hex)", to: identifier, detail: "trained on"))
+                if let dataset = version.candidate.origin.dataset {
+                    graph.add(LineageEdge(from: "dataset/\(dataset.hex)", to: identifier, detail: "trained on"))
+                }
                 graph.add(LineageEdge(from: identifier, to: "model/\(model)", kind: .part, detail: "version"))
                 for (deployment, revision) in live.policies {
                     let share = revision.policy.variants.first { $0.version == version.number }?.share

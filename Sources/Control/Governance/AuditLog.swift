@@ -7,7 +7,7 @@ public import StoragePorts
 ///
 /// Whoever can write the database can cut entries off the end or rewrite the chain as a whole; the head's hash, kept
 /// somewhere else, shows that too.
-public struct AuditLog: Sendable {
+public struct AuditLog: ChangeJournal {
     /// Longest accepted `before` or `after` as JSON; larger things belong into a blob named by `evidence`.
     public static let valueByteCountMax = 256 << 10
 
@@ -86,6 +86,14 @@ public struct AuditLog: Sendable {
                 .text(previousHash.hex), .text(entry.hash.hex),
             ])
         return entry
+    }
+
+    /// Keeps a change as an entry, in the transaction that makes the change.
+    public func record(_ change: RecordedChange, in transaction: any MetadataTransaction) throws {
+        _ = try Self.append(
+            AuditRecord(
+                actor: change.actor, action: change.action, subject: change.subject, before: change.before,
+                after: change.after, evidence: change.evidence), at: change.time, in: transaction)
     }
 
     /// The newest entry; `nil` when there is none.

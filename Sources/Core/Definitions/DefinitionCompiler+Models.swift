@@ -1,5 +1,6 @@
 import ContentHashing
 import PlatformCore
+import Statistics
 
 extension DefinitionCompiler {
     mutating func model(_ name: Name, _ fields: FieldReader, folder: String) throws -> ModelDefinition {
@@ -81,7 +82,7 @@ extension DefinitionCompiler {
         } else if reader.has("feature_parity") {
             gate = .featureParity(
                 comparedMin: try reader.integer("feature_parity", default: 100, in: 1...10_000_000))
-        } else if let metric = try reader.optionalChoice("metric", MetricName.self) {
+        } else if let metric = try reader.optionalMetric("metric") {
             if let margin = try reader.optionalNumber("not_worse_than_champion_by") {
                 guard margin >= 0 else {
                     throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more")
@@ -232,7 +233,8 @@ extension DefinitionCompiler {
         case .predictionPSI: condition = .predictionPSI(above: try reader.number("above"))
         case .metric:
             condition = .metricWorseThanReference(
-                try reader.choice("metric", MetricName.self), by: try reader.number("worse_than_reference_by"))
+                try reader.required("metric", try reader.optionalMetric("metric", among: MetricName.basic)),
+                by: try reader.number("worse_than_reference_by"))
         }
         let rule = MonitorRule(
             name: ruleName, condition: condition, severity: try reader.choice("severity", AlertSeverity.self),

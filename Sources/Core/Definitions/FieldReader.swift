@@ -1,4 +1,5 @@
 import PlatformCore
+import Statistics
 import Yams
 
 /// Reads the fields of one YAML mapping: knows the place of each, and at the end names those nobody asked for.
@@ -66,7 +67,7 @@ final class FieldReader {
 
     private func node(_ key: String) -> Node? { has(key) ? fields[key] : nil }
 
-    private func required<Value>(_ key: String, _ value: Value?) throws(PlatformError) -> Value {
+    func required<Value>(_ key: String, _ value: Value?) throws(PlatformError) -> Value {
         guard let value else { throw error(nil, "'\(key)' is missing") }
         return value
     }
@@ -149,6 +150,23 @@ final class FieldReader {
     func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _ type: Choice.Type = Choice.self)
         throws(PlatformError) -> Choice where Choice.RawValue == String
     { try required(key, try optionalChoice(key, type)) }
+
+    /// A metric's name, `auc` or `ndcg@10`; one of `allowed` if given.
+    func optionalMetric(_ key: String, among allowed: [EvaluationMetric]? = nil) throws(PlatformError)
+        -> EvaluationMetric?
+    { try optionalText(key).map { text throws(PlatformError) in try metric(text, key, among: allowed) } }
+
+    /// A metric by its name.
+    func metric(_ text: String, _ key: String, among allowed: [EvaluationMetric]? = nil) throws(PlatformError)
+        -> EvaluationMetric
+    {
+        if let metric = EvaluationMetric(rawValue: text), allowed?.contains(metric) ?? true { return metric }
+        let known = allowed?.map(\.rawValue) ?? EvaluationMetric.knownNames
+        throw error(
+            key,
+            "'\(key)' cannot be '\(text.prefix(60))'; it is one of \(known.joined(separator: ", "))"
+                + (nearestName(to: text, among: known).map { "; did you mean '\($0)'?" } ?? ""))
+    }
 
     /// Memory such as `512MiB` or `4GiB`.
     func byteCount(_ key: String, default value: Int) throws(PlatformError) -> Int {

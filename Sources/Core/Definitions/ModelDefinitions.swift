@@ -1,25 +1,8 @@
 public import PlatformCore
+public import Statistics
 
 /// A metric that gates and monitors may name.
-public enum MetricName: String, Sendable, Codable, CaseIterable {
-    /// Area under the ROC curve.
-    case auc
-    /// Area under the precision-recall curve (average precision).
-    case averagePrecision = "average_precision"
-    /// Mean negative log likelihood.
-    case logLoss = "log_loss"
-    /// Mean squared distance of probability and outcome.
-    case brier
-    /// Expected calibration error over ten equal-width bins.
-    case calibrationError = "ece"
-    /// Root mean squared error.
-    case rmse
-    /// Mean absolute error.
-    case mae
-
-    /// Whether more is better.
-    public var higherIsBetter: Bool { self == .auc || self == .averagePrecision }
-}
+public typealias MetricName = EvaluationMetric
 
 /// What must hold before a version may enter a stage.
 public enum GateDefinition: Sendable, Hashable {

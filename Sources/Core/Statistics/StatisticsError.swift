@@ -10,6 +10,12 @@ public enum StatisticsError: Error, Sendable, Hashable, CustomStringConvertible 
     case oneClassOnly
     /// An outcome of a binary measure is neither 0 nor 1.
     case outcomeNotBinary(Double)
+    /// An outcome is the number of no class that the model knows.
+    case unknownClass(Double, classCount: Int)
+    /// A relevance is below 0.
+    case negativeRelevance(Double)
+    /// The measure is defined for rows of one output only.
+    case needsOneOutput(Int)
     /// A prediction is outside 0…1 where a probability is needed.
     case notAProbability(Double)
     /// A prediction or outcome is NaN or infinite.
@@ -26,6 +32,9 @@ public enum StatisticsError: Error, Sendable, Hashable, CustomStringConvertible 
         case .emptyInput: "there are no rows"
         case .oneClassOnly: "all outcomes are of one class"
         case .outcomeNotBinary(let value): "the outcome \(value) is neither 0 nor 1"
+        case .unknownClass(let value, let count): "the outcome \(value) is none of the classes 0 to \(count - 1)"
+        case .negativeRelevance(let value): "the relevance \(value) is below 0"
+        case .needsOneOutput(let count): "the measure is of one output, not of \(count)"
         case .notAProbability(let value): "the prediction \(value) is no probability"
         case .notFinite: "a prediction or outcome is not finite"
         case .undefined(let reason): reason

@@ -24,7 +24,7 @@ struct Train: ClientCommand {
 struct ModelCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "model", abstract: "Register, promote and show model versions.",
-        subcommands: [Register.self, Promote.self, List.self, Show.self, Card.self])
+        subcommands: [Register.self, Promote.self, List.self, Show.self, Card.self, Live.self])
 
     struct Register: ClientCommand {
         static let configuration = CommandConfiguration(
@@ -115,6 +115,42 @@ struct ModelCommand: AsyncParsableCommand {
         func run(_ client: APIClient) async throws {
             let answer = try await client.get("/api/v1/models/\(model)/versions/\(version)/card")
             show(answer) { $0["markdown"]?.stringValue ?? "" }
+        }
+    }
+
+    struct Live: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Show what was live at a moment: versions, traffic, policy, who agreed and why.")
+        @Argument(help: "The model.") var model: String
+        @Option(help: "The moment, such as 2013-07-01T00:00:00Z. Default: now.") var at: String?
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.get(
+                "/api/v1/models/\(model)/live", query: at.map { ["at": $0] } ?? [:])
+            show(answer) { answer in
+                var lines = ["\(Human.cell(answer["model"])) at \(Human.cell(answer["at"]))"]
+                for deployment in answer["deployments"]?.arrayValue ?? [] {
+                    lines.append(
+                        "\(Human.cell(deployment["deployment"])) revision \(Human.cell(deployment["revision"])), since "
+                            + "\(Human.cell(deployment["time"])) by \(Human.cell(deployment["actor"])): "
+                            + Human.cell(deployment["reason"]))
+                    for variant in deployment["variants"]?.arrayValue ?? [] {
+                        let share = Int(((variant["share"]?.doubleValue ?? 0) * 100).rounded())
+                        lines.append("  \(share) %  " + Self.step(variant))
+                    }
+                    for shadow in deployment["shadows"]?.arrayValue ?? [] {
+                        lines.append("  shadow  " + Self.step(shadow))
+                    }
+                }
+                if (answer["deployments"]?.arrayValue ?? []).isEmpty { lines.append("no deployment sent it traffic") }
+                return lines.joined(separator: "\n")
+            }
+        }
+
+        private static func step(_ version: JSONValue) -> String {
+            "version \(Human.cell(version["version"])), \(Human.cell(version["stage"])) since "
+                + "\(Human.cell(version["since"])) by \(Human.cell(version["actor"])): \(Human.cell(version["reason"]))"
         }
     }
 

@@ -32,7 +32,8 @@ public struct StoredRecord: Sendable, Hashable {
 /// The durable, ordered log that everything derived can be rebuilt from.
 ///
 /// A topic has a fixed number of partitions, set when it is made. One process writes a topic; any number read it, also
-/// while it grows. An append is durable when it returns; records of one call to one partition stay together and in order.
+/// while it grows. An append is durable when it returns; records of one call to one partition stay together and in order,
+/// and after a crash all of them are there or none.
 public protocol EventLog: Sendable {
     /// Makes a topic; nothing happens if it exists with as many partitions (`conflict` if it has another number).
     func createTopic(_ topic: Name, partitions: Int) async throws(StoreError)

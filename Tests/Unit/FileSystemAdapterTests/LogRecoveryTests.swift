@@ -52,6 +52,7 @@ import Testing
                     synchronizes: false, onTornTail: { tail in tails.withLock { $0.append(tail) } }))
             let whole = try await log.read(topic, from: 0)
             #expect(whole.count >= 6 && whole.map(\.record) == (0..<whole.count).map(record))
+            #expect(whole.count == 2 * ends.count { $0 <= size }, "the records of one call are there all or none")
             #expect(tails.withLock { $0.isEmpty }, "a reader cuts nothing")
             #expect(try await log.append([record(99)], to: topic) == UInt64(whole.count))
             let after = try await log.read(topic, from: 0)
@@ -73,7 +74,7 @@ import Testing
                 directory: place, configuration: SegmentEventLogConfiguration(synchronizes: false))
             if position >= ends[3] {
                 let next = try await log.append([record(99)], to: topic)
-                #expect(8...9 ~= next)
+                #expect(next == 8, "the records of one call are there all or none")
                 #expect(log.tornTailCount == 1)
                 let after = try await log.read(topic, from: 0).map(\.record)
                 #expect(after == (0..<Int(next)).map(record) + [record(99)])
@@ -87,6 +88,21 @@ import Testing
                 let after = try await log.read(topic, from: 8).map(\.record)
                 #expect(after == [record(8), record(9), record(99)])
             }
+        }
+    }
+
+    /// What another process reads while a call is being written, or after its writer died, is nothing of that call.
+    @Test func aReaderSeesNothingOfAnUnfinishedCall() async throws {
+        let folder = try TemporaryFolder("recovery")
+        let (bytes, ends) = try await makeSegment(in: folder.path + "/made")
+        for size in stride(from: ends[1], through: bytes.count, by: 3) {
+            try place(Array(bytes.prefix(ends[1])), in: folder.path)
+            let reader = try SegmentEventLog(directory: folder.path)
+            #expect(try await reader.endOffset(topic, partition: 0) == 4)
+            try place(Array(bytes.prefix(size)), in: folder.path)
+            #expect(try await reader.endOffset(topic, partition: 0) == UInt64(2 * ends.count { $0 <= size }))
+            try place(bytes, in: folder.path)
+            #expect(try await reader.read(topic, from: 0).map(\.record) == (0..<10).map(record))
         }
     }
 

@@ -1,5 +1,6 @@
 import Definitions
 import ModelRegistry
+import Statistics
 import Testing
 
 @Suite struct GateEvaluatorTests {

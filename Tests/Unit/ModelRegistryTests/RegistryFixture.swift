@@ -3,6 +3,7 @@ import Foundation
 import ModelRegistry
 import PlatformCore
 import SQLiteAdapter
+import Statistics
 import StoragePorts
 import Synchronization
 

@@ -75,7 +75,7 @@ import Testing
 
     @Test func aliasesMoveAndTheirPastStays() async throws {
         let fixture = try await RegistryFixture()
-        let best = Name(static: "best")
+        let best = "best"
         try await fixture.register("one")
         try await fixture.register("two")
         try await fixture.registry.setAlias(best, of: fixture.model, to: 1, actor: "ada")

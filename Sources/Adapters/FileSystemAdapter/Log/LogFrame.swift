@@ -12,11 +12,14 @@ import StoragePorts
 /// | 8 | offset, 8 bytes |
 /// | 16 | time in milliseconds, 8 bytes |
 /// | 24 | where in the file the commit begins that this frame was written with, 4 bytes |
-/// | 28 | byte count of the key, 4 bytes |
+/// | 28 | byte count of the key, 4 bytes; the highest bit says that the next record belongs to the same append |
 /// | 32 | key, then value |
 ///
 /// The start of the commit tells damage from a torn tail. A commit is written only after the one before it is on the
 /// disk; so if a sound frame names a commit that begins behind a damaged place, that place was once acknowledged.
+///
+/// An append whose last record is missing was never acknowledged, and does not count: the records of one call are there
+/// all or none, also after a crash in the middle of writing them.
 struct LogFrame: Sendable, Equatable {
     static let headerByteCount = 32
     static let keyByteCountMax = 64 << 10
@@ -28,6 +31,10 @@ struct LogFrame: Sendable, Equatable {
     let position: Int
     let byteCount: Int
     let keyByteCount: Int
+    /// Whether the next record belongs to the same append.
+    let isContinued: Bool
+
+    private static let continuedBit: UInt32 = 1 << 31
 
     var end: Int { position + byteCount }
 
@@ -37,7 +44,9 @@ struct LogFrame: Sendable, Equatable {
     }
 
     /// Appends the frame of a record to `out`.
-    static func write(_ record: LogRecord, offset: UInt64, commitPosition: Int, to out: inout [UInt8]) {
+    static func write(
+        _ record: LogRecord, offset: UInt64, commitPosition: Int, isContinued: Bool, to out: inout [UInt8]
+    ) {
         let start = out.count
         var key = record.key
         let keyByteCount = key.utf8.count
@@ -48,7 +57,8 @@ struct LogFrame: Sendable, Equatable {
             header.storeBytes(of: offset.littleEndian, toByteOffset: 8, as: UInt64.self)
             header.storeBytes(of: record.time.milliseconds.littleEndian, toByteOffset: 16, as: Int64.self)
             header.storeBytes(of: UInt32(commitPosition).littleEndian, toByteOffset: 24, as: UInt32.self)
-            header.storeBytes(of: UInt32(keyByteCount).littleEndian, toByteOffset: 28, as: UInt32.self)
+            let mark = isContinued ? continuedBit : 0
+            header.storeBytes(of: (UInt32(keyByteCount) | mark).littleEndian, toByteOffset: 28, as: UInt32.self)
             out.append(contentsOf: header)
         }
         key.withUTF8 { out.append(contentsOf: $0) }
@@ -76,7 +86,9 @@ struct LogFrame: Sendable, Equatable {
         offset = integer(8, UInt64.self)
         timeMilliseconds = integer(16, Int64.self)
         commitPosition = Int(integer(24, UInt32.self))
-        keyByteCount = Int(integer(28, UInt32.self))
+        let keyField = integer(28, UInt32.self)
+        keyByteCount = Int(keyField & ~Self.continuedBit)
+        isContinued = keyField & Self.continuedBit != 0
         self.position = position
         guard byteCount >= Self.headerByteCount, byteCount <= Self.byteCountMax,
             keyByteCount <= byteCount - Self.headerByteCount, commitPosition <= position, offset < UInt64.max

@@ -76,10 +76,11 @@ extension LogPartition {
         var offsets: [UInt64] = []
         for records in calls {
             offsets.append(content.index.endOffset)
-            for record in records {
+            for (number, record) in records.enumerated() {
                 let position = start + bytes.count
                 let offset = content.index.endOffset
-                LogFrame.write(record, offset: offset, commitPosition: start, to: &bytes)
+                LogFrame.write(
+                    record, offset: offset, commitPosition: start, isContinued: number + 1 < records.count, to: &bytes)
                 content.index.add(
                     offset: offset, position: position, byteCount: start + bytes.count - position,
                     timeMilliseconds: record.time.milliseconds)

@@ -91,7 +91,7 @@ final class LogPartition: Sendable {
         content.index = try last.savedIndex(subject: subject)
         content.last = last
         content.byteCountSeen = try last.file.byteCount()
-        _ = try last.scan(&content.index, to: content.byteCountSeen)
+        try last.scan(&content.index, to: content.byteCountSeen)
         return content
     }
 
@@ -110,7 +110,7 @@ final class LogPartition: Sendable {
         }
         if byteCount != content.byteCountSeen {
             content.byteCountSeen = byteCount
-            _ = try last.scan(&content.index, to: byteCount)
+            try last.scan(&content.index, to: byteCount)
         }
         let isUnfinished = content.index.endPosition < byteCount
         let next = LogSegment.path(in: directory, content.index.endOffset)

@@ -71,29 +71,34 @@ final class LogSegment: Sendable {
         var index = try savedIndex(subject: subject)
         let byteCount = try file.byteCount()
         if index.endPosition < byteCount {
-            _ = try scan(&index, to: byteCount)
+            try scan(&index, to: byteCount)
             save(index, subject: subject)
         }
         closedIndex.withLock { [index] in $0 = index }
         return index
     }
 
-    /// Extends `index` over the records up to the byte `end`.
+    /// Extends `index` over the whole appends up to the byte `end`; `index.endPosition` is then where an unfinished or
+    /// torn tail begins, or `end`.
     ///
     /// Damage that a later commit shows to have been acknowledged once is stepped over: a read that gets there says so.
-    /// - Returns: whether it got to `end`; if not, `index.endPosition` is where the unfinished or torn tail begins.
-    func scan(_ index: inout SegmentIndex, to end: Int) throws(StoreError) -> Bool {
+    func scan(_ index: inout SegmentIndex, to end: Int) throws(StoreError) {
         var cursor = FrameCursor(
             file: file, position: index.endPosition, end: end, expectedOffset: index.endOffset)
+        var unfinished: [LogFrame] = []  // of an append whose last record has not come yet
         while true {
             switch try cursor.next() {
-            case .frame(let frame): index.add(frame)
-            case .end: return true
+            case .frame(let frame) where frame.isContinued: unfinished.append(frame)
+            case .frame(let frame):
+                for earlier in unfinished { index.add(earlier) }
+                unfinished.removeAll(keepingCapacity: true)
+                index.add(frame)
+            case .end: return
             case .damage:
                 let damage = cursor.position
                 guard try cursor.frameBehindDamage(where: { $0.commitPosition > damage }) != nil,
                     let next = try cursor.frameBehindDamage()
-                else { return false }
+                else { return }
                 cursor.resume(at: next)
             }
         }

@@ -77,15 +77,12 @@ public struct VersionEvaluator: Sendable {
     }
 
     /// Metrics that are defined on these rows; a slice with one class only has no AUC.
-    public static func metrics(_ predictions: [Double], _ labels: [Double]) -> [MetricName: Double] {
-        let isBinary = labels.allSatisfy { $0 == 0 || $0 == 1 }
+    public static func metrics(
+        _ predictions: [Double], _ labels: [Double], _ metrics: [MetricName] = MetricName.basic
+    ) -> [MetricName: Double] {
         var result: [MetricName: Double] = [:]
-        for name in MetricName.allCases {
-            guard let metric = EvaluationMetric(rawValue: name.rawValue), isBinary || !metric.isBinary else { continue }
-            if let value = try? metric.value(predictions: predictions, outcomes: labels), value.isFinite {
-                result[name] = value
-            }
-        }
+        guard let rows = try? EvaluationRows(predictions: predictions, outcomes: labels) else { return result }
+        for metric in metrics where result[metric] == nil { result[metric] = try? metric.value(on: rows) }
         return result
     }
 

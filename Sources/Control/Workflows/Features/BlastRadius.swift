@@ -149,7 +149,7 @@ extension FeatureVersionKeeper {
         let removed = Set(changes.filter { $0.kind == .remove }.map(\.identifier))
         for (version, use) in try await modelVersionsInUse() {
             let wanted = version.candidate.origin.serviceVersion
-            if !services.contains(wanted), let service = try await catalog.service(wanted) {
+            if let wanted, !services.contains(wanted), let service = try await catalog.service(wanted) {
                 let gone = service.views.filter { after.featureViews[$0.view.name]?.version != $0.view.version }
                 radius.keepers.append(
                     BlastRadius.Keeper(

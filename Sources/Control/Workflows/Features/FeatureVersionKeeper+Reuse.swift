@@ -197,7 +197,9 @@ extension FeatureVersionKeeper {
         }
         var bound: [String: [String]] = [:]
         for (version, _) in try await modelVersionsInUse() {
-            guard let service = try await catalog.service(version.candidate.origin.serviceVersion) else { continue }
+            guard let hash = version.candidate.origin.serviceVersion, let service = try await catalog.service(hash) else {
+                continue
+            }
             for feature in service.service.features { bound[feature.servedName, default: []].append(version.subject) }
         }
         var report = ReuseReport(weeksPerFeature: weeksPerFeature, engineerCost: engineerCost)

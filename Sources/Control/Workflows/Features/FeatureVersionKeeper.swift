@@ -143,9 +143,9 @@ public actor FeatureVersionKeeper {
                 FeatureVersionUser(kind: .definition, name: "FeatureView/\(view.name)", detail: "in force"))
         }
         for (version, detail) in try await modelVersionsInUse() {
-            guard let service = try await catalog.service(version.candidate.origin.serviceVersion) else {
-                usage.missing.append(
-                    "\(version.subject) needs feature service version \(version.candidate.origin.serviceVersion.short)")
+            guard let wanted = version.candidate.origin.serviceVersion else { continue }
+            guard let service = try await catalog.service(wanted) else {
+                usage.missing.append("\(version.subject) needs feature service version \(wanted.short)")
                 continue
             }
             for held in service.views {

@@ -123,7 +123,12 @@ public actor ModelDesk {
 
     /// The feature service that a version was trained with, in force or not.
     private func service(of version: ModelVersion) async throws -> ServiceVersion {
-        let wanted = version.candidate.origin.serviceVersion
+        guard let wanted = version.candidate.origin.serviceVersion else {
+            throw PlatformError(
+                .refused, version.subject,
+                "it was not trained on a training set of this platform, so nothing is known of the features it reads; "
+                    + "register it with 'bottega model register --run … --dataset …'")
+        }
         guard let found = try await service(wanted) else {
             throw PlatformError(
                 .conflict, version.subject,
@@ -148,11 +153,28 @@ public actor ModelDesk {
         _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool, actor: String,
         reason: String
     ) async throws -> ModelVersion {
+        let candidate = try await judge(
+            model, bytes: bytes, fileName: fileName, origin: origin, hasSignature: hasSignature)
+        return try await registry.register(model, candidate, actor: actor, reason: reason)
+    }
+
+    /// The format of a model file that a runtime of ours loads; `nil` for any other.
+    public func format(of bytes: [UInt8], fileName: String) -> String? {
+        (try? load(bytes, fileName: fileName))?.description.format
+    }
+
+    /// Scores a model file on the slices of its training set: what a registration says of it.
+    public func judge(
+        _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool
+    ) async throws -> VersionCandidate {
         guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
         let file = try load(bytes, fileName: fileName)
-        let parts = try await dataset(origin.dataset)
+        guard let trainedOn = origin.dataset else {
+            throw PlatformError(.invalidInput, "model/\(model)", "the training set is missing")
+        }
+        let parts = try await dataset(trainedOn)
         // The version that it was trained with, even if another one has come into force since.
         guard let trained = try await service(parts.serviceVersion), trained.service.name == definition.service else {
             throw PlatformError(
@@ -170,25 +192,30 @@ public actor ModelDesk {
             signature: hasSignature ? Self.signature(of: service, file.description) : nil, origin: origin,
             metrics: evaluated.metrics, rows: evaluated.rows, referenceProfile: profile,
             description: definition.description)
-        return try await registry.register(model, candidate, actor: actor, reason: reason)
+        return candidate
     }
 
     private static func signature(of service: FeatureServiceDefinition, _ model: ModelDescription) -> ModelSignature {
         let request = service.request.map { feature in
             switch feature.kind {
-            case .number: SignatureField(name: feature.name, kind: .number, isNullable: feature.nullable)
+            case .number(let minimum, let maximum):
+                SignatureField(
+                    name: feature.name, kind: .number, isNullable: feature.nullable, type: "double", minimum: minimum,
+                    maximum: maximum)
             case .category(let values):
-                SignatureField(name: feature.name, kind: .category, categories: values, isNullable: feature.nullable)
+                SignatureField(
+                    name: feature.name, kind: .category, categories: values, isNullable: feature.nullable, type: "string")
             }
         }
         let outputs = (0..<model.outputCount).map {
             SignatureField(
-                name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false)
+                name: model.outputCount == 1 ? "prediction" : "probability_\($0)", kind: .number, isNullable: false,
+                type: "double")
         }
         return ModelSignature(
             inputs: request
                 + (service.features.map(\.servedName) + service.onDemand.map(\.name)).map {
-                    SignatureField(name: $0, kind: .number)
+                    SignatureField(name: $0, kind: .number, type: "double")
                 },
             outputs: outputs)
     }
@@ -201,7 +228,10 @@ public actor ModelDesk {
         guard !gates.isEmpty else { return [] }
         let version = try await registry.version(model, number)
         let ready = try await served(model, number)
-        let parts = try await dataset(version.candidate.origin.dataset)
+        guard let trainedOn = version.candidate.origin.dataset else {
+            throw PlatformError(.refused, version.subject, "it was not trained on a training set of this platform")
+        }
+        let parts = try await dataset(trainedOn)
         var latency: Double?
         if gates.contains(where: { if case .latency = $0 { true } else { false } }), let path = parts.paths["test"] {
             let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
@@ -234,7 +264,7 @@ public actor ModelDesk {
         var result: SliceMetrics = [:]
         for slice in slices {
             guard let path = parts.paths[slice] else { continue }
-            let key = "\(champion.subject) \(version.candidate.origin.dataset.hex) \(slice)"
+            let key = "\(champion.subject) \(version.candidate.origin.dataset?.hex ?? "") \(slice)"
             if let known = championScores[key] {
                 result[slice] = known
                 continue
@@ -266,6 +296,49 @@ public actor ModelDesk {
         try await registry.transition(
             model, number, to: stage, actor: actor, reason: reason, gates: gates, details: details, expected: current)
         return (gates, true)
+    }
+
+    /// Takes a version to a stage over those in between, if the gates of all of them hold.
+    ///
+    /// Every gate is asked before the first step, so a refusal leaves the version where it was.
+    /// - Parameter archivingOthers: whether versions that are in that stage already go into the archive.
+    public func climb(
+        _ model: Name, _ number: Int, to stage: ModelStage, actor: String, reason: String, archivingOthers: Bool
+    ) async throws -> (gates: [GateResult], isTaken: Bool) {
+        let current = try await registry.stage(of: model, number)
+        if current == stage { return ([], true) }
+        let ladder: [ModelStage] = [.development, .staging, .canary, .production]
+        var path = [stage]
+        if let from = ladder.firstIndex(of: current), let to = ladder.firstIndex(of: stage), to > from {
+            path = Array(ladder[(from + 1)...to])
+        } else if current == .archived, let to = ladder.firstIndex(of: stage), to >= 1 {
+            path = Array(ladder[1...to])
+        }
+        var asked: [[GateResult]] = []
+        var from = current
+        for next in path {
+            guard ModelVersionRegistry.allows(from: from, to: next) else {
+                throw PlatformError(
+                    .refused, "model/\(model)/versions/\(number)",
+                    "it cannot go from \(current.rawValue) to \(stage.rawValue)")
+            }
+            asked.append(next == .archived ? [] : try await askGates(of: next, model, number))
+            from = next
+        }
+        guard asked.allSatisfy({ $0.allSatisfy(\.passed) }) else { return (asked.flatMap { $0 }, false) }
+        from = current
+        for (next, gates) in zip(path, asked) {
+            try await registry.transition(
+                model, number, to: next, actor: actor, reason: reason, gates: gates, expected: from)
+            from = next
+        }
+        if archivingOthers, stage == .staging {
+            for (other, at) in try await registry.stages(of: model) where at == .staging && other != number {
+                try await registry.transition(
+                    model, other, to: .archived, actor: actor, reason: "version \(number) came into staging", gates: [])
+            }
+        }
+        return (asked.flatMap { $0 }, true)
     }
 
     // MARK: Deployments

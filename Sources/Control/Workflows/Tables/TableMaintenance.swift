@@ -123,7 +123,7 @@ public final class TableMaintenance: Service {
         }
         for model in try await registry.models() {
             for version in try await registry.versions(of: model) {
-                let hash = version.candidate.origin.dataset
+                guard let hash = version.candidate.origin.dataset else { continue }
                 users[hash] = "model/\(model)/versions/\(version.number), trained on " + (users[hash] ?? hash.short)
             }
         }

@@ -6,6 +6,7 @@ import ModelRegistry
 import ModelServing
 import PlatformCore
 import RuntimePorts
+import Statistics
 import TrainingJobs
 import Workflows
 

@@ -24,7 +24,7 @@ enum ModelRoutes {
                 return .json(["models": .array(models)])
             },
             Route("GET", "/api/v1/models/{model}") { request in
-                let model = try request.name("model")
+                let model = try await request.model(registry)
                 let list = try await versions(model, registry)
                 guard services.catalog.current.models[model] != nil || list.arrayValue?.isEmpty == false else {
                     throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
@@ -32,7 +32,8 @@ enum ModelRoutes {
                 return .json(["name": .string(model.text), "versions": list])
             },
             Route("GET", "/api/v1/models/{model}/versions/{version}") { request in
-                let version = try await registry.version(try request.name("model"), try request.versionNumber())
+                let version = try await registry.version(
+                    try await request.model(registry), try request.versionNumber())
                 return .json(try await describe(version, registry, whole: true))
             },
             Route("GET", "/api/v1/models/{model}/live") { request in
@@ -42,26 +43,17 @@ enum ModelRoutes {
                     }
                     return time
                 }
-                let model = try request.name("model")
-                let isRegistered = !(try await registry.versions(of: model)).isEmpty
-                guard isRegistered || services.catalog.current.models[model] != nil else {
+                let model = try await request.model(registry)
+                guard try await registry.isKnown(model) || services.catalog.current.models[model] != nil else {
                     throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
                 }
-                let live = try await registry.live(model, at: moment ?? services.clock.now())
-                return .json([
-                    "model": .string(model.text), "at": .string((moment ?? services.clock.now()).description),
-                    "champion": live.champion.map { .integer(Int64($0)) } ?? .null,
-                    "stages": .object(
-                        Dictionary(
-                            uniqueKeysWithValues: live.stages.map { (String($0.key), .string($0.value.rawValue)) })),
-                    "deployments": .array(live.policies.values.sorted { $0.deployment < $1.deployment }.map(describe)),
-                ])
+                return .json(try await live(model, at: moment ?? services.clock.now(), registry))
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["stage", "reason"])
                 let (model, number, reason) = (
-                    try request.name("model"), try request.versionNumber(), try body.reason()
+                    try await request.model(registry), try request.versionNumber(), try body.reason()
                 )
                 guard let stage = ModelStage(rawValue: try body.text("stage")) else {
                     let known = ModelStage.allCases.map(\.rawValue).joined(separator: ", ")
@@ -106,6 +98,40 @@ enum ModelRoutes {
                 return .json(describe(revision))
             },
             Route("GET", "/api/v1/workflows") { _ in .json(try workflows(services.lifecycle)) },
+        ]
+    }
+
+    /// What was live at a moment, and for each version why it was, since when, and who said so on what evidence.
+    private static func live(_ model: Name, at moment: EventTime, _ registry: ModelVersionRegistry) async throws
+        -> JSONValue
+    {
+        let live = try await registry.live(model, at: moment)
+        func version(_ number: Int, share: Double?) -> JSONValue {
+            var members: [String: JSONValue] = ["version": .integer(Int64(number))]
+            if let share { members["share"] = .number(share) }
+            if let step = live.steps[number] {
+                members["stage"] = .string(step.to.rawValue)
+                members["since"] = .string(step.time.description)
+                members["actor"] = .string(step.actor)
+                members["reason"] = .string(step.reason)
+                members["evidence"] = step.evidence.map { .string($0.hex) } ?? .null
+            }
+            return .object(members)
+        }
+        let deployments = live.policies.values.sorted { $0.deployment < $1.deployment }.map { revision -> JSONValue in
+            var members = describe(revision).objectValue ?? [:]
+            members["variants"] = .array(revision.policy.variants.map { version($0.version, share: $0.share) })
+            members["shadows"] = .array(revision.policy.shadows.map { version($0, share: nil) })
+            return .object(members)
+        }
+        return [
+            "model": .string(model.text), "at": .string(moment.description),
+            "champion": live.champion.map { .integer(Int64($0)) } ?? .null,
+            "stages": .object(
+                Dictionary(
+                    live.stages.map { (String($0.key), .string($0.value.rawValue)) }, uniquingKeysWith: { $1 })),
+            "versions": .array(live.steps.keys.sorted().map { version($0, share: nil) }),
+            "deployments": .array(deployments),
         ]
     }
 
@@ -160,10 +186,11 @@ enum ModelRoutes {
             "artifact": .string(candidate.artifact.hash.hex), "format": .string(candidate.artifact.format),
             "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": candidate.metricsJSON,
             "rows": .object(candidate.rows.mapValues { .integer(Int64($0)) }),
-            "dataset": .string(candidate.origin.dataset.hex), "run_id": .string(candidate.origin.runID),
+            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null, "run_id": .string(candidate.origin.runID),
             "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),
             "branch": .string(candidate.origin.branch), "dirty": .bool(candidate.origin.isDirty),
-            "seed": .integer(candidate.origin.seed), "service_version": .string(candidate.origin.serviceVersion.hex),
+            "seed": .integer(candidate.origin.seed),
+            "service_version": candidate.origin.serviceVersion.map { .string($0.hex) } ?? .null,
             "environment": candidate.origin.environment.map { .string($0.hex) } ?? .null,
             "parameters": .object(candidate.origin.parameters.mapValues(JSONValue.string)),
         ]
@@ -247,5 +274,16 @@ enum ModelRoutes {
             "workflows": .array(workflows), "rollouts": .array(rollouts),
             "ignored_alerts": .array(lifecycle.ignoredAlerts.map(JSONValue.string)),
         ]
+    }
+}
+
+extension APIRequest {
+    /// The model of the path: a registered name, else an identity.
+    func model(_ registry: ModelVersionRegistry) async throws -> Name {
+        let text = parameters["model"] ?? ""
+        guard let model = try await registry.identity(of: text) else {
+            throw PlatformError(.notFound, "model/\(text.prefix(64))", "no such model is defined or registered")
+        }
+        return model
     }
 }

@@ -1,6 +1,7 @@
 import APIContract
 import ExperimentTracking
 import Foundation
+import ModelRegistry
 import PlatformCore
 
 extension MLflowRoutes {
@@ -63,8 +64,9 @@ extension MLflowRoutes {
             Route("GET", "/model-versions/get-artifact") { request in
                 await answer(request) { request in
                     let fields = try MLflowRequest(request)
-                    let version = try await registry.version(fields.version(), of: fields.required("name"))
-                    return try await download(root: version.artifactURI, path: fields.required("path"))
+                    let version = try await registry.registry.versionState(
+                        fields.version(), of: fields.required("name"))
+                    return try await download(root: artifactURI(of: version), path: fields.required("path"))
                 }
             },
         ]

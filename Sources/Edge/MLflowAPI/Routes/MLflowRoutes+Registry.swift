@@ -1,42 +1,44 @@
 import APIContract
 import ExperimentTracking
 import Foundation
+import ModelRegistry
 import PlatformCore
 
 extension MLflowRoutes {
     var registryRoutes: [Route] { modelRoutes + versionRoutes + labelRoutes }
 
     private var modelRoutes: [Route] {
-        call("POST", "mlflow/registered-models/create") { fields in
-            let model = try await registry.createModel(
-                fields.required("name"), description: fields.text("description"), tags: fields.tags("tags"))
-            return ["registered_model": model.wire]
+        let store = registry.registry
+        return call("POST", "mlflow/registered-models/create") { fields in
+            let name = try fields.required("name")
+            try await store.createModel(
+                name, description: fields.text("description"), tags: Dictionary(tags: fields.tags("tags")),
+                actor: fields.request.actor)
+            return ["registered_model": try await store.modelState(named: name).wire]
         }
             + call("GET", "mlflow/registered-models/get") { fields in
-                ["registered_model": try await registry.model(fields.required("name")).wire]
+                ["registered_model": try await store.modelState(named: fields.required("name")).wire]
             }
             + call("GET", "mlflow/registered-models/search") { fields in
-                let page = try await registry.searchModels(
-                    filter: SearchFilter(fields.text("filter") ?? ""),
-                    orders: SearchOrder.list(fields.texts("order_by")),
-                    offset: fields.offset(), countMax: fields.countMax(default: 100, limit: 1000))
+                let page = try await store.searchModels(
+                    SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
+                    after: fields.token(), countMax: fields.countMax(default: 100, limit: 1000))
                 return object([
-                    "registered_models": .array(page.elements.map(\.wire)),
-                    "next_page_token": pageToken(offset: page.nextOffset),
+                    "registered_models": .array(page.elements.map(\.wire)), "next_page_token": .text(page.next),
                 ])
             }
             + call("POST", "mlflow/registered-models/rename") { fields in
-                let model = try await registry.renameModel(
-                    fields.required("name"), to: fields.required("new_name"))
-                return ["registered_model": model.wire]
+                let name = try fields.required("new_name")
+                _ = try await store.renameModel(fields.required("name"), to: name, actor: fields.request.actor)
+                return ["registered_model": try await store.modelState(named: name).wire]
             }
             + call("PATCH", "mlflow/registered-models/update") { fields in
-                let model = try await registry.updateModel(
-                    fields.required("name"), description: fields.text("description"))
-                return ["registered_model": model.wire]
+                let name = try fields.required("name")
+                _ = try await store.describeModel(name, fields.text("description"), actor: fields.request.actor)
+                return ["registered_model": try await store.modelState(named: name).wire]
             }
             + call("DELETE", "mlflow/registered-models/delete") { fields in
-                try await registry.deleteModel(fields.required("name"))
+                try await store.deleteModel(fields.required("name"), actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/registered-models/get-latest-versions", latestVersions)
@@ -49,81 +51,89 @@ extension MLflowRoutes {
     }
 
     private var versionRoutes: [Route] {
-        call("POST", "mlflow/model-versions/create") { fields in
-            let source = try fields.required("source")
+        let store = registry.registry
+        return call("POST", "mlflow/model-versions/create") { fields in
+            let uri = try fields.required("source")
             var runID = try fields.text("run_id").flatMap { $0.isEmpty ? nil : $0 }
             let modelID = try fields.text("model_id").flatMap { $0.isEmpty ? nil : $0 }
             // Clients that name a logged model leave its run to the server.
             if runID == nil, let modelID { runID = try await tracking.loggedModel(modelID).sourceRunID }
+            let source = VersionSource(
+                uri: uri, artifactURI: try await artifactURI(ofSource: uri), loggedModel: modelID,
+                runLink: try fields.text("run_link"))
             let version = try await registry.createVersion(
-                of: fields.required("name"),
-                ModelVersionRequest(
-                    source: source, artifactURI: artifactURI(ofSource: source), runID: runID,
-                    runLink: fields.text("run_link"), modelID: modelID,
-                    description: fields.text("description"), tags: fields.tags("tags"), userName: fields.request.actor))
+                of: fields.required("name"), source: source, runID: runID, description: fields.text("description"),
+                tags: Dictionary(tags: fields.tags("tags")), actor: fields.request.actor)
             return ["model_version": version.wire]
         }
             + call("GET", "mlflow/model-versions/get") { fields in
-                ["model_version": try await registry.version(fields.version(), of: fields.required("name")).wire]
+                ["model_version": try await store.versionState(fields.version(), of: fields.required("name")).wire]
             }
             + call("GET", "mlflow/model-versions/search") { fields in
-                let page = try await registry.searchVersions(
-                    filter: SearchFilter(fields.text("filter") ?? ""),
-                    orders: SearchOrder.list(fields.texts("order_by")),
-                    offset: fields.offset(), countMax: fields.countMax(default: 10_000, limit: 200_000))
+                let page = try await store.searchVersions(
+                    SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
+                    after: fields.token(), countMax: fields.countMax(default: 10_000, limit: 200_000))
                 return object([
-                    "model_versions": .array(page.elements.map(\.wire)),
-                    "next_page_token": pageToken(offset: page.nextOffset),
+                    "model_versions": .array(page.elements.map(\.wire)), "next_page_token": .text(page.next),
                 ])
             }
             + call("GET", "mlflow/model-versions/get-download-uri") { fields in
-                let version = try await registry.version(fields.version(), of: fields.required("name"))
-                return ["artifact_uri": .string(version.artifactURI)]
+                let state = try await store.versionState(fields.version(), of: fields.required("name"))
+                return ["artifact_uri": .string(try await artifactURI(of: state))]
             }
             + call("PATCH", "mlflow/model-versions/update") { fields in
-                let version = try await registry.updateVersion(
-                    fields.version(), of: fields.required("name"), description: fields.text("description"))
-                return ["model_version": version.wire]
+                let (name, version) = (try fields.required("name"), try fields.version())
+                try await store.describeVersion(
+                    version, of: name, fields.text("description"), actor: fields.request.actor)
+                return ["model_version": try await store.versionState(version, of: name).wire]
             }
             + call("POST", "mlflow/model-versions/transition-stage") { fields in
                 let version = try await registry.setStage(
                     fields.required("stage"), ofVersion: fields.version(), of: fields.required("name"),
-                    archivingOthers: fields.flag("archive_existing_versions") ?? false)
+                    archivingOthers: fields.flag("archive_existing_versions") ?? false, actor: fields.request.actor)
                 return ["model_version": version.wire]
             }
             + call("DELETE", "mlflow/model-versions/delete") { fields in
-                try await registry.deleteVersion(fields.version(), of: fields.required("name"))
+                try await store.deleteVersion(
+                    fields.version(), of: fields.required("name"), actor: fields.request.actor)
                 return [:]
             }
     }
 
     private var labelRoutes: [Route] {
-        call("POST", "mlflow/registered-models/set-tag") { fields in
-            let tag = TrackedTag(try fields.required("key"), try fields.text("value") ?? "")
-            try await registry.setTag(tag, of: fields.required("name"), version: nil)
+        let store = registry.registry
+        return call("POST", "mlflow/registered-models/set-tag") { fields in
+            try await store.setTag(
+                fields.required("key"), to: fields.text("value") ?? "", of: fields.required("name"), version: nil,
+                actor: fields.request.actor)
             return [:]
         }
             + call("DELETE", "mlflow/registered-models/delete-tag") { fields in
-                try await registry.deleteTag(fields.required("key"), of: fields.required("name"), version: nil)
+                try await store.deleteTag(
+                    fields.required("key"), of: fields.required("name"), version: nil, actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/model-versions/set-tag") { fields in
-                let tag = TrackedTag(try fields.required("key"), try fields.text("value") ?? "")
-                try await registry.setTag(tag, of: fields.required("name"), version: fields.version())
+                try await store.setTag(
+                    fields.required("key"), to: fields.text("value") ?? "", of: fields.required("name"),
+                    version: fields.version(), actor: fields.request.actor)
                 return [:]
             }
             + call("DELETE", "mlflow/model-versions/delete-tag") { fields in
-                try await registry.deleteTag(
-                    fields.required("key"), of: fields.required("name"), version: fields.version())
+                try await store.deleteTag(
+                    fields.required("key"), of: fields.required("name"), version: fields.version(),
+                    actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/registered-models/alias") { fields in
-                try await registry.setAlias(
-                    fields.required("alias"), of: fields.required("name"), version: fields.version())
+                let model = try await store.model(named: fields.required("name"))
+                try await store.setAlias(
+                    fields.required("alias"), of: model.id, to: fields.version(), actor: fields.request.actor)
                 return [:]
             }
             + call("DELETE", "mlflow/registered-models/alias") { fields in
-                try await registry.deleteAlias(fields.required("alias"), of: fields.required("name"))
+                let model = try await store.model(named: fields.required("name"))
+                try await store.setAlias(fields.required("alias"), of: model.id, to: nil, actor: fields.request.actor)
                 return [:]
             }
             + call("GET", "mlflow/registered-models/alias") { fields in
@@ -131,6 +141,17 @@ extension MLflowRoutes {
                     alias: fields.required("alias"), of: fields.required("name"))
                 return ["model_version": version.wire]
             }
+    }
+
+    /// Where a version's files are; for one that a training job made, where its run put them.
+    func artifactURI(of state: VersionState) async throws -> String {
+        if let source = state.version.candidate.source { return source.artifactURI }
+        let run = state.version.candidate.origin.runID
+        guard !run.isEmpty else {
+            throw MLflowError.notFound("\(state.version.subject) has no files that a client could download")
+        }
+        if let logged = try await tracking.loggedModels(ofRun: run).first { return logged.artifactURI }
+        return try await tracking.runInfo(run).artifactURI
     }
 
     /// Where the files of a source are.
@@ -164,13 +185,16 @@ extension MLflowRoutes {
             }
             let parts = rest.split(separator: "/").map(String.init)
             guard parts.count == 2, let version = Int(parts[1]) else { throw refusal }
-            return try await registry.version(version, of: parts[0]).artifactURI
+            return try await artifactURI(of: registry.registry.versionState(version, of: parts[0]))
         default: return source
         }
     }
 }
 
 extension MLflowRequest {
+    /// Where a page begins; `nil` for the first.
+    func token() throws(MLflowError) -> String? { try text("page_token").flatMap { $0.isEmpty ? nil : $0 } }
+
     /// The field `version`, a decimal number sent as text.
     func version() throws(MLflowError) -> Int {
         if let version = self["version"]?.integerValue, version >= 0 { return Int(version) }

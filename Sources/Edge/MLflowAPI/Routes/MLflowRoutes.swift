@@ -10,7 +10,7 @@ import PlatformCore
 /// uploads are not part of it: they answer 404 or 501, which the client takes without trying again.
 public struct MLflowRoutes: Sendable {
     let tracking: TrackingStore
-    let registry: any MLflowRegistryBackend
+    let registry: MLflowRegistry
     let logger: Logger
     let artifactByteCountMax: Int
 
@@ -21,7 +21,7 @@ public struct MLflowRoutes: Sendable {
     ///
     /// - Parameter artifactByteCountMax: largest accepted artifact in bytes; a larger upload is answered 413.
     public init(
-        tracking: TrackingStore, registry: any MLflowRegistryBackend, logger: Logger,
+        tracking: TrackingStore, registry: MLflowRegistry, logger: Logger,
         artifactByteCountMax: Int = 16 << 30
     ) {
         self.tracking = tracking

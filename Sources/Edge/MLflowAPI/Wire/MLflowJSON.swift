@@ -104,26 +104,3 @@ extension ArtifactEntry {
         ])
     }
 }
-
-extension RegisteredModelRecord {
-    var wire: JSONValue {
-        object([
-            "name": .string(name), "creation_timestamp": .time(createdAt), "last_updated_timestamp": .time(updatedAt),
-            "description": .text(description), "tags": .tags(tags),
-            "latest_versions": latestVersions.isEmpty ? Optional.none : .array(latestVersions.map(\.wire)),
-            "aliases": .array(aliases.map { ["alias": .string($0.alias), "version": .string(String($0.version))] }),
-        ])
-    }
-}
-
-extension ModelVersionRecord {
-    var wire: JSONValue {
-        object([
-            "name": .string(name), "version": .string(String(version)), "creation_timestamp": .time(createdAt),
-            "last_updated_timestamp": .time(updatedAt), "user_id": .text(userName), "current_stage": .string(stage),
-            "description": .text(description), "source": .string(source), "run_id": .text(runID), "status": "READY",
-            "run_link": .text(runLink), "model_id": .text(modelID), "tags": .tags(tags),
-            "aliases": .array(aliases.map(JSONValue.string)),
-        ])
-    }
-}

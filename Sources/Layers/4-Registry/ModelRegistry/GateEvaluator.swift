@@ -1,5 +1,6 @@
 public import Definitions
 import PlatformCore
+import Statistics
 
 /// What a gate said.
 public struct GateResult: Sendable, Hashable, Codable {

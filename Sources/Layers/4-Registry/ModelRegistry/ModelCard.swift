@@ -1,5 +1,6 @@
 import Definitions
 import PlatformCore
+import Statistics
 
 /// A page about one version for people, made of recorded facts alone.
 public enum ModelCard {
@@ -23,7 +24,10 @@ public enum ModelCard {
             ? "unknown"
             : "`\(origin.commit)`" + (origin.branch.isEmpty ? "" : " on `\(origin.branch)`")
                 + (origin.isDirty ? ", with uncommitted changes" : "")
-        let facts = [
+        let trainedOn = origin.dataset.map { "dataset `\($0)`" } ?? "no training set of this platform"
+        let features = origin.serviceVersion.map { "service version `\($0)`" } ?? ""
+        let environment = origin.environment.map { "`\($0)`" } ?? "not recorded"
+        let facts: [(String, String)] = [
             ("Stage", stage), ("Owner", owner),
             ("Registered", "\(version.createdAt) by \(version.createdBy)"),
             (
@@ -31,9 +35,9 @@ public enum ModelCard {
                 "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), "
                     + "\(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"
             ),
-            ("Trained on", "dataset `\(origin.dataset)`"), ("Features", "service version `\(origin.serviceVersion)`"),
+            ("Trained on", trainedOn), ("Features", features),
             ("Run", origin.runID), ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),
-            ("Environment", origin.environment.map { "`\($0)`" } ?? "not recorded"),
+            ("Environment", environment),
         ]
         lines += table(["", ""], facts.filter { !$0.1.isEmpty }.map { [$0.0, $0.1] })
         if !candidate.metrics.isEmpty {
@@ -57,7 +61,7 @@ public enum ModelCard {
             lines += table(
                 ["name", "kind", "may be missing"],
                 signature.inputs.map { field in
-                    let kind = field.kind == .number ? "number" : "one of \(field.categories.count) categories"
+                    let kind = field.kind == .category ? "one of \(field.categories.count) categories" : field.kind.rawValue
                     return [field.name, kind, field.isNullable ? "yes" : "no"]
                 })
         }

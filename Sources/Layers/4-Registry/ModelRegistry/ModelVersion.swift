@@ -1,5 +1,6 @@
 public import Definitions
 public import PlatformCore
+public import Statistics
 
 /// One input or output of a model.
 public struct SignatureField: Sendable, Hashable, Codable {
@@ -9,6 +10,16 @@ public struct SignatureField: Sendable, Hashable, Codable {
         case number
         /// One of `categories`.
         case category
+        /// Text of any kind.
+        case text
+        /// True or false.
+        case boolean
+        /// A moment.
+        case time
+        /// Numbers in a shape.
+        case tensor
+        /// Anything else; `type` says what.
+        case other
     }
     /// Its name.
     public let name: String
@@ -18,13 +29,28 @@ public struct SignatureField: Sendable, Hashable, Codable {
     public let categories: [String]
     /// Whether it may be missing.
     public let isNullable: Bool
+    /// The type as the framework calls it, `double`, `float32`; `nil` if it was not said.
+    public let type: String?
+    /// Least accepted number; `nil` for no bound.
+    public let minimum: Double?
+    /// Greatest accepted number; `nil` for no bound.
+    public let maximum: Double?
+    /// Shape of a tensor, -1 where a length is free; `nil` for others.
+    public let shape: [Int]?
 
     /// Makes a field.
-    public init(name: String, kind: Kind, categories: [String] = [], isNullable: Bool = true) {
+    public init(
+        name: String, kind: Kind, categories: [String] = [], isNullable: Bool = true, type: String? = nil,
+        minimum: Double? = nil, maximum: Double? = nil, shape: [Int]? = nil
+    ) {
         self.name = name
         self.kind = kind
         self.categories = categories
         self.isNullable = isNullable
+        self.type = type
+        self.minimum = minimum
+        self.maximum = maximum
+        self.shape = shape
     }
 }
 
@@ -41,9 +67,12 @@ public struct ModelSignature: Sendable, Hashable, Codable {
         self.outputs = outputs
     }
 
-    /// Whether it says anything: a name for every input and output, none twice.
+    /// Whether it says anything: a name for every input, none twice, and at least one output.
+    ///
+    /// A single tensor needs no name: it is the whole input.
     public var isPresent: Bool {
-        !inputs.isEmpty && !outputs.isEmpty && inputs.allSatisfy { !$0.name.isEmpty }
+        let isTensor = inputs.count == 1 && inputs[0].kind == .tensor
+        return !inputs.isEmpty && !outputs.isEmpty && (isTensor || inputs.allSatisfy { !$0.name.isEmpty })
             && Set(inputs.map(\.name)).count == inputs.count
     }
 }
@@ -70,10 +99,10 @@ public struct ModelArtifact: Sendable, Hashable, Codable {
 
 /// Where a version comes from: everything needed to train it again.
 public struct VersionOrigin: Sendable, Hashable, Codable {
-    /// Training data.
-    public let dataset: ContentHash
-    /// Hash of the feature service's meaning, `FeatureServiceDefinition.version`.
-    public let serviceVersion: ContentHash
+    /// Training data; `nil` if it is none of our training sets.
+    public let dataset: ContentHash?
+    /// Hash of the feature service's meaning, `FeatureServiceDefinition.version`; `nil` if it was trained without one.
+    public let serviceVersion: ContentHash?
     /// The run that it was logged in; empty if there was none.
     public let runID: String
     /// The training job; empty if it was trained elsewhere.
@@ -93,7 +122,7 @@ public struct VersionOrigin: Sendable, Hashable, Codable {
 
     /// Makes an origin.
     public init(
-        dataset: ContentHash, serviceVersion: ContentHash, runID: String, jobID: String, commit: String = "",
+        dataset: ContentHash?, serviceVersion: ContentHash?, runID: String, jobID: String, commit: String = "",
         branch: String = "", isDirty: Bool = false, seed: Int64, environment: ContentHash? = nil,
         parameters: [String: String] = [:]
     ) {
@@ -113,6 +142,31 @@ public struct VersionOrigin: Sendable, Hashable, Codable {
 /// Metrics of the real artifact by slice (`test`) and metric.
 public typealias SliceMetrics = [String: [MetricName: Double]]
 
+/// Where a client of MLflow's protocol says that a version's files are.
+public struct VersionSource: Sendable, Hashable, Codable {
+    /// What the client named, `models:/m-…` or an artifact URI.
+    public let uri: String
+    /// Where its files are, `mlflow-artifacts:/…`.
+    public let artifactURI: String
+    /// The logged model that it is.
+    public let loggedModel: String?
+    /// A link to its run.
+    public let runLink: String?
+    /// Blob that lists its files with their hashes; `nil` if they are not kept here.
+    public let files: ContentHash?
+
+    /// Makes a source.
+    public init(
+        uri: String, artifactURI: String, loggedModel: String? = nil, runLink: String? = nil, files: ContentHash? = nil
+    ) {
+        self.uri = uri
+        self.artifactURI = artifactURI
+        self.loggedModel = loggedModel
+        self.runLink = runLink
+        self.files = files
+    }
+}
+
 /// Everything a registration says.
 public struct VersionCandidate: Sendable, Hashable {
     /// The file.
@@ -131,12 +185,14 @@ public struct VersionCandidate: Sendable, Hashable {
     public let description: String
     /// For people and programs.
     public let tags: [String: String]
+    /// Where its files are for clients of MLflow; `nil` if it was not registered by one.
+    public let source: VersionSource?
 
     /// Makes a candidate.
     public init(
         artifact: ModelArtifact, signature: ModelSignature?, origin: VersionOrigin, metrics: SliceMetrics = [:],
         rows: [String: Int] = [:], referenceProfile: ContentHash? = nil, description: String = "",
-        tags: [String: String] = [:]
+        tags: [String: String] = [:], source: VersionSource? = nil
     ) {
         self.artifact = artifact
         self.signature = signature
@@ -146,6 +202,7 @@ public struct VersionCandidate: Sendable, Hashable {
         self.referenceProfile = referenceProfile
         self.description = description
         self.tags = tags
+        self.source = source
     }
 }
 
@@ -166,6 +223,19 @@ public struct ModelVersion: Sendable, Hashable {
 
     /// `model/flight_delay/versions/3`, in errors, events and the audit.
     public var subject: String { Self.subject(model, number) }
+
+    /// Whether it has a signature that says anything.
+    public var isSigned: Bool { candidate.signature?.isPresent ?? false }
+
+    /// What news and the audit say of its registration.
+    var facts: JSONValue {
+        [
+            "artifact": .string(candidate.artifact.hash.hex),
+            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null,
+            "run_id": .string(candidate.origin.runID), "job": .string(candidate.origin.jobID),
+            "source": candidate.source.map { .string(String($0.uri.prefix(1000))) } ?? .null,
+        ]
+    }
 
     static func subject(_ model: Name, _ number: Int) -> String { "model/\(model)/versions/\(number)" }
 }

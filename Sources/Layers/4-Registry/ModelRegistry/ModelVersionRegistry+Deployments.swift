@@ -1,4 +1,4 @@
-public import Definitions
+import Definitions
 public import PlatformCore
 import StoragePorts
 
@@ -18,10 +18,17 @@ extension ModelVersionRegistry {
         if let fault = policy.fault { throw PlatformError(.invalidInput, subject, fault) }
         let now = clock.now()
         let revision = try await store.write { transaction in
-            let stages = try StageTransition.stages(model, at: nil, in: transaction)
             for version in policy.versions {
-                guard let stage = stages[version] else { throw Self.unknown(model, version) }
+                guard let stage = try StageTransition.stage(model, version, in: transaction) else {
+                    throw Self.unknown(model, version)
+                }
                 let isVariant = policy.variants.contains { $0.version == version }
+                if isVariant, !(try ModelVersion(row: Self.row(model, version, in: transaction)).isSigned) {
+                    throw PlatformError(
+                        .refused, subject,
+                        "version \(version) has no signature; log the model with one (names and types of inputs and "
+                            + "outputs), nothing is served without")
+                }
                 if isVariant, stage != .canary, stage != .production {
                     throw PlatformError(
                         .refused, subject,
@@ -31,7 +38,7 @@ extension ModelVersionRegistry {
                     throw PlatformError(.refused, subject, "version \(version) is archived and sees no traffic")
                 }
             }
-            return try Self.append(
+            return try self.append(
                 deployment, of: model, policy, at: now, actor: actor, reason: reason, expected: expectedRevision,
                 restores: nil, in: transaction)
         }
@@ -57,12 +64,12 @@ extension ModelVersionRegistry {
                 throw PlatformError(.notFound, "deployment/\(deployment)", "nothing was ever deployed")
             }
             let (goal, leaving) = try PolicyRevision.rollbackGoal(history).get()
-            var stages = try StageTransition.stages(current.model, at: nil, in: transaction)
+            var stages = try StageTransition.stages(current.model, in: transaction)
             var steps: [StageTransition] = []
             func move(_ version: Int, to stage: ModelStage) throws {
                 guard let from = stages[version], from != stage else { return }
                 steps.append(
-                    try StageTransition.append(
+                    try self.append(
                         current.model, version, from: from, to: stage, at: now, actor: actor,
                         reason: "rollback of \(deployment) to revision \(goal.revision): \(reason)", evidence: nil,
                         in: transaction))
@@ -81,7 +88,7 @@ extension ModelVersionRegistry {
             let policy = DeploymentPolicy(
                 variants: goal.policy.variants,
                 shadows: goal.policy.shadows.filter { $0 != leaving && stages[$0] != .archived }, previous: leaving)
-            let revision = try Self.append(
+            let revision = try self.append(
                 deployment, of: current.model, policy, at: now, actor: actor, reason: reason,
                 expected: expectedRevision,
                 restores: goal.revision, in: transaction)
@@ -115,33 +122,6 @@ extension ModelVersionRegistry {
         }
     }
 
-    /// What was live at a moment.
-    public struct LiveState: Sendable, Hashable {
-        /// Stage of each version that was registered.
-        public let stages: [Int: ModelStage]
-        /// The version in production.
-        public let champion: Int?
-        /// The policy in force for each deployment of the model.
-        public let policies: [Name: PolicyRevision]
-    }
-
-    /// What was live of a model at a moment, changes of that very millisecond included.
-    public func live(_ model: Name, at moment: EventTime) async throws -> LiveState {
-        try await store.read { transaction in
-            let stages = try StageTransition.stages(model, at: moment, in: transaction)
-            let rows = try transaction.query(
-                "SELECT * FROM deployment_policies WHERE model = ? AND time <= ? ORDER BY deployment, revision",
-                [.text(model.text), MetadataValue(moment)])
-            var policies: [Name: PolicyRevision] = [:]
-            for row in rows {
-                let revision = try PolicyRevision(row: row)
-                policies[revision.deployment] = revision
-            }
-            return LiveState(
-                stages: stages, champion: stages.first { $0.value == .production }?.key, policies: policies)
-        }
-    }
-
     private func announce(_ revision: PolicyRevision) async {
         let shares = revision.policy.variants.map { (String($0.version), JSONValue.number($0.share)) }
         await publish(
@@ -157,6 +137,27 @@ extension ModelVersionRegistry {
                 ]))
     }
 
+    /// The policies in force for a model.
+    static func currentRevisions(
+        of model: Name, at moment: EventTime = EventTime.latestAccepted, in transaction: any MetadataTransaction
+    ) throws -> [PolicyRevision] {
+        var revisions: [PolicyRevision] = []
+        var last = ""
+        // From one deployment to the next by the index: a history of 100,000 revisions is not read for its few names.
+        while let deployment = try transaction.query(
+            "SELECT MIN(deployment) AS next FROM deployment_policies WHERE model = ? AND deployment > ?",
+            [.text(model.text), .text(last)]
+        ).first?["next"].textValue {
+            let newest = try transaction.query(
+                "SELECT * FROM deployment_policies WHERE deployment = ? AND time <= ? "
+                    + "ORDER BY time DESC, revision DESC LIMIT 1",
+                [.text(deployment), MetadataValue(moment)])
+            if let newest = newest.first { revisions.append(try PolicyRevision(row: newest)) }
+            last = deployment
+        }
+        return revisions
+    }
+
     private static func revisions(of deployment: Name, in transaction: any MetadataTransaction) throws
         -> [PolicyRevision]
     {
@@ -165,7 +166,7 @@ extension ModelVersionRegistry {
         ).map { try PolicyRevision(row: $0) }
     }
 
-    private static func append(
+    private func append(
         _ deployment: Name, of model: Name, _ policy: DeploymentPolicy, at now: EventTime, actor: String,
         reason: String,
         expected: Int?, restores: Int?, in transaction: any MetadataTransaction
@@ -199,6 +200,24 @@ extension ModelVersionRegistry {
                 MetadataValue(revision.time), .text(actor), .text(reason), .text(try JSONValue.of(policy).text),
                 MetadataValue(restores.map(Int64.init)),
             ])
+        let previous = try transaction.query(
+            "SELECT policy FROM deployment_policies WHERE deployment = ? AND revision = ?",
+            [.text(deployment.text), .integer(Int64(before))]
+        ).first
+        try journal.record(
+            RecordedChange(
+                actor: actor, action: "deployment.policy.published", subject: subject,
+                before: try previous.map {
+                    [
+                        "revision": .integer(Int64(before)),
+                        "policy": try JSONValue.parse(Array($0.text("policy").utf8)),
+                    ]
+                } ?? .null,
+                after: [
+                    "model": .string(model.text), "revision": .integer(Int64(revision.revision)),
+                    "policy": try JSONValue.of(policy), "reason": .string(String(reason.prefix(4000))),
+                    "restores": restores.map { .integer(Int64($0)) } ?? .null,
+                ], time: revision.time), in: transaction)
         return revision
     }
 }

@@ -1,5 +1,6 @@
 public import Definitions
 public import PlatformCore
+import Statistics
 public import StoragePorts
 
 /// Models, their versions and the stages these go through.
@@ -11,6 +12,7 @@ public struct ModelVersionRegistry: Sendable {
     let store: any MetadataStore
     let content: ContentStore
     let clock: any PlatformClock
+    let journal: any ChangeJournal
     let publish: @Sendable (PlatformEvent) async -> Void
 
     /// Makes a registry.
@@ -19,15 +21,17 @@ public struct ModelVersionRegistry: Sendable {
     ///   - store: its rows; the migrations have run.
     ///   - content: where evidence goes, and where artifacts are looked for.
     ///   - clock: the time of changes.
-    ///   - publish: called after each committed change with `model.version.registered`, `model.stage.changed` or
-    ///     `deployment.policy.published`; it appends to the topic `platform`.
+    ///   - journal: keeps every change in the transaction that makes it.
+    ///   - publish: called after each committed change: `model.version.registered`, `model.stage.changed`,
+    ///     `deployment.policy.published`, `model.alias.set` and the like.
     public init(
         store: any MetadataStore, content: ContentStore, clock: any PlatformClock,
-        publish: @escaping @Sendable (PlatformEvent) async -> Void
+        journal: any ChangeJournal = SilentJournal(), publish: @escaping @Sendable (PlatformEvent) async -> Void
     ) {
         self.store = store
         self.content = content
         self.clock = clock
+        self.journal = journal
         self.publish = publish
     }
 
@@ -36,14 +40,15 @@ public struct ModelVersionRegistry: Sendable {
     /// Registers a version in the stage `development`.
     ///
     /// A repeated call with the same run, job and artifact gives the version that is there already.
+    /// - Parameter wanted: the number to give it, if it is above every number given so far.
     /// - Throws: `invalidInput` if a blob that it names is not stored.
     @discardableResult
-    public func register(_ model: Name, _ candidate: VersionCandidate, actor: String, reason: String = "") async throws
-        -> ModelVersion
-    {
+    public func register(
+        _ model: Name, _ candidate: VersionCandidate, actor: String, reason: String = "", number wanted: Int? = nil
+    ) async throws -> ModelVersion {
         let named = [
             ("artifact", candidate.artifact.hash), ("reference profile", candidate.referenceProfile),
-            ("environment record", candidate.origin.environment),
+            ("environment record", candidate.origin.environment), ("list of files", candidate.source?.files),
         ]
         for (what, hash) in named {
             guard let hash, try await !content.contains(hash) else { continue }
@@ -59,39 +64,57 @@ public struct ModelVersionRegistry: Sendable {
             let same = try transaction.query(
                 """
                 SELECT * FROM model_versions WHERE model = ? AND artifact_hash = ? AND run_id = ? AND job_id = ? \
-                ORDER BY number LIMIT 1
+                AND deleted_at IS NULL ORDER BY number LIMIT 1
                 """,
                 [
                     .text(model.text), .text(candidate.artifact.hash.hex), .text(origin.runID), .text(origin.jobID),
                 ])
-            if let row = same.first, !(origin.runID.isEmpty && origin.jobID.isEmpty) {
+            // A client of MLflow that registers twice means two versions.
+            if let row = same.first, !(origin.runID.isEmpty && origin.jobID.isEmpty), candidate.source == nil {
                 return (try ModelVersion(row: row), nil)
             }
+            try self.ensureModel(model, at: now, actor: actor, in: transaction)
             let last = try transaction.query(
                 "SELECT MAX(number) AS last FROM model_versions WHERE model = ?", [.text(model.text)])
             let version = ModelVersion(
-                model: model, number: Int(last.first?.integer("last") ?? 0) + 1, createdAt: now, createdBy: actor,
+                model: model, number: max(Int(last.first?.integer("last") ?? 0) + 1, wanted ?? 1), createdAt: now, createdBy: actor,
                 candidate: candidate)
             try version.insert(in: transaction)
             let step = try StageTransition.append(
                 model, version.number, from: nil, to: .development, at: now, actor: actor,
                 reason: reason.isEmpty ? "registered" : reason, evidence: nil, in: transaction)
+            try self.journal.record(
+                RecordedChange(
+                    actor: actor, action: "model.version.registered", subject: version.subject,
+                    after: version.facts, time: step.time), in: transaction)
             return (version, step)
         }
         if let step {
-            await publish(
-                PlatformEvent(
-                    kind: "model.version.registered", subject: version.subject, time: step.time, actor: actor,
-                    details: [
-                        "artifact": .string(candidate.artifact.hash.hex),
-                        "dataset": .string(candidate.origin.dataset.hex), "run_id": .string(candidate.origin.runID),
-                        "job": .string(candidate.origin.jobID),
-                    ]))
+            await publish(event("model.version.registered", version.subject, step.time, actor, version.facts))
         }
         return version
     }
 
-    /// One version.
+    /// A model that versions are registered of without anybody having made it comes to be with its first version.
+    private func ensureModel(
+        _ model: Name, at now: EventTime, actor: String, in transaction: any MetadataTransaction
+    ) throws {
+        let row = try transaction.query("SELECT * FROM models WHERE model_id = ?", [.text(model.text)]).first
+        if let row {
+            if row["deleted_at"].isNull {
+                try transaction.execute(
+                    "UPDATE models SET updated_at = ? WHERE model_id = ?", [MetadataValue(now), .text(model.text)])
+                return
+            }
+        }
+        if let other = try Self.find(model.text, in: transaction) {
+            throw PlatformError(
+                .conflict, "model/\(model)", "the model '\(other.id)' was renamed to '\(model)'; give one of them another name")
+        }
+        try insertModel(model, named: model.text, description: nil, at: now, actor: actor, in: transaction)
+    }
+
+    /// One version, also one that was deleted.
     /// - Throws: `notFound`.
     public func version(_ model: Name, _ number: Int) async throws -> ModelVersion {
         let rows = try await store.read {
@@ -106,8 +129,9 @@ public struct ModelVersionRegistry: Sendable {
     /// All versions of a model, oldest first.
     public func versions(of model: Name) async throws -> [ModelVersion] {
         try await store.read {
-            try $0.query("SELECT * FROM model_versions WHERE model = ? ORDER BY number", [.text(model.text)])
-                .map { try ModelVersion(row: $0) }
+            try $0.query(
+                "SELECT * FROM model_versions WHERE model = ? AND deleted_at IS NULL ORDER BY number", [.text(model.text)]
+            ).map { try ModelVersion(row: $0) }
         }
     }
 
@@ -121,11 +145,11 @@ public struct ModelVersionRegistry: Sendable {
         }
     }
 
-    /// Models with at least one version, sorted.
+    /// Identities of the models that are not deleted, sorted.
     public func models() async throws -> [Name] {
         try await store.read {
-            try $0.query("SELECT DISTINCT model FROM model_versions ORDER BY model").compactMap {
-                Name($0.text("model"))
+            try $0.query("SELECT model_id FROM models WHERE deleted_at IS NULL ORDER BY model_id").compactMap {
+                Name($0.text("model_id"))
             }
         }
     }
@@ -143,7 +167,7 @@ public struct ModelVersionRegistry: Sendable {
 
     /// Stages of all versions of a model by number.
     public func stages(of model: Name) async throws -> [Int: ModelStage] {
-        try await store.read { try StageTransition.stages(model, at: nil, in: $0) }
+        try await store.read { try StageTransition.stages(model, in: $0) }
     }
 
     /// The version in production; `nil` if there is none.
@@ -163,11 +187,14 @@ public struct ModelVersionRegistry: Sendable {
         }
     }
 
-    /// Whether a version may go from one stage to another, gates aside: one step up, or out.
+    /// Whether a version may go from one stage to another, gates aside: one step up, or out, or from the archive back into
+    /// staging.
     public static func allows(from: ModelStage, to: ModelStage) -> Bool {
         switch (from, to) {
         case (.development, .staging), (.staging, .canary), (.canary, .production), (.production, .archived): true
         case (.canary, .staging), (.canary, .archived), (.staging, .archived), (.development, .archived): true
+        // What was put away may be tried again, from where traffic is only copied.
+        case (.archived, .staging): true
         default: false
         }
     }
@@ -222,13 +249,13 @@ public struct ModelVersionRegistry: Sendable {
             }
             let replaced = stage == .production ? try Self.champion(model, in: transaction) : nil
             var steps = [
-                try StageTransition.append(
+                try append(
                     model, number, from: current, to: stage, at: now, actor: actor, reason: reason, evidence: evidence,
                     in: transaction)
             ]
             if let replaced {
                 steps.append(
-                    try StageTransition.append(
+                    try append(
                         model, replaced, from: .production, to: .archived, at: now, actor: actor,
                         reason: "replaced by version \(number)", evidence: nil, in: transaction))
             }
@@ -242,6 +269,23 @@ public struct ModelVersionRegistry: Sendable {
     public func evidence(of step: StageTransition) async throws -> JSONValue {
         guard let hash = step.evidence else { return .null }
         return try JSONValue.parse(try await content.get(hash, byteCountMax: 16 << 20))
+    }
+
+    /// Adds a step and keeps it in the journal.
+    func append(
+        _ model: Name, _ version: Int, from: ModelStage?, to: ModelStage, at now: EventTime, actor: String,
+        reason: String, evidence: ContentHash?, in transaction: any MetadataTransaction
+    ) throws -> StageTransition {
+        let step = try StageTransition.append(
+            model, version, from: from, to: to, at: now, actor: actor, reason: reason, evidence: evidence,
+            in: transaction)
+        try journal.record(
+            RecordedChange(
+                actor: actor, action: "model.stage.changed", subject: ModelVersion.subject(model, version),
+                before: ["stage": from.map { .string($0.rawValue) } ?? .null],
+                after: ["stage": .string(to.rawValue), "reason": .string(String(reason.prefix(4000)))],
+                evidence: evidence, time: step.time), in: transaction)
+        return step
     }
 
     func announce(_ steps: [StageTransition]) async {
@@ -259,7 +303,7 @@ public struct ModelVersionRegistry: Sendable {
     }
 
     static func champion(_ model: Name, in transaction: any MetadataTransaction) throws -> Int? {
-        try StageTransition.stages(model, at: nil, in: transaction).first { $0.value == .production }?.key
+        try StageTransition.stages(model, only: [.production], in: transaction).first?.key
     }
 
     static func unknown(_ model: Name, _ number: Int) -> PlatformError {

@@ -97,7 +97,7 @@ extension MonitorEngine {
         if kind == .performance {
             do throws(StatisticsError) {
                 difference = try ConfidenceInterval.pairedDifference(
-                    of: .areaUnderROC, first: labelled.map { first[$0] }, second: labelled.map { second[$0] },
+                    of: .auc, first: labelled.map { first[$0] }, second: labelled.map { second[$0] },
                     outcomes: labelled.map { answers.labels[rows[$0].0] },
                     // About twenty million row visits at most, below a second.
                     resampleCount: min(1000, max(100, 20_000_000 / max(1, labelled.count))),

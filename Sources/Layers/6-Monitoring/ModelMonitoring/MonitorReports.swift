@@ -103,7 +103,7 @@ public struct PerformanceReport: Sendable, Hashable, Codable {
         predictionMean = outcomes.isEmpty ? nil : predictions.reduce(0, +) / Double(outcomes.count)
         var metrics: [String: Double] = [:]
         var undefined: [String: String] = [:]
-        for metric in EvaluationMetric.allCases {
+        for metric in EvaluationMetric.basic {
             do throws(StatisticsError) {
                 metrics[metric.rawValue] = try metric.value(predictions: predictions, outcomes: outcomes)
             } catch { undefined[metric.rawValue] = error.description }

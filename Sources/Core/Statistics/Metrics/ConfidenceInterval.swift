@@ -21,13 +21,13 @@ public struct ConfidenceInterval: Sendable, Hashable, Codable {
 
     /// Area under the ROC curve with a 95 % interval by DeLong's normal approximation, cut to 0…1.
     ///
-    /// - Throws: as `EvaluationMetric.areaUnderROC` does; `undefined` with fewer than two rows of a class.
+    /// - Throws: as `EvaluationMetric.auc` does; `undefined` with fewer than two rows of a class.
     /// - Complexity: O(n log n).
     /// - SeeAlso: DeLong, DeLong & Clarke-Pearson (1988); Sun & Xu (2014) for the ranks.
     public static func areaUnderROC(
         predictions: [Double], outcomes: [Double]
     ) throws(StatisticsError) -> ConfidenceInterval {
-        let area = try EvaluationMetric.areaUnderROC.value(predictions: predictions, outcomes: outcomes)
+        let area = try EvaluationMetric.auc.value(predictions: predictions, outcomes: outcomes)
         let positives = zip(predictions, outcomes).filter { $1 == 1 }.map(\.0).sorted()
         let negatives = zip(predictions, outcomes).filter { $1 == 0 }.map(\.0).sorted()
         guard positives.count > 1, negatives.count > 1 else { throw .undefined("a class has fewer than two rows") }
@@ -61,39 +61,33 @@ public struct ConfidenceInterval: Sendable, Hashable, Codable {
     /// The difference `second − first` of a metric between two models on the same rows, with a percentile bootstrap
     /// interval: each resample draws rows with replacement and measures both models on them.
     ///
-    /// A resample in which the metric is undefined (one class) is drawn again.
-    /// - Throws: as the metric does; `undefined` if resamples of one class keep coming.
+    /// Resamples in which the metric is undefined (one class) are left out.
+    /// - Throws: as the metric does; `undefined` if that is so in more than half of the resamples.
     /// - Complexity: O(n log n + resampleCount · n).
     /// - SeeAlso: Efron & Tibshirani (1993), *An Introduction to the Bootstrap*, chapter 13.
     public static func pairedDifference(
         of metric: EvaluationMetric, first: [Double], second: [Double], outcomes: [Double], resampleCount: Int = 1000,
         confidence: Double = 0.95, seed: UInt64
     ) throws(StatisticsError) -> ConfidenceInterval {
-        precondition(resampleCount > 1 && confidence > 0 && confidence < 1, "an interval needs resamples")
         guard first.count == second.count else { throw .shapeMismatch(first.count, second.count) }
-        let left = try PreparedMetric(metric, predictions: first, outcomes: outcomes)
-        let right = try PreparedMetric(metric, predictions: second, outcomes: outcomes)
-        let estimate = try right.value() - left.value()
-        var generator = SeededGenerator(seed: seed)
-        var differences: [Double] = []
-        differences.reserveCapacity(resampleCount)
-        var refused = 0
-        var weights = [UInt32](repeating: 0, count: outcomes.count)
-        while differences.count < resampleCount {
-            for row in weights.indices { weights[row] = 0 }
-            for _ in weights.indices { weights[generator.index(below: weights.count)] += 1 }
-            do {
-                differences.append(try right.value(weights: weights) - left.value(weights: weights))
-            } catch {
-                refused += 1
-                if refused > 10 * resampleCount { throw .undefined("almost every resample is of one class") }
-            }
-        }
-        differences.sort()
-        let tail = (1 - confidence) / 2
+        return try Bootstrap(replicateCount: resampleCount, confidence: confidence, seed: seed).pairedDifference(
+            of: metric, first: EvaluationRows(predictions: first, outcomes: outcomes),
+            second: EvaluationRows(predictions: second, outcomes: outcomes))
+    }
+
+    /// Wilson's 95 % interval of a share of rows; it stays within 0…1 and has a width even at the ends.
+    ///
+    /// - Throws: `emptyInput` without rows.
+    /// - SeeAlso: Wilson (1927), *Probable Inference, the Law of Succession, and Statistical Inference*.
+    public static func share(_ count: Int, of rows: Int) throws(StatisticsError) -> ConfidenceInterval {
+        guard rows > 0 else { throw .emptyInput }
+        let (z, n) = (1.959_963_984_540_054, Double(rows))
+        let share = Double(count) / n
+        let middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        let reach = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)).squareRoot()
         return ConfidenceInterval(
-            estimate: estimate, lower: quantile(differences, tail), upper: quantile(differences, 1 - tail),
-            confidence: confidence)
+            estimate: share, lower: count == 0 ? 0 : max(0, middle - reach),
+            upper: count == rows ? 1 : min(1, middle + reach), confidence: 0.95)
     }
 
     /// Linear interpolation between order statistics (Hyndman & Fan's type 7, NumPy's default).

@@ -1,0 +1,36 @@
+public import Definitions
+public import PlatformCore
+import StoragePorts
+
+extension ModelVersionRegistry {
+    /// What was live at a moment.
+    public struct LiveState: Sendable, Hashable {
+        /// The last step of each version that saw traffic then: in staging, canary or production.
+        public let steps: [Int: StageTransition]
+        /// The policy in force for each deployment of the model.
+        public let policies: [Name: PolicyRevision]
+
+        /// The stage of each version that saw traffic.
+        public var stages: [Int: ModelStage] { steps.mapValues(\.to) }
+        /// The version in production.
+        public var champion: Int? { steps.first { $0.value.to == .production }?.key }
+    }
+
+    /// What was live of a model at a moment, changes of that very millisecond included.
+    ///
+    /// - Complexity: O(log history + answer); the history is never read whole.
+    public func live(_ model: Name, at moment: EventTime) async throws -> LiveState {
+        try await store.read { transaction in
+            var steps: [Int: StageTransition] = [:]
+            for (number, position) in try StageTransition.visible(model, at: moment, in: transaction) {
+                let row = try transaction.query(
+                    "SELECT * FROM model_stage_transitions WHERE position = ?", [.integer(position)]
+                ).first
+                steps[number] = try row.map { try StageTransition(row: $0) }
+            }
+            let revisions = try Self.currentRevisions(of: model, at: moment, in: transaction)
+            return LiveState(
+                steps: steps, policies: Dictionary(revisions.map { ($0.deployment, $0) }, uniquingKeysWith: { $1 }))
+        }
+    }
+}
