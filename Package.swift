@@ -186,7 +186,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Unit/ExperimentTrackingTests", named: "ExperimentTrackingTests",
-        uses: ["PlatformCore", "ContentHashing", "StoragePorts", "ExperimentTracking", "SQLiteAdapter"]),
+        uses: [
+            "PlatformCore", "ContentHashing", "StoragePorts", "ExperimentTracking", "SQLiteAdapter",
+            "FileSystemAdapter",
+        ]),
     tests(
         "Unit/TrainingJobsTests", named: "TrainingJobsTests",
         uses: [
@@ -206,7 +209,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/MLflowAPITests", named: "MLflowAPITests",
         uses: [
-            "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter", logging,
+            "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter",
+            "FileSystemAdapter", logging,
         ]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),

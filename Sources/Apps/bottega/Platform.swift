@@ -42,6 +42,7 @@ struct Platform {
         let log: SegmentEventLog
         let online: LMDBOnlineStore
         let metadata: SQLiteMetadataStore
+        let metricJournal: FolderJournal
 
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
@@ -56,6 +57,8 @@ struct Platform {
                 directory: "\(directory)/online",
                 configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
             metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
+            metricJournal = try FolderJournal(
+                directory: "\(directory)/metrics", synchronizes: settings.waitsForDisk)
         }
     }
 
@@ -124,7 +127,8 @@ struct Platform {
 
         // Models and serving.
         let tracking = TrackingStore(
-            metadata: metadata, objects: stores.objects, clock: SystemClock(), identifiers: machineIdentifiers)
+            metadata: metadata, objects: stores.objects, journal: stores.metricJournal, clock: SystemClock(),
+            identifiers: machineIdentifiers)
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
@@ -241,13 +245,14 @@ struct Platform {
             })
         let adopted = try await mlflowRegistry.adoptEarlierModels()
         if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
+        let mlflow = MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger)
         let all =
             NativeRoutes.all(platform)
-            + MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger).routes
+            + mlflow.routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, predictor: predictor, logger: logger,
+            routes: all, directRoutes: mlflow.directRoutes, predictor: predictor, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)
@@ -255,6 +260,7 @@ struct Platform {
             })
         var services: [any Service] = [
             StoreService(stores: stores), PredictionLogService(log: predictionLog),
+            TrackingService(tracking: tracking, logger: logger),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),

@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import ExperimentTracking
 import FeatureStore
 import Foundation
 import Logging
@@ -53,6 +54,23 @@ struct CheckpointService: Service {
         do { try await stream.checkpoint() } catch {
             logger.error("the feature state cannot be written", metadata: ["error": "\(errorText(error))"])
         }
+    }
+}
+
+/// Puts logged metrics where searches find them, a moment after they came.
+struct TrackingService: Service {
+    let tracking: TrackingStore
+    let logger: Logger
+
+    func run() async throws {
+        await cancelWhenGracefulShutdown {
+            await tracking.run { error in
+                logger.error(
+                    "logged metrics wait in their journal, they cannot be put into the metadata store",
+                    metadata: ["error": "\(errorText(error))"])
+            }
+        }
+        try? await tracking.settle()
     }
 }
 

@@ -1,4 +1,5 @@
 import ExperimentTracking
+import FileSystemAdapter
 import Foundation
 import PlatformCore
 import SQLiteAdapter
@@ -67,8 +68,18 @@ final class TrackingFixture: Sendable {
         clock = ManualClock(startingAt: EventTime(milliseconds: 1_700_000_000_000))
         metadata = try SQLiteMetadataStore(path: folder + "/metadata.sqlite")
         store = TrackingStore(
-            metadata: metadata, objects: objects, clock: clock, identifiers: IdentifierSource(clock: clock))
+            metadata: metadata, objects: objects, journal: try FolderJournal(directory: folder + "/journal"),
+            clock: clock, identifiers: IdentifierSource(clock: clock))
         try await store.prepare()
+    }
+
+    /// Another store over the same files, as after a crash: nothing of the first one's memory is in it.
+    func reopened() async throws -> TrackingStore {
+        let store = TrackingStore(
+            metadata: metadata, objects: objects, journal: try FolderJournal(directory: folder + "/journal"),
+            clock: clock, identifiers: IdentifierSource(clock: clock))
+        try await store.prepare()
+        return store
     }
 
     deinit { try? FileManager.default.removeItem(atPath: folder) }

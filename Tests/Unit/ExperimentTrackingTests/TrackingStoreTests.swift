@@ -68,20 +68,20 @@ struct TrackingStoreTests {
             all.max { ($0.step, $0.measuredAt, $0.value) < ($1.step, $1.measuredAt, $1.value) })
         #expect(latest == expected)
         let history = try await store.metricHistory(run: id, key: "m")
-        #expect(history.elements.count == Set(all).count)
-        #expect(Set(history.elements) == Set(all))
+        #expect(history.points.count == Set(all).count)
+        #expect(Set(history.points.map { Metric("m", $0.value, measuredAt: $0.measuredAt, step: $0.step) }) == Set(all))
     }
 
     @Test func historyComesInPages() async throws {
         let id = try await store.createRun(experiment: "0").info.id
         try await store.logMetrics((0..<95).map { Metric("m", Double($0), measuredAt: at(Int64($0))) }, run: id)
         var seen: [Double] = []
-        var offset: Int? = 0
-        while let from = offset {
-            let page = try await store.metricHistory(run: id, key: "m", offset: from, countMax: 20)
-            seen += page.elements.map(\.value)
-            offset = page.nextOffset
-        }
+        var after: MetricPoint?
+        repeat {
+            let page = try await store.metricHistory(run: id, key: "m", after: after, countMax: 20)
+            seen += page.points.map(\.value)
+            after = page.hasMore ? page.points.last : nil
+        } while after != nil
         #expect(seen == (0..<95).map(Double.init))
     }
 
@@ -93,7 +93,7 @@ struct TrackingStoreTests {
         #expect(kept.metric("nan")?.isNaN == true)
         #expect(kept.metric("big") == Double.greatestFiniteMagnitude)
         let found = try await store.searchRuns(experiments: ["0"], filter: SearchFilter("metrics.nan > -1"))
-        #expect(found.elements.isEmpty)
+        #expect(found.runs.isEmpty)
     }
 
     @Test func aDeletedRunTakesNothing() async throws {
@@ -101,8 +101,8 @@ struct TrackingStoreTests {
         try await store.setRun(id, deleted: true)
         #expect(await code { try await store.setTag(TrackedTag("a", "b"), ofRun: id) } == .invalidInput)
         #expect(await code { _ = try await store.run("nothing") } == .notFound)
-        #expect(try await store.searchRuns(experiments: ["0"]).elements.isEmpty)
-        #expect(try await store.searchRuns(experiments: ["0"], view: .deleted).elements.count == 1)
+        #expect(try await store.searchRuns(experiments: ["0"]).runs.isEmpty)
+        #expect(try await store.searchRuns(experiments: ["0"], view: .deleted).runs.count == 1)
     }
 
     @Test func deletingAnExperimentTakesItsRunsAlong() async throws {

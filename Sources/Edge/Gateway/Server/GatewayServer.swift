@@ -32,17 +32,21 @@ public struct GatewayConfiguration: Sendable {
 public struct GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let routes: [Route]
+    private let directRoutes: [DirectRoute]
     private let predictor: Predictor
     private let logger: Logger
     private let onReady: @Sendable (Int) async -> Void
 
     /// Makes a server for `routes`; `onReady` hears the port once requests are accepted.
+    ///
+    /// - Parameter directRoutes: answered in front of the framework; what one passes on goes to its namesake in `routes`.
     public init(
-        configuration: GatewayConfiguration, routes: [Route], predictor: Predictor, logger: Logger,
+        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [], predictor: Predictor, logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
         self.routes = routes
+        self.directRoutes = directRoutes
         self.predictor = predictor
         self.logger = logger
         self.onReady = onReady
@@ -55,6 +59,8 @@ public struct GatewayServer: Service {
         router.addMiddleware { AnswerMissing(routes: routes) }
         let predictor = predictor
         let access = configuration.access
+        let direct = Dictionary(
+            directRoutes.map { ("\($0.method) \($0.path)", $0) }, uniquingKeysWith: { first, _ in first })
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
@@ -62,7 +68,7 @@ public struct GatewayServer: Service {
             router: router,
             server: .http1(
                 configuration: .init(additionalChannelHandlers: [
-                    PredictChannelHandler(predictor: predictor, access: access)
+                    PredictChannelHandler(predictor: predictor, access: access, direct: direct)
                 ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
@@ -120,7 +126,7 @@ public struct GatewayServer: Service {
                 request, context, route: route, directory: configuration.spoolDirectory)
             spooled = file
             defer { if let spooled { unlink(spooled) } }
-            return response(try await route.handler(apiRequest))
+            return response(try await route.handler(apiRequest), range: request.headers[.range])
         } catch {
             let known = ErrorTable.platformError(error)
             if known.code == .internal || known.code == .corrupted {
@@ -220,7 +226,7 @@ public struct GatewayServer: Service {
         return path
     }
 
-    static func response(_ answer: APIResponse, status: Int? = nil) -> Response {
+    static func response(_ answer: APIResponse, status: Int? = nil, range: String? = nil) -> Response {
         var fields = HTTPFields()
         for (name, value) in answer.headers {
             if let name = HTTPField.Name(name) { fields[name] = value }
@@ -258,16 +264,54 @@ public struct GatewayServer: Service {
             guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
                 return Response(status: .notFound, headers: [:], body: .init())
             }
-            try? handle.seek(toOffset: 0)
-            return Response(
-                status: status, headers: fields,
-                body: ResponseBody(contentLength: Int(size)) { writer in
-                    while let data = try handle.read(upToCount: 1 << 20), !data.isEmpty {
-                        try await writer.write(ByteBuffer(bytes: data))
-                    }
-                    try await writer.finish(nil)
-                })
+            return file(handle, byteCount: Int(size), status: status, fields, range: range)
         }
+    }
+
+    /// A file, or the range of it that is asked for (RFC 9110 §14; one range of bytes, anything else gives the whole).
+    private static func file(
+        _ handle: FileHandle, byteCount: Int, status: HTTPResponse.Status, _ fields: HTTPFields, range: String?
+    ) -> Response {
+        var (status, fields) = (status, fields)
+        var bytes = 0..<byteCount
+        if status == .ok, let range, let wanted = ByteRange.parse(range, byteCount: byteCount) {
+            guard !wanted.isEmpty else {
+                fields[.contentRange] = "bytes */\(byteCount)"
+                return Response(status: .rangeNotSatisfiable, headers: fields)
+            }
+            bytes = wanted
+            status = .partialContent
+            fields[.contentRange] = "bytes \(wanted.lowerBound)-\(wanted.upperBound - 1)/\(byteCount)"
+        }
+        let part = bytes
+        return Response(
+            status: status, headers: fields,
+            body: ResponseBody(contentLength: part.count) { writer in
+                try handle.seek(toOffset: UInt64(part.lowerBound))
+                var left = part.count
+                while left > 0, let data = try handle.read(upToCount: min(left, 1 << 20)), !data.isEmpty {
+                    left -= data.count
+                    try await writer.write(ByteBuffer(bytes: data))
+                }
+                try await writer.finish(nil)
+            })
+    }
+}
+
+/// Reads the header `Range`.
+enum ByteRange {
+    /// The bytes that a header asks for; empty if the file has none of them, `nil` for what is no single range.
+    static func parse(_ text: String, byteCount: Int) -> Range<Int>? {
+        guard text.utf8.count <= 64, text.hasPrefix("bytes="), !text.contains(",") else { return nil }
+        let parts = text.dropFirst(6).split(separator: "-", omittingEmptySubsequences: false)
+        guard parts.count == 2 else { return nil }
+        if parts[0].isEmpty {
+            guard let count = Int(parts[1]), count >= 0 else { return nil }
+            return max(0, byteCount - count)..<byteCount
+        }
+        guard let start = Int(parts[0]), start >= 0 else { return nil }
+        guard let end = parts[1].isEmpty ? byteCount - 1 : Int(parts[1]), end >= start || parts[1].isEmpty else { return nil }
+        return start < byteCount ? start..<(min(end, byteCount - 1) + 1) : 0..<0
     }
 }
 

@@ -1,3 +1,4 @@
+import APIContract
 import Definitions
 import Foundation
 import HTTPTypes
@@ -5,7 +6,8 @@ import ModelServing
 import NIOCore
 import NIOHTTPTypes
 
-/// Answers `POST /predict/{model}` on the event loop, before the framework sees it; passes everything else on.
+/// Answers `POST /predict/{model}` and direct routes on the event loop, before the framework sees them; passes
+/// everything else on.
 ///
 /// A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
 /// route goes around it. One connection answers in order: while the framework works on a request, later ones wait here.
@@ -25,20 +27,25 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
         case idle
         /// A prediction's body is arriving.
         case collecting(HTTPRequest, ByteBuffer, tooLarge: Bool)
+        /// The body of a direct route is arriving.
+        case gathering(HTTPRequest, ByteBuffer, DirectRoute)
         /// The framework has the request; its answer is not yet written.
         case passing
-        /// An answer of ours waits for room in the prediction log.
+        /// An answer of ours waits for room in the prediction log, or for the disk.
         case waiting
     }
 
     private let predictor: Predictor
     private let access: AccessPolicy
+    /// Direct routes by method and path.
+    private let direct: [String: DirectRoute]
     private var state = State.idle
     private var waiting: [HTTPRequestPart] = []
     private var readIsPending = false
 
-    init(predictor: Predictor, access: AccessPolicy) {
+    init(predictor: Predictor, access: AccessPolicy, direct: [String: DirectRoute] = [:]) {
         self.predictor = predictor
+        self.direct = direct
         self.access = access
     }
 
@@ -54,6 +61,8 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
         case (.idle, .head(let head)):
             if head.method == .post, let path = head.path, path.hasPrefix("/predict/") {
                 state = .collecting(head, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
+            } else if !direct.isEmpty, let path = head.path, let route = direct["\(head.method.rawValue) \(path)"] {
+                state = .gathering(head, context.channel.allocator.buffer(capacity: 512), route)
             } else {
                 state = .passing
                 context.fireChannelRead(wrapInboundOut(part))
@@ -69,6 +78,21 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
         case (.collecting(let head, let buffer, let tooLarge), .end):
             state = .idle
             answer(head, buffer, tooLarge: tooLarge, context: context)
+        case (.gathering(let head, var buffer, let route), .body(var bytes)):
+            state = .idle
+            if buffer.readableBytes + bytes.readableBytes > route.byteCountMax {
+                pass(head, buffer, context: context)
+                context.fireChannelRead(wrapInboundOut(.body(bytes)))
+            } else {
+                buffer.writeBuffer(&bytes)
+                state = .gathering(head, buffer, route)
+            }
+        case (.gathering(let head, let buffer, let route), .end):
+            state = .idle
+            if !answer(head, buffer, by: route, context: context) {
+                pass(head, buffer, context: context)
+                context.fireChannelRead(wrapInboundOut(part))
+            }
         case (.passing, .head), (.waiting, _):
             waiting.append(part)
         default:
@@ -129,6 +153,42 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     }
 
     private static let callerField = HTTPField.Name("X-Bottega-Caller") ?? .userAgent
+
+    /// Gives what was gathered of a request to the framework.
+    private func pass(_ head: HTTPRequest, _ body: ByteBuffer, context: ChannelHandlerContext) {
+        state = .passing
+        context.fireChannelRead(wrapInboundOut(.head(head)))
+        if body.readableBytes > 0 { context.fireChannelRead(wrapInboundOut(.body(body))) }
+    }
+
+    /// Answers by a direct route; `false` if the framework is to answer.
+    private func answer(
+        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, context: ChannelHandlerContext
+    ) -> Bool {
+        guard
+            access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) == nil
+        else { return false }  // the framework's road words it
+        let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
+        let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
+        let isTaken = route.handler(Array(body.readableBytesView)) { response in
+            guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
+            answered.succeed((response.status, bytes))
+        }
+        guard isTaken else {
+            answered.succeed((0, []))
+            return false
+        }
+        state = .waiting
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        answered.futureResult.whenSuccess { answer in
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return }
+            handler.state = .idle
+            handler.send(answer.status, answer.body, keepsAlive, context)
+            handler.resume(context: context)
+        }
+        return true
+    }
 
     private func finish(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
         let isDurable = answer.logPolicy == .durable && !answer.entries.isEmpty

@@ -16,15 +16,11 @@ extension MLflowRoutes {
                 let files = try await tracking.entries(below: checked)
                 return files.isEmpty ? [:] : ["files": .array(files.map(\.wire))]
             }
-            + call("POST", "mlflow-artifacts/mpu/{step}/{path...}") { _ in
-                throw MLflowError(
-                    "NOT_IMPLEMENTED", 501, "Uploads in parts are not offered; upload the file with one PUT")
-            }
             + call("DELETE", "mlflow-artifacts/artifacts/{path...}") { fields in
                 try await tracking.deleteArtifacts(at: Self.trimmed(fields.required("path")))
                 return [:]
             }
-            + proxyRoutes + olderDownloadRoutes
+            + proxyRoutes + uploadRoutes + olderDownloadRoutes
     }
 
     private var proxyRoutes: [Route] {
@@ -37,7 +33,7 @@ extension MLflowRoutes {
                     await answer(request) { request in
                         let path = request.parameters["path"] ?? ""
                         if let file = request.bodyFile {
-                            try await tracking.putArtifact(fileAt: file, at: path)
+                            try await tracking.takeArtifact(fileAt: file, at: path)
                         } else {
                             try await tracking.putArtifact(request.body, at: path)
                         }
@@ -49,6 +45,96 @@ extension MLflowRoutes {
                 },
             ]
         }
+    }
+
+    /// Uploads in parts and downloads in ranges; the addresses that clients are given point back here.
+    private var uploadRoutes: [Route] {
+        call("POST", "mlflow-artifacts/mpu/create/{folder...}", createUpload)
+            + call("POST", "mlflow-artifacts/mpu/complete/{folder...}") { fields in
+                var tags: [Int: String] = [:]
+                for (index, element) in try fields.elements("parts").enumerated() {
+                    let member = MLflowMember(value: element, place: "parts[\(index)]")
+                    guard let number = try member.integer("part_number").flatMap({ Int(exactly: $0) }) else {
+                        throw MLflowError.invalid("Missing value for required parameter 'parts[\(index)].part_number'")
+                    }
+                    tags[number] = try member.text("etag")?.replacing("\"", with: "")
+                }
+                try await tracking.completeUpload(
+                    fields.required("upload_id"), at: Self.uploadPath(fields), tags: tags)
+                return [:]
+            }
+            + call("POST", "mlflow-artifacts/mpu/abort/{folder...}") { fields in
+                tracking.abortUpload(try fields.required("upload_id"))
+                return [:]
+            }
+            + call("GET", "mlflow-artifacts/presigned/{path...}") { fields in
+                let path = try fields.required("path")
+                let artifact = try await tracking.artifact(at: path)
+                return [
+                    "url": .string(Self.address(fields.request, "/api/2.0/mlflow-artifacts/artifacts/" + Self.escaped(path))),
+                    "headers": Self.passedOn(fields.request), "file_size": .integer(Int64(artifact.byteCount)),
+                ]
+            }
+            + ["/api", "/ajax-api"].map { prefix in
+                Route(
+                    "PUT", "\(prefix)/2.0/mlflow-artifacts/mpu/parts/{upload}/{number}",
+                    body: .spool(byteCountMax: artifactByteCountMax)
+                ) { request in
+                    await answer(request) { request in
+                        guard let number = Int(request.parameters["number"] ?? ""), let file = request.bodyFile else {
+                            throw MLflowError.invalid("Invalid value for parameter 'part_number' supplied.")
+                        }
+                        let tag = try await tracking.putPart(
+                            number, ofUpload: request.parameters["upload"] ?? "", fileAt: file)
+                        return APIResponse(headers: [("ETag", "\"\(tag)\"")])
+                    }
+                }
+            }
+    }
+
+    @Sendable private func createUpload(_ fields: MLflowRequest) async throws -> JSONValue {
+        guard let count = try fields.integer("num_parts"), 1...10_000 ~= count else {
+            throw MLflowError.invalid("Invalid value for parameter 'num_parts' supplied: 1 to 10000 are accepted.")
+        }
+        let id = try await tracking.beginUpload(at: Self.uploadPath(fields), partCount: Int(count))
+        let headers = Self.passedOn(fields.request)
+        return [
+            "upload_id": .string(id),
+            "credentials": .array(
+                (1...count).map { number in
+                    [
+                        "url": .string(
+                            Self.address(fields.request, "/api/2.0/mlflow-artifacts/mpu/parts/\(id)/\(number)")),
+                        "part_number": .integer(number), "headers": headers,
+                    ]
+                }),
+        ]
+    }
+
+    /// Where an upload goes: a file below the folder in the path, named like the client's local file.
+    private static func uploadPath(_ fields: MLflowRequest) throws -> String {
+        let folder = trimmed(fields.request.parameters["folder"] ?? "")
+        let local = try fields.requiredInBody("path")
+        guard let name = local.split(separator: "/", omittingEmptySubsequences: false).last, !name.isEmpty else {
+            throw MLflowError.invalid("Invalid value for parameter 'path' supplied: it names no file")
+        }
+        return try TrackingStore.checkedArtifactPath(folder.isEmpty ? String(name) : "\(folder)/\(name)")
+    }
+
+    /// An address of this server as the client knows it.
+    private static func address(_ request: APIRequest, _ path: String) -> String {
+        let scheme = request.headers["x-forwarded-proto"] == "https" ? "https" : "http"
+        return "\(scheme)://\(request.headers["host"] ?? "127.0.0.1")\(path)"
+    }
+
+    /// Headers that the client sends to such an address: its own token, which it would not send there by itself.
+    private static func passedOn(_ request: APIRequest) -> JSONValue {
+        request.headers["authorization"].map { ["Authorization": .string($0)] } ?? [:]
+    }
+
+    private static func escaped(_ path: String) -> String {
+        path.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed.subtracting(CharacterSet(charactersIn: ";?#%")))
+            ?? path
     }
 
     // What the browser's pages and old clients ask for.
@@ -102,6 +188,7 @@ extension MLflowRoutes {
                 ("Content-Type", Self.contentType(of: fileName)),
                 ("Content-Disposition", "attachment; filename=\"\(plainName)\""),
                 ("X-Content-Type-Options", "nosniff"), ("ETag", "\"\(artifact.hash.hex)\""),
+                ("Accept-Ranges", "bytes"),
             ],
             body: .file(try await tracking.localPath(of: artifact)))
     }

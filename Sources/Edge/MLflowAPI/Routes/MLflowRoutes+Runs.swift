@@ -37,15 +37,34 @@ extension MLflowRoutes {
                 try await tracking.setRun(fields.required("run_id"), deleted: false)
                 return [:]
             }
-            + call("POST", "mlflow/runs/search") { fields in
-                let page = try await tracking.searchRuns(
-                    experiments: fields.texts("experiment_ids"), filter: SearchFilter(fields.text("filter") ?? ""),
-                    orders: SearchOrder.list(fields.texts("order_by")), view: fields.view("run_view_type"),
-                    offset: fields.offset(), countMax: fields.countMax(default: 1000, limit: 50_000))
-                return object([
-                    "runs": .array(page.elements.map(\.wire)), "next_page_token": pageToken(offset: page.nextOffset),
-                ])
+            + searchRoutes
+    }
+
+    // Not through a JSON value: a page may hold megabytes, and most of them are ready.
+    private var searchRoutes: [Route] {
+        ["/api", "/ajax-api"].map { prefix in
+            Route("POST", "\(prefix)/2.0/mlflow/runs/search") { request in
+                await answer(request) { request in
+                    let fields = try MLflowRequest(request)
+                    let page = try await tracking.findRuns(
+                        experiments: fields.texts("experiment_ids"), filter: SearchFilter(fields.text("filter") ?? ""),
+                        orders: SearchOrder.list(fields.texts("order_by")), view: fields.view("run_view_type"),
+                        pageToken: fields.text("page_token"), countMax: fields.countMax(default: 1000, limit: 50_000))
+                    let documents = try await runDocuments.documents(of: page.runs, in: tracking)
+                    var bytes: [UInt8] = []
+                    bytes.reserveCapacity(documents.reduce(256) { $0 + $1.count + 1 })
+                    bytes += "{\"runs\":[".utf8
+                    for (index, document) in documents.enumerated() {
+                        if index > 0 { bytes.append(0x2C) }
+                        bytes += document
+                    }
+                    bytes.append(0x5D)
+                    if let token = page.nextPageToken { bytes += ",\"next_page_token\":\"\(token)\"".utf8 }
+                    bytes.append(0x7D)
+                    return APIResponse(headers: [("Content-Type", "application/json")], body: .bytes(bytes))
+                }
             }
+        }
     }
 
     private var measurementRoutes: [Route] {
@@ -77,16 +96,70 @@ extension MLflowRoutes {
                     run: fields.runID(), metrics: metrics, params: fields.tags("params"), tags: fields.tags("tags"))
                 return [:]
             }
-            + call("GET", "mlflow/metrics/get-history") { fields in
-                let id = try fields.runID()
-                let page = try await tracking.metricHistory(
-                    run: id, key: fields.required("metric_key"), offset: fields.offset(),
-                    countMax: fields.countMax(default: 25_000, limit: 25_000))
-                return object([
-                    "metrics": .array(page.elements.map { $0.wire() }),
-                    "next_page_token": pageToken(offset: page.nextOffset),
-                ])
-            }
+            + call("GET", "mlflow/metrics/get-history", metricHistory)
+            + call("GET", "mlflow/metrics/get-history-bulk", metricHistories)
+            + call("GET", "mlflow/metrics/get-history-bulk-interval", sampledMetricHistories)
+    }
+
+    @Sendable private func metricHistory(_ fields: MLflowRequest) async throws -> JSONValue {
+        let (id, key) = (try fields.runID(), try fields.required("metric_key"))
+        let question: JSONValue = ["call": "get-history", "run": .string(id), "key": .string(key)]
+        var after: MetricPoint?
+        if let token = try fields.text("page_token"), !token.isEmpty {
+            after = MetricPoint(place: try tracking.pageSeal.place(token, question: question))
+        }
+        let page = try await tracking.metricHistory(
+            run: id, key: key, after: after, countMax: fields.countMax(default: 25_000, limit: 25_000))
+        return object([
+            "metrics": .array(page.points.map { $0.wire(key: key) }),
+            "next_page_token": page.hasMore
+                ? page.points.last.map { .string(tracking.pageSeal.token($0.place, question: question)) } : nil,
+        ])
+    }
+
+    // What the browser's pages ask for: whole histories of several runs, 25,000 points at most.
+    @Sendable private func metricHistories(_ fields: MLflowRequest) async throws -> JSONValue {
+        let (runs, key) = try Self.runsAndKey(fields, countMax: 100, runField: "run_id")
+        var left = try fields.countMax(default: 25_000, limit: 25_000)
+        var metrics: [JSONValue] = []
+        for run in runs.sorted() where left > 0 {
+            let page = try await tracking.metricHistory(run: run, key: key, countMax: left)
+            left -= page.points.count
+            metrics += page.points.map { $0.wire(key: key, runID: run) }
+        }
+        return ["metrics": .array(metrics)]
+    }
+
+    @Sendable private func sampledMetricHistories(_ fields: MLflowRequest) async throws -> JSONValue {
+        let (runs, key) = try Self.runsAndKey(fields, countMax: 100, runField: "run_ids")
+        let (start, end) = (try fields.integer("start_step"), try fields.integer("end_step"))
+        guard (start == nil) == (end == nil) else {
+            throw MLflowError.invalid(
+                "If either start step or end step are specified, both must be specified.")
+        }
+        if let start, let end, start > end {
+            throw MLflowError.invalid("end_step must be greater than start_step. Found start_step=\(start) and end_step=\(end).")
+        }
+        let histories = try await tracking.sampledHistories(
+            runs: runs, key: key, startStep: start, endStep: end,
+            countMax: fields.countMax(default: 320, limit: 2500))
+        return [
+            "metrics": .array(
+                histories.flatMap { history in history.points.map { $0.wire(key: key, runID: history.run) } })
+        ]
+    }
+
+    private static func runsAndKey(
+        _ fields: MLflowRequest, countMax: Int, runField: String
+    ) throws(MLflowError) -> ([String], String) {
+        let runs = try fields.texts(runField)
+        guard !runs.isEmpty else {
+            throw .invalid("Missing value for required parameter '\(runField)'. Name at least one run.")
+        }
+        guard runs.count <= countMax else {
+            throw .invalid("Provided list of run_ids must be less than or equal to \(countMax) long.")
+        }
+        return (runs, try fields.required("metric_key"))
     }
 
     private var inputRoutes: [Route] {
@@ -123,6 +196,30 @@ extension MLflowRoutes {
                 try await tracking.setTag(TrackedTag(key, JSONValue.array(old + [model]).text), ofRun: id)
                 return [:]
             }
+    }
+}
+
+extension MetricPoint {
+    /// Where the page behind this point begins.
+    var place: JSONValue {
+        [
+            "at": .integer(milliseconds), "step": .integer(step),
+            "value": .integer(Int64(bitPattern: value.bitPattern)),
+        ]
+    }
+
+    init?(place: JSONValue) {
+        guard let time = place["at"]?.integerValue, let step = place["step"]?.integerValue,
+            let bits = place["value"]?.integerValue
+        else { return nil }
+        self.init(milliseconds: time, step: step, value: Double(bitPattern: UInt64(bitPattern: bits)))
+    }
+
+    func wire(key: String, runID: String? = nil) -> JSONValue {
+        object([
+            "key": .string(key), "value": value.isNaN ? "NaN" : .number(value), "timestamp": .integer(milliseconds),
+            "step": .integer(step), "run_id": .text(runID),
+        ])
     }
 }
 

@@ -6,13 +6,14 @@ import PlatformCore
 /// The MLflow REST protocol over the platform's own tracking and registry.
 ///
 /// Everything that a training script with the unmodified client calls: experiments, runs, metrics, inputs, logged
-/// models, artifacts through the server, registered models. It keeps nothing itself. Traces, webhooks and multipart
-/// uploads are not part of it: they answer 404 or 501, which the client takes without trying again.
+/// models, artifacts through the server, whole or in parts, registered models. It keeps nothing itself. What is not part
+/// of it answers 404, which the client takes without trying again.
 public struct MLflowRoutes: Sendable {
     let tracking: TrackingStore
     let registry: MLflowRegistry
     let logger: Logger
     let artifactByteCountMax: Int
+    let runDocuments = RunDocuments()
 
     /// The version of MLflow's server that the routes speak like.
     public static let protocolVersion = "3.17.2"
@@ -40,7 +41,7 @@ public struct MLflowRoutes: Sendable {
     private var serverRoutes: [Route] {
         let info: JSONValue = [
             "store_type": "SqlStore", "workspaces_enabled": false, "trace_archival_enabled": false,
-            "multipart_uploads_enabled": false, "multipart_downloads_enabled": false,
+            "multipart_uploads_enabled": true, "multipart_downloads_enabled": true,
             "presigned_upload_run_id_supported": false, "presigned_upload_model_id_supported": false,
             "features_enabled": ["gateway": false],
         ]

@@ -47,6 +47,12 @@ struct MLflowRequest {
         return text
     }
 
+    /// Text that must be in the body, whatever the path holds under the same name.
+    func requiredInBody(_ name: String) throws(MLflowError) -> String {
+        guard let text = body[name]?.stringValue, !text.isEmpty else { throw missing(name) }
+        return text
+    }
+
     /// The run a call is about; clients send `run_id`, older ones `run_uuid`.
     func runID() throws(MLflowError) -> String {
         if let id = try text("run_id"), !id.isEmpty { return id }

@@ -14,8 +14,7 @@ enum RunPage {
         let experiments = try await services.tracking.searchExperiments(countMax: 1000).elements
         var rows = ""
         for experiment in experiments {
-            let newest = try await services.tracking.searchRuns(experiments: [experiment.id], countMax: 1).elements
-                .first
+            let newest = try await services.tracking.searchRuns(experiments: [experiment.id], countMax: 1).runs.first
             rows += """
                 <tr><td><a href="/experiments/\(escape(experiment.id))">\(escape(experiment.name))</a></td>\
                 <td>\(newest.map { "<a href=\"/runs/\($0.info.id)\">\(escape($0.info.name))</a> \(state($0.info.status))" } ?? "–")</td>\
@@ -44,7 +43,7 @@ enum RunPage {
             runs = try await services.tracking.searchRuns(
                 experiments: [id], filter: SearchFilter(filter), orders: order.isEmpty ? [] : SearchOrder.list([order]),
                 countMax: 200
-            ).elements
+            ).runs
         } catch let error as PlatformError {
             return page(experiment.name, body + "<p class=\"fault\">\(escape(error.message))</p>")
         }

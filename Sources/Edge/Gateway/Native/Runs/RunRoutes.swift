@@ -14,18 +14,15 @@ enum RunRoutes {
         [
             Route("GET", "/api/v1/runs") { request in
                 let limit = try request.count("limit", default: 100, most: 1000)
-                let offset = try request.queryValue("page_token").map { _ in
-                    try request.count("page_token", default: 0, most: 10_000_000)
-                }
                 let experiments = try await experiments(request.queryValues("experiment"), services)
                 let page = try await services.tracking.searchRuns(
                     experiments: experiments.map(\.id), filter: SearchFilter(request.queryValue("filter") ?? ""),
                     orders: SearchOrder.list(request.queryValues("order_by")), view: view(request),
-                    offset: offset ?? 0, countMax: limit)
+                    pageToken: request.queryValue("page_token"), countMax: limit)
                 let names = Dictionary(uniqueKeysWithValues: experiments.map { ($0.id, $0.name) })
                 return .json([
-                    "runs": .array(page.elements.map { summary($0, experiment: names[$0.info.experimentID]) }),
-                    "next_page_token": page.nextOffset.map { .string(String($0)) } ?? .null,
+                    "runs": .array(page.runs.map { summary($0, experiment: names[$0.info.experimentID]) }),
+                    "next_page_token": page.nextPageToken.map(JSONValue.string) ?? .null,
                 ])
             },
             Route("GET", "/api/v1/runs/{id}") { request in

@@ -2,37 +2,74 @@ import PlatformCore
 import StoragePorts
 
 /// A search over runs as SQL.
+///
+/// Filters become `EXISTS` over the tables of values, each answered by one look at a primary key. Which table the search
+/// begins with is measured, not guessed: each clause that an index can answer is counted up to a limit, and the search
+/// starts with the rarest of them, or walks in the order that is wanted when none is rare. Pages begin behind the last
+/// row of the page before, so a later page costs no more than the first.
 struct RunQuery {
-    private(set) var joins = ""
-    private(set) var conditions: [String] = []
-    private(set) var order: [String] = []
-    private var joinArguments: [MetadataValue] = []
-    private var conditionArguments: [MetadataValue] = []
-
-    /// Arguments in the order of their `?` in `sql`.
-    var arguments: [MetadataValue] { joinArguments + conditionArguments }
-
-    /// The query for rows of `tracking_run`; `LIMIT ? OFFSET ?` is left to the caller.
-    var sql: String {
-        "SELECT r.* FROM tracking_run r \(joins) WHERE \(conditions.joined(separator: " AND ")) "
-            + "ORDER BY \(order.joined(separator: ", "))"
+    /// A condition and its arguments.
+    struct Fragment {
+        var sql: String
+        var arguments: [MetadataValue]
     }
+    /// A condition that an index can enumerate: rows of a table of values.
+    struct Driver {
+        let table: String
+        /// Conditions over the table's columns, with the alias `d`.
+        let condition: Fragment
+        /// Which of the clauses it stands for.
+        let clause: Int
+    }
+    /// One part of the order; ranks keep NaN behind numbers and nothing behind NaN, whatever the direction.
+    struct Term {
+        let sql: String
+        let isAscending: Bool
+        /// Of the join that the expression needs.
+        var join: Fragment?
+    }
+
+    private(set) var base: [Fragment] = []
+    private(set) var clauses: [Fragment] = []
+    private(set) var drivers: [Driver] = []
+    private(set) var terms: [Term] = []
+    /// The metric that the order is by, if it is by one metric alone.
+    private(set) var walkedMetric: (key: String, isAscending: Bool)?
+    /// Whether an index gives the wanted order.
+    private(set) var isWalkable = false
 
     init(
         experiments: [Int64], filter: SearchFilter, orders: [SearchOrder], view: LifecycleView
     ) throws(PlatformError) {
-        let marks = Array(repeating: "?", count: experiments.count).joined(separator: ", ")
-        conditions = ["r.experiment_number IN (\(marks))"]
-        conditionArguments = experiments.map(MetadataValue.integer)
-        let lifecycle = view.condition(joinedBy: "", column: "r.is_deleted")
-        if !lifecycle.isEmpty { conditions.append(lifecycle) }
-        for clause in filter.clauses { try add(clause) }
-        for (index, sortKey) in orders.enumerated() { try add(sortKey, index) }
-        if !orders.contains(where: { $0.entity == nil && ["start_time", "created"].contains($0.key.lowercased()) }) {
-            order.append("r.started_at DESC")
+        if experiments.count == 1 {
+            base.append(Fragment(sql: "r.experiment_number = ?", arguments: [.integer(experiments[0])]))
+        } else {
+            let marks = Array(repeating: "?", count: experiments.count).joined(separator: ", ")
+            base.append(
+                Fragment(sql: "r.experiment_number IN (\(marks))", arguments: experiments.map(MetadataValue.integer)))
         }
-        order.append("r.run_id")
+        let lifecycle = view.condition(joinedBy: "", column: "r.is_deleted")
+        if !lifecycle.isEmpty { base.append(Fragment(sql: lifecycle, arguments: [])) }
+        for clause in filter.clauses { try add(clause) }
+        var named: Set<SearchOrder> = []
+        for (index, order) in orders.enumerated() {
+            let key = SearchOrder(entity: order.entity, key: order.key, isAscending: true)
+            guard named.insert(key).inserted else {
+                throw PlatformError(.invalidInput, "order_by", "`order_by` contains duplicate fields: '\(order.key)'")
+            }
+            try add(order, index)
+        }
+        if orders.count == 1, case .metric(let key) = try Self.field(entity: orders[0].entity, key: orders[0].key) {
+            walkedMetric = (key, orders[0].isAscending)
+        }
+        isWalkable = walkedMetric != nil || orders.isEmpty && experiments.count == 1
+        if !terms.contains(where: { $0.sql == "r.started_at" }) {
+            terms.append(Term(sql: "r.started_at", isAscending: false))
+        }
+        if !terms.contains(where: { $0.sql == "r.run_id" }) { terms.append(Term(sql: "r.run_id", isAscending: true)) }
     }
+
+    // MARK: Fields
 
     private enum Field {
         case metric(String)
@@ -78,50 +115,79 @@ struct RunQuery {
         }
     }
 
+    // MARK: Clauses
+
     private mutating func add(_ clause: SearchClause) throws(PlatformError) {
         switch try Self.field(entity: clause.entity, key: clause.key) {
         case .metric(let key):
-            let base = "SELECT 1 FROM tracking_metric_latest m WHERE m.run_number = r.number AND m.key = ?"
-            if try addNullCheck(clause, base, key) { return }
+            if addNullCheck(clause, "tracking_metric_latest", key) { return }
             guard case .number(let number) = clause.operand, clause.comparison.isOrdering || clause.isEquality else {
                 throw PlatformError(.invalidInput, "filter", "metrics.\(key) is compared with a bare number")
             }
-            let test = "m.is_nan = 0 AND m.value \(clause.comparison.sql) ?"
-            conditions.append(
-                "EXISTS (\(base) AND \(clause.comparison == .notEqual ? "(m.is_nan = 1 OR \(test))" : test))")
-            conditionArguments += [.text(key), .real(number)]
+            let comparison = clause.comparison.sql
+            func test(_ alias: String) -> String {
+                let plain = "\(alias).is_nan = 0 AND \(alias).value \(comparison) ?"
+                return clause.comparison == .notEqual ? "(\(alias).is_nan = 1 OR \(plain))" : plain
+            }
+            add(
+                "tracking_metric_latest", test, [.text(key), .real(number)],
+                isIndexed: clause.comparison != .notEqual)
         case .table(let table, let key):
-            let base = "SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ?"
-            if try addNullCheck(clause, base, key) { return }
-            let (test, arguments) = try Self.textTest("t.value", clause)
-            conditions.append("EXISTS (\(base) AND \(test))")
-            conditionArguments += [.text(key)] + arguments
+            if addNullCheck(clause, table, key) { return }
+            let (_, arguments) = try Self.textTest("t.value", clause)
+            if clause.comparison == .equal {
+                add(
+                    table, { "substr(\($0).value, 1, 64) = substr(?, 1, 64) AND \($0).value = ?" },
+                    [.text(key)] + arguments + arguments, isIndexed: true)
+            } else {
+                let sql = try Self.textTest("t.value", clause).sql
+                add(table, { _ in sql }, [.text(key)] + arguments, isIndexed: false)
+            }
         case .dataset(let column):
             let (test, arguments) = try Self.textTest(column, clause)
-            conditions.append(
-                "EXISTS (SELECT 1 FROM tracking_run_dataset i JOIN tracking_dataset d ON d.number = i.dataset_number "
-                    + "WHERE i.run_number = r.number AND \(test))")
-            conditionArguments += arguments
+            clauses.append(
+                Fragment(
+                    sql: """
+                        EXISTS (SELECT 1 FROM tracking_run_dataset i
+                        JOIN tracking_dataset d ON d.number = i.dataset_number
+                        WHERE i.run_number = r.number AND \(test))
+                        """, arguments: arguments))
         case .text(let column):
             let (test, arguments) = try Self.textTest(column, clause)
-            conditions.append(test)
-            conditionArguments += arguments
+            clauses.append(Fragment(sql: test, arguments: arguments))
         case .time(let column):
             guard case .number(let number) = clause.operand, clause.comparison.isOrdering || clause.isEquality else {
                 throw PlatformError(
                     .invalidInput, "filter", "\(clause.key) is compared with a bare number of milliseconds")
             }
-            conditions.append("\(column) \(clause.comparison.sql) ?")
-            conditionArguments.append(.real(number))
+            clauses.append(Fragment(sql: "\(column) \(clause.comparison.sql) ?", arguments: [.real(number)]))
         }
     }
 
-    private mutating func addNullCheck(_ clause: SearchClause, _ base: String, _ key: String) throws(PlatformError)
-        -> Bool
-    {
+    /// A condition on a run's value in a table; the first argument is the key.
+    private mutating func add(
+        _ table: String, _ test: (_ alias: String) -> String, _ arguments: [MetadataValue], isIndexed: Bool
+    ) {
+        if isIndexed {
+            drivers.append(
+                Driver(
+                    table: table,
+                    condition: Fragment(sql: "d.key = ? AND \(test("d"))", arguments: arguments),
+                    clause: clauses.count))
+        }
+        clauses.append(
+            Fragment(
+                sql: "EXISTS (SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ? AND \(test("t")))",
+                arguments: arguments))
+    }
+
+    private mutating func addNullCheck(_ clause: SearchClause, _ table: String, _ key: String) -> Bool {
         guard clause.comparison == .isNull || clause.comparison == .isNotNull else { return false }
-        conditions.append("\(clause.comparison == .isNull ? "NOT " : "")EXISTS (\(base))")
-        conditionArguments.append(.text(key))
+        clauses.append(
+            Fragment(
+                sql: "\(clause.comparison == .isNull ? "NOT " : "")EXISTS "
+                    + "(SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ?)",
+                arguments: [.text(key)]))
         return true
     }
 
@@ -145,28 +211,36 @@ struct RunQuery {
         }
     }
 
-    private mutating func add(_ sortKey: SearchOrder, _ index: Int) throws(PlatformError) {
-        let direction = sortKey.isAscending ? "ASC" : "DESC"
-        let column: String
-        switch try Self.field(entity: sortKey.entity, key: sortKey.key) {
+    // MARK: Order
+
+    private mutating func add(_ order: SearchOrder, _ index: Int) throws(PlatformError) {
+        let alias = "o\(index)"
+        func join(_ table: String, _ key: String) -> Fragment {
+            Fragment(
+                sql: "LEFT JOIN \(table) \(alias) ON \(alias).run_number = r.number AND \(alias).key = ?",
+                arguments: [.text(key)])
+        }
+        switch try Self.field(entity: order.entity, key: order.key) {
         case .metric(let key):
-            joins +=
-                "LEFT JOIN tracking_metric_latest o\(index) ON o\(index).run_number = r.number AND o\(index).key = ? "
-            joinArguments.append(.text(key))
-            order.append("CASE WHEN o\(index).value IS NULL THEN 2 WHEN o\(index).is_nan = 1 THEN 1 ELSE 0 END")
-            column = "o\(index).value"
+            terms.append(
+                Term(
+                    sql: "CASE WHEN \(alias).value IS NULL THEN 2 WHEN \(alias).is_nan = 1 THEN 1 ELSE 0 END",
+                    isAscending: true, join: join("tracking_metric_latest", key)))
+            terms.append(Term(sql: "\(alias).value", isAscending: order.isAscending))
         case .table(let table, let key):
-            joins += "LEFT JOIN \(table) o\(index) ON o\(index).run_number = r.number AND o\(index).key = ? "
-            joinArguments.append(.text(key))
-            order.append("CASE WHEN o\(index).value IS NULL THEN 1 ELSE 0 END")
-            column = "o\(index).value"
-        case .text(let name): column = name
+            terms.append(
+                Term(
+                    sql: "CASE WHEN \(alias).value IS NULL THEN 1 ELSE 0 END", isAscending: true,
+                    join: join(table, key)))
+            terms.append(Term(sql: "\(alias).value", isAscending: order.isAscending))
+        case .text(let name): terms.append(Term(sql: name, isAscending: order.isAscending))
         case .time(let name):
-            order.append("CASE WHEN \(name) IS NULL THEN 1 ELSE 0 END")
-            column = name
+            if name == "r.ended_at" {
+                terms.append(Term(sql: "CASE WHEN \(name) IS NULL THEN 1 ELSE 0 END", isAscending: true))
+            }
+            terms.append(Term(sql: name, isAscending: order.isAscending))
         case .dataset: throw PlatformError(.invalidInput, "order_by", "runs cannot be ordered by their datasets")
         }
-        order.append("\(column) \(direction)")
     }
 }
 

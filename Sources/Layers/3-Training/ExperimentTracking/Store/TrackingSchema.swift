@@ -3,8 +3,8 @@ public import StoragePorts
 extension TrackingStore {
     /// The schema.
     ///
-    /// Metric history is kept in the order of its key, so that a metric's curve is one range read, and the latest value
-    /// of each metric has a table of its own, which searches read.
+    /// A metric's history lies in chunks of points, one behind the other; its latest value, count, least and greatest
+    /// value have a row of their own, which searches read through an index on the value.
     public static let migrations: [MetadataMigration] = [
         MetadataMigration(
             name: "tracking-1",
@@ -99,6 +99,30 @@ extension TrackingStore {
                     path TEXT PRIMARY KEY, hash TEXT NOT NULL, byte_count BIGINT NOT NULL,
                     updated_at BIGINT NOT NULL) /* clustered */
                 """,
-            ])
+            ]),
+        MetadataMigration(
+            name: "tracking-2",
+            statements: [
+                """
+                CREATE TABLE tracking_metric_chunk (
+                    run_number BIGINT NOT NULL, key TEXT NOT NULL, number BIGINT NOT NULL, point_count BIGINT NOT NULL,
+                    first_at BIGINT NOT NULL, last_at BIGINT NOT NULL, last_step BIGINT NOT NULL, points BLOB NOT NULL,
+                    PRIMARY KEY (run_number, key, number))
+                """,
+                "CREATE TABLE tracking_journal (number BIGINT PRIMARY KEY, folded BIGINT NOT NULL)",
+                "CREATE TABLE tracking_setting (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+                "ALTER TABLE tracking_metric_latest ADD COLUMN point_count BIGINT NOT NULL DEFAULT 0",
+                "ALTER TABLE tracking_metric_latest ADD COLUMN minimum DOUBLE PRECISION",
+                "ALTER TABLE tracking_metric_latest ADD COLUMN maximum DOUBLE PRECISION",
+                "ALTER TABLE tracking_run ADD COLUMN revision BIGINT NOT NULL DEFAULT 0",
+                "CREATE INDEX tracking_metric_by_value ON tracking_metric_latest (key, is_nan, value)",
+                "CREATE INDEX tracking_param_by_value ON tracking_param (key, substr(value, 1, 64))",
+                "CREATE INDEX tracking_tag_by_value ON tracking_run_tag (key, substr(value, 1, 64))",
+                "DROP INDEX tracking_run_by_time",
+                """
+                CREATE INDEX tracking_run_by_start ON tracking_run (experiment_number, is_deleted, started_at DESC,
+                    run_id)
+                """,
+            ]),
     ]
 }

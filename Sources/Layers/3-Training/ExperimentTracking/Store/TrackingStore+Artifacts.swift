@@ -65,6 +65,31 @@ extension TrackingStore {
         try await record(hash, byteCount: byteCount, at: path)
     }
 
+    /// Makes an artifact of a file that was written at a staging path of the object store, without a copy.
+    ///
+    /// The file is gone when this returns; it stays where it is when this throws.
+    func adopt(stagedFileAt file: String, at path: String) async throws {
+        let (hash, byteCount) = try await Self.hash(fileAt: file)
+        do { try await content.base.adopt(stagedFileAt: file, at: ContentStore.key(of: hash)) } catch {
+            guard error.code == .conflict else { throw error }
+            try? FileManager.default.removeItem(atPath: file)  // the same bytes are stored already
+        }
+        try await record(hash, byteCount: byteCount, at: path)
+    }
+
+    /// Makes an artifact of a local file that the caller gives away; what was at `path` before is replaced.
+    ///
+    /// No copy is made where the file lies on the object store's disk.
+    public func takeArtifact(fileAt file: String, at path: String) async throws {
+        let path = try Self.checkedArtifactPath(path)
+        let staged = try await content.base.stagingPath(suffix: "-artifact")
+        guard rename(file, staged) == 0 else { return try await putArtifact(fileAt: file, at: path) }
+        do { try await adopt(stagedFileAt: staged, at: path) } catch {
+            try? FileManager.default.removeItem(atPath: staged)
+            throw error
+        }
+    }
+
     /// What is stored at a path.
     /// - Throws: `notFound`.
     public func artifact(at path: String) async throws -> StoredArtifact {

@@ -122,8 +122,10 @@ extension TrackingStore {
             try transaction.execute(
                 "UPDATE tracking_experiment SET is_deleted = ?, updated_at = ? WHERE number = ?", [mark, now, number])
             try transaction.execute(
-                "UPDATE tracking_run SET is_deleted = ? WHERE experiment_number = ?", [mark, number])
+                "UPDATE tracking_run SET is_deleted = ?, revision = revision + 1 WHERE experiment_number = ?",
+                [mark, number])
         }
+        activeRuns.forget()
     }
 
     /// Sets a tag of an experiment.

@@ -129,6 +129,7 @@ extension TrackingStore {
                     .text(run.name), .text(run.userName), .text(run.status.rawValue), MetadataValue(run.startedAt),
                     run.endedAt.map { MetadataValue($0) } ?? .null, .text(run.id),
                 ])
+            try Self.touch(Self.info(run.id, transaction).number, transaction)
         }
         return try await runInfo(run.id)
     }

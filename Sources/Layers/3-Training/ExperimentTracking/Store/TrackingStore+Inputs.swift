@@ -30,6 +30,7 @@ extension TrackingStore {
                     """, [.integer(number), .integer(dataset), MetadataValue(context), .text(tags.text)])
             }
             for model in models { try Self.link(model: model, step: 0, isOutput: false, run: number, transaction) }
+            try Self.touch(number, transaction)
         }
     }
 
@@ -40,6 +41,7 @@ extension TrackingStore {
             for model in models {
                 try Self.link(model: model.modelID, step: model.step, isOutput: true, run: number, transaction)
             }
+            try Self.touch(number, transaction)
         }
     }
 

@@ -41,7 +41,8 @@ extension TrackingStore {
     /// A logged model that is not deleted.
     /// - Throws: `notFound`.
     public func loggedModel(_ id: String) async throws -> LoggedModel {
-        try await metadata.read { transaction in try Self.loggedModel(id, transaction) }
+        try await settle()
+        return try await metadata.read { transaction in try Self.loggedModel(id, transaction) }
     }
 
     /// Says that a model's files are complete, or will never be.
@@ -91,7 +92,8 @@ extension TrackingStore {
 
     /// The models that a run logged, oldest first.
     public func loggedModels(ofRun id: String) async throws -> [LoggedModel] {
-        try await metadata.read { transaction in
+        try await settle()
+        return try await metadata.read { transaction in
             try Self.loggedModels(
                 transaction.query(
                     """
@@ -110,6 +112,7 @@ extension TrackingStore {
         countMax: Int = 100
     ) async throws -> TrackedPage<LoggedModel> {
         let numbers = experiments.compactMap { Int64($0).map(MetadataValue.integer) }
+        try await settle()
         let all = try await metadata.read { transaction in
             try Self.loggedModels(
                 transaction.query(

@@ -1,5 +1,5 @@
 import PlatformCore
-import StoragePorts
+public import StoragePorts
 
 extension TrackingStore {
     /// Appends metrics to a run.
@@ -16,34 +16,98 @@ extension TrackingStore {
         run id: String, metrics: [Metric] = [], params: [TrackedTag] = [], tags: [TrackedTag] = []
     ) async throws {
         try Self.check(metrics: metrics, params: params, tags: tags)
-        try await metadata.write { transaction in
+        if params.isEmpty, tags.isEmpty, !metrics.isEmpty { return try await journal(metrics, run: id) }
+        let number = try await metadata.write { transaction in
             let number = try Self.activeRun(id, transaction)
             try Self.append(metrics, run: number, id: id, transaction)
             try Self.set(params, ofRun: number, id: id, transaction)
             for tag in tags { try Self.set(tag, ofRun: number, transaction) }
+            try Self.touch(number, transaction)
+            return number
+        }
+        if !metrics.isEmpty { tail.publish(metrics, nil, run: number) }
+    }
+
+    /// Logs metrics alone without waiting, if the run is known to be active and nothing else is in the way.
+    ///
+    /// `answer` is called once, with `nil` when they are durable. It runs on a thread that it must not hold up.
+    ///
+    /// - Returns: `false` if this way is not open now; nothing was done then, and `logBatch` is the way.
+    /// - Throws: `invalidInput`.
+    public func offer(
+        _ metrics: [Metric], run id: String, answer: @escaping @Sendable (StoreError?) -> Void
+    ) throws -> Bool {
+        guard let number = activeRuns[id], tail.pointCount < Self.waitingPointCountMax else { return false }
+        try Self.check(metrics: metrics, params: [], tags: [])
+        journal(MetricEntry(run: number, runID: id, metrics: metrics), answer)
+        return true
+    }
+
+    private func journal(_ metrics: [Metric], run id: String) async throws {
+        if tail.pointCount >= Self.waitingPointCountMax { try await settle() }
+        let number: Int64
+        if let known = activeRuns[id] {
+            number = known
+        } else {
+            let generation = activeRuns.generation
+            number = try await metadata.read { transaction in try Self.activeRun(id, transaction) }
+            activeRuns.remember(id, number: number, generation: generation)
+        }
+        let entry = MetricEntry(run: number, runID: id, metrics: metrics)
+        let failure = await withCheckedContinuation { continuation in
+            journal(entry) { continuation.resume(returning: $0) }
+        }
+        if let failure { throw failure }
+    }
+
+    private func journal(_ entry: MetricEntry, _ answer: @escaping @Sendable (StoreError?) -> Void) {
+        journal.append(entry.bytes) { [tail] outcome in
+            switch outcome {
+            case .success(let number):
+                tail.add(entry, number: number)
+                answer(nil)
+            case .failure(let error): answer(error)
+            }
         }
     }
 
     /// The latest value of each metric of a run, by key: greatest step, then time, then value.
     public func latestMetrics(_ id: String) async throws -> [Metric] { try await run(id).metrics }
 
-    /// All values of one metric of a run, by time, step and value.
-    public func metricHistory(
-        run id: String, key: String, offset: Int = 0, countMax: Int = 25_000
-    ) async throws -> TrackedPage<Metric> {
-        try await metadata.read { transaction in
-            let info = try Self.info(id, transaction)
-            let rows = try transaction.query(
-                """
-                SELECT key, measured_at, step, value, is_nan FROM tracking_metric WHERE run_number = ? AND key = ?
-                ORDER BY measured_at, step, value LIMIT ? OFFSET ?
-                """,
-                [
-                    .integer(info.number), .text(key), .integer(Int64(countMax) + 1), .integer(Int64(offset)),
-                ])
-            return TrackedPage(
-                elements: rows.prefix(countMax).map { $0.metric() },
-                nextOffset: rows.count > countMax ? offset + countMax : nil)
+    /// Histories that were written before there were chunks become chunks.
+    func foldOlderHistories() async throws {
+        while true {
+            let isDone = try await metadata.write { transaction in
+                let rows = try transaction.query(
+                    """
+                    SELECT run_number, key, measured_at, step, value, is_nan FROM tracking_metric
+                    ORDER BY run_number, key LIMIT 20000
+                    """)
+                if rows.isEmpty { return true }
+                for (place, rows) in Dictionary(
+                    grouping: rows, by: { RunKey(run: $0.integer("run_number"), key: $0.text("key")) })
+                {
+                    let metrics = rows.map { $0.metric() }
+                    let latest = metrics.dropFirst().reduce(metrics[0]) { $0.isLatest(beside: $1) ? $0 : $1 }
+                    try Self.fold(
+                        MetricTail.Series(points: metrics.map(MetricPoint.init), latest: latest), run: place.run,
+                        key: place.key, transaction)
+                    for metric in metrics {
+                        try transaction.execute(
+                            """
+                            DELETE FROM tracking_metric WHERE run_number = ? AND key = ? AND measured_at = ?
+                            AND step = ? AND value = ? AND is_nan = ?
+                            """,
+                            [
+                                .integer(place.run), .text(place.key), MetadataValue(metric.measuredAt),
+                                .integer(metric.step), .real(metric.value.isNaN ? 0 : metric.value),
+                                .integer(metric.value.isNaN ? 1 : 0),
+                            ])
+                    }
+                }
+                return false
+            }
+            if isDone { return }
         }
     }
 
@@ -71,59 +135,16 @@ extension TrackingStore {
     private static func append(
         _ metrics: [Metric], run number: Int64, id: String, _ transaction: any MetadataTransaction
     ) throws {
-        if metrics.isEmpty { return }
-        // Several rows in one statement: binding is cheap, a statement is not. Two lengths keep two statements prepared.
-        var at = 0
-        while at < metrics.count {
-            let count = metrics.count - at >= 50 ? 50 : 1
-            var arguments: [MetadataValue] = []
-            arguments.reserveCapacity(count * 6)
-            for metric in metrics[at..<(at + count)] {
-                arguments += [
-                    .integer(number), .text(metric.key), MetadataValue(metric.measuredAt), .integer(metric.step),
-                    .real(metric.value.isNaN ? 0 : metric.value), .integer(metric.value.isNaN ? 1 : 0),
-                ]
-            }
-            try transaction.execute(count == 1 ? insertOne : insertFifty, arguments)
-            at += count
+        var content = MetricTail.Content()
+        content.add(MetricEntry(run: number, runID: id, metrics: metrics), number: 0)
+        for (key, series) in content.runs[number] ?? [:] {
+            try fold(series, run: number, key: key, transaction)
         }
-        var latest: [String: Metric] = [:]
-        for metric in metrics {
-            if let known = latest[metric.key], metric.isEarlier(than: known) { continue }
-            latest[metric.key] = metric
-        }
-        for metric in latest.values {
-            try transaction.execute(
-                """
-                INSERT INTO tracking_metric_latest (run_number, key, step, measured_at, value, is_nan, model_id,
-                    dataset_name, dataset_digest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-                ON CONFLICT (run_number, key) DO UPDATE SET step = excluded.step, measured_at = excluded.measured_at,
-                    value = excluded.value, is_nan = excluded.is_nan, model_id = excluded.model_id,
-                    dataset_name = excluded.dataset_name, dataset_digest = excluded.dataset_digest
-                WHERE (excluded.step, excluded.measured_at, excluded.value) >= (tracking_metric_latest.step,
-                    tracking_metric_latest.measured_at, tracking_metric_latest.value)
-                """,
-                [
-                    .integer(number), .text(metric.key), .integer(metric.step), MetadataValue(metric.measuredAt),
-                    .real(metric.value.isNaN ? 0 : metric.value), .integer(metric.value.isNaN ? 1 : 0),
-                    MetadataValue(metric.modelID), MetadataValue(metric.datasetName),
-                    MetadataValue(metric.datasetDigest),
-                ])
-        }
-        for metric in metrics where metric.modelID != nil { try append(metric, ofModelIn: id, transaction) }
-    }
-
-    private static let insertOne = insert(rowCount: 1)
-    private static let insertFifty = insert(rowCount: 50)
-
-    private static func insert(rowCount: Int) -> String {
-        let rows = Array(repeating: "(?, ?, ?, ?, ?, ?)", count: rowCount).joined(separator: ", ")
-        return "INSERT INTO tracking_metric (run_number, key, measured_at, step, value, is_nan) VALUES \(rows) "
-            + "ON CONFLICT (run_number, key, measured_at, step, value, is_nan) DO NOTHING"
+        for entry in content.modelMetrics { try append(entry.metric, ofModelIn: id, transaction) }
     }
 
     /// Keeps the latest value of a metric that describes a logged model, per run and dataset.
-    private static func append(
+    static func append(
         _ metric: Metric, ofModelIn runID: String, _ transaction: any MetadataTransaction
     ) throws {
         try transaction.execute(
@@ -167,10 +188,8 @@ extension TrackingStore {
     }
 }
 
-extension Metric {
-    fileprivate func isEarlier(than other: Metric) -> Bool {
-        (step, measuredAt, value.isNaN ? 0 : value) < (
-            other.step, other.measuredAt, other.value.isNaN ? 0 : other.value
-        )
-    }
+/// A metric of a run.
+private struct RunKey: Hashable {
+    let run: Int64
+    let key: String
 }

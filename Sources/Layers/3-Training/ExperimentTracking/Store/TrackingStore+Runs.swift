@@ -20,7 +20,8 @@ extension TrackingStore {
         let userName = userName ?? tags.last { $0.key == "mlflow.user" }?.value ?? ""
         let runID = newIdentifier()
         let startedAt = MetadataValue(startedAt ?? clock.now())
-        return try await metadata.write { transaction in
+        let generation = activeRuns.generation
+        let run = try await metadata.write { transaction in
             let experiment = try Self.activeExperiment(id, transaction)
             let location =
                 try transaction.query(
@@ -42,12 +43,17 @@ extension TrackingStore {
             try Self.set(TrackedTag("mlflow.runName", name), ofRun: number, transaction)
             return try Self.run(runID, transaction)
         }
+        activeRuns.remember(runID, number: run.info.number, generation: generation)
+        return run
     }
 
     /// A run with all that it logged, deleted ones too.
     /// - Throws: `notFound`.
     public func run(_ id: String) async throws -> TrackedRun {
-        try await metadata.read { transaction in try Self.run(id, transaction) }
+        let number = try await runInfo(id).number
+        let recent = tail.series(ofRun: number)  // before the metadata store: see `points`
+        let found = try await metadata.read { transaction in try Self.run(id, transaction) }
+        return recent.isEmpty ? found : found.with(latest: recent.mapValues(\.latest))
     }
 
     /// What is known of a run itself, without what it logged.
@@ -67,7 +73,7 @@ extension TrackingStore {
     ) async throws -> RunInfo {
         let name = name.flatMap { $0.isEmpty ? nil : $0 }
         if let name { try Self.check(runTag: TrackedTag("mlflow.runName", name)) }
-        return try await metadata.write { transaction in
+        let info = try await metadata.write { transaction in
             let number = MetadataValue.integer(try Self.activeRun(id, transaction))
             if let status {
                 try transaction.execute(
@@ -80,8 +86,11 @@ extension TrackingStore {
             if let name, let row = number.integerValue {
                 try Self.set(TrackedTag("mlflow.runName", name), ofRun: row, transaction)
             }
+            if let row = number.integerValue { try Self.touch(row, transaction) }
             return try Self.info(id, transaction)
         }
+        if let status { tail.publish([], status, run: info.number) }
+        return info
     }
 
     /// Marks a run deleted, or brings it back.
@@ -92,16 +101,19 @@ extension TrackingStore {
         try await metadata.write { transaction in
             let info = try Self.info(id, transaction)
             try transaction.execute(
-                "UPDATE tracking_run SET is_deleted = ? WHERE number = ?",
+                "UPDATE tracking_run SET is_deleted = ?, revision = revision + 1 WHERE number = ?",
                 [.integer(deleted ? 1 : 0), .integer(info.number)])
         }
+        activeRuns.forget()
     }
 
     /// Sets a tag of a run.
     public func setTag(_ tag: TrackedTag, ofRun id: String) async throws {
         try Self.check(runTag: tag)
         try await metadata.write { transaction in
-            try Self.set(tag, ofRun: Self.activeRun(id, transaction), transaction)
+            let number = try Self.activeRun(id, transaction)
+            try Self.set(tag, ofRun: number, transaction)
+            try Self.touch(number, transaction)
         }
     }
 
@@ -109,9 +121,10 @@ extension TrackingStore {
     /// - Throws: `notFound` if it has no such tag.
     public func deleteTag(_ key: String, ofRun id: String) async throws {
         try await metadata.write { transaction in
+            let number = try Self.activeRun(id, transaction)
             let changed = try transaction.execute(
-                "DELETE FROM tracking_run_tag WHERE run_number = ? AND key = ?",
-                [.integer(Self.activeRun(id, transaction)), .text(key)])
+                "DELETE FROM tracking_run_tag WHERE run_number = ? AND key = ?", [.integer(number), .text(key)])
+            try Self.touch(number, transaction)
             guard changed > 0 else {
                 throw PlatformError(.notFound, "run/\(id)", "No tag with name: \(key) in run with id \(id)")
             }
@@ -225,5 +238,17 @@ extension MetadataRow {
                 name: text("name"), digest: text("digest"), sourceType: text("source_type"), source: text("source"),
                 schema: self["schema_text"].textValue, profile: self["profile"].textValue),
             tags: members.map { TrackedTag($0["key"]?.stringValue ?? "", $0["value"]?.stringValue ?? "") })
+    }
+}
+
+extension TrackedRun {
+    /// The run with newer values of some metrics, by key.
+    func with(latest: [String: Metric]) -> TrackedRun {
+        var byKey = Dictionary(metrics.map { ($0.key, $0) }, uniquingKeysWith: { $1 })
+        byKey.merge(latest) { $0.isLatest(beside: $1) ? $0 : $1 }
+        return TrackedRun(
+            info: info, metrics: byKey.values.sorted { $0.key.utf8.lexicographicallyPrecedes($1.key.utf8) },
+            params: params, tags: tags, datasetInputs: datasetInputs, modelInputs: modelInputs,
+            modelOutputs: modelOutputs)
     }
 }

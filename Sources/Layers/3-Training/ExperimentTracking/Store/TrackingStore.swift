@@ -4,28 +4,50 @@ public import StoragePorts
 /// Experiments, runs, their measurements and their files.
 ///
 /// Values live in the metadata store, one transaction per call; the bytes of artifacts live in the object store, named
-/// by their hash and stored once however often they are logged. What a call acknowledged survives a crash.
+/// by their hash and stored once however often they are logged. Metrics are written to a journal first and are put into
+/// the metadata store many at a time; every read sees them from the moment of the answer on. What a call acknowledged
+/// survives a crash.
 public struct TrackingStore: Sendable {
     let metadata: any MetadataStore
+    let journal: any Journal
+    let tail = MetricTail()
+    let foldGate = FoldGate()
+    let activeRuns = ActiveRuns()
+    let uploads = ArtifactUploads()
+    /// Makes and reads page tokens.
+    public let pageSeal = PageSeal()
     let content: ContentStore
     let clock: any PlatformClock
     let identifiers: IdentifierSource
 
-    /// Keeps values in `metadata` and bytes in `objects`.
+    let foldDelayMilliseconds: Int
+
+    /// Most points that wait to be folded before a call folds them itself.
+    static let waitingPointCountMax = 200_000
+
+    /// Keeps values in `metadata`, bytes in `objects`, and metrics in `journal` until they are in `metadata`.
     ///
-    /// Call `prepare` before anything else.
+    /// Call `prepare` before anything else, and keep `run` running.
+    ///
+    /// - Parameter foldDelayMilliseconds: how long new metrics wait for more before they are folded.
     public init(
-        metadata: any MetadataStore, objects: any ObjectStore, clock: any PlatformClock, identifiers: IdentifierSource
+        metadata: any MetadataStore, objects: any ObjectStore, journal: any Journal, clock: any PlatformClock,
+        identifiers: IdentifierSource, foldDelayMilliseconds: Int = 1000
     ) {
         self.metadata = metadata
+        self.journal = journal
+        self.foldDelayMilliseconds = foldDelayMilliseconds
         content = ContentStore(base: objects)
         self.clock = clock
         self.identifiers = identifiers
     }
 
-    /// Brings the schema up to date and makes the experiment `Default`.
+    /// Brings the schema up to date, reads what the journal keeps and makes the experiment `Default`.
     public func prepare() async throws {
         try await metadata.migrate(Self.migrations)
+        try await prepareSeal()
+        try await recoverMetrics()
+        try await foldOlderHistories()
         let isThere = try await metadata.read { transaction in
             try !transaction.query("SELECT number FROM tracking_experiment WHERE number = 0").isEmpty
         }

@@ -1,0 +1,200 @@
+import Foundation
+public import PlatformCore
+import StoragePorts
+import Synchronization
+
+/// Artifacts that arrive in parts, several at a time.
+///
+/// Parts go into one file at a staging path of the object store; completing an upload gives that file its name. What a
+/// crash leaves behind is never seen, and the object store removes it after a day. Uploads are known to this process
+/// alone: after a restart a client begins again.
+final class ArtifactUploads: Sendable {
+    private struct Part {
+        let byteCount: Int
+        let tag: String
+    }
+    private struct Upload {
+        let path: String
+        let file: String
+        let partCount: Int
+        let startedAt: EventTime
+        var parts: [Int: Part] = [:]
+        /// The size of every part but the last; known once one of them is here.
+        var partByteCount: Int?
+        /// The last part, while nobody knows where it belongs.
+        var lastFile: String?
+    }
+
+    /// Most uploads at the same time.
+    static let countMax = 256
+    /// Most parts of one upload.
+    static let partCountMax = 10_000
+    /// Uploads that were begun so long ago are forgotten when there are too many.
+    private static let millisecondsMax: Int64 = 86_400_000
+
+    private let uploads = Mutex<[String: Upload]>([:])
+
+    func begin(_ id: String, path: String, file: String, partCount: Int, at now: EventTime) throws(PlatformError) {
+        guard 1...Self.partCountMax ~= partCount else {
+            throw PlatformError(
+                .invalidInput, "num_parts", "it must be at least 1 and at most \(Self.partCountMax), not \(partCount)")
+        }
+        guard FileManager.default.createFile(atPath: file, contents: nil) else {
+            throw PlatformError(.unavailable, "upload", "its file cannot be made")
+        }
+        let (isAccepted, abandoned) = uploads.withLock { uploads in
+            var abandoned: [Upload] = []
+            if uploads.count >= Self.countMax {
+                for (id, upload) in uploads
+                where now.milliseconds - upload.startedAt.milliseconds > Self.millisecondsMax {
+                    uploads[id] = nil
+                    abandoned.append(upload)
+                }
+            }
+            guard uploads.count < Self.countMax else { return (false, abandoned) }
+            uploads[id] = Upload(path: path, file: file, partCount: partCount, startedAt: now)
+            return (true, abandoned)
+        }
+        for upload in abandoned { Self.remove(upload) }
+        if isAccepted { return }
+        try? FileManager.default.removeItem(atPath: file)
+        throw PlatformError(
+            .overloaded, "upload", "\(Self.countMax) uploads are under way; complete or abort one, or try later")
+    }
+
+    /// Puts a part where it belongs; gives its tag.
+    @concurrent
+    func put(part number: Int, of id: String, from source: String) async throws -> String {
+        let upload = try find(id)
+        guard 1...upload.partCount ~= number else {
+            throw PlatformError(
+                .invalidInput, "part", "part \(number) of an upload of \(upload.partCount) parts")
+        }
+        let byteCount = try Self.byteCount(of: source)
+        let isLast = number == upload.partCount
+        let expected: Int? = try uploads.withLock { uploads in
+            guard isLast else {
+                let known = uploads[id]?.partByteCount ?? byteCount
+                uploads[id]?.partByteCount = known
+                guard known == byteCount else {
+                    throw PlatformError(
+                        .invalidInput, "part",
+                        "part \(number) has \(byteCount) bytes, others have \(known); all but the last must be equal")
+                }
+                return byteCount
+            }
+            return upload.partCount == 1 ? 0 : uploads[id]?.partByteCount
+        }
+        if let expected {
+            try Self.copy(source, to: upload.file, at: (number - 1) * expected)
+        } else {
+            let file = "\(upload.file).last"
+            _ = FileManager.default.createFile(atPath: file, contents: nil)
+            try Self.copy(source, to: file, at: 0)
+            uploads.withLock { $0[id]?.lastFile = file }
+        }
+        let tag = "\(id.suffix(12))-\(number)-\(byteCount)"
+        uploads.withLock { $0[id]?.parts[number] = Part(byteCount: byteCount, tag: tag) }
+        return tag
+    }
+
+    /// Takes an upload out when all of its parts are here: its path and the file with its bytes.
+    ///
+    /// - Parameter tags: what `put` gave for each part, by number.
+    @concurrent
+    func complete(_ id: String, path: String, tags: [Int: String]) async throws -> (path: String, file: String) {
+        let upload = try find(id)
+        guard upload.path == path else { throw Self.unknown(id) }
+        for number in 1...upload.partCount {
+            guard let part = upload.parts[number] else {
+                throw PlatformError(.invalidInput, "upload/\(id)", "part \(number) of \(upload.partCount) has not come")
+            }
+            if let tag = tags[number], tag != part.tag {
+                throw PlatformError(.invalidInput, "upload/\(id)", "part \(number) has another tag than the one given")
+            }
+        }
+        if let lastFile = upload.lastFile {
+            try Self.copy(lastFile, to: upload.file, at: (upload.partCount - 1) * (upload.partByteCount ?? 0))
+            try? FileManager.default.removeItem(atPath: lastFile)
+        }
+        let whole = upload.parts.values.reduce(0) { $0 + $1.byteCount }
+        guard try Self.byteCount(of: upload.file) == whole else {
+            throw PlatformError(.invalidInput, "upload/\(id)", "its parts do not make \(whole) bytes")
+        }
+        uploads.withLock { $0[id] = nil }
+        return (upload.path, upload.file)
+    }
+
+    /// Forgets an upload and its bytes; nothing happens if there is none.
+    func abort(_ id: String) {
+        if let upload = uploads.withLock({ $0.removeValue(forKey: id) }) { Self.remove(upload) }
+    }
+
+    private func find(_ id: String) throws(PlatformError) -> Upload {
+        guard let upload = uploads.withLock({ $0[id] }) else { throw Self.unknown(id) }
+        return upload
+    }
+
+    private static func unknown(_ id: String) -> PlatformError {
+        PlatformError(
+            .notFound, "upload/\(id.prefix(64))",
+            "no such upload is under way; it was completed, aborted or begun before a restart")
+    }
+
+    private static func remove(_ upload: Upload) {
+        for file in [upload.file, upload.lastFile].compactMap(\.self) {
+            try? FileManager.default.removeItem(atPath: file)
+        }
+    }
+
+    private static func byteCount(of file: String) throws -> Int {
+        guard let handle = FileHandle(forReadingAtPath: file) else {
+            throw PlatformError(.unavailable, "upload", "its file cannot be read")
+        }
+        defer { try? handle.close() }
+        return Int(try handle.seekToEnd())
+    }
+
+    private static func copy(_ source: String, to target: String, at position: Int) throws {
+        guard let reading = FileHandle(forReadingAtPath: source), let writing = FileHandle(forWritingAtPath: target)
+        else { throw PlatformError(.unavailable, "upload", "its file cannot be opened") }
+        defer {
+            try? reading.close()
+            try? writing.close()
+        }
+        try writing.seek(toOffset: UInt64(position))
+        while let portion = try reading.read(upToCount: 1 << 20), !portion.isEmpty {
+            try writing.write(contentsOf: portion)
+        }
+    }
+}
+
+extension TrackingStore {
+    /// Begins an upload in parts; gives its identifier.
+    /// - Throws: `invalidInput`, `overloaded`.
+    public func beginUpload(at path: String, partCount: Int) async throws -> String {
+        let path = try Self.checkedArtifactPath(path)
+        let id = newIdentifier()
+        try uploads.begin(
+            id, path: path, file: await content.base.stagingPath(suffix: "-upload"), partCount: partCount,
+            at: clock.now())
+        return id
+    }
+
+    /// Takes a part from a local file; gives the tag that completing may name.
+    public func putPart(_ number: Int, ofUpload id: String, fileAt file: String) async throws -> String {
+        try await uploads.put(part: number, of: id, from: file)
+    }
+
+    /// Makes an artifact of an upload whose parts are all here; what was at its path is replaced.
+    public func completeUpload(_ id: String, at path: String, tags: [Int: String] = [:]) async throws {
+        let (path, file) = try await uploads.complete(id, path: Self.checkedArtifactPath(path), tags: tags)
+        do { try await adopt(stagedFileAt: file, at: path) } catch {
+            try? FileManager.default.removeItem(atPath: file)
+            throw error
+        }
+    }
+
+    /// Forgets an upload and its bytes.
+    public func abortUpload(_ id: String) { uploads.abort(id) }
+}
