@@ -100,7 +100,8 @@ import Testing
         #expect(sample.contains { $0.value == 1e6 })
         #expect(sample == sample.sorted())
         #expect(try await store.sampledHistory(run: id, key: "m", pointCountMax: 20_000).count == 10_000)
-        let all = MetricSampling.sample((0..<10).map { MetricPoint(milliseconds: $0, step: $0, value: .nan) }, pointCountMax: 6)
+        let all = MetricSampling.sample(
+            (0..<10).map { MetricPoint(milliseconds: $0, step: $0, value: .nan) }, pointCountMax: 6)
         #expect(all.first?.step == 0 && all.last?.step == 9)
     }
 
@@ -128,7 +129,10 @@ import Testing
             switch Int.random(in: 0..<3, using: &generator) {
             case 0: damaged.removeLast(.random(in: 1...damaged.count, using: &generator))
             case 1: damaged[.random(in: damaged.indices, using: &generator)] = .random(in: 0...255, using: &generator)
-            default: damaged = (0..<Int.random(in: 0...60, using: &generator)).map { _ in .random(in: 0...255, using: &generator) }
+            default:
+                damaged = (0..<Int.random(in: 0...60, using: &generator)).map { _ in
+                    .random(in: 0...255, using: &generator)
+                }
             }
             var sink: [MetricPoint] = []
             do { try MetricChunk.decode(damaged, to: &sink) } catch { #expect(error.code == .corrupted) }

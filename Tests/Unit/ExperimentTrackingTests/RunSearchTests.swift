@@ -25,8 +25,11 @@ import Testing
                 let value = Int.random(in: 0..<8, using: &generator)
                 metrics.append(Metric(key, value == 0 ? .nan : Double(value), measuredAt: now))
             }
-            let params = Bool.random(using: &generator) ? [TrackedTag("p", String(Int.random(in: 0..<4, using: &generator)))] : []
-            let tags = Bool.random(using: &generator) ? [TrackedTag("t", "x\(Int.random(in: 0..<3, using: &generator))")] : []
+            let params =
+                Bool.random(using: &generator)
+                ? [TrackedTag("p", String(Int.random(in: 0..<4, using: &generator)))] : []
+            let tags =
+                Bool.random(using: &generator) ? [TrackedTag("t", "x\(Int.random(in: 0..<3, using: &generator))")] : []
             try await store.logBatch(run: run.info.id, metrics: metrics, params: params, tags: tags)
         }
         var runs: [TrackedRun] = []
@@ -42,9 +45,12 @@ import Testing
             ("", { _ in true }),
             ("metrics.a > 3", { ($0.metric("a") ?? .nan) > 3 }),
             ("metrics.a != 3", { $0.metric("a").map { $0 != 3 } ?? false }),
-            ("metrics.a >= 2 AND metrics.b < 6 AND tags.t = 'x1'", {
-                ($0.metric("a") ?? .nan) >= 2 && ($0.metric("b") ?? .nan) < 6 && $0.tag("t") == "x1"
-            }),
+            (
+                "metrics.a >= 2 AND metrics.b < 6 AND tags.t = 'x1'",
+                {
+                    ($0.metric("a") ?? .nan) >= 2 && ($0.metric("b") ?? .nan) < 6 && $0.tag("t") == "x1"
+                }
+            ),
             ("params.p = '2'", { $0.param("p") == "2" }),
             ("params.p != '2'", { $0.param("p").map { $0 != "2" } ?? false }),
             ("tags.t LIKE 'x%' and attributes.run_name = 'n3'", { $0.tag("t") != nil && $0.info.name == "n3" }),
@@ -52,7 +58,10 @@ import Testing
             ("tags.t IS NOT NULL AND start_time < 11", { $0.tag("t") != nil && $0.info.startedAt.milliseconds < 11 }),
         ]
         for (text, passes) in filters {
-            for order in [[], ["metrics.a DESC"], ["metrics.a"], ["params.p ASC", "metrics.b DESC"], ["start_time"], ["run_name DESC", "run_id"]] {
+            for order in [
+                [], ["metrics.a DESC"], ["metrics.a"], ["params.p ASC", "metrics.b DESC"], ["start_time"],
+                ["run_name DESC", "run_id"],
+            ] {
                 for experiments in [["0"], ["0", "1"]] {
                     let orders = try SearchOrder.list(order)
                     let expected = Self.sorted(

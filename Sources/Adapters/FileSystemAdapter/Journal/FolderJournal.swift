@@ -137,7 +137,8 @@ public final class FolderJournal: Journal {
     public func append(_ entry: [UInt8], durable: @escaping @Sendable (Result<UInt64, StoreError>) -> Void) {
         guard entry.count <= journalEntryByteCountMax else {
             return durable(
-                .failure(StoreError(.invalidInput, "journal", "an entry has more than \(journalEntryByteCountMax) bytes")))
+                .failure(
+                    StoreError(.invalidInput, "journal", "an entry has more than \(journalEntryByteCountMax) bytes")))
         }
         let starts = queue.withLock { queue in
             queue.waiting.append(Waiting(entry: entry, durable: durable))
@@ -173,7 +174,8 @@ public final class FolderJournal: Journal {
     /// Writes entries; gives the number of the first when all are on the disk.
     private func commit(_ entries: [[UInt8]], _ writer: inout Writer) throws(StoreError) -> UInt64 {
         let byteCount = entries.reduce(0) { $0 + $1.count + JournalSegment.frameHeaderByteCount }
-        let isFull = writer.position + writer.buffer.count + byteCount + JournalSegment.blockByteCount
+        let isFull =
+            writer.position + writer.buffer.count + byteCount + JournalSegment.blockByteCount
             > max(segmentByteCount, JournalSegment.blockByteCount * 2 + byteCount)
         if writer.file == nil || isFull { try roll(&writer, atLeast: byteCount) }
         guard let file = writer.file else { throw StoreError(.unavailable, "journal", "no file is open") }

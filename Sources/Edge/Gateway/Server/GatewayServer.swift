@@ -41,7 +41,8 @@ public struct GatewayServer: Service {
     ///
     /// - Parameter directRoutes: answered in front of the framework; what one passes on goes to its namesake in `routes`.
     public init(
-        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [], predictor: Predictor, logger: Logger,
+        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [], predictor: Predictor,
+        logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
@@ -142,6 +143,7 @@ public struct GatewayServer: Service {
     ) async throws -> (APIRequest, String?) {
         var headers: [String: String] = [:]
         for field in request.headers { headers[field.name.canonicalName] = field.value }
+        if let authority = request.head.authority { headers["host"] = authority }
         var parameters: [String: String] = [:]
         for part in route.pattern.split(separator: "/") where part.hasPrefix("{") {
             let name = part.dropFirst().dropLast()
@@ -310,7 +312,9 @@ enum ByteRange {
             return max(0, byteCount - count)..<byteCount
         }
         guard let start = Int(parts[0]), start >= 0 else { return nil }
-        guard let end = parts[1].isEmpty ? byteCount - 1 : Int(parts[1]), end >= start || parts[1].isEmpty else { return nil }
+        guard let end = parts[1].isEmpty ? byteCount - 1 : Int(parts[1]), end >= start || parts[1].isEmpty else {
+            return nil
+        }
         return start < byteCount ? start..<(min(end, byteCount - 1) + 1) : 0..<0
     }
 }

@@ -71,7 +71,8 @@ extension MLflowRoutes {
                 let path = try fields.required("path")
                 let artifact = try await tracking.artifact(at: path)
                 return [
-                    "url": .string(Self.address(fields.request, "/api/2.0/mlflow-artifacts/artifacts/" + Self.escaped(path))),
+                    "url": .string(
+                        Self.address(fields.request, "/api/2.0/mlflow-artifacts/artifacts/" + Self.escaped(path))),
                     "headers": Self.passedOn(fields.request), "file_size": .integer(Int64(artifact.byteCount)),
                 ]
             }
@@ -133,7 +134,8 @@ extension MLflowRoutes {
     }
 
     private static func escaped(_ path: String) -> String {
-        path.addingPercentEncoding(withAllowedCharacters: .urlPathAllowed.subtracting(CharacterSet(charactersIn: ";?#%")))
+        path.addingPercentEncoding(
+            withAllowedCharacters: .urlPathAllowed.subtracting(CharacterSet(charactersIn: ";?#%")))
             ?? path
     }
 

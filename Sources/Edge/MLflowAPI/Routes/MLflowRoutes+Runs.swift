@@ -138,7 +138,8 @@ extension MLflowRoutes {
                 "If either start step or end step are specified, both must be specified.")
         }
         if let start, let end, start > end {
-            throw MLflowError.invalid("end_step must be greater than start_step. Found start_step=\(start) and end_step=\(end).")
+            throw MLflowError.invalid(
+                "end_step must be greater than start_step. Found start_step=\(start) and end_step=\(end).")
         }
         let histories = try await tracking.sampledHistories(
             runs: runs, key: key, startStep: start, endStep: end,

@@ -24,7 +24,8 @@ final class RunDocuments: Sendable {
         if missing.isEmpty { return known.compactMap(\.self) }
         var made: [String: [UInt8]] = [:]
         for portion in stride(from: 0, to: missing.count, by: 1000) {
-            for (run, revision) in try await tracking.runs(Array(missing[portion..<min(portion + 1000, missing.count)])) {
+            for (run, revision) in try await tracking.runs(Array(missing[portion..<min(portion + 1000, missing.count)]))
+            {
                 let bytes = run.wire.canonicalBytes
                 made[run.info.id] = bytes
                 state.withLock { Self.keep(run.info.id, revision, bytes, &$0, byteCountMax / 2) }

@@ -1,5 +1,5 @@
 import Foundation
-public import PlatformCore
+import PlatformCore
 import StoragePorts
 import Synchronization
 

@@ -91,6 +91,8 @@ public struct MetricSummary: Sendable, Hashable {
 extension Metric {
     /// Whether `other`, which came later, takes this one's place as the latest value.
     func isLatest(beside other: Metric) -> Bool {
-        (step, measuredAt, value.isNaN ? 0 : value) > (other.step, other.measuredAt, other.value.isNaN ? 0 : other.value)
+        (step, measuredAt, value.isNaN ? 0 : value) > (
+            other.step, other.measuredAt, other.value.isNaN ? 0 : other.value
+        )
     }
 }

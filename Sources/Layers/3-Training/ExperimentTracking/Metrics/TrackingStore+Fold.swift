@@ -132,21 +132,23 @@ extension TrackingStore {
         if let last {
             if (first.milliseconds, first.step) <= (last.integer("last_at"), last.integer("last_step")) {
                 // Out of order, or sent again: everything from there on is written anew.
-                number = try transaction.query(
-                    """
-                    SELECT MIN(number) AS number FROM tracking_metric_chunk WHERE run_number = ? AND key = ?
-                    AND (last_at, last_step) >= (?, ?)
-                    """, place + [.integer(first.milliseconds), .integer(first.step)]
-                ).first?.integer("number") ?? number
+                number =
+                    try transaction.query(
+                        """
+                        SELECT MIN(number) AS number FROM tracking_metric_chunk WHERE run_number = ? AND key = ?
+                        AND (last_at, last_step) >= (?, ?)
+                        """, place + [.integer(first.milliseconds), .integer(first.step)]
+                    ).first?.integer("number") ?? number
             } else {
                 // Small chunks grow together, so that there are few however small the portions are.
                 let count = last.integer("point_count")
                 if count <= 2 * points.count, Int(count) + points.count <= MetricChunk.pointCountMax {
                     number = last.integer("number")
-                    while number > 0, let before = try transaction.query(
-                        "SELECT point_count FROM tracking_metric_chunk WHERE run_number = ? AND key = ? AND number = ?",
-                        place + [.integer(number - 1)]
-                    ).first?.integer("point_count"), before <= 2 * count,
+                    while number > 0,
+                        let before = try transaction.query(
+                            "SELECT point_count FROM tracking_metric_chunk WHERE run_number = ? AND key = ? AND number = ?",
+                            place + [.integer(number - 1)]
+                        ).first?.integer("point_count"), before <= 2 * count,
                         Int(before + count) + points.count <= MetricChunk.pointCountMax
                     {
                         number -= 1

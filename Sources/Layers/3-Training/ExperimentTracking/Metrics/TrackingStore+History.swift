@@ -36,9 +36,7 @@ extension TrackingStore {
         }
         let steps = MetricSampling.steps(
             of: histories.map(\.points), startStep: startStep, endStep: endStep, countMax: countMax)
-        return histories.map { history in
-            (history.run, history.points.filter { steps.contains($0.step) }.sorted { ($0.step, $0) < ($1.step, $1) })
-        }
+        return histories.map { ($0.run, MetricSampling.points(of: $0.points, at: steps)) }
     }
 
     /// What is kept of each metric of a run beside its points, by key.
@@ -149,27 +147,72 @@ enum MetricSampling {
         return kept
     }
 
-    /// The steps that the reference server's interval call keeps.
+    /// The steps that the reference server's interval call keeps, in order.
     /// - SeeAlso: MLflow `get_metric_history_bulk_interval` and `_get_sampled_steps_from_steps`.
     static func steps(
         of histories: [[MetricPoint]], startStep: Int64?, endStep: Int64?, countMax: Int
-    ) -> Set<Int64> {
-        var all: Set<Int64> = []
-        var borders: Set<Int64> = []
+    ) -> [Int64] {
+        var all: [Int64] = []
+        var borders: [Int64] = []
         for points in histories {
-            for point in points { all.insert(point.step) }
-            if let least = points.lazy.map(\.step).min() { borders.insert(least) }
-            if let greatest = points.lazy.map(\.step).max() { borders.insert(greatest) }
+            guard var (least, greatest) = points.first.map({ ($0.step, $0.step) }) else { continue }
+            all.reserveCapacity(all.count + points.count)
+            for point in points {
+                if point.step != all.last { all.append(point.step) }
+                least = min(least, point.step)
+                greatest = max(greatest, point.step)
+            }
+            borders += [least, greatest]
         }
-        let sorted = all.sorted()
-        let start = startStep ?? (endStep == nil ? min(0, sorted.first ?? 0) : .min)
-        let end = endStep ?? sorted.last ?? 0
+        var isSorted = true
+        for index in all.indices.dropFirst() where all[index - 1] >= all[index] {
+            isSorted = false
+            break
+        }
+        if !isSorted { all = Set(all).sorted() }
+        let start = startStep ?? (endStep == nil ? min(0, all.first ?? 0) : .min)
+        let end = endStep ?? all.last ?? 0
         guard start <= end else { return [] }
-        let inside = sorted.filter { start...end ~= $0 }
-        borders = borders.filter { start...end ~= $0 }
-        guard inside.count > countMax, countMax > 0, let last = inside.last else { return Set(inside).union(borders) }
+        let inside = all[position(of: start, in: all)..<(end == .max ? all.count : position(of: end + 1, in: all))]
+        guard inside.count > countMax, countMax > 0, let last = inside.last else { return Array(inside) }
         var kept: Set<Int64> = [last]
-        for index in 0..<countMax { kept.insert(inside[index * inside.count / countMax]) }
-        return kept.union(borders)
+        for index in 0..<countMax { kept.insert(inside[inside.startIndex + index * inside.count / countMax]) }
+        return kept.union(borders.filter { start...end ~= $0 }).sorted()
+    }
+
+    /// The points of a history at some sorted steps, by step.
+    static func points(of points: [MetricPoint], at steps: [Int64]) -> [MetricPoint] {
+        var isSorted = true
+        for index in points.indices.dropFirst() where points[index - 1].step > points[index].step {
+            isSorted = false
+            break
+        }
+        guard isSorted else {
+            let wanted = Set(steps)
+            return points.filter { wanted.contains($0.step) }.sorted { ($0.step, $0) < ($1.step, $1) }
+        }
+        var kept: [MetricPoint] = []
+        for step in steps {
+            var index = lowerBound(points.count) { points[$0].step < step }
+            while index < points.count, points[index].step == step {
+                kept.append(points[index])
+                index += 1
+            }
+        }
+        return kept
+    }
+
+    private static func position(of step: Int64, in steps: [Int64]) -> Int {
+        lowerBound(steps.count) { steps[$0] < step }
+    }
+
+    /// The first of `count` positions that is not before what is looked for.
+    private static func lowerBound(_ count: Int, _ isBefore: (Int) -> Bool) -> Int {
+        var (low, high) = (0, count)
+        while low < high {
+            let middle = (low + high) / 2
+            if isBefore(middle) { low = middle + 1 } else { high = middle }
+        }
+        return low
     }
 }

@@ -34,7 +34,9 @@ extension RunQuery {
     private func driver(countMax: Int, _ transaction: any MetadataTransaction) throws -> Driver? {
         if drivers.isEmpty { return nil }
         let total = Double(
-            max(1, try transaction.query("SELECT MAX(number) AS number FROM tracking_run").first?.integer("number") ?? 1))
+            max(
+                1, try transaction.query("SELECT MAX(number) AS number FROM tracking_run").first?.integer("number") ?? 1
+            ))
         var rarest: (driver: Driver, count: Double)?
         var share = 1.0
         for driver in drivers {
@@ -67,7 +69,8 @@ extension RunQuery {
             let wanted = countMax - found.count
             if phase == 2 {
                 let lacks = Fragment(
-                    sql: "NOT EXISTS (SELECT 1 FROM tracking_metric_latest o WHERE o.run_number = r.number AND o.key = ?)",
+                    sql:
+                        "NOT EXISTS (SELECT 1 FROM tracking_metric_latest o WHERE o.run_number = r.number AND o.key = ?)",
                     arguments: [.text(key)])
                 found += try runs(
                     from: "tracking_run r", joins: [], base + clauses + [lacks], rest,

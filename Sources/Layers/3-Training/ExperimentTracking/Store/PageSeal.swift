@@ -40,7 +40,8 @@ public final class PageSeal: Sendable {
         text += String(repeating: "=", count: (4 - text.utf8.count % 4) % 4)
         if token.utf8.count <= 65_536, let bytes = Data(base64Encoded: text), bytes.count > Self.checkByteCount {
             let place = [UInt8](bytes.dropFirst(Self.checkByteCount))
-            if Array(bytes.prefix(Self.checkByteCount)) == check(place, question), let value = try? JSONValue.parse(place)
+            if Array(bytes.prefix(Self.checkByteCount)) == check(place, question),
+                let value = try? JSONValue.parse(place)
             {
                 return value
             }
