@@ -138,6 +138,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
+    module("MLflowImport", in: "Edge", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),
     // What tests lean on.
     module("PlatformTesting", in: "TestSupport", uses: ["PlatformCore", "StoragePorts"]),
@@ -168,7 +169,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "FeastAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "Gateway", "CommandLine",
+            "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],

@@ -237,6 +237,30 @@ public struct GatewayServer: Service {
         switch answer.body {
         case .bytes(let bytes):
             return Response(status: status, headers: fields, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+        case .stream(let produce):
+            return Response(
+                status: status, headers: fields,
+                body: ResponseBody { writer in
+                    let (events, continuation) = AsyncStream.makeStream(
+                        of: [UInt8].self, bufferingPolicy: .bufferingNewest(256))
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        group.addTask {
+                            defer { continuation.finish() }
+                            // An open stream does not hold up the end of the server.
+                            try await cancelWhenGracefulShutdown { try await produce { continuation.yield($0) } }
+                        }
+                        group.addTask {
+                            // Tells a reader that has gone from one that has nothing to read.
+                            while true {
+                                try await Task.sleep(for: .seconds(10))
+                                continuation.yield(Array(": \n\n".utf8))
+                            }
+                        }
+                        for await bytes in events { try await writer.write(ByteBuffer(bytes: bytes)) }
+                        group.cancelAll()
+                    }
+                    try await writer.finish(nil)
+                })
         case .file(let path):
             guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
                 return Response(status: .notFound, headers: [:], body: .init())
