@@ -1,6 +1,7 @@
 import Definitions
 import ModelRegistry
 import PlatformCore
+import SQLiteAdapter
 import Statistics
 import StoragePorts
 import Testing

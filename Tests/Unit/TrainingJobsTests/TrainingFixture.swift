@@ -68,7 +68,8 @@ final class TrainingFixture: Sendable {
         let name = Name(static: "flight_delay")
         return TrainingRequest(
             model: ModelDefinition(
-                name: name, service: name, trainingSet: name, training: training, gates: [:], description: "", owner: ""
+                name: name, service: name, trainingSet: name, training: training, gates: [:],
+                evaluation: EvaluationDefinition(), description: "", owner: ""
             ),
             input: TrainingInput(
                 dataset: ContentHash(bytes: [UInt8](repeating: 9, count: 32)), manifest: ["rows": 4],
