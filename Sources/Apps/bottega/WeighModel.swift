@@ -1,6 +1,5 @@
 import ArgumentParser
 import Foundation
-import Glibc
 import PlatformCore
 import RuntimePorts
 import TreeModelAdapter
@@ -16,12 +15,15 @@ struct WeighModel: ParsableCommand {
         do { print(try Self.weigh(file, name: name)) } catch { throw fail(error) }
     }
 
-    private static var heldByteCount: Int {
-        let info = mallinfo2()
-        return Int(info.uordblks) + Int(info.hblkhd)
+    /// Memory of this process that is no file's: what `VmRSS` counts without mapped files.
+    private static func heldByteCount() -> Int {
+        let status = FileManager.default.contents(atPath: "/proc/self/status") ?? Data()
+        let line = String(decoding: status, as: UTF8.self).split(separator: "\n").first { $0.hasPrefix("RssAnon:") }
+        return (line?.split(separator: " ").dropLast().last.flatMap { Int($0) } ?? 0) << 10
     }
 
     private static func weigh(_ path: String, name: String) throws -> Int {
+        let before = heldByteCount()
         guard
             var bytes = FileManager.default.contents(atPath: path)
                 .map({ Array($0) })
@@ -32,11 +34,10 @@ struct WeighModel: ParsableCommand {
         guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: name) }) else {
             throw PlatformError(.invalidInput, name, "no runtime recognizes this model file")
         }
-        let before = heldByteCount - bytes.count
         let model = try runtime.load(bytes, fileName: name)
         bytes = []
         _ = try model.predict([Float](repeating: 0, count: model.description.featureCount), rowCount: 1)
-        return withExtendedLifetime(model) { max(0, heldByteCount - before) }
+        return withExtendedLifetime(model) { max(0, heldByteCount() - before) }
     }
 
     /// Measures in a child process, which nothing else shares.
