@@ -168,6 +168,25 @@ def test_numbers(server: Server, seed: int) -> None:
         assert_equal(found, expected, (seed, kind))
 
 
+def gain(relevance: np.ndarray, scores: np.ndarray, k: int | None = None) -> float:
+    if len(scores) == 1:  # scikit-learn refuses a single row
+        return float(relevance[0] > 0)
+    return float(metrics.ndcg_score([relevance], [scores], k=k))
+
+
+def average_precision(relevance: np.ndarray, scores: np.ndarray) -> float:
+    hits = relevance > 0
+    return float(metrics.average_precision_score(hits, scores)) if hits.any() else 0.0
+
+
+def hits_among(relevance: np.ndarray, scores: np.ndarray, k: int) -> float:
+    """Relevant rows among the first `k`, on average over the orders of equal scores."""
+    equal = [np.sum(scores == score) for score in scores]
+    left = [k - np.sum(scores > score) for score in scores]
+    taken = [np.clip(places, 0, count) / count for places, count in zip(left, equal, strict=True)]
+    return float(np.sum(np.array(taken) * (relevance > 0)))
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_rankings(server: Server, seed: int) -> None:
     warnings.filterwarnings("ignore")
@@ -179,27 +198,13 @@ def test_rankings(server: Server, seed: int) -> None:
         scores = [draw.random(count), np.round(draw.random(count), 1), np.zeros(count), relevance + 0.5][kind]
         groups = [np.flatnonzero(queries == query) for query in np.unique(queries)]
 
-        def gain(places: np.ndarray, k: int | None) -> float:
-            if len(places) == 1:  # scikit-learn refuses a single row
-                return float(relevance[places[0]] > 0)
-            return float(metrics.ndcg_score([relevance[places]], [scores[places]], k=k))
-
-        def precision(places: np.ndarray) -> float:
-            hits = relevance[places] > 0
-            return float(metrics.average_precision_score(hits, scores[places])) if hits.any() else 0.0
-
-        def at(places: np.ndarray, k: int) -> float:
-            """Relevant rows among the first `k`, on average over the orders of equal scores."""
-            own = scores[places]
-            taken = [np.clip(k - np.sum(own > score), 0, np.sum(own == score)) / np.sum(own == score) for score in own]
-            return float(np.sum(np.array(taken) * (relevance[places] > 0)))
-
+        each = [(relevance[places], scores[places]) for places in groups]
         expected = {
-            "ndcg": np.mean([gain(places, None) for places in groups]),
-            "ndcg@3": np.mean([gain(places, 3) for places in groups]),
-            "map": np.mean([precision(places) for places in groups]),
-            "precision@4": np.mean([at(places, 4) / 4 for places in groups]),
-            "recall@4": np.mean([at(places, 4) / max(1, np.sum(relevance[places] > 0)) for places in groups]),
+            "ndcg": np.mean([gain(*query) for query in each]),
+            "ndcg@3": np.mean([gain(*query, k=3) for query in each]),
+            "map": np.mean([average_precision(*query) for query in each]),
+            "precision@4": np.mean([hits_among(*query, 4) / 4 for query in each]),
+            "recall@4": np.mean([hits_among(*query, 4) / max(1, np.sum(query[0] > 0)) for query in each]),
         }
         names = [*expected, "mrr"]
         report = measure(server, names, scores, relevance, queries=[f"q{query}" for query in queries])
@@ -256,7 +261,9 @@ def test_fairness_is_by_definition_and_slices_are_their_rows(server: Server) -> 
         chosen = group == part["value"]
         assert part["rows"] == chosen.sum()
         found = {result["metric"]: result for result in part["metrics"]}
-        assert found["auc"]["value"] == pytest.approx(metrics.roc_auc_score(outcomes[chosen], scores[chosen]), rel=1e-12)
+        assert found["auc"]["value"] == pytest.approx(
+            metrics.roc_auc_score(outcomes[chosen], scores[chosen]), rel=1e-12
+        )
         assert found["auc"]["interval"]["lower"] < found["auc"]["value"] < found["auc"]["interval"]["upper"]
 
 

@@ -332,7 +332,7 @@ public struct EvaluationService: Sendable {
         return run.info.id
     }
 
-    /// A text as part of a metric's key: letters, digits, and `_ - .`
+    /// A text as part of a metric's key: letters, digits and `-.`, the rest as `_`.
     private static func key(_ text: String) -> String {
         String(
             text.prefix(60).map { $0.isASCII && ($0.isLetter || $0.isNumber || "_-.".contains($0)) ? $0 : "_" })
