@@ -8,7 +8,7 @@ BINARY     := $(RELEASE)/release/bottega
 PYTHON     := .venv/bin/python
 SOURCES    := Package.swift $(shell find Sources -type f \( -name '*.swift' -o -name '*.h' -o -name '*.modulemap' \) 2>/dev/null)
 
-.PHONY: demo test test-engines unit e2e lint format bench build setup setup-test clean
+.PHONY: demo test test-engines test-feast unit e2e lint format bench build setup setup-test clean
 
 demo: setup $(BINARY)
 	$(PYTHON) tools/demo.py --bottega $(BINARY) $(if $(FAST),--fast)
@@ -42,6 +42,15 @@ test-engines: setup-test
 	BOTTEGA_SPARK_PYTHON=$(abspath $(ENGINES))/bin/python \
 	$(if $(FLINK),BOTTEGA_FLINK_HOME=$$(echo $(abspath $(ENGINES))/lib/python3*/site-packages/pyflink)) \
 	$(SWIFT) test --scratch-path $(DEBUG) --skip-build --filter 'EngineParityTests'
+
+# Feast's own client and a repository of `feast init` against the program. It needs another pandas, so it is installed apart (580 MB).
+FEAST      := .venv-feast
+test-feast: setup-test
+	test -x $(FEAST)/bin/python || python3 -m venv $(FEAST)
+	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/feast.txt
+	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
+	BOTTEGA_FEAST_PYTHON=$(abspath $(FEAST))/bin/python BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) \
+	$(PYTHON) -m pytest Tests/Python/test_feast_client.py -q
 
 # End to end: the built program, driven through the real Python clients.
 e2e: setup-test

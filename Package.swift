@@ -99,7 +99,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Workflows", in: "Control",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Catalogue", logging,
+            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", logging,
             serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
@@ -109,7 +109,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     .systemLibrary(
         name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib", "CZstd"]),
     module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],
@@ -124,8 +124,11 @@ let targets: [Target] = [  // each row leans only on rows above it
         "MLflowAPI", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
-            logging,
+            "Governance", logging,
         ]),
+    module(
+        "FeastAPI", in: "Edge",
+        uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
     module(
         "Gateway", in: "Edge",
         uses: [
@@ -135,6 +138,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "APIContract",
             hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
         ]),
+    module("MLflowImport", in: "Edge", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),
     // What tests lean on.
     module("PlatformTesting", in: "TestSupport", uses: ["PlatformCore", "StoragePorts"]),
@@ -154,13 +158,19 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "training-set-join",
         dependencies: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "FeatureStore"],
         path: "Benchmarks/TrainingSet", swiftSettings: settings),
+    // What was live at a moment, with a long history: run by hand.
+    .executableTarget(
+        name: "registry-live",
+        dependencies: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"],
+        path: "Benchmarks/Registry", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "Gateway", "CommandLine", "SQLiteAdapter",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "Gateway", "CommandLine",
+            "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
         ],
@@ -211,6 +221,9 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "StoragePorts", "ExperimentTracking", "APIContract", "MLflowAPI", "SQLiteAdapter",
             "FileSystemAdapter", logging,
         ]),
+    tests(
+        "Unit/FeastAPITests", named: "FeastAPITests",
+        uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

@@ -35,7 +35,8 @@ struct EngineParityTests {
                 rows: history.rows.filter { WindowParityTests.bytesAgree(history, $0.row, question.keys) },
                 keys: question.keys, at: question.time)
             for (feature, wanted) in zip(history.view.features, expected.values) {
-                let found = WindowParityTests.cell(row[feature.name] ?? .null, feature.type)
+                let found = WindowParityTests.cell(
+                    row[feature.name] ?? .null, feature.type, of: feature.elementType)
                 cells += 1
                 #expect(
                     WindowParityTests.exactText(found) == WindowParityTests.exactText(wanted),
@@ -47,7 +48,7 @@ struct EngineParityTests {
 
     @Test(.enabled(if: sparkPython != nil), arguments: [UInt64(0), 1, 2, 3])
     func sparkIsTheOracle(seed: UInt64) async throws {
-        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100, functions: .plain)
+        let history = try GeneratedHistory(seed: seed, rowCount: 300, questionCount: 100, functions: .listed)
         let sql = try FeatureSQL(view: history.view, source: history.source, dialect: .spark)
         let folder = FileManager.default.temporaryDirectory.appending(path: "engines-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
@@ -179,7 +180,7 @@ struct EngineParityTests {
     @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(1), 2])
     func aFlinkStreamIsTheOracleAfterEveryEvent(seed: UInt64) throws {
         let history = try GeneratedHistory(
-            seed: seed, rowCount: 200, questionCount: 1, isOnTime: true, functions: .plain)
+            seed: seed, rowCount: 200, questionCount: 1, isOnTime: true, functions: .plain, isPlain: true)
         let folder = FileManager.default.temporaryDirectory.appending(path: "stream-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
         _ = try history.tables(.flink, in: folder)

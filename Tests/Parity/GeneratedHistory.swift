@@ -30,14 +30,17 @@ struct GeneratedHistory {
     enum Functions {
         /// All.
         case all
-        /// Those with one value in a cell, over columns of the source: what the batch kernel reads.
+        /// Those with one value in a cell: what the batch kernel reads.
         case flat
+        /// All but vectors.
+        case listed
         /// Those that every engine says.
         case plain
 
         func has(_ function: some StringProtocol, _ column: String) -> Bool {
             switch self {
             case .all: true
+            case .listed: column != "shape"
             case .flat: column != "shape" && !function.hasPrefix("last_n")
             case .plain:
                 column != "shape" && !function.hasPrefix("last_n") && function != "mode" && function != "distinct_count"
@@ -79,18 +82,32 @@ struct GeneratedHistory {
         for column in ["delay", "note", "planned"] + (wanted == .all ? ["shape"] : []) {
             features += "  - {name: \(column)_ever, aggregate: last, column: \(column)}\n"
         }
-        if wanted != .flat {
+        features += """
+              - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
+              - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
+              - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
+              - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
+              - {name: noon_ever, aggregate: last, column: noon}
+              - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
+              - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
+              - {name: held_note_last_1m, aggregate: last, column: note, window: 1m, where: "held and seats > 3"}
+              - {name: held_note_first_10s, aggregate: first, column: note, window: 10s, where: "held"}
+              - {name: held_delay_last_5m, aggregate: last, column: delay, window: 5m, where: "held"}
+              - {name: held_delay_first_5m, aggregate: first, column: delay, window: 5m, where: "tag in ('a', 'no')"}
+              - {name: noted_ratio, ratio: [held_delay_last_5m, held_n_1m]}
+              - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+
+            """
+        if wanted == .all || wanted == .listed {
             features += """
-                  - {name: pressure_sum_10s, aggregate: sum, column: pressure, window: 10s}
-                  - {name: pressure_max_5m, aggregate: max, column: pressure, window: 5m}
-                  - {name: tag_last_1m, aggregate: last, column: tag, window: 1m}
-                  - {name: noon_first_1m, aggregate: first, column: noon, window: 1m}
-                  - {name: noon_ever, aggregate: last, column: noon}
-                  - {name: held_n_1m, aggregate: count, window: 1m, where: "held and seats > 3"}
-                  - {name: held_delay_mean_5m, aggregate: mean, column: delay, window: 5m, where: "held and seats > 3"}
-                  - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
+                  - {name: held_notes_1m, aggregate: last_n, column: note, n: 3, window: 1m, where: "held"}
+                  - {name: held_seats_mode_5m, aggregate: mode, column: seats, window: 5m, where: "held or seats > 3"}
+                  - {name: held_kinds_1m, aggregate: distinct_count, column: note, window: 1m, where: "not held"}
 
                 """
+        }
+        if wanted == .all {
+            features += "  - {name: held_shape_1m, aggregate: last, column: shape, window: 1m, where: held}\n"
         }
         return """
             kind: Entity
@@ -139,10 +156,13 @@ struct GeneratedHistory {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
         var text = Self.yaml(
-            inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil, lateness: seed % 5 == 1 ? "1m" : nil,
+            inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
+            lateness: seed % 5 == 1 && !isPlain ? "1m" : nil,
             keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime, functions: functions)
         if isPlain {
-            let computed = ["columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon"]
+            let computed = [
+                "columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon", "noted_ratio",
+            ]
             text = text.split(separator: "\n", omittingEmptySubsequences: false)
                 .filter { line in !computed.contains { line.contains($0) } }.joined(separator: "\n")
         }
@@ -200,7 +220,7 @@ struct GeneratedHistory {
                     row: SourceRow(
                         eventTime: EventTime(milliseconds: happened), ingestTime: EventTime(milliseconds: known),
                         cells: cells),
-                    sequence: UInt64(index)))
+                    sequence: UInt64(index), whole: view.row(cells)))
         }
         self.rows = rows
         var questions: [(keys: [String?], time: Int64)] = []

@@ -22,8 +22,7 @@ struct JoinParityTests {
 
         init(seed: UInt64, rows: Int, questions: Int) async throws {
             history = try GeneratedHistory(
-                seed: seed, rowCount: rows, questionCount: questions, functions: .flat, isPlain: true)
-            // Views with derived columns are SQL's.
+                seed: seed, rowCount: rows, questionCount: questions, functions: .flat)
             plan = AggregationPlan(view: history.view, source: history.source)
             positions = Array(plan.features.indices)
             folder = FileManager.default.temporaryDirectory.appending(path: "join-\(UUID().uuidString)")

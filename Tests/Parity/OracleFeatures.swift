@@ -8,6 +8,10 @@ import PlatformCore
 struct LoggedRow: Sendable {
     let row: SourceRow
     let sequence: UInt64
+    /// The row with the view's derived cells, computed once.
+    var whole: [CellValue]?
+
+    func whole(_ view: FeatureViewDefinition) -> [CellValue] { whole ?? view.row(row.cells) }
 }
 
 /// What a feature value is, written as the definition says it: filter, sort, loop.
@@ -24,16 +28,17 @@ enum OracleFeatures {
         }
         let entity = keys.compactMap { $0 }
         guard entity.count == keys.count else { return (.notFound, nothing) }
-        func cell(_ row: SourceRow, _ name: String) -> CellValue {
-            if let place = source.columns.firstIndex(where: { $0.name == name }) { return row.cells[place] }
-            guard let place = view.columns(of: source).firstIndex(where: { $0.name == name }) else { return .null }
-            return view.row(row.cells)[place]
+        let columns = view.columns(of: source)
+        let places = Dictionary(
+            columns.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { first, _ in first })
+        func cell(_ logged: LoggedRow, _ name: String) -> CellValue {
+            places[name].map { $0 < source.columns.count ? logged.row.cells[$0] : logged.whole(view)[$0] } ?? .null
         }
         func seenBefore(_ moment: EventTime) -> Bool {
             view.inclusive ? moment.milliseconds <= time : moment.milliseconds < time
         }
         let visible = rows.filter { logged in
-            view.joinKeys.map { cell(logged.row, $0).keyText } == entity.map(Optional.some)
+            view.joinKeys.map { cell(logged, $0).keyText } == entity.map(Optional.some)
                 && seenBefore(logged.row.eventTime) && seenBefore(logged.row.ingestTime)
                 && view.lateness.map {
                     logged.row.ingestTime.milliseconds - logged.row.eventTime.milliseconds <= $0.milliseconds
@@ -62,13 +67,13 @@ enum OracleFeatures {
             }
             let events = visible.filter { logged in
                 (feature.window.map { within($0, logged.row.eventTime) } ?? true)
-                    && feature.condition?.holds(view.row(logged.row.cells)) ?? true
+                    && feature.condition?.holds(logged.whole(view)) ?? true
             }
-            guard let name = feature.column, let column = view.columns(of: source).first(where: { $0.name == name })
+            guard let name = feature.column, let column = columns.first(where: { $0.name == name })
             else {
                 return .integer(Int64(events.count))
             }
-            let cells = events.map { positive(cell($0.row, name)) }
+            let cells = events.map { positive(cell($0, name)) }
             return aggregate(feature.aggregate, cells, column, atMost: feature.countMax)
         }
         return (.known, view.features.map(value))

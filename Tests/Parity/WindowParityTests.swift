@@ -53,6 +53,7 @@ struct WindowParityTests {
         var plan = AggregationPlan(view: history.view, source: history.source)
         // Pages so small that a history has several groups of them; the usual size for some.
         if seed % 4 != 3 { plan.sizes = SeriesSizes(chunk: 2 + Int(seed % 7), group: 2 + Int(seed % 3)) }
+        let program = ReadProgram(plan)
         var random = SeededGenerator(seed: seed + 1000)
         // Keys compared by bytes, as the platform does, not as Swift compares letters.
         var states: [[UInt8]: EventSeries] = [:]
@@ -93,7 +94,8 @@ struct WindowParityTests {
                     "\(feature.name) of \(question.keys) at \(question.time), seed \(seed)")
             }
             withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.features.count) { numbers in
-                _ = series.evaluate(plan, at: moment, into: numbers)
+                var missing: [PageReference] = []
+                _ = program.evaluate(series, at: moment, into: numbers, missing: &missing)
                 for (number, cell) in zip(numbers, expected.values) {
                     let wanted = cell.number ?? .nan
                     #expect(number.bitPattern == wanted.bitPattern || number.isNaN && wanted.isNaN)

@@ -27,7 +27,8 @@ class Server:
         self.binary = os.environ["BOTTEGA_BINARY"]
         self.data_dir = data_dir
         self.arguments = arguments
-        self.environment = {**os.environ, **(environment or {})}
+        own = {key: value for key, value in os.environ.items() if key != "BOTTEGA_OPENLINEAGE_SPEC"}  # the tests' own
+        self.environment = {**own, **(environment or {})}
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.log_path = data_dir.parent / f"{data_dir.name}.log"

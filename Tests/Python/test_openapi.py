@@ -145,7 +145,11 @@ def test_every_operation_has_a_name_of_its_own_and_a_summary() -> None:
 
 
 def test_the_document_has_the_routes_of_the_sources() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in sorted((ROOT / "Sources/Edge/Gateway").rglob("*.swift"))]
+    sources = [
+        path.read_text(encoding="utf-8")
+        for folder in ("Gateway", "FeastAPI")
+        for path in sorted((ROOT / "Sources/Edge" / folder).rglob("*.swift"))
+    ]
     assert sources
     routes = [route for text in sources for route in route_names(text)]
     # A route whose name is no literal would be missed.

@@ -9,6 +9,7 @@ import os
 import pathlib
 import threading
 import time
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -133,6 +134,14 @@ def test_our_events_reach_a_receiver_that_was_away(start_server: Callable[..., S
     check_events(receiver.events)
 
 
+def facets(event: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What an event says beyond its frame: about whom, under which name, and the saying."""
+    for part in [event["run"], event["job"], *event["inputs"], *event["outputs"]]:
+        for group in ("facets", "inputFacets", "outputFacets"):
+            for name, body in part.get(group, {}).items():
+                yield part.get("name", "run"), name, body
+
+
 def check_events(events: list[dict[str, Any]]) -> None:
     """Against the typed classes of `openlineage-python` where it is installed, and against the JSON Schemas of the
     specification's `spec` folder where BOTTEGA_OPENLINEAGE_SPEC names one."""
@@ -142,11 +151,21 @@ def check_events(events: list[dict[str, Any]]) -> None:
         from referencing import Registry, Resource
 
         schemas = [json.loads(path.read_text()) for path in sorted(pathlib.Path(folder).rglob("*.json"))]
-        known = [(schema["$id"], Resource.from_contents(schema)) for schema in schemas if "$id" in schema]
-        registry = Registry().with_resources(known)
-        [core] = [schema for schema in schemas if schema.get("$id", "").endswith("/OpenLineage.json")]
-        validator = Draft202012Validator(core, registry=registry)
-        assert not [fault.message for event in events for fault in validator.iter_errors(event)]
+        known = {schema["$id"]: schema for schema in schemas if "$id" in schema}
+        registry = Registry().with_resources([(id, Resource.from_contents(known[id])) for id in known])
+        [core] = [schema for id, schema in known.items() if id.endswith("/OpenLineage.json")]
+        formats = Draft202012Validator.FORMAT_CHECKER
+
+        def faults(schema: dict[str, Any], value: Any) -> list[str]:
+            validator = Draft202012Validator(schema, registry=registry, format_checker=formats)
+            return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
+
+        for event in events:
+            assert not faults(core, event)
+            for part, name, body in facets(event):
+                id, _, _ = body["_schemaURL"].partition("#")
+                if id in known:  # the event's schema asks of a facet only who wrote it
+                    assert not faults(known[id], {name: body}), (part, name)
     try:
         from openlineage.client import event_v2, facet_v2
     except ImportError:
@@ -162,10 +181,8 @@ def check_events(events: list[dict[str, Any]]) -> None:
         assert typed._schemaURL == body["_schemaURL"]
 
     for event in events:
-        for part in [event["run"], event["job"], *event["inputs"], *event["outputs"]]:
-            for group in ("facets", "inputFacets", "outputFacets"):
-                for body in part.get(group, {}).values():
-                    facet(body)
+        for _, _, body in facets(event):
+            facet(body)
         event_v2.RunEvent(
             eventTime=event["eventTime"],
             eventType=event_v2.RunState(event["eventType"]),
@@ -175,6 +192,61 @@ def check_events(events: list[dict[str, Any]]) -> None:
             outputs=[event_v2.OutputDataset(item["namespace"], item["name"]) for item in event["outputs"]],
             producer=event["producer"],
         )
+
+
+def test_pulls_and_versions_of_views_are_told(start_server: Callable[..., Server], tmp_path: pathlib.Path) -> None:
+    """Pulls that found something new, asked for or not, and versions of views built from history, at once or later."""
+    path, folder = tmp_path / "events.ndjson", tmp_path / "in box"
+    folder.mkdir()
+    server = start_server("--set", f"openlineage.file={path}", "--set", "features.rowsatonce=10")
+
+    def apply(every: str, window: str) -> None:
+        text = DEFINITIONS.replace("key: [shop, at]", f"key: [shop, at]\nfrom: {{files: {folder}{every}}}", 1)
+        assert text != DEFINITIONS
+        files = [{"path": "shop.yaml", "folder": str(ROOT), "text": text.replace("window: 1h", f"window: {window}")}]
+        server.post("/api/v1/apply", {"files": files, "dry_run": False})
+
+    def events(job: str, count: int) -> list[dict[str, Any]]:
+        def found() -> list[dict[str, Any]]:
+            lines = path.read_text().splitlines() if path.exists() else []
+            return [event for line in lines if (event := json.loads(line))["job"]["name"] == job]
+
+        wait_for(lambda: len(found()) >= count)
+        return found()
+
+    def drop(name: str, first: int, last: int) -> None:
+        lines = [f"s{n % 3},2024-02-01T00:{n:02}:00Z,{n},c" for n in range(first, last)]
+        (folder / f".{name}").write_text("\n".join(["shop,at,amount,customer", *lines]))
+        (folder / f".{name}").rename(folder / name)
+
+    apply("", "1h")
+    drop("a file.csv", 0, 8)
+    server.post("/api/v1/sources/sales/pull")
+    start, complete = events("pull.sales", 2)
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    [read] = complete["inputs"]
+    assert (read["namespace"], read["name"]) == ("file", f"{folder}/a file.csv")
+    assert read["facets"]["dataSource"]["uri"] == f"file://{urllib.parse.quote(str(folder))}/a%20file.csv"
+    [written] = complete["outputs"]
+    assert (written["name"], written["outputFacets"]["outputStatistics"]["rowCount"]) == ("source/sales", 8)
+    apply("", "2h")  # few rows: built before apply returns
+    [_, built] = events("materialize.shop_sales", 2)
+    assert built["outputs"][0]["name"] == "view/shop_sales"
+    [field] = built["outputs"][0]["facets"]["columnLineage"]["fields"]["total_1h"]["inputFields"]
+    assert (field["name"], field["field"]) == ("source/sales", "amount")
+    apply(", every: 1s", "2h")
+    drop("b.csv", 8, 40)
+    assert events("pull.sales", 4)[3]["inputs"][0]["name"] == f"{folder}/b.csv"
+    apply(", every: 1s", "3h")  # many rows: built beside the others
+    events("materialize.shop_sales", 4)
+    time.sleep(1.5)  # pulls that find nothing new are not told
+    assert len(events("pull.sales", 4)) == 4
+    check_events([json.loads(line) for line in path.read_text().splitlines()])
+    server.stop()
+    before = len(path.read_text().splitlines())
+    server.start()
+    server.stop()
+    assert len(path.read_text().splitlines()) == before, "what was built is not built again"
 
 
 def test_our_events_go_to_a_file_and_outlive_a_kill(

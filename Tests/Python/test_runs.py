@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 import tomllib
+import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -214,6 +218,7 @@ def test_a_note_is_the_one_that_mlflow_shows(workshop: Workshop, first: str) -> 
 
 SCRIPT = """
 import sys
+import time
 import mlflow
 
 mlflow.set_experiment("elsewhere")
@@ -280,3 +285,104 @@ def test_a_run_of_others_says_what_is_missing(workshop: Workshop, elsewhere: Any
 
 def test_the_recorder_in_the_program_is_that_of_the_package() -> None:
     assert subprocess.run([sys.executable, str(ROOT / "tools/embed_recorder.py"), "--check"]).returncode == 0
+
+
+# Watching
+
+
+def events(response: Any) -> Iterator[tuple[str, int | None, Any]]:
+    """Server-sent events: name, number, data."""
+    name, number = "", None
+    for raw in response:
+        line = raw.decode().rstrip("\n")
+        if line.startswith("event: "):
+            name = line[7:]
+        elif line.startswith("id: "):
+            number = int(line[4:])
+        elif line.startswith("data: "):
+            yield name, number, json.loads(line[6:])
+        elif not line:
+            name, number = "", None
+
+
+def test_metrics_come_as_events_while_the_run_goes_on(workshop: Workshop) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(workshop.server.url)
+    run = client.create_run("0").info.run_id
+    client.log_metric(run, "loss", 0.5, step=0)
+    response = urllib.request.urlopen(f"{workshop.server.url}/api/v1/runs/{run}/events", timeout=30)
+    assert response.headers["Content-Type"] == "text/event-stream"
+    feed = events(response)
+    name, _, data = next(feed)
+    assert name == "snapshot" and data["status"] == "RUNNING"
+    assert [(point[0], point[2]) for point in data["metrics"]["loss"]] == [(0, 0.5)]
+    client.log_metric(run, "loss", 0.25, step=1)
+    name, number, data = next(feed)
+    assert (name, number) == ("metrics", 1)
+    assert [(m["key"], m["step"], m["value"]) for m in data["metrics"]] == [("loss", 1, 0.25)]
+    client.log_metric(run, "nan", float("nan"))
+    assert next(feed)[2]["metrics"][0]["value"] == "nan"
+    client.set_terminated(run)
+    assert [(n, d) for n, _, d in feed] == [("status", {"status": "FINISHED"}), ("end", {})]
+    # A run that has ended tells everything at once and hangs up.
+    again = list(events(urllib.request.urlopen(f"{workshop.server.url}/api/v1/runs/{run}/events", timeout=30)))
+    assert [name for name, _, _ in again] == ["snapshot", "end"]
+    assert len(again[0][2]["metrics"]["loss"]) == 2
+    status, answer = workshop.server.request("GET", f"/api/v1/runs/{'0' * 32}/events")
+    assert status == 404, answer
+
+
+def test_an_open_stream_does_not_hold_up_the_end(start_server: Any) -> None:
+    import mlflow
+
+    server = start_server(name="streams")
+    run = mlflow.MlflowClient(server.url).create_run("0").info.run_id
+    response = urllib.request.urlopen(f"{server.url}/api/v1/runs/{run}/events", timeout=60)
+    assert next(events(response))[0] == "snapshot"
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 25, "the stream was waited for"
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+def rendered(url: str, folder: pathlib.Path) -> str:
+    """A page as a browser shows it once its script has run."""
+    result = subprocess.run(
+        [
+            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}",
+            "--virtual-time-budget=8000", "--dump-dom", url,
+        ],
+        capture_output=True, text=True, timeout=180,
+    )  # fmt: skip
+    return result.stdout
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium to look at pages with")
+def test_pages_show_runs(workshop: Workshop, first: str, tmp_path: pathlib.Path) -> None:
+    import mlflow
+
+    client = mlflow.MlflowClient(workshop.server.url)
+    experiment = client.create_experiment("<b>pages</b> & more")
+    made = []
+    for depth in (2, 3, 4):
+        run = client.create_run(experiment, run_name=f"</script><i>{depth}")
+        client.log_param(run.info.run_id, "depth", str(depth))
+        for step in range(10):
+            client.log_metric(run.info.run_id, "loss", 1 / (step + depth), step=step)
+        client.set_terminated(run.info.run_id)
+        made.append(run.info.run_id)
+    page = rendered(f"{workshop.server.url}/experiments", tmp_path)
+    assert "&lt;b&gt;pages&lt;/b&gt; &amp; more" in page and "<b>pages" not in page
+    page = rendered(f"{workshop.server.url}/experiments/{experiment}", tmp_path)
+    assert all(run in page for run in made) and page.count('class="strand"') == 3 and "<i>2" not in page
+    page = rendered(f"{workshop.server.url}/runs/{made[0]}", tmp_path)
+    assert "<polyline" in page and "finished" in page
+    page = rendered(f"{workshop.server.url}/run-comparison?" + "&".join(f"run={run}" for run in made), tmp_path)
+    assert page.count("<polyline") == 3 and page.count('class="strand"') == 3
+    page = rendered(f"{workshop.server.url}/runs/{first}", tmp_path)
+    assert workshop.dataset in page and "system/cpu_utilization_percentage" in page
+    status, text = workshop.server.request("GET", "/experiments/0?filter=metrics.")
+    assert status == 200 and 'class="fault"' in text

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pyarrow
 import pytest
 from conftest import ROOT, Server
 
@@ -83,7 +84,9 @@ def test_a_folder_is_loaded_once_and_then_only_what_is_new(
     define(server, tmp_path / "definitions", "from: {files: incoming}\n")
     (data / "a.csv").write_text(lines(0, 10))
     (data / "2024" / "b.ndjson").write_text("".join(json.dumps(event(n)) + "\n" for n in range(10, 15)))
-    (data / "c.csv.gz").write_bytes(gzip.compress(lines(15, 5).encode()))
+    (data / "c.csv.gz").write_bytes(gzip.compress(lines(15, 3).encode()))
+    frames = [lines(18, 1).encode(), lines(19, 1).split("\n", 1)[1].encode()]
+    (data / "c.csv.zst").write_bytes(b"".join(pyarrow.compress(frame, "zstd", asbytes=True) for frame in frames))
     duckdb(
         "COPY (SELECT 's' || (20 + range) AS sale,"
         " TIMESTAMPTZ '2024-01-01 00:00:00+02' + INTERVAL 1 SECOND * range AS at,"
@@ -92,16 +95,16 @@ def test_a_folder_is_loaded_once_and_then_only_what_is_new(
     (data / "README.md").write_text("no rows")
     (data / "_SUCCESS").write_text("")
     report = ingest(server)
-    assert report["rows_accepted"] == 26 and len(report["loads"]) == 4, report
+    assert report["rows_accepted"] == 26 and len(report["loads"]) == 5, report
     assert counts(server) == (26, 0)
     again = ingest(server)
-    assert (again["loads"], again["files_unchanged"]) == ([], 4), again
+    assert (again["loads"], again["files_unchanged"]) == ([], 5), again
     server.kill()
     server.start()
     (data / "e.csv").write_text(lines(18, 10))
     report = ingest(server)
     assert [load["rows_accepted"] for load in report["loads"]] == [8], "two are rows of before"
-    assert report["files_unchanged"] == 4
+    assert report["files_unchanged"] == 5
     # The same bytes under another name are the same load.
     (data / "f.csv").write_text(lines(0, 10))
     assert ingest(server)["loads"][0]["already_loaded"] is True
@@ -154,7 +157,13 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "a cut gzip": ("x.csv.gz", gzip.compress(lines(0, 5000).encode())[:-20], "damaged or cut off"),
     "a damaged gzip": ("x.csv.gz", b"\x1f\x8b\x08\x00" + bytes(50), "gzip"),
     "a cut parquet": ("x.parquet", b"PAR1" + bytes(200), "x.parquet"),
-    "zstd": ("x.csv", b"\x28\xb5\x2f\xfd" + bytes(50), "compressed"),
+    "a damaged zstd": ("x.csv.zst", b"\x28\xb5\x2f\xfd" + b"\xff" * 50, "Zstandard file is damaged"),
+    "a cut zstd": (
+        "x.ndjson.zst",
+        pyarrow.compress(lines(0, 5000).encode(), "zstd", asbytes=True)[:-20],
+        "Zstandard file is cut off",
+    ),
+    "packed twice": ("x.csv.gz", gzip.compress(gzip.compress(b"a")), "compressed"),
     "a column twice": ("x.csv", b"sale,at,amount,pieces,amount\n", "twice"),
     "UTF-16": ("x.csv", lines(0, 3).encode("utf-16"), ""),
     "a column missing": ("x.csv", b"sale,at,amount\n", "'pieces'"),

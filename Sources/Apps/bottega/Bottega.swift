@@ -19,7 +19,10 @@ struct Bottega: AsyncParsableCommand {
         discussion: """
             Start a server with 'bottega up', describe your features and models in YAML, and apply them with 'bottega apply DIR'.
             Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 69 no server.
-            """, version: version, subcommands: [Up.self, Doctor.self] + ClientCommands.all + [ScoreFile.self])
+            """, version: version,
+        subcommands: [Up.self, Doctor.self] + ClientCommands.all + [
+            ImportCommand.self, ScoreFile.self, WeighModel.self,
+        ])
 }
 
 /// Settings as flags.

@@ -5,6 +5,7 @@ import Datasets
 import Definitions
 import DuckDBAdapter
 import ExperimentTracking
+import FeastAPI
 import FeatureStore
 import FileSystemAdapter
 import Foundation
@@ -47,6 +48,8 @@ struct Platform {
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
             lock = try DirectoryLock(directory: directory)
+            // Files of the moment of a process that was killed: nobody else writes here while we hold the lock.
+            try? FileManager.default.removeItem(atPath: "\(directory)/spool")
             objects = try FolderObjectStore(directory: "\(directory)/objects")
             log = try SegmentEventLog(
                 directory: "\(directory)/log",
@@ -66,7 +69,8 @@ struct Platform {
         let stores = try Stores(settings, logger: logger)
         let directory = settings.dataDirectory
         let (log, metadata) = (stores.log, stores.metadata)
-        let content = ContentStore(base: stores.objects)
+        let objects = GuardedObjectStore(base: stores.objects)
+        let content = ContentStore(base: objects)
         let clockFile = ClockFile(path: "\(directory)/clock")
         let manualClock: ManualClock? =
             settings.clockMode == .manual
@@ -80,11 +84,13 @@ struct Platform {
 
         // Both wait for the disk many times on an empty directory, and neither needs the other.
         async let topics: Void = Self.createTopics(log)
-        try await metadata.migrate(
+        let migrations =
             DefinitionCatalog.migrations + StateHistory<RolloutState>.migrations + ModelVersionRegistry.migrations
-                + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
-                + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
-                + ChangeRelay.migrations)
+            + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
+            + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
+            + EvaluationIndex.migrations + ChangeRelay.migrations
+            + WebhookStore.migrations
+        try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
         let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
@@ -105,7 +111,9 @@ struct Platform {
         }
         let stream = StreamEngine(
             online: stores.online, log: log, clock: clock,
-            configuration: StreamEngineConfiguration(rowsAtOnceMax: settings.rowsAtOnceMax)
+            configuration: StreamEngineConfiguration(
+                rowsAtOnceMax: settings.rowsAtOnceMax, cachedEntityCountMax: settings.cachedEntityCountMax,
+                maxStaleness: settings.maxStaleness)
         ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
         let environment = ProcessInfo.processInfo.environment
         let ingest = IngestService(
@@ -114,7 +122,7 @@ struct Platform {
             identifiers: machineIdentifiers)
         try await ingest.prepare()
         let tables = TableService(
-            log: log, objects: stores.objects, engine: engine, spoolFolder: "\(directory)/spool",
+            log: log, objects: objects, engine: engine, spoolFolder: "\(directory)/spool",
             identifiers: machineIdentifiers, clock: clock, shapes: shapes)
 
         let datasets = DatasetIndex(store: metadata)
@@ -127,7 +135,7 @@ struct Platform {
 
         // Models and serving.
         let tracking = TrackingStore(
-            metadata: metadata, objects: stores.objects, journal: stores.metricJournal, clock: SystemClock(),
+            metadata: metadata, objects: objects, journal: stores.metricJournal, clock: SystemClock(),
             identifiers: machineIdentifiers)
         try await tracking.prepare()
         // What models need decides which versions of features are kept, so the keeper hears of every change.
@@ -137,7 +145,8 @@ struct Platform {
             await keepers.withLock { $0 }?.follow()
         }
         let keeper = FeatureVersionKeeper(
-            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, logger: logger
+            catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, lineage: lineage,
+            logger: logger
         ) { await announce.publish($0) }
         keepers.withLock { $0 = keeper }
         let routes = RouteTable()
@@ -174,7 +183,10 @@ struct Platform {
             definitions: { catalog.current }, tables: tables,
             builder: TrainingSetBuilder(
                 engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
-                leakageEngine: engine),
+                leakageEngine: engine,
+                spines: SpineReader(
+                    engine: engine, content: content, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+                    secret: { environment[$0] }, queryLimits: limits)),
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
             lineage: lineage,
             built: { manifest in
@@ -216,10 +228,34 @@ struct Platform {
             definitions: { catalog.current }, tables: tables, engine: engine, stream: stream, archive: archive,
             content: content, metadata: metadata, clock: clock, limits: limits,
             publish: { await announce.publish($0) })
-        await desk.compareFeatures { model, service, least in
-            try await parity.evidence(model: model, service: service, comparedMin: least)
-        }
+        await desk.ask(
+            GateSources(
+                parity: { try await parity.evidence(model: $0, service: $1, comparedMin: $2) },
+                leakage: { dataset in
+                    let leaks = try await pipeline.checkLeakage(dataset, progress: ProgressReporter()).findings
+                        .filter { $0.severity == .leak }
+                    return LeakEvidence(count: leaks.count, example: leaks.first.map { "\($0.subject): \($0.detail)" })
+                },
+                memory: { try await WeighModel.measure(content.localPath(of: $0), fileName: $1) },
+                knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf }, now: { clock.now() }))
+        let evaluations = EvaluationService(
+            desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
+            tracking: tracking, store: metadata, definitions: { catalog.current },
+            questions: { manifest in
+                if let spine = manifest.spine {
+                    return "read_parquet(\(SQLText.literal(try await content.localPath(of: spine.part))))"
+                }
+                let set = catalog.current
+                guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
+                    return nil
+                }
+                return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
+            }, clock: clock)
         let monitoring = MonitoringIndex(log: log)
+        let webhooks = WebhookStore(
+            store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
+            transport: HTTPWebhookTransport(
+                allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks))
         let platform = PlatformServices(
             catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
             operations: operations,
@@ -227,10 +263,11 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
-            tracking: tracking, parity: parity, monitoring: monitoring,
+            tracking: tracking, evaluations: evaluations, parity: parity, monitoring: monitoring,
             audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
-            lineage: lineage)
+            lineage: lineage, webhooks: webhooks,
+            collector: BlobCollector(store: metadata, objects: objects, migrations: migrations))
         let access = try Self.access(settings)
         let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
             try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
@@ -243,16 +280,35 @@ struct Platform {
                     model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
                     archivingOthers: archivingOthers)
             })
+        let transport = HTTPWebhookTransport(
+            allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks)
+        let dispatcher = WebhookDispatcher(
+            webhooks: webhooks, transport: transport,
+            payload: { try await RegistryEvents.payload(of: $0, in: registry) }, logger: logger)
+        relay.add(dispatcher)
         let adopted = try await mlflowRegistry.adoptEarlierModels()
-        if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
-        let mlflow = MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger)
+        if adopted > 0 {
+            logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"])
+        }
+        let mlflow = MLflowRoutes(
+            tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger)
         let all =
             NativeRoutes.all(platform)
             + mlflow.routes
+            + FeastRoutes(
+                definitions: { catalog.current }, stream: stream, ingest: ingest, clock: clock,
+                start: { work in try operations.start { _ in try await work() } },
+                pulled: { source, report, actor in
+                    guard report.loads.contains(where: { !$0.isAlreadyLoaded }) else { return }
+                    await announce.audit(
+                        AuditRecord(
+                            actor: actor, action: "source.pulled", subject: "source/\(source)", after: report.json))
+                }
+            ).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
-            routes: all, directRoutes: mlflow.directRoutes, predictor: predictor, logger: logger,
+            routes: all, directRoutes: mlflow.directRoutes, platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)
@@ -263,8 +319,8 @@ struct Platform {
             TrackingService(tracking: tracking, logger: logger),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay,
+            PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
+            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         services.append(gateway)
@@ -280,7 +336,11 @@ struct Platform {
         }
         for set in definitions.trainingSets.values {
             let isLabel = set.labelSource == source && (set.labelColumn == column || set.labelKeys.contains(column))
-            if isLabel || set.spine == source { readers.append("TrainingSet/\(set.name)") }
+            let isAsked =
+                if case .sql(_, let sources)? = set.outsideSpine?.origin { sources.contains(source) } else {
+                    set.spine == source
+                }
+            if isLabel || isAsked { readers.append("TrainingSet/\(set.name)") }
         }
         return readers.sorted()
     }
@@ -318,6 +378,22 @@ struct Platform {
             register: { model, job, actor, reason in
                 try await pipeline.register(model, job: job, actor: actor, reason: reason)
             })
+    }
+
+    /// The key that webhooks' secrets are sealed with: made once, beside the database and not in it.
+    private static func webhookKey(_ directory: String) throws -> [UInt8] {
+        let path = "\(directory)/webhook-key"
+        if let data = FileManager.default.contents(atPath: path) {
+            guard data.count == 32 else { throw PlatformError(.corrupted, path, "a key has 32 bytes") }
+            return [UInt8](data)
+        }
+        var generator = SystemRandomNumberGenerator()
+        let key = (0..<32).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+        guard
+            FileManager.default.createFile(
+                atPath: path, contents: Data(key), attributes: [.posixPermissions: 0o600])
+        else { throw PlatformError(.unavailable, path, "the key cannot be written") }
+        return key
     }
 
     /// On loopback nobody needs a token.

@@ -1,3 +1,4 @@
+import Catalogue
 import Datasets
 import Definitions
 import ExperimentTracking
@@ -117,6 +118,7 @@ struct PullService: Service {
     let ingest: IngestService
     let catalog: DefinitionCatalog
     let clock: any PlatformClock
+    let lineage: LineageOutbox
     let logger: Logger
 
     func run() async throws {
@@ -138,7 +140,13 @@ struct PullService: Service {
     }
 
     private func pull(_ source: SourceDefinition) async {
-        do { _ = try await ingest.pull(source, now: clock.now()) } catch is CancellationError {} catch {
+        let start = clock.now()
+        do {
+            let loads = try await ingest.pull(source, now: start).loads.filter { !$0.isAlreadyLoaded }
+            guard !loads.isEmpty else { return }
+            let (inputs, outputs) = RunLineage.loads(loads, into: source)
+            lineage.completed("pull.\(source.name)", kind: "PULL", from: start, inputs: inputs, outputs: outputs)
+        } catch is CancellationError {} catch {
             logger.error(
                 "a source could not be pulled",
                 metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])

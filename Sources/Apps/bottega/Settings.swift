@@ -19,6 +19,8 @@ import Yams
 /// | `log.level` | trace … critical | `warning` |
 /// | `eventlog.fsync` | bool; whether an append waits for the disk | true |
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
+/// | `cache.entities` | integer; entities whose answers are remembered, over all views; 0 for none | 10000 |
+/// | `cache.staleness` | span; how old a remembered answer may be in a view without `max_staleness`; `0s` remembers none | `0s` |
 /// | `features.rowsatonce` | integer; rows times views that `apply` reads before it returns | 20000 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
@@ -38,6 +40,8 @@ import Yams
 /// | `openlineage.url` | URL of a lineage service; its events go to `<url>/api/v1/lineage` | none |
 /// | `openlineage.key` | secret; sent as `Authorization: Bearer` | none |
 /// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
+/// | `webhooks.http` | bool; whether webhooks may be `http` as well as `https` | false |
+/// | `webhooks.private` | bool; whether webhooks may go to loopback, private and link-local addresses | false |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -45,10 +49,12 @@ import Yams
 struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
+        "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.rowsatonce", "duckdb.path",
+        "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
         "features.threads", "python.path", "jobs.slots", "tables.interval", "tables.compact", "tables.retention",
-        "openlineage.url", "openlineage.key", "openlineage.file", "monitor.enabled",
+        "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
+        "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -63,6 +69,8 @@ struct Settings: Sendable {
     let logLevel: Logger.Level
     let waitsForDisk: Bool
     let onlineMapByteCount: Int
+    let cachedEntityCountMax: Int
+    let maxStaleness: TimeSpan
     let rowsAtOnceMax: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
@@ -78,6 +86,8 @@ struct Settings: Sendable {
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
     let lineageURL: String?
+    let allowsHTTPWebhooks: Bool
+    let allowsPrivateWebhooks: Bool
     let lineageKey: String?
     let lineageFile: String?
 
@@ -133,6 +143,12 @@ struct Settings: Sendable {
         self.logLevel = logLevel
         waitsForDisk = try flag("eventlog.fsync", default: true)
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
+        cachedEntityCountMax = try integer("cache.entities", default: 10_000, in: 0...100_000_000)
+        let staleness = text("cache.staleness") ?? "0s"
+        guard let span = TimeSpan(text: staleness) else {
+            throw Self.error("cache.staleness", "must be a span of time such as 30s, not '\(staleness)'")
+        }
+        maxStaleness = span
         rowsAtOnceMax = try integer("features.rowsatonce", default: 20_000, in: 0...1_000_000_000)
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20
@@ -157,15 +173,17 @@ struct Settings: Sendable {
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
         lineageURL = text("openlineage.url")
+        allowsHTTPWebhooks = try flag("webhooks.http", default: false)
+        allowsPrivateWebhooks = try flag("webhooks.private", default: false)
         lineageKey = text("openlineage.key", secret: true)
         lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"
-        guard let span = TimeSpan(text: retention) else {
+        guard let kept = TimeSpan(text: retention) else {
             throw Self.error("tables.retention", "must be a span of time such as 30d, not '\(retention)'")
         }
         tableMaintenance = TableMaintenanceConfiguration(
             interval: .seconds(try integer("tables.interval", default: 60, in: 0...86_400)),
-            fileCountMin: try integer("tables.compact", default: 16, in: 3...100_000), retention: span)
+            fileCountMin: try integer("tables.compact", default: 16, in: 3...100_000), retention: kept)
     }
 
     /// Refuses variables that look like settings of a known group but are none.

@@ -61,6 +61,8 @@ public final class LifecycleService: Service {
         var offset: UInt64 = 0
         var ignored: [String] = []
         var isTicking = false
+        /// When a rollout that waits for people asks its gates again, by deployment.
+        var askAgain: [String: ContinuousClock.Instant] = [:]
     }
     private let state = Mutex(State())
     private let desk: ModelDesk
@@ -373,6 +375,10 @@ public final class LifecycleService: Service {
         defer { state.withLock { $0.isTicking = false } }
         for rollout in rollouts.values.sorted(by: { $0.challenger < $1.challenger }) where !rollout.phase.isOver {
             guard let policy = definitions().deployments[rollout.deployment] else { continue }
+            let waits = state.withLock {
+                $0.askAgain["\(rollout.deployment)"].map { $0 > ContinuousClock.now } ?? false
+            }
+            if waits { continue }
             var seen = observer.observation(model: rollout.model)
             seen.worseOnLabels = state.withLock { $0.pairs["\(rollout.model)/\(rollout.challenger)"] }
             switch rollout.decide(at: clock.now(), seen: seen, policy: policy) {
@@ -398,6 +404,10 @@ public final class LifecycleService: Service {
                 rollout.model, number, to: next, actor: Self.actor, reason: reason,
                 details: ["observed": .string(reason)])
             guard isTaken else {
+                // People may still agree; asking them is repeated, not given up.
+                if gates.allSatisfy({ $0.passed || $0.isApproval }) {
+                    return state.withLock { $0.askAgain["\(rollout.deployment)"] = ContinuousClock.now + .seconds(15) }
+                }
                 let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
                 return try await withdraw(
                     rollout, policy: policy, reason: "gates of \(next.rawValue) failed: \(failed)")

@@ -67,6 +67,8 @@ public struct AggregationPlan: Sendable {
         public let type: ColumnType
         /// Most values of a list; 1 for any other feature.
         public let countMax: Int
+        /// Of `last` and `first` with a condition, the position in `columns` that is null where it does not hold.
+        public let gate: Int?
         /// Positions in `computed` of a ratio's dividend and divisor.
         public internal(set) var operands: Operands?
     }
@@ -118,6 +120,8 @@ public struct AggregationPlan: Sendable {
     let groups: [ColumnGroup]
     /// `last` and `first`.
     let picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)]
+    /// `last` and `first` with a condition.
+    let gatedPicks: [GatedPick]
     /// Features that ask which values are equal, by column, windows rising.
     let valueGroups: [ValueGroup]
     /// `last_n`.
@@ -125,6 +129,13 @@ public struct AggregationPlan: Sendable {
     /// Ratios, computed after everything else.
     let ratios: [(operands: Operands, output: Int)]
 
+    struct GatedPick: Sendable {
+        let isLast: Bool
+        let column: Int
+        let gate: Int
+        let window: Int64
+        let output: Int
+    }
     struct List: Sendable {
         let column: Int
         let window: Int64
@@ -146,15 +157,14 @@ public struct AggregationPlan: Sendable {
     public init(view: FeatureViewDefinition, source: SourceDefinition) {
         var columns: [Column] = []
         var features: [Feature] = []
+        func place(of name: String) -> Int {
+            if let index = columns.firstIndex(where: { $0.name == name }) { return index }
+            columns.append(Self.column(name, of: view.columns(of: source)))
+            return columns.count - 1
+        }
         for feature in view.features {
-            var index: Int?
-            if let name = feature.inputColumn {
-                index = columns.firstIndex { $0.name == name }
-                if index == nil {
-                    index = columns.count
-                    columns.append(Self.column(name, of: view.columns(of: source)))
-                }
-            }
+            let index = feature.inputColumn.map(place)
+            let gate = feature.gateColumn.map(place)
             if let index {
                 switch feature.aggregate {
                 case .sum, .mean: columns[index].needsSum = true
@@ -167,7 +177,7 @@ public struct AggregationPlan: Sendable {
             features.append(
                 Feature(
                     name: feature.name, function: feature.aggregate, column: index,
-                    window: feature.window?.milliseconds, type: feature.type, countMax: feature.countMax))
+                    window: feature.window?.milliseconds, type: feature.type, countMax: feature.countMax, gate: gate))
         }
         self.init(
             view: view,
@@ -216,6 +226,7 @@ public struct AggregationPlan: Sendable {
         reach = view.features.compactMap { $0.window?.milliseconds }.max() ?? 0
         var groups: [ColumnGroup] = []
         var picks: [(isLast: Bool, column: Int, window: Int64?, output: Int)] = []
+        var gatedPicks: [GatedPick] = []
         var valueGroups: [ValueGroup] = []
         var lists: [List] = []
         var ratios: [(operands: Operands, output: Int)] = []
@@ -226,6 +237,13 @@ public struct AggregationPlan: Sendable {
             }
             if feature.function == .last || feature.function == .first {
                 guard let column = feature.column else { preconditionFailure("last and first read a column") }
+                if let gate = feature.gate, let window = feature.window {
+                    gatedPicks.append(
+                        GatedPick(
+                            isLast: feature.function == .last, column: column, gate: gate, window: window,
+                            output: output))
+                    continue
+                }
                 picks.append((feature.function == .last, column, feature.window, output))
                 continue
             }
@@ -255,6 +273,7 @@ public struct AggregationPlan: Sendable {
         for index in valueGroups.indices { valueGroups[index].windows.sort { $0.window < $1.window } }
         self.groups = groups
         self.picks = picks
+        self.gatedPicks = gatedPicks
         self.valueGroups = valueGroups
         self.lists = lists
         self.ratios = ratios
@@ -296,6 +315,25 @@ public struct AggregationPlan: Sendable {
     public func reads(sameCellsAs other: AggregationPlan) -> Bool {
         keyPositions == other.keyPositions && columns.map(\.position) == other.columns.map(\.position)
             && view.derivedColumns.map(\.expression) == other.view.derivedColumns.map(\.expression)
+    }
+
+    /// The derived columns that features read, through others too, in the order in which they are computed.
+    public var derivedColumns: [DerivedColumnDefinition] {
+        var needed = Set(columns.map(\.name))
+        var found: [DerivedColumnDefinition] = []
+        for derived in view.derivedColumns.reversed() where needed.contains(derived.name) {
+            needed.formUnion(derived.expression.columns)
+            found.append(derived)
+        }
+        return found.reversed()
+    }
+
+    /// Those of `names` that the source has: what is no derived column of the view; each once.
+    public func sourceColumns(of names: [String]) -> [String] {
+        var found: [String] = []
+        for name in names
+        where !found.contains(name) && !view.derivedColumns.contains(where: { $0.name == name }) { found.append(name) }
+        return found
     }
 
     /// Whether an event became known too late to count in this view.

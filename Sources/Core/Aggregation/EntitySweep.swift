@@ -81,6 +81,10 @@ public final class EntitySweep {
         answer = AnswerRecord(featureCount: plan.features.count)
         var slow: [Int] = []
         for (output, feature) in plan.features.enumerated() {
+            if feature.gate != nil {
+                slow.append(output)
+                continue
+            }
             switch (feature.function, feature.column, feature.window) {
             case (.last, let column?, let window):
                 picks.append(Pick(isLast: true, column: column, window: window, output: output))

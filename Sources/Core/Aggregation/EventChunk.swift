@@ -55,7 +55,7 @@ struct SpanSummary: Sendable {
     var ingestMaximum = Int64.min
     /// The first moment at which one of the events has happened and is known.
     var knownFrom = Int64.max
-    /// One for each column of the plan; none for the newest chunk of a series, which is read event by event.
+    /// One for each column of the plan; none for the newest chunk of a series while it is short.
     var blocks: [EventSeries.ColumnBlock] = []
 
     mutating func add(_ order: EventOrder) {
@@ -170,13 +170,36 @@ struct EventChunk: Sendable {
 
     /// Makes the summaries of all columns.
     mutating func summarize(_ plan: AggregationPlan) {
+        summarizeColumns(plan)
+        summarizeValues(plan)
+    }
+
+    /// Makes the summaries of all columns, but not of which values are equal.
+    mutating func summarizeColumns(_ plan: AggregationPlan) {
         let layout = plan.layout
         summary.blocks = plan.columns.enumerated().map { index, column in
             var accumulator = Accumulator(column)
             for event in 0..<count { accumulate(event, index, column, layout, &accumulator) }
             return accumulator.total
         }
-        summarizeValues(plan)
+    }
+
+    /// Adds an event that was just inserted to the summaries of all columns.
+    mutating func addToSummary(
+        _ row: UnsafeMutableBufferPointer<Int64>, _ rowTexts: [String?], _ plan: AggregationPlan
+    ) {
+        for (index, column) in plan.columns.enumerated() {
+            let slot = plan.layout.slots[index]
+            var accumulator = Accumulator(column, from: summary.blocks[index])
+            var isPresent: Bool { row[EventLayout.flags + index >> 6] >> Int64(index & 63) & 1 != 0 }
+            switch column.storage {
+            case .real: accumulator.add(row[slot])
+            case .integer: if isPresent { accumulator.add(row[slot]) }
+            case .text: if rowTexts[slot] != nil { accumulator.addPresence() }
+            case .vector: if isPresent { accumulator.addPresence() }
+            }
+            summary.blocks[index] = accumulator.total
+        }
     }
 
     /// Adds a column's value of an event, if there is one.

@@ -199,6 +199,7 @@ extension EventSeries {
         }
         tail = try Self.chunk(plan, &reader)
         tail.isChanged = false
+        if tail.count >= min(Self.summarizedCountMin, plan.sizes.chunk) { tail.summarizeColumns(plan) }
         guard tail.count > 0 || groups.isEmpty else { throw DecodingFailure("entity state has no newest events") }
         try Self.expectEnd(reader)
     }

@@ -49,41 +49,7 @@ private struct CellSink: FeatureSink {
 }
 
 extension EventSeries {
-    /// Computes every feature of `plan` at `time` as doubles, without allocating.
-    ///
-    /// Truth values are 0 and 1, moments milliseconds; NaN stands for null, for text and for lists.
-    /// - Parameters:
-    ///   - values: at least as many places as `plan` has features.
-    ///   - missing: is told of pages that are needed and not in memory. Where it is told of any, the answer is of no use:
-    ///     load them and ask again.
-    public func evaluate(
-        _ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>,
-        missing: inout [PageReference]
-    ) -> EntityPresence {
-        precondition(values.count >= plan.features.count, "a place for every feature")
-        guard plan.computed.count > plan.features.count else {
-            var sink = NumberSink(values: values)
-            return evaluate(plan, at: time.milliseconds, into: &sink, &missing)
-        }
-        return withUnsafeTemporaryAllocation(of: Double.self, capacity: plan.computed.count) { places in
-            var sink = NumberSink(values: places)
-            let presence = evaluate(plan, at: time.milliseconds, into: &sink, &missing)
-            for output in plan.features.indices { values[output] = places[output] }
-            return presence
-        }
-    }
-
-    /// Computes every feature of `plan` at `time` as doubles; all pages are in memory.
-    public func evaluate(_ plan: AggregationPlan, at time: EventTime, into values: UnsafeMutableBufferPointer<Double>)
-        -> EntityPresence
-    {
-        var missing: [PageReference] = []
-        let presence = evaluate(plan, at: time, into: values, missing: &missing)
-        precondition(missing.isEmpty, "all pages are in memory")
-        return presence
-    }
-
-    /// Every feature of `plan` at `time` as typed cells; `missing` as in `evaluate`.
+    /// Every feature of `plan` at `time` as typed cells; `missing` as in `ReadProgram.evaluate`.
     public func cells(_ plan: AggregationPlan, at time: EventTime, missing: inout [PageReference])
         -> (presence: EntityPresence, values: [CellValue])
     {
@@ -101,11 +67,17 @@ extension EventSeries {
         return answer
     }
 
-    /// What features are for an entity that has never been seen: 0 for counts, null for the rest.
-    public static func writeNothing(_ plan: AggregationPlan, into values: UnsafeMutableBufferPointer<Double>) {
-        for (output, feature) in plan.features.enumerated() {
-            values[output] = feature.function.countsNothingAsZero ? 0 : .nan
+    /// The numbers that a `ReadProgram` leaves to its plan: counts of texts and vectors, and features of equal values.
+    func evaluateValues(
+        _ plan: AggregationPlan, upper: Position, tick: Int64, into values: UnsafeMutableBufferPointer<Double>,
+        _ missing: inout [PageReference]
+    ) {
+        var sink = NumberSink(values: values)
+        for group in plan.groups {
+            guard let column = group.column, !plan.columns[column].storage.isNumber else { continue }
+            evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing)
         }
+        for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
     }
 
     private func evaluate(
@@ -146,6 +118,7 @@ extension EventSeries {
             guard let chosen else { continue }  // its page is missing
             put(event: chosen.offset, of: chunk(at: chosen), column: pick.column, plan, pick.output, into: &sink)
         }
+        for pick in plan.gatedPicks { evaluate(pick, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for list in plan.lists { evaluate(list, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for ratio in plan.ratios {
@@ -176,7 +149,9 @@ extension EventSeries {
         var accumulator = Accumulator(column)
         for window in group.windows {
             let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
-            accumulate(&accumulator, index, column, from: low, to: from, tick: tick, layout, &missing)
+            accumulate(
+                &accumulator, index, slot: layout.slots[index], stride: layout.stride, from: low, to: from,
+                upper: upper, tick: tick, &missing)
             from = low
             let total = accumulator.total
             for output in window.outputs {
@@ -213,7 +188,7 @@ extension EventSeries {
         }
     }
 
-    private func eventTime(at position: Position, _ stride: Int) -> Int64 {
+    func eventTime(at position: Position, _ stride: Int) -> Int64 {
         if position.group == groups.count { return tail.eventTime(position.offset, stride) }
         return groups[position.group].chunks[position.chunk].eventTime(position.offset, stride)
     }
@@ -251,31 +226,6 @@ extension EventSeries {
     }
 
     // MARK: Walking events and summaries
-
-    private func accumulate(
-        _ accumulator: inout Accumulator, _ index: Int, _ column: AggregationPlan.Column, from low: Position,
-        to high: Position, tick: Int64, _ layout: EventLayout, _ missing: inout [PageReference]
-    ) {
-        var total = accumulator
-        let (stride, slot, isReal) = (layout.stride, layout.slots[index], column.storage == .real)
-        walk(from: low, to: high, tick: tick, &missing) { summary in
-            total.add(summary.blocks[index])
-        } part: { chunk, range, isKnown in
-            chunk.words.withUnsafeBufferPointer { words in
-                var start = range.lowerBound * stride
-                let flag = EventLayout.flags + index >> 6
-                for _ in range {
-                    if isKnown || words[start + EventLayout.ingestTime] <= tick,
-                        isReal || words[start + flag] >> Int64(index & 63) & 1 != 0
-                    {
-                        total.add(words[start + slot])
-                    }
-                    start += stride
-                }
-            }
-        }
-        accumulator = total
-    }
 
     /// Counts events, or those that have a text or a vector.
     private func countVisible(

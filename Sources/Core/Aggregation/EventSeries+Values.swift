@@ -80,29 +80,65 @@ extension EventSeries {
         if cells.values.isEmpty { sink.putNull(list.output) } else { sink.put(cells.values, list.output) }
     }
 
+    /// The cell of the newest or oldest visible event for which a condition holds.
+    func evaluate(
+        _ pick: AggregationPlan.GatedPick, _ plan: AggregationPlan, upper: Position, tick: Int64,
+        into sink: inout some FeatureSink, _ missing: inout [PageReference]
+    ) {
+        let stride = plan.layout.stride
+        let low = position(after: Self.saturating(tick, minus: pick.window), stride, &missing)
+        var found: (chunk: EventChunk, event: Int)?
+        walkBack(
+            from: low, to: upper, tick: tick, isEager: false, isReversed: !pick.isLast,
+            wants: { $0.blocks[pick.gate].count > 0 }, &missing
+        ) { chunk, range, isKnown in
+            func holds(_ event: Int) -> Bool {
+                (isKnown || chunk.ingestTime(event, stride) <= tick)
+                    && chunk.isPresent(event, column: pick.gate, stride)
+            }
+            guard let event = pick.isLast ? range.last(where: holds) : range.first(where: holds) else { return true }
+            found = (chunk, event)
+            return false
+        }
+        if let found {
+            put(event: found.event, of: found.chunk, column: pick.column, plan, pick.output, into: &sink)
+        } else {
+            sink.putNull(pick.output)
+        }
+    }
+
     /// Goes over the events between two places, the newest first, while `body` says so.
     ///
     /// - Parameters:
     ///   - isEager: goes on behind a page that is missing, so that all missing ones are told at once.
+    ///   - isReversed: goes from the oldest chunk to the newest instead.
+    ///   - wants: whether a chunk or group with this summary is looked at.
     ///   - body: takes a chunk and a range of its events; the flag says whether all of them are known at `tick`.
     private func walkBack(
-        from low: Position, to high: Position, tick: Int64, isEager: Bool, _ missing: inout [PageReference],
+        from low: Position, to high: Position, tick: Int64, isEager: Bool, isReversed: Bool = false,
+        wants: (SpanSummary) -> Bool = { _ in true }, _ missing: inout [PageReference],
         _ body: (EventChunk, Range<Int>, Bool) -> Bool
     ) {
         guard low < high else { return }
-        if high.group == groups.count {
+        func goesOnInTail() -> Bool {
+            guard high.group == groups.count else { return true }
             let start = low.group == groups.count ? low.offset : 0
-            if start < high.offset, !body(tail, start..<high.offset, tail.summary.ingestMaximum <= tick) { return }
+            return start >= high.offset || body(tail, start..<high.offset, tail.summary.ingestMaximum <= tick)
         }
-        for group in stride(from: min(high.group, groups.count - 1), through: low.group, by: -1) {
-            if groups[group].summary.ingestMinimum > tick { continue }
+        /// `first ... last`, in the order of the walk; empty if the last comes before the first.
+        func steps(_ first: Int, _ last: Int) -> StrideThrough<Int> {
+            isReversed ? stride(from: first, through: last, by: 1) : stride(from: last, through: first, by: -1)
+        }
+        if !isReversed, !goesOnInTail() { return }
+        for group in steps(low.group, min(high.group, groups.count - 1)) {
+            if groups[group].summary.ingestMinimum > tick || !wants(groups[group].summary) { continue }
             let first = group == low.group ? low.chunk : 0
             let last = group == high.group ? high.chunk : groups[group].chunks.count - 1
-            for index in stride(from: last, through: first, by: -1) {
+            for index in steps(first, last) {
                 let chunk = groups[group].chunks[index]
                 let from = group == low.group && index == low.chunk ? low.offset : 0
                 let to = group == high.group && index == high.chunk ? high.offset : chunk.count
-                guard from < to, chunk.summary.ingestMinimum <= tick else { continue }
+                guard from < to, chunk.summary.ingestMinimum <= tick, wants(chunk.summary) else { continue }
                 if chunk.isLoaded {
                     guard body(chunk, from..<to, chunk.summary.ingestMaximum <= tick) else { return }
                 } else {
@@ -111,6 +147,7 @@ extension EventSeries {
                 }
             }
         }
+        if isReversed { _ = goesOnInTail() }
     }
 }
 

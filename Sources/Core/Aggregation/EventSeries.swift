@@ -38,6 +38,8 @@ public struct EventSeries: Sendable {
     public internal(set) var newestIngestTime = Int64.min
 
     static let trimCountMin = 64
+    /// Events from which on the newest chunk has a summary too: fewer are added up as fast as one is read.
+    static let summarizedCountMin = 8
 
     /// A series without events.
     public init(plan: AggregationPlan) {}
@@ -53,7 +55,7 @@ public struct EventSeries: Sendable {
     public var hasPages: Bool { !groups.isEmpty }
     /// Bytes of memory that its events take, about.
     public var byteCount: Int {
-        var count = tail.words.count * 8 + tail.texts.count * 16
+        var count = tail.words.count * 8 + tail.texts.count * 16 + tail.summary.blocks.count * 96
         for group in groups {
             for chunk in group.chunks {
                 count += 160 + 96 * chunk.summary.blocks.count + chunk.words.count * 8 + chunk.texts.count * 16
@@ -150,7 +152,13 @@ public struct EventSeries: Sendable {
     ) {
         if groups.isEmpty || order >= tail.summary.first {
             tail.insert(row, texts, order, plan.layout)
-            if tail.count >= 2 * plan.sizes.chunk { seal(plan) }
+            if tail.count >= 2 * plan.sizes.chunk {
+                seal(plan)
+            } else if tail.summary.blocks.isEmpty {
+                if tail.count >= min(Self.summarizedCountMin, plan.sizes.chunk) { tail.summarizeColumns(plan) }
+            } else {
+                tail.addToSummary(row, texts, plan)
+            }
             return
         }
         let (group, chunk) = place(of: order)

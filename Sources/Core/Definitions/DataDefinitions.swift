@@ -31,6 +31,8 @@ public struct ColumnDefinition: Sendable, Hashable {
     public let length: Int
     /// Whether its values must not be shown in samples and statistics: names, addresses.
     public let isSensitive: Bool
+    /// Whether times that come without a zone are in UTC; otherwise they are refused.
+    public internal(set) var assumesUTC = false
 
     /// Most numbers of a vector.
     public static let lengthMax = 4096

@@ -44,12 +44,18 @@ extension DefinitionCompiler {
                 }
                 length = try column.integer("length", default: 1, in: 1...ColumnDefinition.lengthMax)
             }
-            columns.append(
-                ColumnDefinition(
-                    name: columnName, type: type,
-                    nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
-                    scale: try column.integer("scale", default: 6, in: 0...9), length: length,
-                    isSensitive: try column.flag("sensitive", default: false)))
+            var defined = ColumnDefinition(
+                name: columnName, type: type,
+                nullable: try column.flag("nullable", default: true), unit: try column.optionalText("unit"),
+                scale: try column.integer("scale", default: 6, in: 0...9), length: length,
+                isSensitive: try column.flag("sensitive", default: false))
+            if let zone = try column.optionalText("zone") {
+                guard type == .timestamp, zone == "UTC" else {
+                    throw column.error("zone", "'zone' is UTC, and stands at a timestamp: other zones have hours twice")
+                }
+                defined.assumesUTC = true
+            }
+            columns.append(defined)
             try note(tagsOf: column, as: "Source/\(name).\(columnName)")
             try column.finish()
         }
@@ -99,7 +105,8 @@ extension DefinitionCompiler {
                 columns.map {
                     .array(
                         [.string($0.name), .string($0.type.rawValue), .bool($0.nullable), .integer(Int64($0.scale))]
-                            + ($0.type == .vector ? [.integer(Int64($0.length))] : []))
+                            + ($0.type == .vector ? [.integer(Int64($0.length))] : [])
+                            + ($0.assumesUTC ? ["UTC"] : []))
                 }),
             "expectations": .array(
                 expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),

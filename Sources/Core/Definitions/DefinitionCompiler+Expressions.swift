@@ -68,10 +68,6 @@ extension DefinitionCompiler {
         where condition: Expression, _ feature: FeatureDefinition, _ reader: FieldReader, of source: SourceDefinition,
         into derived: inout [DerivedColumnDefinition]
     ) throws(PlatformError) -> FeatureDefinition {
-        guard feature.aggregate != .last, feature.aggregate != .first else {
-            throw reader.error(
-                "where", "'\(feature.aggregate.rawValue)' takes an event, not a value; 'where' does not fit it yet")
-        }
         guard feature.ratio == nil else {
             throw reader.error("where", "a ratio has the rows of the features that it divides; put 'where' there")
         }
@@ -80,23 +76,26 @@ extension DefinitionCompiler {
         }
         var feature = feature
         feature.condition = condition
-        let text = "if(\(condition.text)\n, \(feature.column.map { "`\($0)`" } ?? "true"), null)"
+        // `last` and `first` choose an event, whose cell may be null: what is masked is the choice.
+        let isChoice = feature.aggregate == .last || feature.aggregate == .first
+        let column = isChoice ? nil : feature.column
+        let text = "if(\(condition.text)\n, \(column.map { "`\($0)`" } ?? "true"), null)"
         let masked = try expression(text, "where", source.expressionColumns, reader)
         if let known = derived.first(where: { $0.expression == masked && $0.isHidden }) {
-            feature.maskedColumn = known.name
+            if isChoice { feature.gateColumn = known.name } else { feature.maskedColumn = known.name }
             return feature
         }
         let name = "\(DerivedColumnDefinition.hiddenPrefix)\(derived.count)"
-        let column = feature.column.flatMap(source.column)
+        let described = column.flatMap(source.column)
         let position = derived.last.map { $0.position + 1 } ?? source.columns.count
         derived.append(
             DerivedColumnDefinition(
                 column: ColumnDefinition(
-                    name: name, type: masked.type, nullable: true, unit: column?.unit, scale: column?.scale ?? 6,
-                    length: 0,
-                    isSensitive: column?.isSensitive ?? false), expression: masked, position: position, description: "")
+                    name: name, type: masked.type, nullable: true, unit: described?.unit,
+                    scale: described?.scale ?? 6, length: 0, isSensitive: described?.isSensitive ?? false),
+                expression: masked, position: position, description: "")
         )
-        feature.maskedColumn = name
+        if isChoice { feature.gateColumn = name } else { feature.maskedColumn = name }
         return feature
     }
 

@@ -63,7 +63,8 @@ extension DefinitionCompiler {
                 derived.map {
                     .array([.string($0.name), .string($0.expression.canonicalText), .integer(Int64($0.column.scale))])
                 })
-            meaning["masked"] = .array(features.map { $0.maskedColumn.map(JSONValue.string) ?? .null })
+            meaning["masked"] = .array(
+                features.map { ($0.maskedColumn ?? $0.gateColumn).map(JSONValue.string) ?? .null })
         }
         let version = record(
             "FeatureView", name, meaning: .object(meaning),
@@ -74,6 +75,7 @@ extension DefinitionCompiler {
             description: try fields.text("description", default: ""),
             owner: try fields.text("owner", default: ""), version: version)
         view.derivedColumns = derived
+        view.maxStaleness = try fields.optionalSpan("max_staleness")
         return view
     }
 
@@ -193,7 +195,7 @@ extension DefinitionCompiler {
 
     // MARK: Training sets
 
-    private func split(_ reader: FieldReader, joinKeys: [String]) throws(PlatformError) -> SplitDefinition {
+    func split(_ reader: FieldReader, joinKeys: [String]) throws(PlatformError) -> SplitDefinition {
         enum Kind: String, CaseIterable { case time, random, entity }
         let kind = try reader.choice("by", Kind.self)
         let (validation, test) = (try reader.number("validation"), try reader.number("test"))
@@ -213,53 +215,5 @@ extension DefinitionCompiler {
                     + (near.map { "; did you mean '\($0)'?" } ?? ""))
         }
         return .entity(keys: keys, validation: validation, test: test, seed: seed)
-    }
-
-    mutating func trainingSet(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> TrainingSetDefinition {
-        let serviceName = try fields.name("service")
-        let service = try need("FeatureService", serviceName, in: set.featureServices, for: "service", fields)
-        let spineName = try fields.name("spine")
-        let spine = try need("Source", spineName, in: set.sources, for: "spine", fields)
-        for column in service.joinKeys + service.request.map(\.name) where spine.column(column) == nil {
-            throw fields.error(
-                "spine", "the spine '\(spineName)' has no column '\(column)', which the service '\(serviceName)' needs")
-        }
-        guard let label = try fields.mapping("label") else { throw fields.error(nil, "'label' is missing") }
-        let labelSourceName = try label.name("source")
-        let labelSource = try need("Source", labelSourceName, in: set.sources, for: "source", label)
-        let keys = try label.texts("join")
-        guard !keys.isEmpty else { throw label.error("join", "'join' must name at least one column") }
-        for key in keys {
-            guard let left = spine.column(key), let right = labelSource.column(key), left.type == right.type else {
-                throw label.error(
-                    "join",
-                    "'\(key.prefix(60))' must be a column of the same type in '\(spineName)' and '\(labelSourceName)'")
-            }
-        }
-        let columnName = try label.text("column")
-        guard let column = labelSource.column(columnName), column.type.isNumeric else {
-            throw label.error("column", "'\(columnName.prefix(60))' must be a number column of '\(labelSourceName)'")
-        }
-        let expression = try label.optionalNumber("greater_than").map(LabelExpression.greaterThan) ?? .value
-        let horizon = try label.span("horizon")
-        let labelName = try label.text("name")
-        try checkColumnName(labelName, "name", label)
-        try label.finish()
-        var split = SplitDefinition.time(validation: 0.2, test: 0.2)
-        if let reader = try fields.mapping("split") {
-            split = try self.split(reader, joinKeys: service.joinKeys)
-            try reader.finish()
-        }
-        record(
-            "TrainingSet", name,
-            meaning: .object([
-                "service": .string(service.version.hex), "spine": .string(spineName.text),
-                "label": .string("\(labelName) \(labelSourceName) \(keys) \(columnName) \(expression) \(horizon)"),
-                "split": .string("\(split)"),
-            ]), uses: ["FeatureService/\(serviceName)", "Source/\(spineName)", "Source/\(labelSourceName)"])
-        return TrainingSetDefinition(
-            name: name, service: serviceName, spine: spineName, label: labelName, labelSource: labelSourceName,
-            labelKeys: keys, labelColumn: columnName, labelExpression: expression, labelHorizon: horizon, split: split,
-            description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
     }
 }

@@ -13,6 +13,9 @@ extension DefinitionCompiler {
                 "training_set",
                 "'\(trainingSetName)' has the features of '\(trainingSet.service)', not of '\(serviceName)'")
         }
+        guard trainingSet.label != nil else {
+            throw fields.error("training_set", "'\(trainingSetName)' has no 'label' that a model could learn")
+        }
         try checkInputs(of: service, fields)
         guard let training = try fields.mapping("training") else { throw fields.error(nil, "'training' is missing") }
         let command = try training.texts("command")
@@ -37,6 +40,7 @@ extension DefinitionCompiler {
             }
             try reader.finish()
         }
+        let evaluation = try evaluation(fields, service: service, trainingSet: trainingSet)
         record(
             "Model", name,
             meaning: .object([
@@ -51,7 +55,43 @@ extension DefinitionCompiler {
             ]), uses: ["FeatureService/\(serviceName)", "TrainingSet/\(trainingSetName)"])
         return ModelDefinition(
             name: name, service: serviceName, trainingSet: trainingSetName, training: definition, gates: gates,
+            evaluation: evaluation,
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+    }
+
+    /// How evaluations are shown: no part of the model's meaning, as no version depends on it.
+    private func evaluation(
+        _ fields: FieldReader, service: FeatureServiceDefinition, trainingSet: TrainingSetDefinition
+    ) throws(PlatformError) -> EvaluationDefinition {
+        var evaluation = EvaluationDefinition()
+        guard let reader = try fields.mapping("evaluation") else { return evaluation }
+        for text in try reader.optionalTexts("metrics") ?? [] {
+            evaluation.metrics.append(try reader.metric(text, "metrics"))
+        }
+        evaluation.slices = try reader.optionalTexts("slices") ?? []
+        evaluation.protected = try reader.optionalTexts("protected") ?? []
+        evaluation.query = try reader.optionalText("query")
+        // What can stand beside a row of the training set: its inputs, its label, and the columns of its question.
+        let known =
+            service.inputNames + [trainingSet.label].compactMap(\.self)
+            + set.spine(of: trainingSet).columns.map(\.name)
+        for (key, columns) in [
+            ("slices", evaluation.slices), ("protected", evaluation.protected),
+            ("query", evaluation.query.map { [$0] } ?? []),
+        ] {
+            for column in columns where !known.contains(column) {
+                throw reader.error(
+                    key,
+                    "'\(column.prefix(60))' is no input, no label and no column of the spine"
+                        + (nearestName(to: column, among: known).map { "; did you mean '\($0)'?" }
+                            ?? "; it has \(known.joined(separator: ", "))"))
+            }
+        }
+        evaluation.threshold = try reader.optionalNumber("threshold") ?? 0.5
+        evaluation.binCount = try reader.integer("bins", default: 10, in: 1...1000)
+        evaluation.smallBelow = try reader.integer("small_below", default: 30, in: 0...Int(Int32.max))
+        try reader.finish()
+        return evaluation
     }
 
     /// A model reads numbers: a service of a model has neither texts nor lists nor vectors.
@@ -72,8 +112,28 @@ extension DefinitionCompiler {
     private func gate(_ reader: FieldReader) throws(PlatformError) -> GateDefinition {
         let gate: GateDefinition
         if let signature = try reader.optionalText("signature") {
-            guard signature == "present" else { throw reader.error("signature", "'signature' must be 'present'") }
-            gate = .signaturePresent
+            switch signature {
+            case "present": gate = .signaturePresent
+            case "compatible": gate = .signatureCompatible
+            default: throw reader.error("signature", "'signature' must be 'present' or 'compatible'")
+            }
+        } else if reader.has("memory") {
+            gate = .memory(byteCountMax: try reader.byteCount("memory", default: 0))
+        } else if let age = try reader.optionalSpan("dataset_age") {
+            gate = .datasetAge(max: age)
+        } else if let leakage = try reader.optionalText("leakage") {
+            guard leakage == "none" else { throw reader.error("leakage", "'leakage' must be 'none'") }
+            gate = .noLeakage
+        } else if reader.has("approvals") {
+            gate = .approvals(count: try reader.integer("approvals", default: 1, in: 1...20))
+        } else if let measure = try reader.optionalChoice("fairness", FairnessReport.Measure.self) {
+            let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+            guard low != nil || high != nil else {
+                throw reader.error("fairness", "a fairness gate needs 'min' or 'max'")
+            }
+            gate = .fairness(
+                measure.rawValue, slice: try slice(reader), column: try reader.text("by"),
+                threshold: try reader.optionalNumber("threshold") ?? 0.5, minimum: low, maximum: high)
         } else if let span = try reader.optionalSpan("latency_p99") {
             gate = .latency(p99MillisecondsMax: Double(span.milliseconds))
         } else if reader.has("rows") {
@@ -88,16 +148,37 @@ extension DefinitionCompiler {
                     throw reader.error("not_worse_than_champion_by", "the margin must be 0 or more")
                 }
                 gate = .notWorseThanChampion(metric, slice: try slice(reader), margin: margin)
+            } else if let margin = try reader.optionalNumber("better_than_champion_by") {
+                let confidence = try reader.optionalNumber("confidence") ?? 0.95
+                guard margin >= 0, confidence > 0.5, confidence < 1 else {
+                    throw reader.error(
+                        "better_than_champion_by", "the margin must be 0 or more, the confidence above 0.5 and below 1")
+                }
+                gate = .betterThanChampion(
+                    metric, slice: try slice(reader), margin: margin, confidence: confidence)
+            } else if let column = try reader.optionalText("each") {
+                let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+                guard low != nil || high != nil else {
+                    throw reader.error("each", "a gate over groups needs 'min' or 'max'")
+                }
+                gate = .perGroup(
+                    metric, slice: try slice(reader), column: column,
+                    rowsMin: try reader.integer("of_rows", default: 100, in: 1...Int(Int32.max)), minimum: low,
+                    maximum: high)
             } else {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
                 guard low != nil || high != nil else {
-                    throw reader.error("metric", "a metric gate needs 'min', 'max' or 'not_worse_than_champion_by'")
+                    throw reader.error(
+                        "metric",
+                        "a metric gate needs 'min', 'max', 'not_worse_than_champion_by' or 'better_than_champion_by'")
                 }
                 gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)
             }
         } else {
             throw reader.error(
-                nil, "a gate needs one of 'signature', 'metric', 'latency_p99', 'rows', 'feature_parity'")
+                nil,
+                "a gate needs one of 'signature', 'metric', 'latency_p99', 'memory', 'rows', 'feature_parity', "
+                    + "'dataset_age', 'leakage', 'fairness', 'approvals'")
         }
         try reader.finish()
         return gate

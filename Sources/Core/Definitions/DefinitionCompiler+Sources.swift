@@ -137,12 +137,9 @@ extension DefinitionCompiler {
             let loads = try reader.integer("loads", default: 5, in: 1...1000)
             return ("row_count_change", .rowCountChange(minimum: low, maximum: high, loads: loads))
         }
-        if let sql = try reader.optionalText("sql") {
+        if reader.has("sql") {
             try refuseSecond(reader, besides: "sql")
-            var text = sql.trimmingCharacters(in: .whitespacesAndNewlines)
-            if text.hasSuffix(";") { text.removeLast() }
-            guard !text.isEmpty else { throw reader.error("sql", "'sql' is empty") }
-            return ("sql", .sql(text))
+            return ("sql", .sql(try statement("sql", reader)))
         }
         guard let figures = try reader.mapping("distribution") else { return nil }
         try refuseSecond(reader, besides: "distribution")
@@ -189,14 +186,9 @@ extension DefinitionCompiler {
         let origin: SourceOrigin
         if let location = try reader.optionalText("files") {
             guard !location.isEmpty else { throw reader.error("files", "'files' is empty") }
-            let format = try reader.optionalText("format")
-            if let format, !["csv", "parquet", "ndjson"].contains(format) {
-                throw reader.error(
-                    "format", "'format' cannot be '\(format.prefix(60))'; it is one of csv, parquet, ndjson")
-            }
+            let format = try fileFormat(reader)
             if reader.has("postgres") { throw reader.error("postgres", "rows come from 'files' or 'postgres'") }
-            let isAbsolute = location.hasPrefix("/") || location.contains("://")
-            origin = .files(location: isAbsolute ? location : "\(folder)/\(location)", format: format)
+            origin = .files(location: Self.absolute(location, in: folder), format: format)
         } else if let postgres = try reader.mapping("postgres") {
             origin = .postgreSQL(try postgreSQL(postgres, columns))
         } else {
@@ -206,7 +198,22 @@ extension DefinitionCompiler {
         return (origin, every)
     }
 
-    private func postgreSQL(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws -> PostgreSQLOrigin {
+    func fileFormat(_ reader: FieldReader) throws(PlatformError) -> String? {
+        guard let format = try reader.optionalText("format") else { return nil }
+        guard ["csv", "parquet", "ndjson"].contains(format) else {
+            throw reader.error(
+                "format", "'format' cannot be '\(format.prefix(60))'; it is one of csv, parquet, ndjson")
+        }
+        return format
+    }
+
+    /// A location as it is meant in a file of `folder`.
+    static func absolute(_ location: String, in folder: String) -> String {
+        location.hasPrefix("/") || location.contains("://") ? location : "\(folder)/\(location)"
+    }
+
+    /// Name of the variable with the connection string, the query, and how long it may take.
+    func query(_ reader: FieldReader) throws(PlatformError) -> (connection: String, query: String, timeout: TimeSpan) {
         let connection = try reader.text("connection")
         guard let first = connection.utf8.first, 65...90 ~= first || first == 95, connection.utf8.count <= 200,
             connection.utf8.allSatisfy({ 48...57 ~= $0 || 65...90 ~= $0 || $0 == 95 })
@@ -217,9 +224,22 @@ extension DefinitionCompiler {
                 "'connection' must be the name of an environment variable that holds the connection string, such as SHOP_DATABASE"
             )
         }
-        var query = try reader.text("query").trimmingCharacters(in: .whitespacesAndNewlines)
-        if query.hasSuffix(";") { query.removeLast() }
-        guard !query.isEmpty else { throw reader.error("query", "'query' is empty") }
+        return (
+            connection, try statement("query", reader),
+            try reader.optionalSpan("timeout") ?? TimeSpan(milliseconds: 300_000)
+        )
+    }
+
+    /// One statement without its semicolon.
+    func statement(_ key: String, _ reader: FieldReader) throws(PlatformError) -> String {
+        var text = try reader.text(key).trimmingCharacters(in: .whitespacesAndNewlines)
+        if text.hasSuffix(";") { text.removeLast() }
+        guard !text.isEmpty else { throw reader.error(key, "'\(key)' is empty") }
+        return text
+    }
+
+    private func postgreSQL(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws -> PostgreSQLOrigin {
+        let (connection, query, timeout) = try query(reader)
         let cursor = try reader.optionalText("cursor")
         let overlap = try reader.optionalSpan("overlap")
         if let cursor {
@@ -233,7 +253,6 @@ extension DefinitionCompiler {
         } else if overlap != nil {
             throw reader.error("overlap", "'overlap' needs a 'cursor'")
         }
-        let timeout = try reader.optionalSpan("timeout") ?? TimeSpan(milliseconds: 300_000)
         let origin = PostgreSQLOrigin(
             connection: connection, query: query, cursor: cursor, overlap: overlap ?? TimeSpan(milliseconds: 0),
             timeout: timeout)

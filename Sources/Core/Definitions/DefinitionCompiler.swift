@@ -178,7 +178,7 @@ public struct DefinitionCompiler {
         case "FeatureService":
             services[name] = (fields, folder)
             return
-        case "TrainingSet": set.trainingSets[name] = try trainingSet(name, fields)
+        case "TrainingSet": set.trainingSets[name] = try trainingSet(name, fields, folder: folder)
         case "Model": set.models[name] = try model(name, fields, folder: folder)
         case "Deployment": set.deployments[name] = try deployment(name, fields)
         default: set.monitors[name] = try monitor(name, fields)

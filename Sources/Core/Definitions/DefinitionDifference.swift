@@ -56,10 +56,17 @@ extension DefinitionSet {
 /// Compares two definitions field by field, whatever their kind.
 package enum DefinitionDifference {
     /// What says who or for whom, and what follows from the rest.
-    private static let silent: Set<String> = ["description", "owner", "version", "joinKeys", "unit"]
+    private static let silent: Set<String> = ["description", "owner", "version", "joinKeys", "unit", "contract"]
+
+    /// Whether two values are equal in all they hold; what cannot be compared is not.
+    private static func isEqual(_ old: Any, _ new: Any) -> Bool {
+        func compare<Value: Equatable>(_ old: Value) -> Bool { (new as? Value) == old }
+        return (old as? any Equatable).map { compare($0) } ?? false
+    }
 
     static func changes(_ old: Any, _ new: Any, at path: String) -> [FieldChange] {
-        if text(old) == text(new) { return [] }
+        // Words are made of what differs alone: most of two large definitions is equal.
+        if isEqual(old, new) { return [] }
         let (left, right) = (Mirror(reflecting: old), Mirror(reflecting: new))
         if left.displayStyle == .struct, right.displayStyle == .struct, isRecord(left), isRecord(right) {
             var changes: [FieldChange] = []
@@ -90,7 +97,8 @@ package enum DefinitionDifference {
             }
             return changes
         }
-        return [FieldChange(path: path, old: text(old), new: text(new))]
+        let (before, after) = (text(old), text(new))
+        return before == after ? [] : [FieldChange(path: path, old: before, new: after)]
     }
 
     /// Whether a struct's fields are worth comparing one by one: it says more than one thing.
@@ -156,11 +164,15 @@ package enum DefinitionDifference {
     /// `timeToLive` as `time_to_live`.
     private static func word(_ label: String) -> String {
         if label == "timeToLive" { return "ttl" }
-        var word = ""
-        for character in label {
-            if character.isUppercase, let last = word.last, !last.isUppercase { word.append("_") }
-            word.append(character.lowercased())
+        var word: [UInt8] = []
+        word.reserveCapacity(label.utf8.count + 4)
+        var isAfterCapital = true
+        for byte in label.utf8 {
+            let isCapital = 65...90 ~= byte
+            if isCapital, !isAfterCapital { word.append(0x5F) }
+            word.append(isCapital ? byte | 0x20 : byte)
+            isAfterCapital = isCapital
         }
-        return word
+        return String(decoding: word, as: UTF8.self)
     }
 }

@@ -81,6 +81,8 @@ public struct FeatureDefinition: Sendable, Hashable {
     public internal(set) var condition: Expression? = nil
     /// The derived column that is null where `condition` does not hold.
     var maskedColumn: String? = nil
+    /// Of `last` and `first`, the derived column that is true where `condition` holds and null elsewhere.
+    public internal(set) var gateColumn: String? = nil
     /// The column of `FeatureViewDefinition.columns(of:)` to aggregate; `nil` to count events.
     public var inputColumn: String? { maskedColumn ?? column }
 }
@@ -111,6 +113,10 @@ public struct FeatureViewDefinition: Sendable, Hashable {
     ///
     /// A change makes a new version.
     public let version: ContentHash
+    /// How old an answer about an entity may be, so that it can be remembered; `nil` leaves it to the configuration.
+    ///
+    /// It says how values are served, not what they are, so it makes no new version.
+    public internal(set) var maxStaleness: TimeSpan? = nil
     /// Columns computed from the source's rows, in order; features read them by name.
     public internal(set) var derivedColumns: [DerivedColumnDefinition] = []
 
@@ -187,50 +193,4 @@ public struct FeatureServiceDefinition: Sendable, Hashable {
 
     /// Names in the order of the model's input.
     public var inputNames: [String] { request.map(\.name) + features.map(\.servedName) + onDemand.map(\.name) }
-}
-
-/// How a training set is cut.
-public enum SplitDefinition: Sendable, Hashable {
-    /// By time: the last `test` share of the span is the test slice, the `validation` share before it validates.
-    case time(validation: Double, test: Double)
-    /// By a hash of the question's place in the log and the seed: rows of one entity may stand in several slices.
-    case random(validation: Double, test: Double, seed: Int)
-    /// By a hash of these join keys and the seed: an entity stands in one slice only.
-    case entity(keys: [String], validation: Double, test: Double, seed: Int)
-}
-
-/// When a label is positive, or what its value is.
-public enum LabelExpression: Sendable, Hashable {
-    /// The column's number.
-    case value
-    /// 1 where the column is greater than the bound, else 0; no label where it is null.
-    case greaterThan(Double)
-}
-
-/// Point-in-time rows for training: spine, features as they could have been known, label.
-public struct TrainingSetDefinition: Sendable, Hashable {
-    /// Its name.
-    public let name: Name
-    /// Service whose features become columns.
-    public let service: Name
-    /// Source whose rows are the questions: its event time is the moment of prediction.
-    public let spine: Name
-    /// The label's column name in the training set.
-    public let label: String
-    /// Source that brings the label.
-    public let labelSource: Name
-    /// Columns that join spine and label source.
-    public let labelKeys: [String]
-    /// Column of the label source.
-    public let labelColumn: String
-    /// How the column becomes a label.
-    public let labelExpression: LabelExpression
-    /// How long after the question a label may still arrive.
-    public let labelHorizon: TimeSpan
-    /// How rows are cut into slices.
-    public let split: SplitDefinition
-    /// For people.
-    public let description: String
-    /// Team that owns it.
-    public let owner: String
 }

@@ -182,6 +182,9 @@ final class FieldReader {
     /// Whether the key holds a list.
     func isList(_ key: String) -> Bool { node(key)?.sequence != nil }
 
+    /// Whether the key holds a mapping.
+    func isMapping(_ key: String) -> Bool { node(key)?.mapping != nil }
+
     func optionalTexts(_ key: String) throws(PlatformError) -> [String]? {
         guard let node = node(key) else { return nil }
         guard let sequence = node.sequence else { throw error(key, "'\(key)' must be a list") }

@@ -18,6 +18,28 @@ public enum GateDefinition: Sendable, Hashable {
     case rows(slice: String, minimum: Int)
     /// At least this many served feature values computed again by the offline engine, none of them different.
     case featureParity(comparedMin: Int)
+    /// What callers of the champion send is accepted, and they get the same outputs. Holds if there is no champion.
+    case signatureCompatible
+    /// Memory that a process takes to load the real artifact and score with it, in bytes.
+    case memory(byteCountMax: Int)
+    /// Time between the last moment that the training set knows of and now.
+    case datasetAge(max: TimeSpan)
+    /// No leak in the training set.
+    case noLeakage
+    /// A metric better than the champion's on the same rows by more than `margin`, with this confidence: the whole interval
+    /// of the paired bootstrap. Holds if there is no champion.
+    case betterThanChampion(MetricName, slice: String, margin: Double, confidence: Double)
+    /// A metric within bounds in each group of a column that has enough rows.
+    case perGroup(MetricName, slice: String, column: String, rowsMin: Int, minimum: Double?, maximum: Double?)
+    /// A measure of fairness between the groups of a column within bounds; predictions at or above `threshold` are a yes.
+    case fairness(
+        String, slice: String, column: String, threshold: Double, minimum: Double?, maximum: Double?)
+    /// People who agree with the evidence, none of them the version's author.
+    case approvals(count: Int)
+
+    private static func bounds(_ minimum: Double?, _ maximum: Double?) -> String {
+        (minimum.map { " ≥ \($0)" } ?? "") + (maximum.map { " ≤ \($0)" } ?? "")
+    }
 
     /// One line for people and evidence: `auc on test ≥ 0.65`.
     public var summary: String {
@@ -30,6 +52,17 @@ public enum GateDefinition: Sendable, Hashable {
         case .latency(let bound): "p99 of one row ≤ \(bound) ms"
         case .rows(let slice, let minimum): "rows in \(slice) ≥ \(minimum)"
         case .featureParity(let least): "feature parity on \(least) values"
+        case .signatureCompatible: "signature compatible with the champion's callers"
+        case .memory(let bound): "memory of the artifact ≤ \(bound) bytes"
+        case .datasetAge(let span): "training set not older than \(span)"
+        case .noLeakage: "no leak in the training set"
+        case .betterThanChampion(let metric, let slice, let margin, let confidence):
+            "\(metric.rawValue) on \(slice) better than the champion's by more than \(margin) with \(confidence) confidence"
+        case .perGroup(let metric, let slice, let column, let rows, let minimum, let maximum):
+            "\(metric.rawValue) on \(slice) in each \(column) of \(rows) rows\(Self.bounds(minimum, maximum))"
+        case .fairness(let measure, let slice, let column, let threshold, let minimum, let maximum):
+            "\(measure) by \(column) on \(slice) at \(threshold)\(Self.bounds(minimum, maximum))"
+        case .approvals(let count): "\(count) approvals"
         }
     }
 }
@@ -85,10 +118,33 @@ public struct ModelDefinition: Sendable, Hashable {
     public let training: TrainingDefinition
     /// Gates by the stage they guard.
     public let gates: [ModelStage: [GateDefinition]]
+    /// What an evaluation shows unless told otherwise.
+    public let evaluation: EvaluationDefinition
     /// For people.
     public let description: String
     /// Team that owns it.
     public let owner: String
+}
+
+/// What an evaluation of a model shows unless told otherwise.
+public struct EvaluationDefinition: Sendable, Hashable {
+    /// What is measured; empty for what is usual for such a model.
+    public var metrics: [MetricName] = []
+    /// Columns by whose values the metrics are repeated.
+    public var slices: [String] = []
+    /// Columns whose groups are compared for fairness.
+    public var protected: [String] = []
+    /// The column that says which rows belong to one query of a ranking.
+    public var query: String?
+    /// Score from which a row is called positive.
+    public var threshold = 0.5
+    /// Bins of calibration.
+    public var binCount = 10
+    /// Rows of a slice, or of a class of it, below which it is marked as small.
+    public var smallBelow = 30
+
+    /// Everything as usual.
+    public init() {}
 }
 
 /// What an answer owes the prediction log, and what happens when the log's queue is full.

@@ -59,6 +59,10 @@ public struct APIResponse: Sendable {
         case bytes([UInt8])
         /// A local file, sent as it is.
         case file(String)
+        /// Server-sent events: the closure gives each as its bytes until it returns or is cancelled.
+        ///
+        /// What a slow reader has not taken is bounded; the oldest events are dropped then, so events carry a number.
+        case stream(@Sendable (_ send: @escaping @Sendable ([UInt8]) -> Void) async throws -> Void)
     }
     /// The status code.
     public let status: Int

@@ -46,9 +46,51 @@ struct APIClient: Sendable {
         try await send("POST", path, body: .json(body))
     }
 
+    /// The bytes of an answer that is no JSON.
+    func download(_ path: String) async throws -> Data {
+        guard let url = URL(string: base + path) else {
+            throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
+        }
+        var request = URLRequest(url: url, timeoutInterval: 3600)
+        if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+        do {
+            let (data, response) = try await URLSession.shared.data(for: request)
+            let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+            guard status == 200 else {
+                throw Self.failure(status, (try? JSONValue.parse(Array(data))) ?? .null)
+            }
+            return data
+        } catch let error as URLError {
+            throw CommandFailure(
+                exitCode: 69,
+                description: "no server answers at \(base) (\(error.localizedDescription)); start one with 'bottega up'"
+            )
+        }
+    }
+
     /// Sends a request; an answer that is no success is thrown as the sentence the server gave.
     func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
         -> JSONValue
+    {
+        let (data, status) = try await answer(method, path, query: query, body: body)
+        let answer = Self.parsed(data)
+        guard 200..<300 ~= status else { throw Self.failure(status, answer) }
+        return answer
+    }
+
+    /// A page or another text.
+    func text(_ path: String) async throws -> String {
+        let (data, status) = try await answer("GET", path, query: [:], body: .none)
+        guard 200..<300 ~= status else { throw Self.failure(status, Self.parsed(data)) }
+        return String(decoding: data, as: UTF8.self)
+    }
+
+    private static func parsed(_ data: Data) -> JSONValue {
+        (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
+    }
+
+    private func answer(_ method: String, _ path: String, query: [String: String], body: Body) async throws
+        -> (data: Data, status: Int)
     {
         guard var parts = URLComponents(string: base + path), let scheme = parts.scheme, let host = parts.host,
             ["http", "https"].contains(scheme.lowercased()), !host.isEmpty
@@ -86,11 +128,7 @@ struct APIClient: Sendable {
             throw CommandFailure(
                 exitCode: 69, description: "no server answers at \(base) (\(reason)); start one with 'bottega up'")
         }
-        let status = (response as? HTTPURLResponse)?.statusCode ?? 0
-        let answer =
-            (try? JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128))) ?? .null
-        guard 200..<300 ~= status else { throw Self.failure(status, answer) }
-        return answer
+        return (data, (response as? HTTPURLResponse)?.statusCode ?? 0)
     }
 
     private static func failure(_ status: Int, _ answer: JSONValue) -> CommandFailure {

@@ -39,9 +39,9 @@ public enum ClientCommands {
     /// The commands, in the order of the help page.
     public static let all: [any ParsableCommand.Type] = [
         Plan.self, Apply.self, Ingest.self, DataCommand.self, QuarantineCommand.self, TableCommand.self,
-        CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self,
+        CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self, Evaluate.self,
         RunCommand.self,
         ModelCommand.self, Deploy.self, Rollback.self, Predict.self, Why.self, Replay.self, MonitorCommand.self,
-        Status.self,
+        AuditCommand.self, CollectCommand.self, Status.self,
     ]
 }

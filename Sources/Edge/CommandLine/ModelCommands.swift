@@ -24,7 +24,10 @@ struct Train: ClientCommand {
 struct ModelCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "model", abstract: "Register, promote and show model versions.",
-        subcommands: [Register.self, Promote.self, List.self, Show.self, Card.self, Live.self])
+        subcommands: [
+            Register.self, Promote.self, List.self, Show.self, Card.self, Live.self, Gates.self, Approve.self,
+            Label.self,
+        ])
 
     struct Register: ClientCommand {
         static let configuration = CommandConfiguration(
@@ -110,11 +113,75 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "Print a version's model card as Markdown.")
         @Argument(help: "The model.") var model: String
         @Argument(help: "The version.") var version: Int
+        @Flag(help: "As HTML.") var html = false
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
+            if html {
+                let page = try await client.download("/api/v1/models/\(model)/versions/\(version)/card?format=html")
+                return print(String(decoding: page, as: UTF8.self), terminator: "")
+            }
             let answer = try await client.get("/api/v1/models/\(model)/versions/\(version)/card")
             show(answer) { $0["markdown"]?.stringValue ?? "" }
+        }
+    }
+
+    struct Gates: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Ask the gates of a stage without moving the version; prints the seal that an approval is of.")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @Argument(help: "staging, canary or production.") var stage: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.post(
+                "/api/v1/models/\(model)/versions/\(version)/gates", ["stage": .string(stage)])
+            show(answer) { answer in
+                let lines = (answer["gates"]?.arrayValue ?? []).map { gate in
+                    "  \(gate["passed"]?.boolValue == true ? "passed" : "FAILED")  \(gate["gate"]?.stringValue ?? "")  "
+                        + (gate["detail"]?.stringValue ?? "")
+                }
+                return (["seal \(answer["seal"]?.stringValue ?? "")"] + lines).joined(separator: "\n")
+            }
+        }
+    }
+
+    struct Approve: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Agree, or not, that a version enters a stage on the evidence that its gates gave.")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @Argument(help: "staging, canary or production.") var stage: String
+        @Option(help: "Why; kept for ever.") var reason: String
+        @Option(help: "Seal of the evidence you saw; refused if it changed. Default: the newest.") var seal: String?
+        @Flag(help: "Say no.") var object = false
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            var body: [String: JSONValue] = [
+                "stage": .string(stage), "reason": .string(reason), "verdict": object ? "object" : "approve",
+            ]
+            if let seal { body["seal"] = .string(seal) }
+            let answer = try await client.post(
+                "/api/v1/models/\(model)/versions/\(version)/approvals", .object(body))
+            show(answer) {
+                "\(Human.cell($0["actor"])): \(Human.cell($0["verdict"])) of evidence \(Human.cell($0["seal"]))"
+            }
+        }
+    }
+
+    struct Label: ClientCommand {
+        static let configuration = CommandConfiguration(abstract: "Give a version a semantic version such as 1.3.2.")
+        @Argument(help: "The model.") var model: String
+        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The label.") var label: String
+        @OptionGroup var server: ServerOptions
+
+        func run(_ client: APIClient) async throws {
+            let answer = try await client.post(
+                "/api/v1/models/\(model)/versions/\(version)/label", ["label": .string(label)])
+            show(answer, ModelCommand.describe)
         }
     }
 

@@ -7,7 +7,7 @@ struct Ingest: ClientCommand {
         abstract: "Load files into a source under its contract, or fetch what is new where its definition says.",
         discussion: "A folder stands for the files in it and below. Loading the same file again changes nothing.")
     @Argument(help: "The source.") var source: String
-    @Argument(help: ".csv, .parquet, .ndjson or .jsonl files, also with .gz, or folders. None: pull.")
+    @Argument(help: ".csv, .parquet, .ndjson or .jsonl files, also with .gz or .zst, or folders. None: pull.")
     var paths: [String] = []
     @Option(help: "csv, parquet or ndjson. Default: by the file's name.") var format: String?
     @OptionGroup var server: ServerOptions
@@ -36,7 +36,8 @@ struct Ingest: ClientCommand {
     ]
 
     private static func format(of file: String) -> String? {
-        let name = file.lowercased().hasSuffix(".gz") ? String(file.dropLast(3)) : file
+        let packed = [".gz", ".zst"].first { file.lowercased().hasSuffix($0) }
+        let name = String(file.dropLast(packed?.count ?? 0))
         return formats[URL(fileURLWithPath: name).pathExtension.lowercased()]
     }
 

@@ -25,7 +25,7 @@ public protocol SourceFileStore: Sendable {
     func list(_ location: String) async throws(StoreError) -> [SourceFileInfo]
     /// A local file with the content, which must not be changed; it may be a copy of the moment.
     func localPath(of location: String) async throws(StoreError) -> String
-    /// Writes the uncompressed content of a local gzip file (all of its members) to a new file.
+    /// Writes the uncompressed content of a local gzip or Zstandard file (all of its members or frames) to a new file.
     /// - Throws: `corrupted` for a file that is damaged or cut off, `limitExceeded` beyond `byteCountMax`, `full`.
-    func unpack(gzipAt path: String, to target: String, byteCountMax: Int) async throws(StoreError)
+    func unpack(_ path: String, to target: String, byteCountMax: Int) async throws(StoreError)
 }

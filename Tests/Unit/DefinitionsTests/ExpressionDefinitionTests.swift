@@ -97,7 +97,7 @@ struct ExpressionDefinitionTests {
         #expect(fault("on_demand:", "ondemand:").contains("did you mean 'on_demand'?"))
         #expect(
             fault("aggregate: count, window: 1h, where", "aggregate: last, column: delay, where").contains(
-                "does not fit"))
+                "needs a 'window'"))
         #expect(fault("column: pace,", "column: pase,").contains("did you mean 'pace'?"))
     }
 }

@@ -97,11 +97,15 @@ import Testing
         let fixture = try await RegistryFixture()
         try await fixture.register("one")
         try await fixture.move(1, .staging)
-        let card = ModelCard.markdown(
-            try await fixture.registry.version(fixture.model, 1),
-            transitions: try await fixture.registry.transitions(of: fixture.model), purpose: "Will it be late?",
-            owner: "planning")
-        #expect(card.hasPrefix("# flight_delay version 1\n\nWill it be late?"))
+        var facts = ModelCardFacts()
+        facts.transitions = try await fixture.registry.transitions(of: fixture.model)
+        facts.purpose = "Will it be late? <script>"
+        facts.owner = "planning"
+        let version = try await fixture.registry.version(fixture.model, 1)
+        let card = ModelCard.markdown(version, facts)
+        #expect(ModelCard.html(version, facts).contains("Will it be late? &lt;script&gt;"))
+        #expect(ModelCard.html(version, facts).contains("<td>odd | name</td><td>a\nb</td>"))
+        #expect(card.hasPrefix("# flight_delay version 1\n\nWill it be late? &lt;script>"))
         #expect(card.contains("| Stage | staging |"))
         #expect(card.contains("| odd \\| name | a b |"))
         #expect(card.contains("| test | 1000 | 0.7 | 0.01235 |"))

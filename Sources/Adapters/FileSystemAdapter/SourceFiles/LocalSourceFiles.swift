@@ -1,4 +1,5 @@
 import CZlib
+import CZstd
 import Foundation
 public import StoragePorts
 
@@ -42,11 +43,9 @@ public struct LocalSourceFiles: SourceFileStore {
         return path
     }
 
-    /// Unpacks with zlib, in constant memory.
-    public func unpack(gzipAt path: String, to target: String, byteCountMax: Int) async throws(StoreError) {
-        try await threads.run { () throws(StoreError) in
-            try Self.unpack(path, target, byteCountMax)
-        }
+    /// Unpacks with zlib or libzstd, in constant memory (a Zstandard window has at most 128 MiB).
+    public func unpack(_ path: String, to target: String, byteCountMax: Int) async throws(StoreError) {
+        try await threads.run { () throws(StoreError) in try PackedFile.unpack(path, to: target, byteCountMax) }
     }
 
     // MARK: Listing
@@ -133,39 +132,5 @@ public struct LocalSourceFiles: SourceFileStore {
         }
         while next < pattern.count, pattern[next] == 0x2A { next += 1 }
         return next == pattern.count
-    }
-
-    // MARK: Unpacking
-
-    private static func unpack(_ path: String, _ target: String, _ byteCountMax: Int) throws(StoreError) {
-        guard let input = gzopen(path, "rb") else { throw StoreError(.notFound, path, "the file cannot be read") }
-        var isClosed = false
-        defer { if !isClosed { gzclose_r(input) } }
-        let output = try File(target, O_WRONLY | O_CREAT | O_TRUNC, mode: 0o600, subject: target)
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 16)
-        defer { buffer.deallocate() }
-        var total = 0
-        while true {
-            let count = Int(gzread(input, buffer.baseAddress, UInt32(buffer.count)))
-            if count < 0 { throw StoreError(.corrupted, path, "the gzip file is damaged") }
-            if count == 0 { break }
-            total += count
-            guard total <= byteCountMax else {
-                throw StoreError(.limitExceeded, path, "holds more than \(byteCountMax) bytes when unpacked")
-            }
-            var written = 0
-            while written < count {
-                let step = write(
-                    output.descriptor, UnsafeRawBufferPointer(rebasing: buffer[written..<count]).baseAddress,
-                    count - written)
-                guard step > 0 else { throw systemFailure(errno, target, "writing the unpacked file") }
-                written += step
-            }
-        }
-        isClosed = true
-        // A file that was cut off reads like its end; only the last check says so.
-        guard gzclose_r(input) == Z_OK else {
-            throw StoreError(.corrupted, path, "the gzip file is damaged or cut off")
-        }
     }
 }

@@ -82,7 +82,6 @@ enum LineageEvents {
                         "JobTypeJobFacet", "2-0-4",
                         [
                             "integration": "BOTTEGA", "jobType": .string(kind), "processingType": "BATCH",
-                            "emissionPattern": ["eventTrigger": "EVENT_BASED", "eventContentMode": "ACCUMULATIVE"],
                         ])
                 ],
             ],
@@ -91,11 +90,23 @@ enum LineageEvents {
         ]
     }
 
+    /// `file:///data/a%20b.csv`: an address holds no blanks and no letters beyond ASCII.
+    private static func address(of dataset: LineageDataset) -> String {
+        let plain = Set("-._~!$&'()*+,;=:@/".utf8)
+        var text = dataset.namespace.contains("://") ? "\(dataset.namespace)/" : "\(dataset.namespace)://"
+        for byte in dataset.name.utf8 {
+            let isPlain = 48...57 ~= byte || 65...90 ~= byte || 97...122 ~= byte || plain.contains(byte)
+            let digits = String(byte, radix: 16, uppercase: true)
+            text += isPlain ? String(UnicodeScalar(byte)) : "%\(byte < 16 ? "0" : "")\(digits)"
+        }
+        return text
+    }
+
     private static func dataset(_ dataset: LineageDataset, isOutput: Bool) -> JSONValue {
         var facets: [String: JSONValue] = [
             "dataSource": facet(
                 "DatasourceDatasetFacet", "1-0-1",
-                ["name": .string(dataset.namespace), "uri": .string("\(dataset.namespace)://\(dataset.name)")])
+                ["name": .string(dataset.namespace), "uri": .string(address(of: dataset))])
         ]
         if !dataset.fields.isEmpty {
             facets["schema"] = facet(

@@ -229,10 +229,29 @@ extension LineageGraph {
         let identifier = "training_set/\(training.name)"
         add(LineageNode(identifier: identifier, label: training.name.text, detail: "training set"))
         add(LineageEdge(from: "service/\(training.service)", to: identifier, detail: "features"))
-        add(
-            LineageEdge(
-                from: "column/\(training.labelSource).\(training.labelColumn)", to: identifier,
-                detail: "label \(training.label)"))
+        if let label = training.label {
+            let from = training.labelSource.map { "column/\($0).\(training.labelColumn)" }
+            let inSpine =
+                training.outsideSpine == nil
+                ? "column/\(training.spine).\(training.labelColumn)" : "spine/\(training.name)"
+            add(LineageEdge(from: from ?? inSpine, to: identifier, detail: "label \(label)"))
+        }
+        if let outside = training.outsideSpine {
+            let spine = "spine/\(training.name)"
+            let detail: String
+            switch outside.origin {
+            case .files(let location, _): detail = "files \(location)"
+            case .postgreSQL(let connection, _, _): detail = "a query against \(connection)"
+            case .sql(_, let sources):
+                detail = "a query over \(sources.map(\.text).joined(separator: ", "))"
+                for source in sources {
+                    add(LineageEdge(from: "source/\(source)", to: spine, detail: "read by its query"))
+                }
+            }
+            add(LineageNode(identifier: spine, label: "questions of \(training.name)", detail: detail))
+            add(LineageEdge(from: spine, to: identifier, kind: .condition, detail: "questions"))
+            return
+        }
         add(LineageEdge(from: "source/\(training.spine)", to: identifier, kind: .condition, detail: "questions"))
         guard let spine = set.sources[training.spine] else { return }
         for feature in set.featureServices[training.service]?.request ?? [] where spine.column(feature.name) != nil {

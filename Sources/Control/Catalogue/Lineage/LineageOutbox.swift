@@ -106,6 +106,21 @@ public final class LineageOutbox: Service {
         }
     }
 
+    /// Tells of a run that is over: that it started, and that it went well.
+    ///
+    /// For work of which nobody knows beforehand whether it is worth telling: a pull that may find nothing new.
+    public func completed(
+        _ job: String, kind: String, from start: EventTime, inputs: [LineageDataset], outputs: [LineageDataset]
+    ) {
+        let run = identifiers.next()
+        for (type, time) in [("START", start), ("COMPLETE", clock.now())] {
+            emit(
+                LineageEvents.run(
+                    type, at: time, run: run, job: job, kind: kind, inputs: inputs,
+                    outputs: type == "START" ? [] : outputs, fault: nil))
+        }
+    }
+
     private func emit(_ event: JSONValue) {
         if case .enqueued = enqueue.yield(event) { return }
         dropped.add(1, ordering: .relaxed)

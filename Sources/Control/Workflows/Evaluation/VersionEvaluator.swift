@@ -29,7 +29,7 @@ public struct EvaluatedVersion: Sendable {
 
 /// Scores slices with a loaded model: the scorer that serves, not the script that trained.
 public struct VersionEvaluator: Sendable {
-    private let engine: any OfflineEngine
+    let engine: any OfflineEngine
 
     /// Makes an evaluator that reads Parquet through `engine`.
     public init(engine: any OfflineEngine) { self.engine = engine }
@@ -41,6 +41,22 @@ public struct VersionEvaluator: Sendable {
     ///   - service: names and order of the inputs, and the codes of categories.
     ///   - label: the label's column.
     public func rows(at path: String, service: FeatureServiceDefinition, label: String) async throws -> SliceRows {
+        let sql = """
+            SELECT \(Self.inputs(of: service)) AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
+            FROM read_parquet(\(SQLText.literal(path)))
+            """
+        let collector = SliceCollector()
+        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
+            guard case .array(let values)? = row["x"], let label = row["y"]?.doubleValue else {
+                throw PlatformError(.corrupted, path, "a row of the slice has no label")
+            }
+            collector.add(values.map { $0.doubleValue.map(Float.init) ?? .nan }, label)
+        }
+        return collector.rows
+    }
+
+    /// The inputs of a row as a list of doubles in the model's order, in SQL.
+    static func inputs(of service: FeatureServiceDefinition) -> String {
         let columns =
             service.request.map { feature in
                 let column = SQLText.identifier(feature.name)
@@ -54,18 +70,20 @@ public struct VersionEvaluator: Sendable {
             + (service.features.map(\.servedName) + service.onDemand.map(\.name)).map {
                 "CAST(\(SQLText.identifier($0)) AS DOUBLE)"
             }
-        let sql = """
-            SELECT [\(columns.joined(separator: ", "))] AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
-            FROM read_parquet(\(SQLText.literal(path)))
-            """
-        let collector = SliceCollector()
-        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
-            guard case .array(let values)? = row["x"], let label = row["y"]?.doubleValue else {
-                throw PlatformError(.corrupted, path, "a row of the slice has no label")
-            }
-            collector.add(values.map { $0.doubleValue.map(Float.init) ?? .nan }, label)
+        return "[\(columns.joined(separator: ", "))]"
+    }
+
+    /// Values of a column of a slice as text, in the order of `rows`; nothing is an empty text.
+    public func texts(of column: String, at path: String) async throws -> [String] {
+        let collected = Mutex<[String]>([])
+        try await engine.query(
+            "SELECT COALESCE(CAST(\(SQLText.identifier(column)) AS VARCHAR), '') AS g "
+                + "FROM read_parquet(\(SQLText.literal(path)))", setup: "", limits: QueryLimits()
+        ) { row in
+            let text = row["g"]?.stringValue ?? ""
+            collected.withLock { $0.append(text) }
         }
-        return collector.rows
+        return collected.withLock { $0 }
     }
 
     /// Predictions of a model for the rows of a slice: the probability of the positive class, or the value.

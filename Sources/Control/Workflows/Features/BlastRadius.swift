@@ -99,20 +99,23 @@ extension FeatureVersionKeeper {
         for change in changes where change.identifier.hasPrefix("FeatureView/") {
             guard let name = Name(change.identifier.dropFirst("FeatureView/".count)) else { continue }
             let (old, new) = (before.featureViews[name], after.featureViews[name])
-            let olds = Dictionary(
-                (old?.features ?? []).map { ($0.name, DefinitionDifference.text($0)) }, uniquingKeysWith: { $1 })
-            let news = Dictionary(
-                (new?.features ?? []).map { ($0.name, DefinitionDifference.text($0)) }, uniquingKeysWith: { $1 })
+            let (olds, news) = (Set((old?.features ?? []).map(\.name)), Set((new?.features ?? []).map(\.name)))
+            // `features.mean_24h.window`
+            let changed = Set(
+                change.fields.compactMap { field -> String? in
+                    let parts = field.path.split(separator: ".", maxSplits: 2)
+                    return parts.count > 1 && parts[0] == "features" ? String(parts[1]) : nil
+                })
             // What the view says of all its features reaches each of them.
             let isWhole =
                 change.kind == .change
                 && change.fields.contains { !$0.path.hasPrefix("features.") && $0.path != "features (order)" }
-            for feature in Set(olds.keys).union(news.keys).sorted() {
+            for feature in olds.union(news).sorted() {
                 let kind: DefinitionChange.Kind? =
-                    switch (olds[feature], news[feature]) {
-                    case (nil, _): .create
-                    case (_, nil): .remove
-                    case (let old, let new): old != new || isWhole || change.fields.isEmpty ? .change : nil
+                    switch (olds.contains(feature), news.contains(feature)) {
+                    case (false, _): .create
+                    case (_, false): .remove
+                    case (true, true): changed.contains(feature) || isWhole || change.fields.isEmpty ? .change : nil
                     }
                 if let kind { features.append(BlastRadius.Feature(name: "\(name)__\(feature)", kind: kind)) }
             }

@@ -197,7 +197,8 @@ extension FeatureVersionKeeper {
         }
         var bound: [String: [String]] = [:]
         for (version, _) in try await modelVersionsInUse() {
-            guard let hash = version.candidate.origin.serviceVersion, let service = try await catalog.service(hash) else {
+            guard let hash = version.candidate.origin.serviceVersion, let service = try await catalog.service(hash)
+            else {
                 continue
             }
             for feature in service.service.features { bound[feature.servedName, default: []].append(version.subject) }

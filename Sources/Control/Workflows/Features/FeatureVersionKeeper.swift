@@ -1,3 +1,4 @@
+public import Catalogue
 import Definitions
 public import FeatureStore
 import Foundation
@@ -20,7 +21,10 @@ public actor FeatureVersionKeeper {
     let clock: any PlatformClock
     private let logger: Logger
     private let publish: @Sendable (PlatformEvent) async -> Void
+    private let lineage: LineageOutbox
     private let gate = AsyncGate()
+    /// Versions that were ready when this was last looked at; `nil` before the first time.
+    private var known: Set<Name>?
     var sizes: [Name: (offset: UInt64, rows: Int, byteCount: Int)] = [:]
 
     /// Schema of what it remembers.
@@ -52,17 +56,20 @@ public actor FeatureVersionKeeper {
     ///   - stream: what serves views.
     ///   - store: pins and marks; the migrations have run.
     ///   - clock: times of marks.
+    ///   - lineage: hears which versions were built from history.
     ///   - logger: hears of versions that cannot be served.
     ///   - publish: hears when a version is built, `feature.version.ready`, or cannot be, `feature.version.failed`.
     public init(
         catalog: DefinitionCatalog, registry: ModelVersionRegistry, stream: StreamEngine, store: any MetadataStore,
-        clock: any PlatformClock, logger: Logger, publish: @escaping @Sendable (PlatformEvent) async -> Void
+        clock: any PlatformClock, lineage: LineageOutbox, logger: Logger,
+        publish: @escaping @Sendable (PlatformEvent) async -> Void
     ) {
         self.catalog = catalog
         self.registry = registry
         self.stream = stream
         self.store = store
         self.clock = clock
+        self.lineage = lineage
         self.logger = logger
         self.publish = publish
     }
@@ -75,6 +82,7 @@ public actor FeatureVersionKeeper {
     private func hear(_ news: BackfillNews) async {
         switch news {
         case .ready(let status, let seconds):
+            tell(status, seconds: seconds)
             await publish(
                 PlatformEvent(
                     kind: "feature.version.ready", subject: "feature_view/\(status.versionName)", time: clock.now(),
@@ -110,8 +118,27 @@ public actor FeatureVersionKeeper {
                 kept = after
                 try await stream.update(definitions: catalog.current, keeping: kept.views)
             }
+            tellOfNewVersions()
             try await mark(kept)
         }
+    }
+
+    /// Tells of versions that were built from history before the call that asked for them returned.
+    private func tellOfNewVersions() {
+        let ready = stream.versions.filter { $0.state == .ready }
+        // What answers when the process begins was told when it was built.
+        if let known { for status in ready where !known.contains(status.versionName) { tell(status, seconds: 0) } }
+        known = Set(ready.map(\.versionName))
+    }
+
+    private func tell(_ status: ViewVersionStatus, seconds: Double) {
+        known?.insert(status.versionName)
+        guard status.nextOffset > 0, let held = stream.held(status.versionName) else { return }
+        let (inputs, outputs) = RunLineage.built(held, rows: Int(clamping: status.nextOffset))
+        let span = TimeSpan(milliseconds: -Int64(seconds * 1000))
+        lineage.completed(
+            "materialize.\(held.view.name)", kind: "MATERIALIZATION", from: clock.now().advanced(by: span),
+            inputs: inputs, outputs: outputs)
     }
 
     // MARK: What is in use

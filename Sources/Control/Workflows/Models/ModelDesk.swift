@@ -28,20 +28,20 @@ public struct DatasetParts: Sendable {
 ///
 /// The registry keeps the facts, the route table serves; this desk is the only one that changes both, one change at a time.
 public actor ModelDesk {
-    private let registry: ModelVersionRegistry
+    let registry: ModelVersionRegistry
     private let content: ContentStore
     private let runtimes: [any ModelRuntime]
     private let routes: RouteTable
-    private let evaluator: VersionEvaluator
-    private let definitions: @Sendable () -> DefinitionSet
+    let evaluator: VersionEvaluator
+    let definitions: @Sendable () -> DefinitionSet
     private let service: @Sendable (ContentHash) async throws -> ServiceVersion?
     private let reader: @Sendable (ServiceVersion) throws -> any VectorReader
-    private let dataset: @Sendable (ContentHash) async throws -> DatasetParts
-    private var parity: (@Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence)?
+    let dataset: @Sendable (ContentHash) async throws -> DatasetParts
+    var sources: GateSources?
     private let logger: Logger
     private var bindings: [ContentHash: ServiceBinding] = [:]
     private var loaded: [String: ServedVersion] = [:]
-    private var championScores: [String: [MetricName: Double]] = [:]
+    var scores: [(key: String, rows: EvaluationRows)] = []
 
     /// Largest model file.
     public static let artifactByteCountMax = 1 << 30
@@ -77,13 +77,8 @@ public actor ModelDesk {
         self.logger = logger
     }
 
-    /// Says who compares a model's features as served with the offline engine, for gates that ask: with the model, its
-    /// service and how many values at least.
-    public func compareFeatures(
-        with parity: @escaping @Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence
-    ) {
-        self.parity = parity
-    }
+    /// Says who answers gates about features, leaks, memory and age.
+    public func ask(_ sources: GateSources) { self.sources = sources }
 
     // MARK: Loading
 
@@ -204,7 +199,8 @@ public actor ModelDesk {
                     maximum: maximum)
             case .category(let values):
                 SignatureField(
-                    name: feature.name, kind: .category, categories: values, isNullable: feature.nullable, type: "string")
+                    name: feature.name, kind: .category, categories: values, isNullable: feature.nullable,
+                    type: "string")
             }
         }
         let outputs = (0..<model.outputCount).map {
@@ -222,62 +218,6 @@ public actor ModelDesk {
 
     // MARK: Gates and stages
 
-    /// Asks the gates of a stage, with the real artifact and, where a gate compares, the champion on the same rows.
-    public func askGates(of stage: ModelStage, _ model: Name, _ number: Int) async throws -> [GateResult] {
-        let gates = definitions().models[model]?.gates[stage] ?? []
-        guard !gates.isEmpty else { return [] }
-        let version = try await registry.version(model, number)
-        let ready = try await served(model, number)
-        guard let trainedOn = version.candidate.origin.dataset else {
-            throw PlatformError(.refused, version.subject, "it was not trained on a training set of this platform")
-        }
-        let parts = try await dataset(trainedOn)
-        var latency: Double?
-        if gates.contains(where: { if case .latency = $0 { true } else { false } }), let path = parts.paths["test"] {
-            let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-            latency = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
-        }
-        var compared: ParityEvidence?
-        for case .featureParity(let least) in gates {
-            compared = try await parity?(model, ready.binding.definition, least)
-        }
-        var championMetrics: SliceMetrics?
-        if let champion = try await registry.champion(of: model), champion.number != number {
-            championMetrics = try await metrics(of: champion, on: version, parts: parts, gates: gates)
-        }
-        return GateEvaluator.evaluate(
-            gates,
-            on: VersionEvidence(
-                metrics: version.candidate.metrics, championMetrics: championMetrics, rows: version.candidate.rows,
-                hasSignature: version.candidate.signature?.isPresent ?? false, latencyP99Milliseconds: latency,
-                parity: compared))
-    }
-
-    /// The champion on the challenger's own slices: the same rows, so the comparison is fair.
-    private func metrics(
-        of champion: ModelVersion, on version: ModelVersion, parts: DatasetParts, gates: [GateDefinition]
-    )
-        async throws -> SliceMetrics
-    {
-        let slices = Set(
-            gates.compactMap { if case .notWorseThanChampion(_, let slice, _) = $0 { slice } else { nil } })
-        var result: SliceMetrics = [:]
-        for slice in slices {
-            guard let path = parts.paths[slice] else { continue }
-            let key = "\(champion.subject) \(version.candidate.origin.dataset?.hex ?? "") \(slice)"
-            if let known = championScores[key] {
-                result[slice] = known
-                continue
-            }
-            let ready = try await served(champion.model, champion.number)
-            let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-            let scores = VersionEvaluator.metrics(try VersionEvaluator.predictions(ready.loaded, rows), rows.labels)
-            championScores[key] = scores
-            result[slice] = scores
-        }
-        return result
-    }
-
     /// Asks the gates of a stage and, if all hold, takes the step.
     /// - Returns: what the gates said; the step was taken only if all passed.
     public func promote(
@@ -291,11 +231,17 @@ public actor ModelDesk {
                 .refused, "model/\(model)/versions/\(number)",
                 "it cannot go from \(current.rawValue) to \(stage.rawValue)")
         }
-        let gates = stage == .archived ? [] : try await askGates(of: stage, model, number)
-        guard gates.allSatisfy(\.passed) else { return (gates, false) }
+        if stage == .archived {
+            try await registry.transition(
+                model, number, to: stage, actor: actor, reason: reason, gates: [], details: details, expected: current)
+            return ([], true)
+        }
+        let examination = try await examine(model, number, for: stage, actor: actor)
+        guard examination.isPassed else { return (examination.gates, false) }
         try await registry.transition(
-            model, number, to: stage, actor: actor, reason: reason, gates: gates, details: details, expected: current)
-        return (gates, true)
+            model, number, to: stage, actor: actor, reason: reason, gates: examination.gates,
+            details: Self.details(details, examination), expected: current)
+        return (examination.gates, true)
     }
 
     /// Takes a version to a stage over those in between, if the gates of all of them hold.
@@ -314,7 +260,7 @@ public actor ModelDesk {
         } else if current == .archived, let to = ladder.firstIndex(of: stage), to >= 1 {
             path = Array(ladder[1...to])
         }
-        var asked: [[GateResult]] = []
+        var asked: [GateExamination?] = []
         var from = current
         for next in path {
             guard ModelVersionRegistry.allows(from: from, to: next) else {
@@ -322,14 +268,16 @@ public actor ModelDesk {
                     .refused, "model/\(model)/versions/\(number)",
                     "it cannot go from \(current.rawValue) to \(stage.rawValue)")
             }
-            asked.append(next == .archived ? [] : try await askGates(of: next, model, number))
+            asked.append(next == .archived ? nil : try await examine(model, number, for: next, actor: actor))
             from = next
         }
-        guard asked.allSatisfy({ $0.allSatisfy(\.passed) }) else { return (asked.flatMap { $0 }, false) }
+        let gates = asked.flatMap { $0?.gates ?? [] }
+        guard gates.allSatisfy(\.passed) else { return (gates, false) }
         from = current
-        for (next, gates) in zip(path, asked) {
+        for (next, examination) in zip(path, asked) {
             try await registry.transition(
-                model, number, to: next, actor: actor, reason: reason, gates: gates, expected: from)
+                model, number, to: next, actor: actor, reason: reason, gates: examination?.gates ?? [],
+                details: examination.map { Self.details(.null, $0) } ?? .null, expected: from)
             from = next
         }
         if archivingOthers, stage == .staging {
@@ -338,7 +286,14 @@ public actor ModelDesk {
                     model, other, to: .archived, actor: actor, reason: "version \(number) came into staging", gates: [])
             }
         }
-        return (asked.flatMap { $0 }, true)
+        return (gates, true)
+    }
+
+    private static func details(_ details: JSONValue, _ examination: GateExamination) -> JSONValue {
+        var members = details.objectValue ?? [:]
+        members["seal"] = .string(examination.seal.hex)
+        members["examination"] = .string(examination.evidence.hex)
+        return .object(members)
     }
 
     // MARK: Deployments

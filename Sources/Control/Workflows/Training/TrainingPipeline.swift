@@ -101,10 +101,19 @@ public struct TrainingPipeline: Sendable {
             )
         }
         progress.report("looking at \(manifest.rows) rows and \(manifest.inputs.count) inputs")
-        let parts = try await Self.parts(hash, in: content)
+        let paths = try await Self.paths(of: manifest, in: content)
+        var spine: TableScan?
+        if let outside = definition.outsideSpine {
+            guard let read = manifest.spine else {
+                throw PlatformError(
+                    .conflict, "dataset/\(hash.short)",
+                    "it was built when '\(manifest.trainingSet)' had a source as its spine; build it anew")
+            }
+            spine = try await SpineReader.scan(read, as: outside.contract, in: content)
+        }
         let tables = tables
         return try await builder.leakageDetector.check(
-            hash, manifest: manifest, paths: parts.paths, definition: definition, definitions: set,
+            hash, manifest: manifest, paths: paths, definition: definition, definitions: set, spine: spine,
             scans: { source in
                 guard let known = set.sources[source] else {
                     throw PlatformError(.notFound, "source/\(source)", "not defined")
@@ -126,11 +135,21 @@ public struct TrainingPipeline: Sendable {
     /// Where a training set's slices are.
     public static func parts(_ hash: ContentHash, in content: ContentStore) async throws -> DatasetParts {
         let manifest = try await TrainingSetBuilder.manifest(hash, in: content)
+        guard let label = manifest.label else {
+            throw PlatformError(
+                .invalidInput, "dataset/\(hash.short)",
+                "'\(manifest.trainingSet)' has no labels: nothing can be trained or measured on it")
+        }
+        return DatasetParts(
+            paths: try await paths(of: manifest, in: content), label: label, serviceVersion: manifest.serviceVersion)
+    }
+
+    private static func paths(of manifest: DatasetManifest, in content: ContentStore) async throws -> [String: String] {
         var paths: [String: String] = [:]
         for slice in manifest.slices where slice.rows > 0 {
             paths[slice.name] = try await content.localPath(of: slice.part)
         }
-        return DatasetParts(paths: paths, label: manifest.label, serviceVersion: manifest.serviceVersion)
+        return paths
     }
 
     // MARK: Jobs

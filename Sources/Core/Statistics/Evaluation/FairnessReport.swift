@@ -189,12 +189,19 @@ public struct SliceColumn: Sendable, Hashable {
     /// Position of each row's value.
     public let codes: [Int32]
 
-    /// Makes a column of texts; their order is by bytes, numbers by size.
-    public init(name: String, texts: [String]) {
-        let distinct = Set(texts).sorted { left, right in
-            if let low = Double(left), let high = Double(right), low != high { return low < high }
-            return left.utf8.lexicographicallyPrecedes(right.utf8)
-        }
+    /// Makes a column of texts.
+    /// - Parameters:
+    ///   - name: the column's name.
+    ///   - texts: the value of each row.
+    ///   - order: values in the order to show them; others follow, numbers by size, texts by their bytes.
+    public init(name: String, texts: [String], order: [String] = []) {
+        let given = Set(order)
+        let distinct =
+            order
+            + Set(texts).subtracting(given).sorted { left, right in
+                if let low = Double(left), let high = Double(right), low != high { return low < high }
+                return left.utf8.lexicographicallyPrecedes(right.utf8)
+            }
         let codes = Dictionary(uniqueKeysWithValues: distinct.enumerated().map { ($1, Int32($0)) })
         self.name = name
         values = distinct

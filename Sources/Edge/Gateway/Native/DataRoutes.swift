@@ -74,7 +74,12 @@ enum DataRoutes {
                     ]
                 }
             },
-            Route("POST", "/features/groups/{view}/get-online") { request in try await online(request, services) },
+            Route("POST", "/features/groups/{view}/get-online") { request in
+                let online = OnlineFeatureRoute(stream: services.stream)
+                return APIResponse(
+                    headers: [("Content-Type", "application/json")],
+                    body: .bytes(try online.answer(request.parameters["view"] ?? "", request.body[...])))
+            },
             Route("POST", "/api/v1/datasets") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["training_set", "from", "to", "as_of"])
@@ -180,8 +185,8 @@ enum DataRoutes {
                 progress.report("hashing")
                 let hash = try hash(fileAt: kept)
                 let report = try await services.lineage.record(
-                    "load.\(source.name)", kind: "LOAD", inputs: [file(name)],
-                    outcome: { loaded($0, source, name) }
+                    "load.\(source.name)", kind: "LOAD", inputs: [RunLineage.file(name)],
+                    outcome: { RunLineage.loads([$0], into: source) }
                 ) {
                     try await services.ingest.load(
                         source, fileAt: kept, fileName: name, format: format, contentHash: hash,
@@ -204,77 +209,12 @@ enum DataRoutes {
         }
     }
 
-    /// A file that somebody loads, as lineage events name it.
-    private static func file(_ name: String) -> LineageDataset {
-        var dataset = LineageDataset(name.isEmpty ? "file" : name)
-        dataset.namespace = "file"
-        return dataset
-    }
-
-    private static func loaded(_ report: LoadReport, _ source: SourceDefinition, _ name: String) -> (
-        inputs: [LineageDataset], outputs: [LineageDataset]
-    ) {
-        var input = file(name)
-        input.version = report.contentHash.hex
-        input.rowCount = report.rowsRead
-        var output = LineageDataset("source/\(source.name)")
-        output.fields = source.columns.map { LineageDataset.Field(name: $0.name, type: $0.type.rawValue) }
-        output.rowCount = report.rows.accepted
-        return ([input], [output])
-    }
-
-    private static func hash(fileAt path: String) throws -> ContentHash {
+    static func hash(fileAt path: String) throws -> ContentHash {
         let file = try FileHandle(forReadingFrom: URL(fileURLWithPath: path))
         defer { try? file.close() }
         var hasher = ContentHasher()
         while let data = try file.read(upToCount: 1 << 20), !data.isEmpty { hasher.update(Array(data)) }
         return hasher.finalize()
-    }
-
-    // MARK: Features
-
-    private static func online(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
-        let name = try request.name("view")
-        let body = try RequestBody(request)
-        try body.checkKeys(["entities", "as_of"])
-        guard let list = body["entities"]?.arrayValue, 1...10_000 ~= list.count else {
-            throw PlatformError(
-                .invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
-        }
-        let entities = try list.enumerated().map { index, entity in
-            guard case .object(let members) = entity else {
-                throw PlatformError(
-                    .invalidInput, "entities[\(index)]", "an object of join keys is expected, not \(entity.kindName)")
-            }
-            return try members.compactMapValues { value -> String? in
-                switch value {
-                case .null: return nil
-                case .string(let text): return text
-                case .integer(let number): return String(number)
-                default:
-                    throw PlatformError(
-                        .invalidInput, "entities[\(index)]", "a join key is text, not \(value.kindName)")
-                }
-            }
-        }
-        let isService =
-            services.catalog.current.featureViews[name] == nil && services.catalog.current.featureServices[name] != nil
-        let asOf = try body.time("as_of")
-        let answer =
-            isService
-            ? try await services.stream.onlineFeatures(service: name, entities: entities, at: asOf)
-            : try await services.stream.onlineFeatures(view: name, entities: entities, at: asOf)
-        return .json([
-            "names": .array(answer.names.map(JSONValue.string)),
-            "entities": .array(
-                answer.entities.map {
-                    [
-                        "values": .array($0.values.map(\.json)),
-                        "statuses": .array($0.statuses.map { .string($0.text) }),
-                        "event_times": .array($0.eventTimes.map { $0.map { .string($0.description) } ?? .null }),
-                    ]
-                }),
-        ])
     }
 
     private static func describe(_ build: DatasetBuild) -> JSONValue {

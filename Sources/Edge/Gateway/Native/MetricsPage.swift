@@ -64,6 +64,22 @@ enum MetricsPage {
         page.sample("bottega_feature_state_bytes", [:], Double(stream.stateByteCount))
         page.gauge("bottega_feature_entities", "Entities in memory, over all views.")
         page.sample("bottega_feature_entities", [:], Double(stream.entities))
+        page.counter(
+            "bottega_feature_cache_hits_total", "Answers about an entity that were remembered.",
+            Double(stream.cache.hits))
+        page.counter(
+            "bottega_feature_cache_misses_total", "Answers that could have been remembered and were computed.",
+            Double(stream.cache.misses))
+        page.counter(
+            "bottega_feature_cache_evictions_total", "Remembered answers that made room for others.",
+            Double(stream.cache.evictions))
+        page.counter(
+            "bottega_feature_cache_invalidations_total", "Remembered answers forgotten because a row was applied.",
+            Double(stream.cache.invalidations))
+        page.gauge("bottega_feature_cache_entities", "Remembered answers.")
+        page.sample("bottega_feature_cache_entities", [:], Double(stream.cache.entities))
+        page.gauge("bottega_feature_cache_bytes", "Memory of remembered answers, about.")
+        page.sample("bottega_feature_cache_bytes", [:], Double(stream.cache.byteCount))
         page.gauge("bottega_source_rows", "Rows in a source's log.")
         var quarantined: [(String, Int)] = []
         for source in services.catalog.current.sources.keys.sorted() {

@@ -55,10 +55,7 @@ enum ModelRoutes {
                 let (model, number, reason) = (
                     try await request.model(registry), try request.versionNumber(), try body.reason()
                 )
-                guard let stage = ModelStage(rawValue: try body.text("stage")) else {
-                    let known = ModelStage.allCases.map(\.rawValue).joined(separator: ", ")
-                    throw PlatformError(.invalidInput, "request body", "'stage' must be one of \(known)")
-                }
+                let stage = try Self.stage(body)
                 let (gates, isTaken) = try await services.desk.promote(
                     model, number, to: stage, actor: request.actor, reason: reason)
                 let list = try JSONValue.of(gates)
@@ -77,6 +74,43 @@ enum ModelRoutes {
                     "model": .string(model.text), "version": .integer(Int64(number)), "stage": .string(stage.rawValue),
                     "gates": list,
                 ])
+            },
+            Route("POST", "/api/v1/models/{model}/versions/{version}/gates") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["stage"])
+                let (model, number) = (try await request.model(registry), try request.versionNumber())
+                let (stage, actor) = (try Self.stage(body), request.actor)
+                return .json(try describe(try await services.desk.examine(model, number, for: stage, actor: actor)))
+            },
+            Route("GET", "/api/v1/models/{model}/versions/{version}/approvals") { request in
+                let (model, number) = (try await request.model(registry), try request.versionNumber())
+                return .json(["approvals": .array(try await registry.approvals(of: model, number).map(describe))])
+            },
+            Route("POST", "/api/v1/models/{model}/versions/{version}/approvals") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["stage", "verdict", "reason", "seal"])
+                guard let verdict = Approval.Verdict(rawValue: body["verdict"]?.stringValue ?? "approve") else {
+                    throw PlatformError(.invalidInput, "request body", "'verdict' must be approve or object")
+                }
+                let seal = try body["seal"].map { value in
+                    guard let seal = ContentHash(hex: value.stringValue ?? "") else {
+                        throw PlatformError(.invalidInput, "request body", "'seal' must be a SHA-256")
+                    }
+                    return seal
+                }
+                let approval = try await registry.approve(
+                    try await request.model(registry), try request.versionNumber(), for: try Self.stage(body),
+                    seal: seal,
+                    verdict: verdict, actor: request.actor, reason: try body.reason())
+                return .json(describe(approval))
+            },
+            Route("POST", "/api/v1/models/{model}/versions/{version}/label") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["label"])
+                let (model, number) = (try await request.model(registry), try request.versionNumber())
+                try await registry.labelVersion(
+                    number, of: try await registry.model(id: model).name, try body.text("label"), actor: request.actor)
+                return .json(try await describe(try await registry.version(model, number), registry, whole: true))
             },
             Route("POST", "/models/{model}/versions/{version}/deploy") { request in try await deploy(request, services)
             },
@@ -163,7 +197,31 @@ enum ModelRoutes {
         return .json(describe(revision))
     }
 
+    private static func stage(_ body: RequestBody) throws -> ModelStage {
+        guard let stage = ModelStage(rawValue: try body.text("stage")) else {
+            let known = ModelStage.allCases.map(\.rawValue).joined(separator: ", ")
+            throw PlatformError(.invalidInput, "request body", "'stage' must be one of \(known)")
+        }
+        return stage
+    }
+
     // MARK: JSON
+
+    private static func describe(_ approval: Approval) -> JSONValue {
+        [
+            "actor": .string(approval.actor), "verdict": .string(approval.verdict.rawValue),
+            "reason": .string(approval.reason), "seal": .string(approval.seal.hex),
+            "time": .string(approval.time.description),
+        ]
+    }
+
+    private static func describe(_ examination: GateExamination) throws -> JSONValue {
+        [
+            "stage": .string(examination.stage.rawValue), "passed": .bool(examination.isPassed),
+            "seal": .string(examination.seal.hex), "evidence": .string(examination.evidence.hex),
+            "gates": try JSONValue.of(examination.gates),
+        ]
+    }
 
     private static func versions(_ model: Name, _ registry: ModelVersionRegistry) async throws -> JSONValue {
         var list: [JSONValue] = []
@@ -186,7 +244,8 @@ enum ModelRoutes {
             "artifact": .string(candidate.artifact.hash.hex), "format": .string(candidate.artifact.format),
             "byte_count": .integer(Int64(candidate.artifact.byteCount)), "metrics": candidate.metricsJSON,
             "rows": .object(candidate.rows.mapValues { .integer(Int64($0)) }),
-            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null, "run_id": .string(candidate.origin.runID),
+            "dataset": candidate.origin.dataset.map { .string($0.hex) } ?? .null,
+            "run_id": .string(candidate.origin.runID),
             "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),
             "branch": .string(candidate.origin.branch), "dirty": .bool(candidate.origin.isDirty),
             "seed": .integer(candidate.origin.seed),
@@ -195,6 +254,7 @@ enum ModelRoutes {
             "parameters": .object(candidate.origin.parameters.mapValues(JSONValue.string)),
         ]
         guard whole else { return .object(members) }
+        members["label"] = try await registry.label(of: version.model, version.number).map(JSONValue.string) ?? .null
         members["signature"] = try candidate.signature.map { try JSONValue.of($0) } ?? .null
         var transitions: [JSONValue] = []
         for step in try await registry.transitions(of: version.model, version: version.number) {

@@ -7,7 +7,14 @@ public enum NativeRoutes {
         SystemRoutes.routes(services) + DataRoutes.routes(services) + SourceRoutes.routes(services)
             + TableRoutes.routes(services) + CatalogueRoutes.routes(services) + LineageRoutes.routes(services)
             + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
-            + TrainingRoutes.routes(services) + RunRoutes.routes(services) + PredictionRoutes.routes(services)
+            + WebhookRoutes.routes(services) + TrainingRoutes.routes(services)
+            + EvaluationRoutes.routes(services) + RunRoutes.routes(services) + ImportRoutes.routes(services)
+            + PredictionRoutes.routes(services)
             + MonitoringRoutes.routes(services)
+    }
+
+    /// Those whose small requests are answered on the event loop as well.
+    static func direct(_ services: PlatformServices) -> [DirectRoute] {
+        [OnlineFeatureRoute(stream: services.stream).direct]
     }
 }

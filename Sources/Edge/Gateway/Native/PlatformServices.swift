@@ -53,6 +53,8 @@ public struct PlatformServices: Sendable {
     public let runs: RunDesk
     /// Runs and their files.
     public let tracking: TrackingStore
+    /// Evaluates versions on any data.
+    public let evaluations: EvaluationService
     /// Makes parity certificates.
     public let parity: FeatureParityService
     /// What the monitor found.
@@ -69,6 +71,10 @@ public struct PlatformServices: Sendable {
     public let catalogue: CatalogueService
     /// Lineage events, ours and those of others.
     public let lineage: LineageOutbox
+    /// Who hears of changes.
+    public let webhooks: WebhookStore
+    /// Finds what names each stored blob.
+    public let collector: BlobCollector
     /// When this process began.
     public let startedAt = ContinuousClock.now
 
@@ -81,11 +87,14 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService, runs: RunDesk,
-        tracking: TrackingStore, parity: FeatureParityService, monitoring: MonitoringIndex,
+        tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService,
+        monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
-        lineage: LineageOutbox
+        lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
     ) {
+        self.webhooks = webhooks
+        self.collector = collector
         self.lineage = lineage
         self.catalogue = catalogue
         self.maintenance = maintenance
@@ -97,6 +106,7 @@ public struct PlatformServices: Sendable {
         self.runs = runs
         self.tracking = tracking
         self.parity = parity
+        self.evaluations = evaluations
         self.monitoring = monitoring
         self.audit = audit
         self.auditLog = auditLog
@@ -125,8 +135,9 @@ public struct PlatformServices: Sendable {
 struct RequestBody {
     private let members: [String: JSONValue]
 
-    init(_ request: APIRequest) throws {
-        let json = try request.json()
+    init(_ request: APIRequest) throws { try self.init(try request.json()) }
+
+    init(_ json: JSONValue) throws {
         guard case .object(let members) = json else {
             throw PlatformError(.invalidInput, "request body", "an object is expected, not \(json.kindName)")
         }

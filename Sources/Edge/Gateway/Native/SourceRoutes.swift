@@ -1,4 +1,5 @@
 import APIContract
+import Catalogue
 import Datasets
 import Definitions
 import Governance
@@ -13,8 +14,13 @@ enum SourceRoutes {
                 let source = try DataRoutes.source(request, services)
                 let actor = request.actor
                 return try services.start { progress in
-                    let report = try await services.ingest.pull(source, now: services.clock.now()) { step in
-                        progress.report("pulling", done: Double(step.rows), unit: "rows")
+                    let report = try await services.lineage.record(
+                        "pull.\(source.name)", kind: "PULL", inputs: RunLineage.origin(of: source),
+                        outcome: { RunLineage.loads($0.loads.filter { !$0.isAlreadyLoaded }, into: source) }
+                    ) {
+                        try await services.ingest.pull(source, now: services.clock.now()) { step in
+                            progress.report("pulling", done: Double(step.rows), unit: "rows")
+                        }
                     }
                     if report.loads.contains(where: { !$0.isAlreadyLoaded }) {
                         await services.audit(

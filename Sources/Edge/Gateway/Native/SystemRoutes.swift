@@ -71,7 +71,9 @@ enum SystemRoutes {
                             [
                                 "position": .integer($0.position), "time": .string($0.time.description),
                                 "actor": .string($0.record.actor), "action": .string($0.record.action),
-                                "subject": .string($0.record.subject), "after": $0.record.after,
+                                "subject": .string($0.record.subject), "before": $0.record.before,
+                                "after": $0.record.after,
+                                "evidence": $0.record.evidence.map { .string($0.hex) } ?? .null,
                                 "hash": .string($0.hash.hex),
                             ]
                         })
@@ -82,8 +84,16 @@ enum SystemRoutes {
                 try await services.auditLog.export { lines.append($0) }
                 return APIResponse(headers: [("Content-Type", "application/x-ndjson")], body: .bytes(lines.bytes))
             },
-            Route("POST", "/api/v1/audit/verify") { _ in
-                let result = try await services.auditLog.verify()
+            Route("POST", "/api/v1/audit/verify") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["head"])
+                let head = try body["head"].map { value in
+                    guard let head = ContentHash(hex: value.stringValue ?? "") else {
+                        throw PlatformError(.invalidInput, "request body", "'head' must be a SHA-256")
+                    }
+                    return head
+                }
+                let result = try await services.auditLog.verify(expectedHead: head)
                 return .json([
                     "entries": .integer(Int64(result.entryCount)), "intact": .bool(result.isIntact),
                     "head": .string(result.head.hex),

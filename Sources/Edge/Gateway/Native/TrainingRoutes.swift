@@ -52,13 +52,13 @@ enum TrainingRoutes {
             },
             Route("POST", "/api/v1/models/{model}/versions") { request in try await register(request, services) },
             Route("GET", "/api/v1/models/{model}/versions/{version}/card") { request in
-                let model = try request.name("model")
+                let model = try await request.model(services.registry)
                 let version = try await services.registry.version(model, try request.versionNumber())
-                let definition = services.catalog.current.models[model]
-                let text = ModelCard.markdown(
-                    version, transitions: try await services.registry.transitions(of: model, version: version.number),
-                    purpose: definition?.description ?? "", owner: definition?.owner ?? "")
-                return .json(["markdown": .string(text)])
+                let facts = try await services.desk.cardFacts(version)
+                if request.queryValue("format") == "html" {
+                    return .text(ModelCard.html(version, facts), type: "text/html; charset=utf-8")
+                }
+                return .json(["markdown": .string(ModelCard.markdown(version, facts))])
             },
         ]
     }

@@ -58,12 +58,16 @@ enum ErrorTable {
 
     static func response(_ error: any Error) -> APIResponse {
         let error = platformError(error)
-        return .json(
-            [
-                "error": [
-                    "code": .string(error.code.rawValue), "subject": .string(error.subject),
-                    "message": .string(error.message),
-                ]
-            ], status: status(error.code))
+        return .json(json(error), status: status(error.code))
+    }
+
+    /// The error as answers carry it.
+    static func json(_ error: PlatformError) -> JSONValue {
+        [
+            "error": [
+                "code": .string(error.code.rawValue), "subject": .string(error.subject),
+                "message": .string(error.message),
+            ]
+        ]
     }
 }

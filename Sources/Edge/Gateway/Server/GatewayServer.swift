@@ -3,7 +3,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 public import Logging
-public import ModelServing
+import ModelServing
 import NIOCore
 import PlatformCore
 public import ServiceLifecycle
@@ -28,7 +28,7 @@ public struct GatewayConfiguration: Sendable {
     }
 }
 
-/// The HTTP server: the hot route on the event loop, every other route through the framework.
+/// The HTTP server: the hot routes on the event loop, every other route through the framework.
 public struct GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let routes: [Route]
@@ -37,18 +37,19 @@ public struct GatewayServer: Service {
     private let logger: Logger
     private let onReady: @Sendable (Int) async -> Void
 
-    /// Makes a server for `routes`; `onReady` hears the port once requests are accepted.
+    /// Makes a server for `routes` over `platform`; `onReady` hears the port once requests are accepted.
     ///
-    /// - Parameter directRoutes: answered in front of the framework; what one passes on goes to its namesake in `routes`.
+    /// - Parameter directRoutes: answered in front of the framework beside the platform's own; what one passes on goes to
+    ///   its namesake in `routes`.
     public init(
-        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [], predictor: Predictor,
-        logger: Logger,
+        configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [],
+        platform: PlatformServices, logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
         self.routes = routes
-        self.directRoutes = directRoutes
-        self.predictor = predictor
+        self.directRoutes = NativeRoutes.direct(platform) + directRoutes
+        predictor = platform.predictor
         self.logger = logger
         self.onReady = onReady
     }
@@ -58,10 +59,8 @@ public struct GatewayServer: Service {
         let router = Router(context: BasicRequestContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
-        let predictor = predictor
+        let (predictor, direct) = (predictor, directRoutes)
         let access = configuration.access
-        let direct = Dictionary(
-            directRoutes.map { ("\($0.method) \($0.path)", $0) }, uniquingKeysWith: { first, _ in first })
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
@@ -69,7 +68,7 @@ public struct GatewayServer: Service {
             router: router,
             server: .http1(
                 configuration: .init(additionalChannelHandlers: [
-                    PredictChannelHandler(predictor: predictor, access: access, direct: direct)
+                    HotRouteHandler(predictor: predictor, routes: direct, access: access)
                 ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
@@ -238,6 +237,30 @@ public struct GatewayServer: Service {
         switch answer.body {
         case .bytes(let bytes):
             return Response(status: status, headers: fields, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+        case .stream(let produce):
+            return Response(
+                status: status, headers: fields,
+                body: ResponseBody { writer in
+                    let (events, continuation) = AsyncStream.makeStream(
+                        of: [UInt8].self, bufferingPolicy: .bufferingNewest(256))
+                    try await withThrowingTaskGroup(of: Void.self) { group in
+                        group.addTask {
+                            defer { continuation.finish() }
+                            // An open stream does not hold up the end of the server.
+                            try await cancelWhenGracefulShutdown { try await produce { continuation.yield($0) } }
+                        }
+                        group.addTask {
+                            // Tells a reader that has gone from one that has nothing to read.
+                            while true {
+                                try await Task.sleep(for: .seconds(10))
+                                continuation.yield(Array(": \n\n".utf8))
+                            }
+                        }
+                        for await bytes in events { try await writer.write(ByteBuffer(bytes: bytes)) }
+                        group.cancelAll()
+                    }
+                    try await writer.finish(nil)
+                })
         case .file(let path):
             guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
                 return Response(status: .notFound, headers: [:], body: .init())

@@ -24,7 +24,9 @@ extension MLflowRegistry {
             for version in old.versions {
                 let mark = ["bottega.mlflow_version": String(version.number)]
                 let known = try await registry.searchVersions(
-                    SearchFilter("name = '\(old.name.replacing("'", with: "''"))' AND tags.`bottega.mlflow_version` = '\(version.number)'"),
+                    SearchFilter(
+                        "name = '\(old.name.replacing("'", with: "''"))' AND tags.`bottega.mlflow_version` = '\(version.number)'"
+                    ),
                     countMax: 1
                 ).elements.first
                 if let known {
@@ -38,7 +40,8 @@ extension MLflowRegistry {
                         runLink: version.runLink), version.runID, version.description,
                     version.tags.merging(mark) { $1 })
                 let new = try await registry.register(
-                    id, candidate, actor: version.userName ?? "migration", reason: "taken over from the earlier registry",
+                    id, candidate, actor: version.userName ?? "migration",
+                    reason: "taken over from the earlier registry",
                     number: version.number)
                 numbers[version.number] = new.number
                 try await registry.adopt(new, stage: version.stage)

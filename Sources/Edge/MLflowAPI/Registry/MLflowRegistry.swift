@@ -14,7 +14,9 @@ public typealias StageVerdict = (gates: [GateResult], isTaken: Bool)
 public struct MLflowRegistry: Sendable {
     let registry: ModelVersionRegistry
     let intake:
-        @Sendable (_ model: Name, _ source: VersionSource, _ run: String?, _ description: String?, _ tags: [String: String])
+        @Sendable (
+            _ model: Name, _ source: VersionSource, _ run: String?, _ description: String?, _ tags: [String: String]
+        )
             async throws -> VersionCandidate
     let climb:
         @Sendable (_ model: Name, _ version: Int, _ stage: ModelStage, _ actor: String, _ archivingOthers: Bool)
@@ -27,7 +29,8 @@ public struct MLflowRegistry: Sendable {
     ///   - climb: takes a version to a stage if its gates hold.
     public init(
         registry: ModelVersionRegistry,
-        intake: @escaping @Sendable (Name, VersionSource, String?, String?, [String: String]) async throws ->
+        intake:
+            @escaping @Sendable (Name, VersionSource, String?, String?, [String: String]) async throws ->
             VersionCandidate,
         climb: @escaping @Sendable (Name, Int, ModelStage, String, Bool) async throws -> StageVerdict
     ) {
@@ -44,7 +47,8 @@ public struct MLflowRegistry: Sendable {
         let model = try await registry.model(named: name).id
         for (key, value) in tags { try ModelVersionRegistry.checkTag(key, value) }
         let candidate = try await intake(model, source, runID, description, tags)
-        let version = try await registry.register(model, candidate, actor: actor, reason: "registered by an MLflow client")
+        let version = try await registry.register(
+            model, candidate, actor: actor, reason: "registered by an MLflow client")
         return try await registry.versionState(version.number, of: name)
     }
 
@@ -72,7 +76,8 @@ public struct MLflowRegistry: Sendable {
         guard stage != .development else {
             throw MLflowError(
                 "PERMISSION_DENIED", 403,
-                "\(state.version.subject) is in \(state.stage.rawValue); no version goes back to None. Move it to Archived.")
+                "\(state.version.subject) is in \(state.stage.rawValue); no version goes back to None. Move it to Archived."
+            )
         }
         do {
             let (gates, isTaken) = try await climb(state.version.model, number, stage, actor, archivingOthers)
@@ -106,7 +111,8 @@ public struct MLflowRegistry: Sendable {
         default:
             throw PlatformError(
                 .invalidInput, "stage",
-                "Invalid Model Version stage: \(text.prefix(64)). Value must be one of None, Staging, Production, Archived.")
+                "Invalid Model Version stage: \(text.prefix(64)). Value must be one of None, Staging, Production, Archived."
+            )
         }
     }
 }

@@ -11,7 +11,7 @@ extension MLflowRoutes {
         ["/api", "/ajax-api"].flatMap { prefix in
             ["log-metric", "log-batch"].map { call in
                 DirectRoute("POST", "\(prefix)/2.0/mlflow/runs/\(call)", byteCountMax: 512 << 10) {
-                    [tracking] bytes, answer in
+                    [tracking] _, bytes, answer in
                     guard let body = MetricBody(bytes) else { return false }
                     do {
                         return try tracking.offer(body.metrics, run: body.runID) { failure in

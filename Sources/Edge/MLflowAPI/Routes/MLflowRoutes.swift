@@ -1,5 +1,6 @@
 public import APIContract
 public import ExperimentTracking
+public import Governance
 public import Logging
 import PlatformCore
 
@@ -11,6 +12,8 @@ import PlatformCore
 public struct MLflowRoutes: Sendable {
     let tracking: TrackingStore
     let registry: MLflowRegistry
+    let webhooks: WebhookStore?
+    let dispatcher: WebhookDispatcher?
     let logger: Logger
     let artifactByteCountMax: Int
     let runDocuments = RunDocuments()
@@ -22,11 +25,14 @@ public struct MLflowRoutes: Sendable {
     ///
     /// - Parameter artifactByteCountMax: largest accepted artifact in bytes; a larger upload is answered 413.
     public init(
-        tracking: TrackingStore, registry: MLflowRegistry, logger: Logger,
+        tracking: TrackingStore, registry: MLflowRegistry, webhooks: WebhookStore? = nil,
+        dispatcher: WebhookDispatcher? = nil, logger: Logger,
         artifactByteCountMax: Int = 16 << 30
     ) {
         self.tracking = tracking
         self.registry = registry
+        self.webhooks = webhooks
+        self.dispatcher = dispatcher
         self.logger = logger
         self.artifactByteCountMax = artifactByteCountMax
     }
@@ -35,7 +41,8 @@ public struct MLflowRoutes: Sendable {
     ///
     /// The ones that end in `{rest...}` come last and catch what no other takes.
     public var routes: [Route] {
-        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + registryRoutes + serverRoutes
+        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + registryRoutes + webhookRoutes
+            + serverRoutes
     }
 
     private var serverRoutes: [Route] {

@@ -50,6 +50,18 @@ public struct DatasetManifest: Sendable, Hashable, Codable {
         public let byteCount: Int
     }
 
+    /// Questions that came from outside of the sources, as they were read.
+    public struct Spine: Sendable, Hashable, Codable {
+        /// `files`, `sql` or `postgres`.
+        public let origin: String
+        /// Rows.
+        public let rows: Int
+        /// SHA-256 of the file that they were written to, its key in the content store.
+        public let part: ContentHash
+        /// Size of the file.
+        public let byteCount: Int
+    }
+
     /// The training set.
     public let trainingSet: Name
     /// The service.
@@ -66,8 +78,10 @@ public struct DatasetManifest: Sendable, Hashable, Codable {
     public let to: EventTime
     /// Rows that were not known before this moment were not used.
     public let asOf: EventTime
-    /// Name of the label column.
-    public let label: String
+    /// The questions, if they came from outside.
+    public var spine: Spine?
+    /// Name of the label column; `nil` for a set without labels.
+    public let label: String?
     /// All columns, in the order of the files.
     public let columns: [Column]
     /// Train, validation, test.

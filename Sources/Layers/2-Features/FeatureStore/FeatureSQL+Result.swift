@@ -13,10 +13,12 @@ extension FeatureSQL {
         }
         for (index, window) in windows.enumerated() {
             if !features(over: window, Self.totals).isEmpty { join(names.sum(index), as: "s\(index)") }
-            if !features(over: window, [.min, .max, .first]).isEmpty {
+            let gates = Set(gated(over: window).map(Self.gateName)).sorted()
+            if !features(over: window, [.min, .max, .first]).isEmpty || !gates.isEmpty {
                 join(names.table("pick\(index)"), as: "p\(index)")
             }
-            if !features(over: window, [.first]).isEmpty {
+            for gate in gates { join(names.event, as: "g\(index)_\(gate)", number: "p\(index).\(gate)") }
+            if features(over: window, [.first]).contains(where: { $0.gate == nil }) {
                 join(names.event, as: "f\(index)", number: "p\(index).first")
             }
             for column in columns(over: window, [.mode]) {
@@ -54,7 +56,7 @@ extension FeatureSQL {
             return dialect.ratio(number(operands.numerator), number(operands.denominator))
         }
         guard let index = feature.window.flatMap({ window in windows.firstIndex(of: window) }),
-            feature.function != .last
+            feature.function != .last || feature.gate != nil
         else {
             let value = typed("e.x\(feature.column ?? 0)")
             guard let window = feature.window else { return value }
@@ -74,7 +76,8 @@ extension FeatureSQL {
         case .max: typed("p\(index).top\(column)")
         case .mode: typed("m\(index)_\(column).x\(column)")
         case .lastN, .lastNDistinct: "l\(index)_\(Self.listName(feature)).cells"
-        case .first, .last, .ratio: typed("f\(index).x\(column)")
+        case .first, .last, .ratio:
+            typed("\(feature.gate == nil ? "f\(index)" : "g\(index)_\(Self.gateName(feature))").x\(column)")
         }
     }
 }

@@ -126,8 +126,17 @@ extension FeatureSQL {
     private func runs(_ window: Int64, _ index: Int, _ names: Names) -> [Runs] {
         var runs: [Runs] = []
         var choices: [Choice] = []
-        for feature in features(over: window, [.min, .max, .first, .lastN]) {
+        for feature in features(over: window, [.min, .max, .first, .lastN]) + gated(over: window) {
             guard let column = feature.column else { continue }
+            if let gate = feature.gate {
+                let name = Self.gateName(feature)
+                guard !choices.contains(where: { $0.name == name }) else { continue }
+                choices.append(
+                    Choice(
+                        name: name, value: "CASE WHEN x\(gate) IS NOT NULL THEN number END",
+                        kind: feature.function == .last ? .largest : .smallest))
+                continue
+            }
             let choice =
                 switch feature.function {
                 case .min: Choice(name: "low\(column)", value: "x\(column)", kind: .smallest)

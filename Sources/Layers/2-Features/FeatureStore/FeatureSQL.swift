@@ -62,7 +62,7 @@ public struct FeatureSQL: Sendable {
         self.dialect = dialect
         self.source = source
         self.outputs = outputs
-        windows = Set(plan.computed.filter { $0.function != .last }.compactMap(\.window)).sorted()
+        windows = Set(plan.computed.filter { $0.function != .last || $0.gate != nil }.compactMap(\.window)).sorted()
     }
 
     // MARK: Shared pieces
@@ -132,6 +132,16 @@ public struct FeatureSQL: Sendable {
     /// The features over a window with one of some functions, those that only ratios read included.
     func features(over window: Int64, _ functions: Set<AggregateFunction>) -> [AggregationPlan.Feature] {
         plan.computed.filter { $0.window == window && functions.contains($0.function) }
+    }
+
+    /// `last` and `first` over a window with a condition.
+    func gated(over window: Int64) -> [AggregationPlan.Feature] {
+        plan.computed.filter { $0.window == window && $0.gate != nil }
+    }
+
+    /// The column that says which event such a feature takes.
+    static func gateName(_ feature: AggregationPlan.Feature) -> String {
+        "\(feature.function == .last ? "newest" : "oldest")_\(feature.gate ?? 0)"
     }
 
     /// The columns that features over a window read with one of some functions, each once.

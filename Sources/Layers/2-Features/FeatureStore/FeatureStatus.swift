@@ -25,20 +25,32 @@ public enum FeatureStatus: UInt8, Sendable, Codable, CaseIterable {
     }
 }
 
-/// The features of one view for one entity, with everything that explains them.
+/// The features of one view or service for one entity, with everything that explains them.
 public struct EntityFeatures: Sendable, Hashable {
     /// Values in the order of `OnlineFeatures.names`.
-    public let values: [CellValue]
+    public internal(set) var values: [CellValue]
     /// A status for each value.
-    public let statuses: [FeatureStatus]
-    /// For each value, the event time of the newest visible event of the entity in that view; `nil` if there is none.
-    public let eventTimes: [EventTime?]
+    public internal(set) var statuses: [FeatureStatus]
+    /// For each value, the event time of the newest visible event of the entity in that view; `nil` if there is none, and
+    /// for a value computed on demand.
+    public internal(set) var eventTimes: [EventTime?]
+    /// For each value, how many milliseconds before the answer it was computed: 0 unless it came from the cache.
+    public internal(set) var staleness: [Int64]
+
+    init(count: Int) {
+        values = Array(repeating: .null, count: count)
+        statuses = Array(repeating: .notFound, count: count)
+        eventTimes = Array(repeating: nil, count: count)
+        staleness = Array(repeating: 0, count: count)
+    }
 }
 
 /// An answer about several entities.
 public struct OnlineFeatures: Sendable, Hashable {
-    /// Names of the features: plain for a view, `view__feature` for a service.
+    /// Names of the features: plain for a view; for a service `view__feature`, then those computed on demand.
     public let names: [String]
     /// One entry for each asked entity, in order.
     public let entities: [EntityFeatures]
+    /// The moment of the question: the age of a value is the time from its event to then.
+    public let time: EventTime
 }

@@ -158,6 +158,7 @@ public struct FlinkStreamJob: Sendable {
             keys.map { ($0, "STRING") } + times + view.features.map { ($0.name, dialect.declaredType($0.type)) }
         script = """
             -- Features of view \(view.versionName) after each event, as a continuous Flink job (Flink 2).
+            -- A draft: not yet compared with the platform's own values; compare it before you lean on it.
             -- Run: put your connectors into WITH (…), then `sql-client.sh -f job.sql`.
             -- A row counts where it happened; rows later than \(latenessMilliseconds) ms behind the newest are dropped.
             SET 'execution.runtime-mode' = 'streaming';

@@ -354,13 +354,13 @@ extension SQLDialect {
     /// Refuses what the plan cannot say in this dialect.
     func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
         switch (self, function) {
-        case (.duckdb, _): return
+        case (.duckdb, _), (.spark, _): return
         case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
             (_, .ratio):
             return
         case (_, .distinctCount), (_, .mode), (_, .lastN), (_, .lastNDistinct):
             throw PlatformError(
-                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB")
+                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
         }
     }
 }

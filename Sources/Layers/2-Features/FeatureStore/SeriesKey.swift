@@ -1,3 +1,4 @@
+import Glibc
 import PlatformCore
 
 /// An entity key compared by its bytes, as every store and engine compares it; a Swift string would hold differently
@@ -38,7 +39,14 @@ struct SeriesKey: Hashable {
     }
 
     static func == (left: SeriesKey, right: SeriesKey) -> Bool {
-        left.hash == right.hash && left.text.utf8.elementsEqual(right.text.utf8)
+        guard left.hash == right.hash, left.text.utf8.count == right.text.utf8.count else { return false }
+        let isEqual = left.text.utf8.withContiguousStorageIfAvailable { left in
+            right.text.utf8.withContiguousStorageIfAvailable { right in
+                guard let left = left.baseAddress, let other = right.baseAddress else { return true }
+                return memcmp(left, other, right.count) == 0
+            }
+        }
+        return (isEqual ?? nil) ?? left.text.utf8.elementsEqual(right.text.utf8)
     }
     func hash(into hasher: inout Hasher) { hasher.combine(hash) }
 

@@ -20,13 +20,48 @@ public struct ServingPlan: Sendable {
     }
 
     /// One view that the service reads.
-    struct ViewPart: Sendable {
-        let versionName: Name
+    ///
+    /// A class, so that a reader counts one reference to it and none to what it holds.
+    final class ViewPart: Sendable {
+        /// The view with all its features.
+        let whole: AggregationPlan
+        /// The features that are read.
         let plan: AggregationPlan
+        let program: ReadProgram
+        /// Where the features that are read stand among all of the view.
+        let positions: [Int]
         /// Positions in `joinKeys` of the view's keys, in the view's order.
         let keyPositions: [Int]
         /// For each of the plan's features, the place of its value.
         let outputs: [Int]
+        /// What an entity is that has never been seen.
+        let empty: EventSeries
+        let versionName: Name
+
+        init(whole: AggregationPlan, positions: [Int], keyPositions: [Int], outputs: [Int]) {
+            self.whole = whole
+            plan = positions == Array(whole.features.indices) ? whole : whole.selecting(positions)
+            program = ReadProgram(plan)
+            self.positions = positions
+            self.keyPositions = keyPositions
+            self.outputs = outputs
+            empty = EventSeries(plan: whole)
+            versionName = whole.view.versionName
+        }
+
+        /// Fills in the values of one entity; `value` gives that of the feature at a position in `plan`.
+        func put(
+            _ presence: EntityPresence, staleness: Int64, into filled: inout EntityFeatures, value: (Int) -> CellValue
+        ) {
+            let (status, newest) = StreamEngine.describe(presence)
+            for (index, output) in outputs.enumerated() {
+                let cell = value(index)
+                filled.values[output] = cell
+                filled.eventTimes[output] = newest
+                filled.statuses[output] = status == .present && cell.isNull ? .nullValue : status
+                filled.staleness[output] = staleness
+            }
+        }
     }
 
     /// The service.
@@ -84,8 +119,7 @@ public struct ServingPlan: Sendable {
             guard let held = known[name], let part = picked[name] else { preconditionFailure("picked above") }
             let view = held.view
             return ViewPart(
-                versionName: view.versionName,
-                plan: AggregationPlan(view: view, source: held.source).selecting(part.positions),
+                whole: AggregationPlan(view: view, source: held.source), positions: part.positions,
                 keyPositions: view.joinKeys.map { key in
                     guard let position = service.joinKeys.firstIndex(of: key) else {
                         preconditionFailure("a service's join keys are the union of its views'")

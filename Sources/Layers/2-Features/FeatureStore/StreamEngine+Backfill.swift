@@ -139,6 +139,9 @@ extension StreamEngine {
         return Set(served).union(stored)
     }
 
+    /// A version that is served or being built, as it was defined.
+    public func held(_ version: Name) -> HeldView? { snapshot.withLock { $0.held[version] } }
+
     /// Whether a version answers now.
     public func serves(_ version: Name) -> Bool { snapshot.withLock { $0.views[version] != nil } }
 

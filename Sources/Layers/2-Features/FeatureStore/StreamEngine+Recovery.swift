@@ -94,7 +94,7 @@ extension StreamEngine {
                 if offset == nil { try await dropRows(of: name) }
                 fresh[view.held.source, default: []].append(
                     (
-                        view, ViewState(plan: view.plan, nextOffset: offset ?? 0, store: online),
+                        view, ViewState(plan: view.plan, nextOffset: offset ?? 0, store: online, cache: cache),
                         stored.ready[key] != nil
                     ))
             }
@@ -138,14 +138,21 @@ extension StreamEngine {
 
     /// Says which version answers for the name of each view, and how each service is read.
     private func resolve(_ next: inout Snapshot, before: Snapshot, _ kept: [HeldView]) {
+        next.generation = before.generation + 1
         for view in next.definitions.featureViews.values {
             var candidates = [next.held[view.versionName], before.served[view.name]]
             candidates += kept.filter { $0.view.name == view.name }
             let ready = candidates.compactMap { $0 }.first { next.views[$0.versionName] != nil }
             next.served[view.name] = ready.map { next.held[$0.versionName] ?? $0 }
+            next.viewPlans[view.name] = next.served[view.name].map(OnlinePlan.init)
+        }
+        // The name's definition in force says it for every version that answers.
+        for (version, state) in next.views {
+            let view = next.held[version].flatMap { next.definitions.featureViews[$0.view.name] ?? $0.view }
+            state.remember(answersFor: (view?.maxStaleness ?? configuration.maxStaleness).milliseconds)
         }
         for service in next.definitions.featureServices.values {
-            next.services[service.name] = ServingPlan(service: service, views: next.served)
+            next.servicePlans[service.name] = ServingPlan(service: service, views: next.served).map(OnlinePlan.init)
         }
     }
 

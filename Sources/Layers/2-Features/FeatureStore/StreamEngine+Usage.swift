@@ -10,8 +10,12 @@ final class ReadCounter: Sendable {
     let count = Atomic<UInt64>(0)
     private let isListed = Atomic<Bool>(false)
 
-    init(service: Name, features: [ServingPlan.Feature]) {
-        consumer = "service/\(service)"
+    convenience init(service: Name, features: [ServingPlan.Feature]) {
+        self.init(consumer: "service/\(service)", features: features)
+    }
+
+    init(consumer: String, features: [ServingPlan.Feature]) {
+        self.consumer = consumer
         self.features = features
     }
 
@@ -21,6 +25,9 @@ final class ReadCounter: Sendable {
         if isListed.load(ordering: .relaxed) { return false }
         return isListed.compareExchange(expected: false, desired: true, ordering: .relaxed).exchanged
     }
+
+    /// Makes the next read list the counter again.
+    func unlist() { isListed.store(false, ordering: .sequentiallyConsistent) }
 }
 
 /// Reads of one feature by one consumer.
@@ -84,10 +91,12 @@ final class UsageDesk: Sendable {
             let taken = (state.counters, state.viewReads, state.costs)
             state.viewReads = [:]
             state.costs = [:]
+            state.counters = []  // a plan that is still read lists its counter again; one that is gone must not stay
             return taken
         }
         var reads: [FeatureReads] = []
         for counter in counters {
+            counter.unlist()
             let count = counter.count.exchange(0, ordering: .relaxed)
             guard count > 0 else { continue }
             for feature in counter.features {

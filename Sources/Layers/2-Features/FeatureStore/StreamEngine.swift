@@ -20,11 +20,19 @@ public struct StreamEngineConfiguration: Sendable {
     /// Rows times views that a background build applies before it writes them down: what a crash lets it do again.
     public var rowsBuiltMax: Int
 
+    /// Entities whose answers are remembered, over all views; 0 for none.
+    public var cachedEntityCountMax: Int
+    /// How old a remembered answer may be in a view that does not say; 0 for not remembering it.
+    public var maxStaleness: TimeSpan
+
     /// Makes a configuration.
     public init(
         entityCountMax: Int = 1_000_000, stateByteCountMax: Int = 2 << 30, pastQuestions: TimeSpan = .days(1),
-        sizes: SeriesSizes = SeriesSizes(), rowsAtOnceMax: Int = 20_000, rowsBuiltMax: Int = 1_000_000
+        sizes: SeriesSizes = SeriesSizes(), rowsAtOnceMax: Int = 20_000, rowsBuiltMax: Int = 1_000_000,
+        cachedEntityCountMax: Int = 10_000, maxStaleness: TimeSpan = TimeSpan(milliseconds: 0)
     ) {
+        self.cachedEntityCountMax = cachedEntityCountMax
+        self.maxStaleness = maxStaleness
         self.rowsAtOnceMax = rowsAtOnceMax
         self.rowsBuiltMax = rowsBuiltMax
         self.sizes = sizes
@@ -59,6 +67,8 @@ public struct StreamEngineStatistics: Sendable, Hashable {
     public var entities = 0
     /// Bytes of memory that they take, about.
     public var stateByteCount = 0
+    /// Of remembered answers.
+    public var cache = EntityCacheStatistics()
 }
 
 /// Keeps the window state of every feature view and answers reads from it.
@@ -79,8 +89,12 @@ public final class StreamEngine: SourceListener {
         var held: [Name: HeldView] = [:]
         /// The version that answers for a view's name: the one in force, or, until that is built, the one before.
         var served: [Name: HeldView] = [:]
-        var services: [Name: ServingPlan] = [:]
+        /// What answers by the name of a view, and of a service.
+        var viewPlans: [Name: OnlinePlan] = [:]
+        var servicePlans: [Name: OnlinePlan] = [:]
         var definitions = DefinitionSet()
+        /// Rises whenever another version may answer for a name.
+        var generation: UInt64 = 0
     }
 
     static let checkpointName = Name(static: "features")
@@ -99,6 +113,8 @@ public final class StreamEngine: SourceListener {
     let backfillGate = AsyncGate()
     let backfills = BackfillDesk()
     let usage = UsageDesk()
+    /// Answers of views that say how stale one may be.
+    let cache: EntityCache?
     private let counters = Mutex(StreamEngineStatistics())
     private let lastFailure = Mutex<String?>(nil)
 
@@ -112,6 +128,9 @@ public final class StreamEngine: SourceListener {
         self.clock = clock
         self.configuration = configuration
         self.decode = decode
+        cache =
+            configuration.cachedEntityCountMax > 0
+            ? EntityCache(entityCountMax: configuration.cachedEntityCountMax) : nil
     }
 
     /// The counters now.
@@ -121,6 +140,7 @@ public final class StreamEngine: SourceListener {
             now.entities += view.entityCount
             now.stateByteCount += view.byteCount
         }
+        if let cache { now.cache = cache.statistics }
         return now
     }
 

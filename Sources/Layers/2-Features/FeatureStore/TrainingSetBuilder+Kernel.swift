@@ -2,6 +2,7 @@ import Aggregation
 import ColumnFiles
 import Datasets
 import Definitions
+import Expressions
 import Foundation
 import PlatformCore
 import StoragePorts
@@ -22,16 +23,14 @@ extension TrainingSetBuilder {
     func prepare(_ sql: TrainingSetSQL) async throws -> Prepared {
         let order = sql.viewOrder
         let plans = order.indices.map { index -> AggregationPlan? in
-            // What is computed row by row, and what is left out for coming late, is SQL's.
-            guard kernel != nil, sql.dialect == .duckdb, let view = sql.definitions.featureViews[order[index]],
-                view.derivedColumns.isEmpty, view.lateness == nil
+            guard kernel != nil, sql.dialect == .duckdb, let view = sql.definitions.featureViews[order[index]]
             else { return nil }
             let positions = sql.outputs(ofView: index).compactMap { output in
                 view.features.firstIndex { $0.name == output.feature }
             }
             let source = sql.source(view.source)
             let plan = AggregationPlan(view: view, source: source).selecting(positions)
-            return PointInTimeJoin.answers(plan, of: source) ? plan : nil
+            return PointInTimeJoin.answers(plan) ? plan : nil
         }
         guard let kernel, plans.contains(where: { $0 != nil }) else {
             return Prepared(statements: try sql.statements())
@@ -123,7 +122,8 @@ extension TrainingSetBuilder {
     /// SQL that writes what a plan reads of its source into one file of the types that the kernel reads.
     private static func rewrite(_ sql: TrainingSetSQL, _ plan: AggregationPlan, to path: String) -> String {
         var names = plan.view.joinKeys
-        for name in plan.columns.map(\.name) + ["__event_time", "__ingest_time", "__sequence"]
+        let read = plan.sourceColumns(of: plan.columns.map(\.name) + plan.derivedColumns.flatMap(\.expression.columns))
+        for name in read + ["__event_time", "__ingest_time", "__sequence"]
         where !names.contains(name) {
             names.append(name)
         }

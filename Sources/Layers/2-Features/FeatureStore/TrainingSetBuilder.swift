@@ -12,16 +12,20 @@ public struct TrainingSetBuilder: Sendable {
     let limits: QueryLimits
     let kernel: PointInTimeJoin.Settings?
     private let leakageEngine: any OfflineEngine
+    private let spines: SpineReader?
 
     /// Builds with `engine` and stores parts and manifests in `content`.
     ///
     /// - Parameter kernel: what the platform's own kernel may use to compute the windows; `nil` leaves them to `engine`. Both
     ///   give the same cells, and files of the same bytes.
     /// - Parameter leakageEngine: looks for leakage, in DuckDB's words; `nil` for `engine`.
+    /// - Parameter spines: fetches questions from outside of the sources; `nil` refuses such training sets.
     public init(
         engine: any OfflineEngine, content: ContentStore, limits: QueryLimits = QueryLimits(),
-        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings(), leakageEngine: (any OfflineEngine)? = nil
+        kernel: PointInTimeJoin.Settings? = PointInTimeJoin.Settings(), leakageEngine: (any OfflineEngine)? = nil,
+        spines: SpineReader? = nil
     ) {
+        self.spines = spines
         self.leakageEngine = leakageEngine ?? engine
         self.engine = engine
         self.content = content
@@ -60,6 +64,17 @@ public struct TrainingSetBuilder: Sendable {
         for source in TrainingSetSQL.sources(definition, service, definitions).sorted() {
             found[source] = try await scans(source)
         }
+        var spine: DatasetManifest.Spine?
+        if let outside = definition.outsideSpine {
+            guard let spines else {
+                throw PlatformError(
+                    .invalidInput, subject, "this platform reads no questions from outside of its sources")
+            }
+            progress(DatasetProgress(done: 0, total: 3, message: "reading questions"))
+            let read = try await spines.read(outside, of: subject, scans: found, asOf: asOf)
+            spine = read
+            found[definition.spine] = try await SpineReader.scan(read, as: outside.contract, in: content)
+        }
         let sql = TrainingSetSQL(
             definition: definition, service: service, definitions: definitions, scans: found, from: from, to: to,
             asOf: asOf, dialect: engine.dialect)
@@ -82,22 +97,14 @@ public struct TrainingSetBuilder: Sendable {
         let asked = rows.first { $0["slice"]?.stringValue == "" }?["n"]?.integerValue ?? 0
         let labelled = rows.reduce(Int64(0)) { $0 + ($1["slice"]?.stringValue == "" ? 0 : $1["n"]?.integerValue ?? 0) }
         guard labelled > 0 else {
-            throw PlatformError(
-                .invalidInput, subject,
-                asked == 0
-                    ? "'\(definition.spine)' has no rows from \(from) up to \(to) that were known at \(asOf); rows without an ingest time of their own are known since they were loaded (see as_of)"
-                    : "none of \(asked) questions has a label from '\(definition.labelSource)' that was known at \(asOf)"
-            )
+            throw PlatformError(.invalidInput, subject, nothingFound(sql, asked: asked))
         }
 
         progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))
         var slices: [DatasetManifest.Slice] = []
         for slice in TrainingSetSQL.sliceNames {
             guard let path = try staged[slice].map(Self.file(at:)) else { continue }
-            let (part, byteCount) = try Self.hash(fileAt: path)
-            do { try await content.base.adopt(stagedFileAt: path, at: ContentStore.key(of: part)) } catch {
-                if error.code != .conflict { throw error }
-            }
+            let (part, byteCount) = try await content.adopt(stagedFileAt: path)
             let row = rows.first { $0["slice"]?.stringValue == slice }
             let size = Int(row?["n"]?.integerValue ?? 0)
             slices.append(
@@ -112,13 +119,28 @@ public struct TrainingSetBuilder: Sendable {
         let manifest = DatasetManifest(
             trainingSet: definition.name, service: service.name, serviceVersion: service.version,
             viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
-            tableVersions: Dictionary(uniqueKeysWithValues: found.map { ($0.key.text, $0.value.version) }), from: from,
-            to: to, asOf: asOf, label: definition.label, columns: sql.columns, slices: slices, questions: Int(asked),
+            tableVersions: Dictionary(
+                uniqueKeysWithValues: found.filter { spine == nil || $0.key != definition.spine }
+                    .map { ($0.key.text, $0.value.version) }), from: from,
+            to: to, asOf: asOf, spine: spine, label: definition.label, columns: sql.columns, slices: slices,
+            questions: Int(asked),
             questionsWithoutLabel: Int(asked - labelled), engine: try await engine.version() + prepared.engineSuffix)
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
         return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1))
+    }
+
+    private func nothingFound(_ sql: TrainingSetSQL, asked: Int64) -> String {
+        let definition = sql.definition
+        guard asked == 0 else {
+            return "none of \(asked) questions has a label"
+                + (definition.labelSource.map { " from '\($0)' that was known at \(sql.asOf)" } ?? "")
+        }
+        let span = "from \(sql.from) up to \(sql.to)"
+        return definition.outsideSpine == nil
+            ? "'\(definition.spine)' has no rows \(span) that were known at \(sql.asOf); rows without an ingest time of their own are known since they were loaded (see as_of)"
+            : "none of \(sql.scans[definition.spine]?.rowCount ?? 0) questions of the spine lies \(span) and before \(sql.asOf)"
     }
 
     /// Reads a manifest back.
@@ -142,17 +164,5 @@ public struct TrainingSetBuilder: Sendable {
                 .internal, "dataset", "the engine wrote \(files.count) files for a slice instead of one")
         }
         return "\(path)/\(file)"
-    }
-
-    private static func hash(fileAt path: String) throws -> (ContentHash, Int) {
-        let file = try FileHandle(forReadingFrom: URL(filePath: path))
-        defer { try? file.close() }
-        var hasher = ContentHasher()
-        var byteCount = 0
-        while let chunk = try file.read(upToCount: 1 << 20), !chunk.isEmpty {
-            hasher.update([UInt8](chunk))
-            byteCount += chunk.count
-        }
-        return (hasher.finalize(), byteCount)
     }
 }

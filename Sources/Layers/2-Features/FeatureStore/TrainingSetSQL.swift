@@ -17,14 +17,11 @@ struct TrainingSetSQL {
 
     static let sliceNames = ["train", "validation", "test"]
 
-    /// Names of the tables' sources, spine and label included.
+    /// Names of the tables' sources, those of spine and label included.
     static func sources(_ definition: TrainingSetDefinition, _ service: FeatureServiceDefinition, _ set: DefinitionSet)
         -> Set<Name>
     {
-        Set(
-            service.features.compactMap { set.featureViews[$0.view]?.source } + [
-                definition.spine, definition.labelSource,
-            ])
+        definition.ownSources.union(service.features.compactMap { set.featureViews[$0.view]?.source })
     }
 
     /// The columns of the files, in order.
@@ -53,8 +50,8 @@ struct TrainingSetSQL {
             let type = feature.expression.type == .timestamp ? ColumnType.int64 : feature.expression.type
             columns.append(column(feature.name, .feature, type.rawValue))
         }
-        let isClass = definition.labelExpression != .value
-        return columns + [column(definition.label, .label, isClass ? "int64" : "float64")]
+        guard let label = definition.label else { return columns }
+        return columns + [column(label, .label, definition.labelExpression == .value ? "float64" : "int64")]
     }
 
     private func table(_ source: Name) -> String {
@@ -108,11 +105,12 @@ struct TrainingSetSQL {
         }
         let features = service.features.map { ", \(dialect.identifier($0.servedName))" }
         let onDemand = service.onDemand.map { ", \(onDemandSQL($0)) AS \(dialect.identifier($0.name))" }
+        let label = definition.label.map { [", labelled.__label AS \(dialect.identifier($0))"] } ?? []
         return dialect.create(
             "dataset", reused: true,
             as: """
                 SELECT labelled.__row, labelled.__slice, labelled.__time AS __event_time, labelled.__sequence\
-                \((requests + features + onDemand).joined()), labelled.__label AS \(dialect.identifier(definition.label))
+                \((requests + features + onDemand + label).joined())
                 FROM labelled\(joins)
                 """)
     }
@@ -142,7 +140,7 @@ struct TrainingSetSQL {
 
     /// Rows of the spine in the span, with keys as text, request features and label keys.
     private var questionStatement: String {
-        let spine = source(definition.spine)
+        let spine = definitions.spine(of: definition)
         var columns = ["__event_time AS __time", "__ingest_time AS __known", "__sequence"]
         for key in service.joinKeys {
             guard let column = spine.column(key) else { preconditionFailure("a checked spine has the join keys") }
@@ -168,6 +166,9 @@ struct TrainingSetSQL {
         for key in definition.labelKeys {
             columns.append("\(dialect.identifier(key)) AS \(dialect.identifier("l_" + key))")
         }
+        if definition.label != nil, definition.labelSource == nil {
+            columns.append("\(dialect.identifier(definition.labelColumn)) AS __value")
+        }
         return dialect.create(
             "question", reused: true,
             as: """
@@ -179,16 +180,21 @@ struct TrainingSetSQL {
 
     /// Questions with the newest label that happened within the horizon and was known, in the order of the files.
     private var labelStatement: String {
-        let keys = definition.labelKeys.map(dialect.identifier)
-        let join = definition.labelKeys.map {
-            "q.\(dialect.identifier("l_" + $0)) = l.\(dialect.identifier($0))"
-        }
+        guard definition.label != nil else { return dialect.create("answered", as: "SELECT * FROM question") }
         let value: String
         switch definition.labelExpression {
         case .value: value = "CAST(__value AS DOUBLE)"
         case .greaterThan(let bound):
             value =
                 "CAST(CASE WHEN CAST(__value AS DOUBLE) > \(dialect.real(Double(bound))) THEN 1 ELSE 0 END AS BIGINT)"
+        }
+        guard let labelSource = definition.labelSource else {
+            return dialect.create(
+                "answered", as: "SELECT *, \(value) AS __label FROM question WHERE __value IS NOT NULL")
+        }
+        let keys = definition.labelKeys.map(dialect.identifier)
+        let join = definition.labelKeys.map {
+            "q.\(dialect.identifier("l_" + $0)) = l.\(dialect.identifier($0))"
         }
         let order = "ORDER BY l.l_time DESC, l.l_known DESC, l.l_place DESC"
         return dialect.create(
@@ -197,7 +203,7 @@ struct TrainingSetSQL {
                 SELECT *, \(value) AS __label FROM (
                 SELECT q.*, l.__value, row_number() OVER (PARTITION BY q.__sequence \(order)) AS __pick FROM question q JOIN (
                 SELECT \(keys.joined(separator: ", ")), \(dialect.identifier(definition.labelColumn)) AS __value,
-                __event_time AS l_time, __ingest_time AS l_known, __sequence AS l_place FROM \(table(definition.labelSource))
+                __event_time AS l_time, __ingest_time AS l_known, __sequence AS l_place FROM \(table(labelSource))
                 WHERE __ingest_time < \(asOf.milliseconds)) l
                 ON \(join.joined(separator: " AND ")) AND l.l_time >= q.__time
                 AND l.l_time <= q.__time + \(definition.labelHorizon.milliseconds)
@@ -251,10 +257,11 @@ struct TrainingSetSQL {
 
     /// One row for each slice that has rows, and one with an empty name for the questions.
     var summary: String {
-        """
-        SELECT __slice AS slice, count(*) AS n, CAST(sum(CASE WHEN \(dialect.identifier(definition.label)) > 0 THEN 1 ELSE 0 END) AS BIGINT) AS positive,
-        min(__event_time) AS first, max(__event_time) AS last FROM dataset GROUP BY __slice
-        UNION ALL SELECT '', count(*), 0, NULL, NULL FROM question
-        """
+        let positive = definition.label.map { "CASE WHEN \(dialect.identifier($0)) > 0 THEN 1 ELSE 0 END" } ?? "NULL"
+        return """
+            SELECT __slice AS slice, count(*) AS n, CAST(sum(\(positive)) AS BIGINT) AS positive,
+            min(__event_time) AS first, max(__event_time) AS last FROM dataset GROUP BY __slice
+            UNION ALL SELECT '', count(*), 0, NULL, NULL FROM question
+            """
     }
 }

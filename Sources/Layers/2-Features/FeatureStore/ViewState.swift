@@ -25,13 +25,39 @@ final class ViewState: Sendable {
     /// Log offset of the next row to apply; written only inside the engine's gate.
     let nextOffset: Atomic<UInt64>
 
-    init(plan: AggregationPlan, nextOffset: UInt64, store: any OnlineStore) {
+    /// Forgets answers about entities whose rows are applied; `nil` where nothing is remembered.
+    let cache: EntityCache?
+    /// Names the state in the cache, anew each time that answers begin to be remembered; 0 while they are not.
+    private let cacheSerial = Atomic<UInt64>(0)
+    private let answerAge = Atomic<Int64>(0)
+    private static let nextCacheSerial = Atomic<UInt64>(1)
+
+    init(plan: AggregationPlan, nextOffset: UInt64, store: any OnlineStore, cache: EntityCache?) {
+        self.cache = cache
         self.plan = plan
         versionName = plan.view.versionName
         source = plan.view.source
         self.store = store
         self.nextOffset = Atomic(nextOffset)
         shards = (0..<Self.shardCount).map { _ in ViewShard() }
+    }
+
+    /// Says how many milliseconds old an answer may be; 0 for none.
+    func remember(answersFor milliseconds: Int64) {
+        answerAge.store(milliseconds, ordering: .relaxed)
+        let isOn = cacheSerial.load(ordering: .relaxed) != 0
+        // What was remembered before it was switched off has missed rows since, so it is never found again.
+        if milliseconds <= 0 {
+            cacheSerial.store(0, ordering: .relaxed)
+        } else if !isOn {
+            cacheSerial.store(Self.nextCacheSerial.add(1, ordering: .relaxed).oldValue, ordering: .relaxed)
+        }
+    }
+
+    /// The state's name in the cache, and how old an answer may be; `nil` if answers are not remembered.
+    var cached: (serial: UInt64, age: Int64)? {
+        let serial = cacheSerial.load(ordering: .relaxed)
+        return serial == 0 ? nil : (serial, answerAge.load(ordering: .relaxed))
     }
 
     // The top bits: a shard's dictionary uses the lower ones.
@@ -59,8 +85,13 @@ final class ViewState: Sendable {
         let sorted = order.map { rows[$0] }
         var total = AppliedRows()
         for shard in 0..<Self.shardCount where starts[shard] < starts[shard + 1] {
-            let done = try shards[shard].apply(
-                sorted[starts[shard]..<starts[shard + 1]], of: batch, to: self, pastQuestions: pastQuestions)
+            let part = sorted[starts[shard]..<starts[shard + 1]]
+            defer {  // after a failure too: some of them may have been applied
+                if let cache, let (serial, _) = cached {
+                    for row in part { cache.rowWasApplied(EntityCache.Key(state: serial, entity: row.key)) }
+                }
+            }
+            let done = try shards[shard].apply(part, of: batch, to: self, pastQuestions: pastQuestions)
             total.applied += done.applied
             total.seenBefore += done.seenBefore
             total.unsummable += done.unsummable

@@ -45,7 +45,8 @@ public struct MLmodelFile: Sendable, Hashable {
             }
             var fields: [SignatureField] = []
             for (index, column) in list.enumerated() {
-                fields.append(Self.field(column, named: name == "inputs" ? "" : index == 0 ? "prediction" : "output_\(index)"))
+                fields.append(
+                    Self.field(column, named: name == "inputs" ? "" : index == 0 ? "prediction" : "output_\(index)"))
             }
             return fields
         }

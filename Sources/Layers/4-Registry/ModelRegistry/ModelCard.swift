@@ -1,90 +1,219 @@
-import Definitions
+public import Definitions
 import PlatformCore
-import Statistics
+public import Statistics
+
+/// What a card tells of a version beside what was registered.
+public struct ModelCardFacts: Sendable {
+    /// What the model is for, from its definition.
+    public var purpose = ""
+    /// The team that owns it, from its definition.
+    public var owner = ""
+    /// Its name; the identity if it has none of its own.
+    public var name: String?
+    /// Its semantic version.
+    public var label: String?
+    /// The steps of its life.
+    public var transitions: [StageTransition] = []
+    /// Who agreed and who did not.
+    public var approvals: [Approval] = []
+    /// What the gates of its latest step said.
+    public var gates: [GateResult] = []
+    /// Gates that guard its stages.
+    public var definition: [ModelStage: [GateDefinition]] = [:]
+    /// Intervals of metrics on the test slice.
+    public var intervals: [MetricName: ConfidenceInterval] = [:]
+
+    /// Makes facts; set what is known.
+    public init() {}
+}
 
 /// A page about one version for people, made of recorded facts alone.
 public enum ModelCard {
+    private enum Block {
+        case text(String)
+        case table(head: [String], rows: [[String]])
+    }
+
     /// The page as Markdown.
-    ///
-    /// - Parameters:
-    ///   - version: what it is about.
-    ///   - transitions: the steps of its life.
-    ///   - purpose: what the model is for, from its definition.
-    ///   - owner: the team that owns it, from its definition.
-    public static func markdown(
-        _ version: ModelVersion, transitions: [StageTransition], purpose: String = "", owner: String = ""
-    ) -> String {
-        let candidate = version.candidate
-        let origin = candidate.origin
-        var lines = ["# \(version.model) version \(version.number)", ""]
-        for text in [purpose, candidate.description] where !text.isEmpty { lines += [text, ""] }
-        let stage = transitions.last { $0.version == version.number }?.to.rawValue ?? ModelStage.development.rawValue
-        let code =
-            origin.commit.isEmpty
-            ? "unknown"
-            : "`\(origin.commit)`" + (origin.branch.isEmpty ? "" : " on `\(origin.branch)`")
-                + (origin.isDirty ? ", with uncommitted changes" : "")
-        let trainedOn = origin.dataset.map { "dataset `\($0)`" } ?? "no training set of this platform"
-        let features = origin.serviceVersion.map { "service version `\($0)`" } ?? ""
-        let environment = origin.environment.map { "`\($0)`" } ?? "not recorded"
-        let facts: [(String, String)] = [
-            ("Stage", stage), ("Owner", owner),
-            ("Registered", "\(version.createdAt) by \(version.createdBy)"),
-            (
-                "Artifact",
-                "`\(candidate.artifact.fileName)`, \(candidate.artifact.format), "
-                    + "\(candidate.artifact.byteCount) bytes, SHA-256 `\(candidate.artifact.hash)`"
-            ),
-            ("Trained on", trainedOn), ("Features", features),
-            ("Run", origin.runID), ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),
-            ("Environment", environment),
-        ]
-        lines += table(["", ""], facts.filter { !$0.1.isEmpty }.map { [$0.0, $0.1] })
-        if !candidate.metrics.isEmpty {
-            let names = Set(candidate.metrics.values.flatMap(\.keys)).sorted { $0.rawValue < $1.rawValue }
-            lines += ["## Metrics", ""]
-            lines += table(
-                ["slice", "rows"] + names.map(\.rawValue),
-                candidate.metrics.keys.sorted().map { slice in
-                    [slice, candidate.rows[slice].map(String.init) ?? ""]
-                        + names.map { name in
-                            candidate.metrics[slice]?[name].map { String(($0 * 1e5).rounded() / 1e5) } ?? ""
-                        }
-                })
+    public static func markdown(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
+        var lines = ["# \(plain(title(version, facts)))", ""]
+        for section in sections(version, facts) {
+            if let heading = section.heading { lines += ["## \(heading)", ""] }
+            for block in section.blocks {
+                switch block {
+                case .text(let text): lines += [plain(text), ""]
+                case .table(let head, let rows):
+                    func line(_ cells: [String]) -> String { "| " + cells.map(cell).joined(separator: " | ") + " |" }
+                    lines += [line(head), "|" + head.map { _ in "---|" }.joined()] + rows.map(line) + [""]
+                }
+            }
         }
-        if !origin.parameters.isEmpty {
-            lines += ["## Parameters", ""]
-            lines += table(["name", "value"], origin.parameters.sorted { $0.key < $1.key }.map { [$0.key, $0.value] })
-        }
-        if let signature = candidate.signature {
-            lines += ["## Inputs", ""]
-            lines += table(
-                ["name", "kind", "may be missing"],
-                signature.inputs.map { field in
-                    let kind = field.kind == .category ? "one of \(field.categories.count) categories" : field.kind.rawValue
-                    return [field.name, kind, field.isNullable ? "yes" : "no"]
-                })
-        }
-        lines += ["## History", ""]
-        lines += table(
-            ["when", "step", "who", "why"],
-            transitions.filter { $0.version == version.number }.map { step in
-                [
-                    step.time.description, (step.from.map { "\($0.rawValue) → " } ?? "") + step.to.rawValue, step.actor,
-                    step.reason,
-                ]
-            })
         return lines.joined(separator: "\n")
     }
 
-    private static func table(_ head: [String], _ rows: [[String]]) -> [String] {
-        func line(_ cells: [String]) -> String { "| " + cells.map(cell).joined(separator: " | ") + " |" }
-        return [line(head), "|" + head.map { _ in "---|" }.joined()] + rows.map(line) + [""]
+    /// The page as HTML without scripts or anything from elsewhere.
+    public static func html(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
+        let title = escaped(title(version, facts))
+        var body = "<h1>\(title)</h1>\n"
+        for section in sections(version, facts) {
+            if let heading = section.heading { body += "<h2>\(escaped(heading))</h2>\n" }
+            for block in section.blocks {
+                switch block {
+                case .text(let text): body += "<p>\(escaped(text))</p>\n"
+                case .table(let head, let rows):
+                    func line(_ cells: [String], _ tag: String) -> String {
+                        "<tr>" + cells.map { "<\(tag)>\(escaped($0))</\(tag)>" }.joined() + "</tr>"
+                    }
+                    let header = head.allSatisfy(\.isEmpty) ? "" : line(head, "th") + "\n"
+                    body += "<table>\n\(header)\(rows.map { line($0, "td") }.joined(separator: "\n"))\n</table>\n"
+                }
+            }
+        }
+        let style =
+            "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
+            + "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}"
+        return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(title)</title>"
+            + "<style>\(style)</style></head>\n<body>\n\(body)</body></html>\n"
     }
 
-    /// Text that stays in its cell and cannot become markup: names and reasons come from people.
-    private static func cell(_ text: String) -> String {
-        text.replacing("\\", with: "\\\\").replacing("|", with: "\\|").replacing("<", with: "&lt;")
-            .replacing("\r\n", with: " ").replacing("\n", with: " ")
+    private static func title(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
+        "\(facts.name ?? version.model.text) version \(version.number)" + (facts.label.map { " (\($0))" } ?? "")
     }
+
+    // MARK: What is said
+
+    private static func sections(_ version: ModelVersion, _ facts: ModelCardFacts) -> [(
+        heading: String?, blocks: [Block]
+    )] {
+        let candidate = version.candidate
+        let own = facts.transitions.filter { $0.version == version.number }
+        var use = [facts.purpose, candidate.description].filter { !$0.isEmpty }.map(Block.text)
+        if use.isEmpty { use = [.text("Nobody has said what it is for.")] }
+        var sections: [(heading: String?, blocks: [Block])] = [
+            (nil, use), (nil, [overview(version, facts, own.last?.to)]),
+        ]
+        if !candidate.metrics.isEmpty { sections.append(("Metrics", metrics(candidate, facts))) }
+        if !facts.gates.isEmpty {
+            let rows = facts.gates.map { [$0.gate, $0.passed ? "holds" : "does not hold", $0.detail] }
+            sections.append(("Gates", [.table(head: ["gate", "", "why"], rows: rows)]))
+        }
+        sections.append(("Limits", limits(version, facts).map(Block.text)))
+        if let signature = candidate.signature {
+            sections.append(("Inputs", [fields(signature.inputs)]))
+            sections.append(("Outputs", [fields(signature.outputs)]))
+        }
+        if !candidate.origin.parameters.isEmpty {
+            let rows = candidate.origin.parameters.sorted { $0.key < $1.key }.map { [$0.key, $0.value] }
+            sections.append(("Parameters", [.table(head: ["name", "value"], rows: rows)]))
+        }
+        if !facts.approvals.isEmpty {
+            let rows = facts.approvals.map {
+                [$0.time.description, $0.actor, $0.verdict.rawValue, $0.reason, $0.seal.short]
+            }
+            sections.append(("Approvals", [.table(head: ["when", "who", "verdict", "why", "evidence"], rows: rows)]))
+        }
+        let history = own.map { step in
+            [
+                step.time.description, (step.from.map { "\($0.rawValue) → " } ?? "") + step.to.rawValue, step.actor,
+                step.reason, step.evidence?.short ?? "",
+            ]
+        }
+        sections.append(("History", [.table(head: ["when", "step", "who", "why", "evidence"], rows: history)]))
+        return sections
+    }
+
+    private static func overview(_ version: ModelVersion, _ facts: ModelCardFacts, _ stage: ModelStage?) -> Block {
+        let candidate = version.candidate
+        let origin = candidate.origin
+        var code = "unknown"
+        if !origin.commit.isEmpty {
+            code = origin.commit + (origin.branch.isEmpty ? "" : " on \(origin.branch)")
+            if origin.isDirty { code += ", with uncommitted changes" }
+        }
+        let artifact = candidate.artifact
+        let rows: [(String, String)] = [
+            ("Stage", (stage ?? .development).rawValue), ("Owner", facts.owner),
+            ("Registered", "\(version.createdAt) by \(version.createdBy)"),
+            (
+                "Artifact",
+                "\(artifact.fileName), \(artifact.format), \(artifact.byteCount) bytes, SHA-256 \(artifact.hash)"
+            ),
+            ("Trained on", origin.dataset.map { "dataset \($0)" } ?? "no training set of this platform"),
+            ("Features", origin.serviceVersion.map { "service version \($0)" } ?? ""), ("Run", origin.runID),
+            ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),
+            ("Environment", origin.environment.map { $0.hex } ?? "not recorded"),
+        ]
+        return .table(head: ["", ""], rows: rows.filter { !$0.1.isEmpty }.map { [$0.0, $0.1] })
+    }
+
+    private static func metrics(_ candidate: VersionCandidate, _ facts: ModelCardFacts) -> [Block] {
+        let names = Set(candidate.metrics.values.flatMap(\.keys)).sorted { $0.rawValue < $1.rawValue }
+        let rows = candidate.metrics.keys.sorted().map { slice in
+            [slice, candidate.rows[slice].map(String.init) ?? ""]
+                + names.map { candidate.metrics[slice]?[$0].map(number) ?? "" }
+        }
+        var blocks: [Block] = [.table(head: ["slice", "rows"] + names.map(\.rawValue), rows: rows)]
+        if !facts.intervals.isEmpty {
+            let rows = facts.intervals.sorted { $0.key.rawValue < $1.key.rawValue }.map { name, interval in
+                [
+                    name.rawValue, number(interval.estimate),
+                    "\(number(interval.lower)) to \(number(interval.upper))",
+                ]
+            }
+            blocks.append(.text("On the test slice, with 95 % intervals of the bootstrap:"))
+            blocks.append(.table(head: ["metric", "value", "interval"], rows: rows))
+        }
+        return blocks
+    }
+
+    private static func limits(_ version: ModelVersion, _ facts: ModelCardFacts) -> [String] {
+        let candidate = version.candidate
+        var limits: [String] = []
+        if !version.isSigned { limits.append("It has no signature, so it cannot be served.") }
+        if candidate.metrics.isEmpty { limits.append("The platform did not measure it.") }
+        if candidate.origin.dataset == nil { limits.append("What it was trained on is not known to this platform.") }
+        if candidate.origin.commit.isEmpty || candidate.origin.isDirty {
+            limits.append("The code that trained it cannot be named exactly.")
+        }
+        if let rows = candidate.rows["test"], rows < 1000 {
+            limits.append("It was tested on \(rows) rows alone.")
+        }
+        for input in candidate.signature?.inputs ?? [] {
+            let range = [input.minimum.map { "≥ \(number($0))" }, input.maximum.map { "≤ \(number($0))" }]
+                .compactMap { $0 }.joined(separator: ", ")
+            if !range.isEmpty { limits.append("\(input.name) is taken where it is \(range).") }
+        }
+        let asked = Set(facts.definition.values.joined())
+        let hasFairness = asked.contains { if case .fairness = $0 { true } else { false } }
+        if !hasFairness { limits.append("No gate looks at fairness between groups.") }
+        return limits
+    }
+
+    private static func fields(_ fields: [SignatureField]) -> Block {
+        .table(
+            head: ["name", "kind", "type", "may be missing"],
+            rows: fields.map { field in
+                let kind =
+                    field.kind == .category ? "one of \(field.categories.count) categories" : field.kind.rawValue
+                return [field.name, kind, field.type ?? "", field.isNullable ? "yes" : "no"]
+            })
+    }
+
+    // MARK: How it is written
+
+    private static func number(_ value: Double) -> String { String((value * 1e5).rounded() / 1e5) }
+
+    private static func escaped(_ text: String) -> String {
+        text.replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
+            .replacing("\"", with: "&quot;")
+    }
+
+    /// Text that cannot become markup: names and reasons come from people.
+    private static func plain(_ text: String) -> String {
+        text.replacing("\\", with: "\\\\").replacing("<", with: "&lt;").replacing("\r\n", with: " ")
+            .replacing("\n", with: " ")
+    }
+
+    /// Text that also stays in its cell.
+    private static func cell(_ text: String) -> String { plain(text).replacing("|", with: "\\|") }
 }

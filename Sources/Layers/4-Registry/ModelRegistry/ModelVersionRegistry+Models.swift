@@ -115,6 +115,27 @@ extension ModelVersionRegistry {
         try await store.read { try Self.find(name, in: $0)?.id } ?? Name(name)
     }
 
+    /// The model of an identity, deleted or not.
+    /// - Throws: `notFound`.
+    public func model(id: Name) async throws -> RegisteredModel {
+        try await store.read { try Self.model(id: id, in: $0) }
+    }
+
+    /// The semantic version of a version; `nil` if it has none.
+    public func label(of model: Name, _ number: Int) async throws -> String? {
+        try await store.read {
+            try $0.query(
+                "SELECT label FROM model_versions WHERE model = ? AND number = ?",
+                [.text(model.text), .integer(Int64(number))]
+            ).first?["label"].textValue
+        }
+    }
+
+    /// Tags of a model.
+    public func tags(of model: Name) async throws -> [String: String] {
+        try await store.read { try Self.tags(model, 0, in: $0) }
+    }
+
     /// Whether a model of this identity is registered.
     public func isKnown(_ model: Name) async throws -> Bool {
         try await store.read {
@@ -268,7 +289,8 @@ extension ModelVersionRegistry {
     }
 
     func log(_ edit: ModelEdit, at now: EventTime, actor: String, in transaction: any MetadataTransaction) throws {
-        let last = try transaction.query("SELECT position, time FROM model_changes ORDER BY position DESC LIMIT 1").first
+        let last = try transaction.query("SELECT position, time FROM model_changes ORDER BY position DESC LIMIT 1")
+            .first
         let time = max(now, EventTime(milliseconds: last?.integer("time") ?? .min))
         try transaction.execute(
             """
@@ -295,9 +317,10 @@ extension ModelVersionRegistry {
 
     private func change(
         _ name: String, version: Int? = nil, kind: String, actor: String,
-        _ body: @escaping @Sendable (RegisteredModel, any MetadataTransaction) throws -> (
-            key: String?, before: String?, after: String?
-        )
+        _ body:
+            @escaping @Sendable (RegisteredModel, any MetadataTransaction) throws -> (
+                key: String?, before: String?, after: String?
+            )
     ) async throws -> RegisteredModel {
         let now = clock.now()
         let (model, changed) = try await store.write { transaction -> (RegisteredModel, Bool) in

@@ -77,7 +77,8 @@ public struct ModelVersionRegistry: Sendable {
             let last = try transaction.query(
                 "SELECT MAX(number) AS last FROM model_versions WHERE model = ?", [.text(model.text)])
             let version = ModelVersion(
-                model: model, number: max(Int(last.first?.integer("last") ?? 0) + 1, wanted ?? 1), createdAt: now, createdBy: actor,
+                model: model, number: max(Int(last.first?.integer("last") ?? 0) + 1, wanted ?? 1), createdAt: now,
+                createdBy: actor,
                 candidate: candidate)
             try version.insert(in: transaction)
             let step = try StageTransition.append(
@@ -109,7 +110,8 @@ public struct ModelVersionRegistry: Sendable {
         }
         if let other = try Self.find(model.text, in: transaction) {
             throw PlatformError(
-                .conflict, "model/\(model)", "the model '\(other.id)' was renamed to '\(model)'; give one of them another name")
+                .conflict, "model/\(model)",
+                "the model '\(other.id)' was renamed to '\(model)'; give one of them another name")
         }
         try insertModel(model, named: model.text, description: nil, at: now, actor: actor, in: transaction)
     }
@@ -130,7 +132,8 @@ public struct ModelVersionRegistry: Sendable {
     public func versions(of model: Name) async throws -> [ModelVersion] {
         try await store.read {
             try $0.query(
-                "SELECT * FROM model_versions WHERE model = ? AND deleted_at IS NULL ORDER BY number", [.text(model.text)]
+                "SELECT * FROM model_versions WHERE model = ? AND deleted_at IS NULL ORDER BY number",
+                [.text(model.text)]
             ).map { try ModelVersion(row: $0) }
         }
     }

@@ -166,7 +166,9 @@ struct RegistryQuery {
 
     /// Tags of a version have its number, those of a model 0; `!=` also holds where there is no such tag.
     private mutating func addTag(_ clause: SearchClause) throws(PlatformError) {
-        let owner = kind == .models ? "t.model_id = m.model_id AND t.number = 0" : "t.model_id = v.model AND t.number = v.number"
+        let owner =
+            kind == .models
+            ? "t.model_id = m.model_id AND t.number = 0" : "t.model_id = v.model AND t.number = v.number"
         let base = "SELECT 1 FROM model_tags t WHERE \(owner) AND t.key = ?"
         switch clause.comparison {
         case .isNull, .isNotNull:

@@ -106,5 +106,21 @@ extension ModelVersionRegistry {
                     name TEXT NOT NULL, version BIGINT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (name, version))
                 """,
             ]),
+        MetadataMigration(
+            name: "registry-3",
+            statements: [
+                """
+                CREATE TABLE model_examinations (position BIGINT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, \
+                stage TEXT NOT NULL, passed BIGINT NOT NULL, seal TEXT NOT NULL, approvals BIGINT NOT NULL, \
+                evidence TEXT NOT NULL, time BIGINT NOT NULL, actor TEXT NOT NULL)
+                """,
+                "CREATE INDEX model_examinations_by_version ON model_examinations (model, number, stage, position)",
+                """
+                CREATE TABLE model_approvals (position BIGINT PRIMARY KEY, model TEXT NOT NULL, number BIGINT NOT NULL, \
+                stage TEXT NOT NULL, actor TEXT NOT NULL, verdict TEXT NOT NULL, reason TEXT NOT NULL, seal TEXT NOT NULL, \
+                time BIGINT NOT NULL)
+                """,
+                "CREATE INDEX model_approvals_by_version ON model_approvals (model, number, stage, position)",
+            ]),
     ]
 }

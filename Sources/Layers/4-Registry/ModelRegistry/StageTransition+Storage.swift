@@ -112,7 +112,8 @@ extension StageTransition {
         let newer = try transaction.query(
             "SELECT COUNT(*) AS steps FROM model_stage_transitions WHERE model = ? AND time >= ? AND position > ?",
             [
-                .text(step.model.text), .integer(last?.integer("time") ?? .min), .integer(last?.integer("position") ?? 0),
+                .text(step.model.text), .integer(last?.integer("time") ?? .min),
+                .integer(last?.integer("position") ?? 0),
             ]
         ).first?.integer("steps")
         guard newer ?? 0 >= Int64(snapshotEvery) else { return }

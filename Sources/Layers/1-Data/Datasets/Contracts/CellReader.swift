@@ -141,11 +141,19 @@ enum CellReader {
     private static func time(_ text: String, _ column: ColumnDefinition, _ breaches: inout [ContractBreach])
         -> CellValue?
     {
-        guard text.utf8.count <= 40, let time = EventTime(text: text) else {
+        let inZone = column.assumesUTC && isWithoutZone(text) ? EventTime(text: text + "Z") : nil
+        guard text.utf8.count <= 40, let time = inZone ?? EventTime(text: text) else {
             return refuse(
                 column, shown(text), "is not a time with a zone, such as 2013-07-01T09:15:00Z", &breaches)
         }
         return accepted(time, shownAs: text, column, &breaches)
+    }
+
+    /// Whether text is a date with a time of day and nothing behind it.
+    private static func isWithoutZone(_ text: String) -> Bool {
+        let bytes = text.utf8
+        guard bytes.count >= 16, let last = bytes.last, 48...57 ~= last else { return false }
+        return !bytes.dropFirst(11).contains { $0 == 43 || $0 == 45 } && bytes.contains(58)
     }
 
     private static func accepted(

@@ -49,15 +49,20 @@ struct FileLoad: Sendable {
         return Array(try handle.read(upToCount: 4) ?? Data())
     }
 
+    /// Whether a file begins as one of gzip or Zstandard does.
+    static func isPacked(_ beginning: [UInt8]) -> Bool {
+        beginning.starts(with: [0x1F, 0x8B]) || beginning == [0x28, 0xB5, 0x2F, 0xFD]
+    }
+
     /// Refuses a file that is plainly of another kind.
     static func checkBeginning(of path: String, subject: String, origin: RowOrigin) throws {
         let beginning = try beginning(of: path, subject: subject)
         let isParquet = beginning == Array("PAR1".utf8)
         if origin == .database { return }
         if beginning.isEmpty { throw PlatformError(.invalidInput, subject, "the file is empty") }
-        if beginning.starts(with: [0x50, 0x4B, 3, 4]) || beginning == [0x28, 0xB5, 0x2F, 0xFD] {
+        if beginning.starts(with: [0x50, 0x4B, 3, 4]) || isPacked(beginning) {
             throw PlatformError(
-                .invalidInput, subject, "the file is compressed; unpack it, or compress it with gzip")
+                .invalidInput, subject, "the file is compressed; unpack it, or compress it once with gzip or zstd")
         }
         let format = origin == .push ? "ndjson" : origin.rawValue
         if isParquet != (origin == .parquet) {

@@ -12,10 +12,10 @@ public enum SourceFileFormat: String, Sendable, Codable, CaseIterable {
     /// One JSON object on each line.
     case ndjson
 
-    /// The format that a file's name says, also before `.gz`; `nil` for any other name.
+    /// The format that a file's name says, also before `.gz` or `.zst`; `nil` for any other name.
     public init?(fileName: String) {
         var name = fileName.lowercased()
-        if name.hasSuffix(".gz") { name.removeLast(3) }
+        if let packed = [".gz", ".zst"].first(where: name.hasSuffix) { name.removeLast(packed.count) }
         switch name.split(separator: ".").last.map(String.init) ?? "" {
         case "csv": self = .csv
         case "parquet": self = .parquet
@@ -33,7 +33,7 @@ extension IngestService {
     /// After a crash in the middle, loading the file once more goes on at its last checkpoint; rows that the first attempt
     /// stored behind it are known by their content in the log, refused lines by file and line number in quarantine. CSV and
     /// JSON lines are read here, since a refused line is to be named by its number; Parquet is turned into JSON lines of
-    /// text by the offline engine; gzip is unpacked first.
+    /// text by the offline engine; gzip and Zstandard are unpacked first.
     ///
     /// - Parameters:
     ///   - source: the definition now in force.
@@ -114,10 +114,10 @@ extension IngestService {
         var path = path
         var temporary: [String] = []
         do {
-            if try FileLoad.beginning(of: path, subject: subject).starts(with: [0x1F, 0x8B]) {
+            if FileLoad.isPacked(try FileLoad.beginning(of: path, subject: subject)) {
                 let unpacked = try spoolPath("unpacked")
                 temporary.append(unpacked)
-                do { try await files.unpack(gzipAt: path, to: unpacked, byteCountMax: 1 << 40) } catch {
+                do { try await files.unpack(path, to: unpacked, byteCountMax: 1 << 40) } catch {
                     if error.code != .corrupted { throw error }
                     throw PlatformError(.invalidInput, subject, error.message)
                 }

@@ -47,6 +47,8 @@ extension IngestService {
         case known(ColumnType)
         /// Only as text.
         case text
+        /// Times without a zone, which only a column that says `zone` takes; and what to do otherwise.
+        case zoneless(String)
         /// Not at all, and why.
         case unusable(String)
     }
@@ -59,7 +61,7 @@ extension IngestService {
         case "VARCHAR": return .known(.string)
         case "TIMESTAMP WITH TIME ZONE", "DATE": return .known(.timestamp)
         case "TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS":
-            return .unusable("has times without a zone; write them as instants (isAdjustedToUTC)")
+            return .zoneless("write them as instants (isAdjustedToUTC)")
         case "FLOAT[]", "DOUBLE[]", "INTEGER[]", "BIGINT[]": return .known(.vector)
         case "UUID", "TIME", "TIME WITH TIME ZONE", "INTERVAL": return .text
         case "BLOB": return .unusable("holds bytes")
@@ -94,6 +96,10 @@ extension IngestService {
             }
             switch type(column.type) {
             case .unusable(let why): throw refuse(why)
+            case .zoneless(let hint):
+                guard declared.assumesUTC else {
+                    throw refuse("has times without a zone; \(hint), or say 'zone: UTC' in the schema")
+                }
             case .text:
                 guard declared.type == .string else { throw refuse("is \(column.type)") }
             case .known(let found):

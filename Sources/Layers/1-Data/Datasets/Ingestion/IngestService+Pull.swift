@@ -249,7 +249,7 @@ extension IngestService {
             if type.hasPrefix("character") || type == "bpchar" { return .known(.string) }
             if type.hasPrefix("timestamp"), type.hasSuffix("with time zone") { return .known(.timestamp) }
             if type.hasPrefix("timestamp") {
-                return .unusable("has times without a zone; write (column AT TIME ZONE 'UTC') in the query")
+                return .zoneless("write (column AT TIME ZONE 'UTC') in the query")
             }
             if type.hasSuffix("[]") { return .unusable("is an array; a column holds one value") }
             return .text  // an enumeration, a domain, a range: its text

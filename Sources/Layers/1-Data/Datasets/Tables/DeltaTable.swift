@@ -1,3 +1,4 @@
+import Foundation
 public import PlatformCore
 import StoragePorts
 
@@ -208,6 +209,7 @@ struct DeltaTable: Sendable {
         if try await objects.info(logKey(version, ".checkpoint.parquet")) == nil {
             let bytes = DeltaCheckpoint.lines(table)
             let staged = try await objects.stagingPath(suffix: ".parquet")
+            defer { try? FileManager.default.removeItem(atPath: staged) }
             try await DeltaCheckpoint.write(bytes, to: staged, spool: spool, engine: engine)
             do { try await objects.adopt(stagedFileAt: staged, at: logKey(version, ".checkpoint.parquet")) } catch {
                 if error.code != .conflict { throw error }

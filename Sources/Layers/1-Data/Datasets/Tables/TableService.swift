@@ -199,6 +199,7 @@ public final class TableService: Sendable {
             let next = try await write(from: first, to: end, of: layout.topic, into: spool, rewrite: nil)
             guard next > first else { break }
             let staged = try await objects.stagingPath(suffix: ".parquet")
+            defer { try? FileManager.default.removeItem(atPath: staged) }  // what an engine left that died over it
             if let refusal = try await copy(layout, from: spool, to: staged) {
                 // Rows of before a column changed its type: the same records, with the cells that no longer fit as null.
                 guard let rewrite = layout.rewrite else { throw refusal }

@@ -55,7 +55,6 @@ public struct LeakageDetector: Sendable {
         func sample(_ count: Int) -> String {
             "(SELECT * FROM \(rows) ORDER BY md5(CAST(__sequence AS VARCHAR)), __sequence LIMIT \(count))"
         }
-        var label: String { SQLText.identifier(manifest.label) }
     }
 
     /// Looks for everything.
@@ -65,18 +64,20 @@ public struct LeakageDetector: Sendable {
     ///   - paths: its Parquet files by slice.
     ///   - definition: how it was defined.
     ///   - definitions: the set that it was built under.
+    ///   - spine: the questions, if they came from outside of the sources.
     ///   - scans: the table of a source.
     /// - Throws: what the engine and the stores throw.
     @concurrent
     public func check(
         _ hash: ContentHash, manifest: DatasetManifest, paths: [String: String], definition: TrainingSetDefinition,
-        definitions: DefinitionSet, scans: (Name) async throws -> TableScan
+        definitions: DefinitionSet, spine: TableScan? = nil, scans: (Name) async throws -> TableScan
     ) async throws -> LeakageReport {
         var found: [Name: TableScan] = [:]
         if let service = definitions.featureServices[definition.service] {
             for source in TrainingSetSQL.sources(definition, service, definitions) {
                 found[source] = try await scans(source)
             }
+            if let spine { found[definition.spine] = spine }
         }
         let subject = Subject(
             manifest: manifest, paths: paths, definition: definition, definitions: definitions, scans: found)
@@ -101,13 +102,13 @@ public struct LeakageDetector: Sendable {
     /// category as it is), is replaced by the label's mean among the other half of the rows.
     private func power(_ subject: Subject) async throws -> (findings: [LeakageFinding], areas: [String: Double]) {
         let inputs = subject.manifest.inputs
-        guard !inputs.isEmpty else { return ([], [:]) }
+        guard !inputs.isEmpty, let label = subject.manifest.label.map(SQLText.identifier) else { return ([], [:]) }
         let setup = """
             CREATE TEMP TABLE base AS SELECT *, CAST(row_number() OVER (ORDER BY __sequence) AS INTEGER) & 1 AS __half
-            FROM \(subject.sample(thresholds.rows)) WHERE \(subject.label) IS NOT NULL;
-            CREATE TEMP TABLE target AS SELECT __sequence, __slice, CASE WHEN CAST(\(subject.label) AS DOUBLE) >
-            (SELECT CASE WHEN count(DISTINCT \(subject.label)) <= 2 THEN min(CAST(\(subject.label) AS DOUBLE))
-            ELSE median(CAST(\(subject.label) AS DOUBLE)) END FROM base) THEN 1 ELSE 0 END AS y FROM base
+            FROM \(subject.sample(thresholds.rows)) WHERE \(label) IS NOT NULL;
+            CREATE TEMP TABLE target AS SELECT __sequence, __slice, CASE WHEN CAST(\(label) AS DOUBLE) >
+            (SELECT CASE WHEN count(DISTINCT \(label)) <= 2 THEN min(CAST(\(label) AS DOUBLE))
+            ELSE median(CAST(\(label) AS DOUBLE)) END FROM base) THEN 1 ELSE 0 END AS y FROM base
             """
         var areas: [String: Double] = [:]
         // A few inputs for each statement: a long list of them would be held in memory all at once.
@@ -189,9 +190,9 @@ public struct LeakageDetector: Sendable {
     /// Computes sampled rows again; a value that is only right when late rows count as known in time is a leak.
     private func unknownValues(_ subject: Subject) async throws -> [LeakageFinding] {
         let (definition, set) = (subject.definition, subject.definitions)
-        guard let service = set.featureServices[definition.service], let spine = set.sources[definition.spine],
-            let spineScan = subject.scans[definition.spine]
+        guard let service = set.featureServices[definition.service], let spineScan = subject.scans[definition.spine]
         else { return [] }
+        let spine = set.spine(of: definition)
         var findings: [LeakageFinding] = []
         let keys = service.joinKeys.compactMap { key in
             spine.column(key).map { "\(FeatureSQL.keyText($0)) AS \(SQLText.identifier(key))" }
@@ -255,11 +256,11 @@ public struct LeakageDetector: Sendable {
     private func ownLabels(_ subject: Subject) async throws -> [LeakageFinding] {
         let (definition, set) = (subject.definition, subject.definitions)
         guard let service = set.featureServices[definition.service], let spineScan = subject.scans[definition.spine],
-            let labels = subject.scans[definition.labelSource]
+            let labelSource = definition.labelSource, let labels = subject.scans[labelSource]
         else { return [] }
         var findings: [LeakageFinding] = []
         for name in Set(service.features.map(\.view)).sorted() {
-            guard let view = set.featureViews[name], view.source == definition.labelSource else { continue }
+            guard let view = set.featureViews[name], view.source == labelSource else { continue }
             let tick = view.inclusive ? "q.__event_time" : "q.__event_time - 1"
             let join = definition.labelKeys.map { "l.\(SQLText.identifier($0)) = q.\(SQLText.identifier($0))" }
             let row = try await engine.rows(
@@ -292,7 +293,8 @@ public struct LeakageDetector: Sendable {
     private func repetitions(_ subject: Subject) async throws -> [LeakageFinding] {
         if case .time = subject.definition.split { return [] }
         guard subject.paths["train"] != nil, subject.paths["test"] != nil else { return [] }
-        let columns = (subject.manifest.inputs.map(\.name) + [subject.manifest.label]).map(SQLText.identifier)
+        let columns = (subject.manifest.inputs.map(\.name) + [subject.manifest.label].compactMap(\.self)).map(
+            SQLText.identifier)
         var findings: [LeakageFinding] = []
         let row = try await engine.rows(
             """
@@ -316,8 +318,9 @@ public struct LeakageDetector: Sendable {
     private func sharedEntities(_ subject: Subject) async throws -> LeakageFinding? {
         let (definition, set) = (subject.definition, subject.definitions)
         guard let service = set.featureServices[definition.service], !service.joinKeys.isEmpty,
-            let spine = set.sources[definition.spine], let scan = subject.scans[definition.spine]
+            let scan = subject.scans[definition.spine]
         else { return nil }
+        let spine = set.spine(of: definition)
         var keys = service.joinKeys
         var limit = thresholds.sharedEntities
         if case .entity(let chosen, _, _, _) = definition.split {

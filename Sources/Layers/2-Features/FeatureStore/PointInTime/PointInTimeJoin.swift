@@ -47,6 +47,8 @@ public struct PointInTimeJoin: Sendable {
         public let plan: AggregationPlan
         /// Parquet files of its source, with `__event_time`, `__ingest_time` and `__sequence`.
         public let events: [String]
+        /// The source's columns, then the view's derived ones.
+        let columns: [ColumnDefinition]
         /// Types of the join keys in the source; files that hold them as something else are `unsupported`.
         public let keyTypes: [ColumnType]
         /// Columns of the questions that hold the join keys, in the plan's order.
@@ -61,6 +63,7 @@ public struct PointInTimeJoin: Sendable {
             outputs: [String], knownBefore: Int64? = nil
         ) {
             keyTypes = plan.view.joinKeys.map { source.column($0)?.type ?? .string }
+            columns = plan.view.columns(of: source)
             self.plan = plan
             self.events = events
             self.questionKeys = questionKeys
@@ -109,11 +112,10 @@ public struct PointInTimeJoin: Sendable {
         workers = Workers(count: settings.threads)
     }
 
-    /// Whether all features of a plan can be computed and written here: their columns lie in the source's files, and each
-    /// value is one cell.
-    public static func answers(_ plan: AggregationPlan, of source: SourceDefinition) -> Bool {
+    /// Whether all features of a plan can be computed and written here: each value is one cell.
+    public static func answers(_ plan: AggregationPlan) -> Bool {
         plan.features.allSatisfy { OutputWriter.kind($0.type) != nil }
-            && plan.columns.allSatisfy { source.column($0.name)?.type == $0.type }
+            && plan.columns.allSatisfy { $0.type != .vector }
     }
 
     /// Computes `views` for the questions of `tables` and writes `columns`.

@@ -190,12 +190,21 @@ struct ViewRun: Sendable {
             let (event, ingest) = (EventTime(milliseconds: happened[row]), EventTime(milliseconds: known[row]))
             if view.plan.isTooLate(eventTime: event, ingestTime: ingest) { entities[row] = EntityNumbers.none }
         }
+        let derived = try derivedColumns(reader, group, file.path, entities)
         var words: [[Int64]] = []
         var present: [[UInt8]?] = []
         for column in view.plan.columns {
-            let (values, flags) = try self.column(column, reader, group, file.path, entities, texts)
-            words.append(values)
-            present.append(flags)
+            guard
+                let vector = try derived[column.name]
+                    ?? self.vector(column.name, column.type, reader, group, file.path)
+            else {
+                // An older file, of before the column was added: nulls.
+                words.append([Int64](repeating: 0, count: entities.count))
+                present.append([UInt8](repeating: 0, count: entities.count))
+                continue
+            }
+            words.append(column.storage == .text ? try texts.insert(vector, where: entities) : vector.words)
+            present.append(vector.present)
         }
         let mask = UInt32(truncatingIfNeeded: (1 << bits) - 1)
         var count = 0
@@ -217,35 +226,6 @@ struct ViewRun: Sendable {
             count += 1
         }
         return count
-    }
-
-    /// A value column as the kernel keeps it.
-    private func column(
-        _ column: AggregationPlan.Column, _ reader: ParquetReader, _ group: Int, _ path: String, _ entities: [UInt32],
-        _ texts: TextHeap
-    ) throws -> ([Int64], [UInt8]?) {
-        guard !view.plan.view.derivedColumns.contains(where: { $0.name == column.name }) else {
-            throw ColumnFileError(
-                .unsupported,
-                "'\(column.name)' of the view '\(view.plan.view.name)' is computed by an expression; use SQL")
-        }
-        guard let position = reader.position(of: column.name) else {
-            // An older file, of before the column was added: nulls.
-            return ([Int64](repeating: 0, count: entities.count), [UInt8](repeating: 0, count: entities.count))
-        }
-        let vector = try reader.column(position, ofRowGroup: group)
-        switch (column.type, reader.columns[position].kind) {
-        case (.float64, .real), (.int64, .integer), (.bool, .bool): return (vector.words, vector.present)
-        case (.float64, .integer):
-            return (vector.words.map { Int64(bitPattern: Double($0).bitPattern) }, vector.present)
-        case (.timestamp, .timestamp(let perSecond)):
-            let unit = perSecond / 1000
-            return (unit == 1 ? vector.words : vector.words.map { $0 / unit }, vector.present)
-        case (.string, .text): return (try texts.insert(vector, where: entities), vector.present)
-        case (let wanted, _):
-            throw ColumnFileError(
-                .unsupported, "column '\(column.name)' of '\(path)' is not stored as \(wanted.rawValue)")
-        }
     }
 
     // MARK: Sweeping

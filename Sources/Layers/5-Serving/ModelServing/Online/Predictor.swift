@@ -51,12 +51,21 @@ public final class Predictor: Sendable {
             return refusal(
                 404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
         }
-        let request: JSONValue
+        var request: JSONValue
         do {
             request = try JSONValue.parse(body, limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
         } catch {
             metrics.countRefused(model: model, status: 400)
             return refusal(400, .invalidInput, "request body", error.description)
+        }
+        var withAges = false
+        if case .object(var members) = request, let wanted = members.removeValue(forKey: "ages") {
+            guard case .bool(let flag) = wanted else {
+                metrics.countRefused(model: model, status: 422)
+                return refusal(422, .invalidInput, "ages", "true or false is expected, not \(wanted.kindName)")
+            }
+            withAges = flag
+            request = .object(members)
         }
         var instances = [request]
         var isBatch = false
@@ -78,9 +87,9 @@ public final class Predictor: Sendable {
         let now = clock.now()
         for (index, instance) in instances.enumerated() {
             switch predict(instance, route: route, at: now, start: start, caller: caller) {
-            case .success(let entry):
+            case .success(let (entry, binding)):
                 if index > 0 { out.append(0x2C) }
-                if faults.isEmpty { Self.write(entry.record, to: &out) }
+                if faults.isEmpty { Self.write(entry.record, agesOf: withAges ? binding : nil, to: &out) }
                 entries.append(entry)
             case .failure(let fault): faults += fault.faults.map { (index, $0) }
             }
@@ -99,7 +108,7 @@ public final class Predictor: Sendable {
 
     private func predict(
         _ instance: JSONValue, route: DeploymentRoute, at now: EventTime, start: ContinuousClock.Instant, caller: String
-    ) -> Result<PredictionLogEntry, Faults> {
+    ) -> Result<(PredictionLogEntry, ServiceBinding), Faults> {
         let primary = route.variants[0].version
         let begin = ContinuousClock.now
         var vector = InputVector()
@@ -142,7 +151,7 @@ public final class Predictor: Sendable {
                 features: Self.microseconds(assembled - begin), score: Self.microseconds(done - assembled),
                 total: Self.microseconds(done - start)), caller: caller)
         metrics.count(record)
-        return .success(PredictionLogEntry(record: record, shadows: route.shadows))
+        return .success((PredictionLogEntry(record: record, shadows: route.shadows), binding))
     }
 
     private static func microseconds(_ duration: Duration) -> UInt32 {
@@ -155,7 +164,8 @@ public final class Predictor: Sendable {
     /// Appends one answer.
     ///
     /// `prediction` is the probability of the positive class, the value, or the most probable class.
-    static func write(_ record: PredictionRecord, to out: inout [UInt8]) {
+    /// - Parameter binding: names the features whose ages are told too: milliseconds since the newest event behind each.
+    static func write(_ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, to out: inout [UInt8]) {
         out.append(contentsOf: "{\"prediction\":".utf8)
         if record.output.count > 1 {
             let best = record.output.indices.max { record.output[$0] < record.output[$1] } ?? 0
@@ -185,6 +195,18 @@ public final class Predictor: Sendable {
             JSONValue.write(record.fallbackReason, to: &out)
         } else {
             out.append(contentsOf: "false".utf8)
+        }
+        if let binding {
+            out.append(contentsOf: ",\"feature_ages\":{".utf8)
+            let first = binding.definition.request.count
+            for (index, feature) in binding.definition.features.enumerated() {
+                if index > 0 { out.append(0x2C) }
+                JSONValue.write(feature.servedName, to: &out)
+                out.append(0x3A)
+                let age = record.ages[first + index]
+                out.append(contentsOf: (age < 0 ? "null" : String(age)).utf8)
+            }
+            out.append(0x7D)
         }
         out.append(0x7D)
     }

@@ -28,19 +28,36 @@ enum RunRoutes {
             Route("GET", "/api/v1/runs/{id}") { request in
                 .json(try await whole(runID(request), services))
             },
+            Route("GET", "/api/v1/runs/{id}/events") { request in try await RunEvents.answer(runID(request), services)
+            },
+            Route("GET", "/api/v1/runs/{id}/metrics") { request in
+                let run = try await services.tracking.run(runID(request))
+                let points = try request.count("points", default: RunEvents.pointCountMax, most: 100_000)
+                return .json([
+                    "metrics": .object(
+                        try await RunEvents.histories(of: run, services.tracking, pointCountMax: points))
+                ])
+            },
+            Route("GET", "/experiments") { _ in page(try await RunPage.experiments(services)) },
+            Route("GET", "/experiments/{id}") { request in
+                page(
+                    try await RunPage.experiment(
+                        request.parameters["id"] ?? "", filter: request.queryValue("filter") ?? "",
+                        order: request.queryValue("order_by") ?? "", services))
+            },
+            Route("GET", "/runs/{id}") { request in page(try await RunPage.run(runID(request), services)) },
+            Route("GET", "/run-comparison") { request in
+                page(try await RunPage.comparison(compared(request), services))
+            },
             Route("GET", "/api/v1/runs/{id}/diff/{other}") { request in
                 let comparison = try await services.runs.compare([runID(request), runID(request, "other")])
                 return .json(describe(comparison, onlyDifferences: true))
             },
             Route("GET", "/api/v1/run-comparison") { request in
-                let ids = request.queryValues("run")
-                guard 1...comparedCountMax ~= ids.count else {
-                    throw PlatformError(
-                        .invalidInput, "query", "name 1 to \(comparedCountMax) runs, as run=ID&run=ID")
-                }
-                return .json(
+                .json(
                     describe(
-                        try await services.runs.compare(ids), onlyDifferences: request.queryValue("all") != "true"))
+                        try await services.runs.compare(compared(request)),
+                        onlyDifferences: request.queryValue("all") != "true"))
             },
             Route("PUT", "/api/v1/runs/{id}/note") { request in
                 let body = try RequestBody(request)
@@ -71,8 +88,21 @@ enum RunRoutes {
         ]
     }
 
+    private static func page(_ html: String) -> APIResponse { .text(html, type: "text/html; charset=utf-8") }
+
+    private static func compared(_ request: APIRequest) throws -> [String] {
+        let ids = request.queryValues("run")
+        guard 1...comparedCountMax ~= ids.count else {
+            throw PlatformError(.invalidInput, "query", "name 1 to \(comparedCountMax) runs, as run=ID&run=ID")
+        }
+        return ids
+    }
+
     static func runID(_ request: APIRequest, _ name: String = "id") throws -> String {
-        let id = request.parameters[name] ?? ""
+        try checkedRunID(request.parameters[name] ?? "")
+    }
+
+    static func checkedRunID(_ id: String) throws -> String {
         guard 1...64 ~= id.utf8.count,
             id.utf8.allSatisfy({
                 (48...57).contains($0) || (97...122).contains($0) || (65...90).contains($0) || $0 == 45 || $0 == 95

@@ -6,12 +6,11 @@ import ModelServing
 import NIOCore
 import NIOHTTPTypes
 
-/// Answers `POST /predict/{model}` and direct routes on the event loop, before the framework sees them; passes
-/// everything else on.
+/// Answers the hot routes on the event loop, before the framework sees them.
 ///
-/// A framework route costs three times the rest of a prediction here (task hops, body streams, router), so the hot
-/// route goes around it. One connection answers in order: while the framework works on a request, later ones wait here.
-final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler {
+/// They are `POST /predict/{model}` and small requests to a `DirectRoute`; everything else passes on. A framework route
+/// costs three times the rest of a prediction here (task hops, body streams, router), so the hot routes go around it. One connection answers in order: while the framework works on a request, later ones wait here.
+final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias InboundOut = HTTPRequestPart
     typealias OutboundIn = HTTPResponsePart
@@ -25,27 +24,30 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     private enum State {
         /// Between requests.
         case idle
-        /// A prediction's body is arriving.
-        case collecting(HTTPRequest, ByteBuffer, tooLarge: Bool)
-        /// The body of a direct route is arriving.
-        case gathering(HTTPRequest, ByteBuffer, DirectRoute)
+        /// The body of a request to be answered here is arriving.
+        case collecting(HTTPRequest, Target, ByteBuffer, tooLarge: Bool)
         /// The framework has the request; its answer is not yet written.
         case passing
         /// An answer of ours waits for room in the prediction log, or for the disk.
         case waiting
     }
 
+    /// Who answers.
+    private enum Target {
+        case model(String)
+        case route(DirectRoute, name: String)
+    }
+
     private let predictor: Predictor
+    private let routes: [DirectRoute]
     private let access: AccessPolicy
-    /// Direct routes by method and path.
-    private let direct: [String: DirectRoute]
     private var state = State.idle
     private var waiting: [HTTPRequestPart] = []
     private var readIsPending = false
 
-    init(predictor: Predictor, access: AccessPolicy, direct: [String: DirectRoute] = [:]) {
+    init(predictor: Predictor, routes: [DirectRoute], access: AccessPolicy) {
         self.predictor = predictor
-        self.direct = direct
+        self.routes = routes
         self.access = access
     }
 
@@ -59,45 +61,55 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
     private func take(_ part: HTTPRequestPart, context: ChannelHandlerContext) {
         switch (state, part) {
         case (.idle, .head(let head)):
-            if head.method == .post, let path = head.path, path.hasPrefix("/predict/") {
-                state = .collecting(head, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
-            } else if !direct.isEmpty, let path = head.path, let route = direct["\(head.method.rawValue) \(path)"] {
-                state = .gathering(head, context.channel.allocator.buffer(capacity: 512), route)
+            if let target = target(of: head) {
+                state = .collecting(head, target, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
             } else {
                 state = .passing
                 context.fireChannelRead(wrapInboundOut(part))
             }
-        case (.collecting(let head, var buffer, let tooLarge), .body(var bytes)):
+        case (.collecting(let head, let target, var buffer, let tooLarge), .body(var bytes)):
             state = .idle  // so that the buffer has one owner while it grows
-            if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
-                state = .collecting(head, ByteBuffer(), tooLarge: true)
-            } else {
-                buffer.writeBuffer(&bytes)
-                state = .collecting(head, buffer, tooLarge: false)
-            }
-        case (.collecting(let head, let buffer, let tooLarge), .end):
-            state = .idle
-            answer(head, buffer, tooLarge: tooLarge, context: context)
-        case (.gathering(let head, var buffer, let route), .body(var bytes)):
-            state = .idle
-            if buffer.readableBytes + bytes.readableBytes > route.byteCountMax {
+            if case .route(let route, _) = target, buffer.readableBytes + bytes.readableBytes > route.byteCountMax {
                 pass(head, buffer, context: context)
                 context.fireChannelRead(wrapInboundOut(.body(bytes)))
+            } else if tooLarge || buffer.readableBytes + bytes.readableBytes > Self.bodyByteCountMax {
+                state = .collecting(head, target, ByteBuffer(), tooLarge: true)
             } else {
                 buffer.writeBuffer(&bytes)
-                state = .gathering(head, buffer, route)
+                state = .collecting(head, target, buffer, tooLarge: false)
             }
-        case (.gathering(let head, let buffer, let route), .end):
+        case (.collecting(let head, let target, let buffer, let tooLarge), .end):
             state = .idle
-            if !answer(head, buffer, by: route, context: context) {
-                pass(head, buffer, context: context)
-                context.fireChannelRead(wrapInboundOut(part))
+            switch target {
+            case .model(let model): answer(head, model, buffer, tooLarge: tooLarge, context: context)
+            case .route(let route, let name):
+                if !answer(head, buffer, by: route, name: name, context: context) {
+                    pass(head, buffer, context: context)
+                    context.fireChannelRead(wrapInboundOut(part))
+                }
             }
         case (.passing, .head), (.waiting, _):
             waiting.append(part)
         default:
             context.fireChannelRead(wrapInboundOut(part))
         }
+    }
+
+    private func target(of head: HTTPRequest) -> Target? {
+        guard let path = head.path else { return nil }
+        if head.method == .post, path.hasPrefix("/predict/") {
+            return .model(Self.decoded(path.dropFirst("/predict/".count).prefix { $0 != "?" }))
+        }
+        for route in routes where head.method.rawValue == route.method {
+            guard let name = route.name(in: path) else { continue }
+            let length = head.headerFields[.contentLength].flatMap(Int.init) ?? 0
+            return length > route.byteCountMax ? nil : .route(route, name: Self.decoded(name))
+        }
+        return nil
+    }
+
+    private static func decoded(_ name: Substring) -> String {
+        name.contains("%") ? name.removingPercentEncoding ?? String(name) : String(name)
     }
 
     func read(context: ChannelHandlerContext) {
@@ -128,7 +140,9 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
 
     // MARK: Answers
 
-    private func answer(_ head: HTTPRequest, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext) {
+    private func answer(
+        _ head: HTTPRequest, _ model: String, _ body: ByteBuffer, tooLarge: Bool, context: ChannelHandlerContext
+    ) {
         let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
         switch access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) {
         case .unauthenticated?:
@@ -141,9 +155,6 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
             let message = "the body is larger than \(Self.bodyByteCountMax) bytes"
             return send(413, Self.error("too_large", message), keepsAlive, context)
         }
-        let path = head.path ?? ""
-        let name = path.dropFirst("/predict/".count).prefix { $0 != "?" }
-        let model = name.contains("%") ? (name.removingPercentEncoding ?? String(name)) : String(name)
         let answer = body.withUnsafeReadableBytes {
             predictor.answer(
                 model: model, body: ArraySlice($0),
@@ -163,14 +174,14 @@ final class PredictChannelHandler: ChannelDuplexHandler, RemovableChannelHandler
 
     /// Answers by a direct route; `false` if the framework is to answer.
     private func answer(
-        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, context: ChannelHandlerContext
+        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, name: String, context: ChannelHandlerContext
     ) -> Bool {
         guard
             access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) == nil
         else { return false }  // the framework's road words it
         let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
         let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
-        let isTaken = route.handler(Array(body.readableBytesView)) { response in
+        let isTaken = route.handler(name, Array(body.readableBytesView)) { response in
             guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
             answered.succeed((response.status, bytes))
         }

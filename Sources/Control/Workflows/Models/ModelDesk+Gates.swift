@@ -1,0 +1,205 @@
+public import Definitions
+public import ModelRegistry
+import ModelServing
+public import PlatformCore
+import RuntimePorts
+import Statistics
+import StoragePorts
+
+/// What gates ask of parts of the platform that the desk does not know.
+public struct GateSources: Sendable {
+    /// Compares a model's features as served with the offline engine: the model, its service, how many values at least.
+    public let parity: @Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence
+    /// Looks for leaks in a training set.
+    public let leakage: @Sendable (ContentHash) async throws -> LeakEvidence
+    /// Memory that a process of its own takes to load an artifact and score with it, in bytes.
+    public let memory: @Sendable (ContentHash, String) async throws -> Int
+    /// The last moment that a training set knows of.
+    public let knownUntil: @Sendable (ContentHash) async throws -> EventTime
+    /// The time.
+    public let now: @Sendable () -> EventTime
+
+    /// Names the sources.
+    public init(
+        parity: @escaping @Sendable (Name, FeatureServiceDefinition, Int) async throws -> ParityEvidence,
+        leakage: @escaping @Sendable (ContentHash) async throws -> LeakEvidence,
+        memory: @escaping @Sendable (ContentHash, String) async throws -> Int,
+        knownUntil: @escaping @Sendable (ContentHash) async throws -> EventTime,
+        now: @escaping @Sendable () -> EventTime
+    ) {
+        self.parity = parity
+        self.leakage = leakage
+        self.memory = memory
+        self.knownUntil = knownUntil
+        self.now = now
+    }
+}
+
+extension ModelDesk {
+    /// Asks the gates of a stage and keeps what they said, with the approvals of exactly that.
+    ///
+    /// Everything is measured on the real artifact and, where a gate compares, the champion is scored on the same rows.
+    public func examine(_ model: Name, _ number: Int, for stage: ModelStage, actor: String) async throws
+        -> GateExamination
+    {
+        let gates = definitions().models[model]?.gates[stage] ?? []
+        let version = try await registry.version(model, number)
+        let champion = try await registry.champion(of: model).flatMap { $0.number == number ? nil : $0 }
+        var approvals: [Int] = []
+        var asked: [GateDefinition] = []
+        for gate in gates {
+            if case .approvals(let count) = gate { approvals.append(count) } else { asked.append(gate) }
+        }
+        let evidence = try await evidence(for: asked, of: version, champion: champion)
+        return try await registry.examine(
+            model, number, for: stage, gates: GateEvaluator.evaluate(asked, on: evidence), approvalsMin: approvals,
+            facts: [
+                "champion": champion.map {
+                    [
+                        "version": .integer(Int64($0.number)), "artifact": .string($0.candidate.artifact.hash.hex),
+                    ]
+                } ?? .null
+            ], actor: actor)
+    }
+
+    private func evidence(for gates: [GateDefinition], of version: ModelVersion, champion: ModelVersion?) async throws
+        -> VersionEvidence
+    {
+        let candidate = version.candidate
+        var evidence = VersionEvidence(
+            metrics: candidate.metrics, championMetrics: nil, rows: candidate.rows, hasSignature: version.isSigned,
+            latencyP99Milliseconds: nil)
+        if let signature = candidate.signature, let current = champion?.candidate.signature {
+            evidence.breaks = signature.breaks(callersOf: current)
+        }
+        evidence.hasCallers = champion != nil
+        guard gates.contains(where: \.needsArtifact) else { return evidence }
+        guard let trainedOn = candidate.origin.dataset else {
+            throw PlatformError(
+                .refused, version.subject,
+                "its gates ask for what only a training set of this platform can show, and it was trained on none")
+        }
+        let ready = try await served(version.model, version.number)
+        let parts = try await dataset(trainedOn)
+        for gate in gates {
+            switch gate {
+            case .latency:
+                guard let path = parts.paths["test"] else { break }
+                let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
+                evidence.latencyP99Milliseconds = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
+            case .memory:
+                evidence.memoryByteCount = try await sources?.memory(
+                    candidate.artifact.hash, candidate.artifact.fileName)
+            case .featureParity(let least):
+                evidence.parity = try await sources?.parity(version.model, ready.binding.definition, least)
+            case .noLeakage: evidence.leaks = try await sources?.leakage(trainedOn)
+            case .datasetAge:
+                if let sources {
+                    let known = try await sources.knownUntil(trainedOn)
+                    evidence.datasetAgeMilliseconds = sources.now().since(known).milliseconds
+                }
+            case .metric(let metric, let slice, _, _):
+                if evidence.metrics[slice]?[metric] == nil {
+                    evidence.metrics[slice, default: [:]][metric] = try? metric.value(
+                        on: try await scored(version, slice, parts))
+                }
+            case .notWorseThanChampion(let metric, let slice, _):
+                guard let champion else { break }
+                var measured = evidence.championMetrics ?? [:]
+                if measured[slice]?[metric] == nil {
+                    measured[slice, default: [:]][metric] = try? metric.value(
+                        on: try await scored(champion, slice, parts))
+                }
+                evidence.championMetrics = measured
+                if evidence.metrics[slice]?[metric] == nil {
+                    evidence.metrics[slice, default: [:]][metric] = try? metric.value(
+                        on: try await scored(version, slice, parts))
+                }
+            case .betterThanChampion(let metric, let slice, _, let confidence):
+                guard let champion else { break }
+                let (first, second) = (
+                    try await scored(champion, slice, parts), try await scored(version, slice, parts)
+                )
+                evidence.differences[gate] = try? Bootstrap(replicateCount: 1000, confidence: confidence, seed: 0)
+                    .pairedDifference(of: metric, first: first, second: second)
+            case .perGroup(let metric, let slice, let column, _, _, _):
+                let rows = try await scored(version, slice, parts)
+                let groups = try await groups(column, slice, parts)
+                evidence.groups[gate] = zip(groups.values, groups.places).map { value, places in
+                    GroupEvidence(
+                        value: value, rows: places.count,
+                        observed: (try? rows.rows(at: places)).flatMap { try? metric.value(on: $0) })
+                }
+            case .fairness(let measure, let slice, let column, let threshold, _, _):
+                guard let wanted = FairnessReport.Measure(rawValue: measure) else { break }
+                let report = try FairnessReport(
+                    attribute: column, rows: try await scored(version, slice, parts),
+                    groups: try await groups(column, slice, parts), threshold: threshold,
+                    bootstrap: Bootstrap(replicateCount: 200))
+                evidence.fairness[gate] = report[wanted]
+            case .signaturePresent, .signatureCompatible, .rows, .approvals: break
+            }
+        }
+        return evidence
+    }
+
+    /// What a version's card tells: its definition, history, approvals, gates, and intervals of what can be measured again.
+    public func cardFacts(_ version: ModelVersion) async throws -> ModelCardFacts {
+        var facts = ModelCardFacts()
+        let definition = definitions().models[version.model]
+        let model = try await registry.model(id: version.model)
+        let state = try? await registry.versionState(version.number, of: model.name)
+        facts.name = model.name
+        facts.label = state?.label
+        facts.purpose = definition?.description ?? model.description ?? ""
+        facts.owner = definition?.owner ?? ""
+        facts.definition = definition?.gates ?? [:]
+        facts.transitions = try await registry.transitions(of: version.model, version: version.number)
+        facts.approvals = try await registry.approvals(of: version.model, version.number)
+        if let step = facts.transitions.last(where: { $0.evidence != nil }) {
+            let gates = try await registry.evidence(of: step)["gates"] ?? .null
+            facts.gates = (try? gates.decoded(as: [GateResult].self)) ?? []
+        }
+        let metrics = (version.candidate.metrics["test"] ?? [:]).keys.sorted { $0.rawValue < $1.rawValue }
+        if !metrics.isEmpty, let dataset = version.candidate.origin.dataset,
+            let parts = try? await self.dataset(dataset), let rows = try? await scored(version, "test", parts)
+        {
+            let found = Bootstrap(replicateCount: 200).intervals(of: metrics, on: rows)
+            for (metric, interval) in zip(metrics, found) { facts.intervals[metric] = try? interval.get() }
+        }
+        return facts
+    }
+
+    /// A version's predictions on a slice of a training set, which may be another version's: the same rows for both.
+    private func scored(_ version: ModelVersion, _ slice: String, _ parts: DatasetParts) async throws -> EvaluationRows
+    {
+        guard let path = parts.paths[slice] else {
+            throw PlatformError(.notFound, version.subject, "the training set has no rows in '\(slice)'")
+        }
+        let key = "\(version.subject) \(path)"
+        if let known = scores.first(where: { $0.key == key }) { return known.rows }
+        let ready = try await served(version.model, version.number)
+        let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
+        let scored = try EvaluationRows(
+            predictions: try VersionEvaluator.predictions(ready.loaded, rows), outcomes: rows.labels)
+        scores = Array(scores.suffix(5)) + [(key: key, rows: scored)]
+        return scored
+    }
+
+    private func groups(_ column: String, _ slice: String, _ parts: DatasetParts) async throws -> SliceColumn {
+        guard let path = parts.paths[slice] else {
+            throw PlatformError(.notFound, "slice", "the training set has no rows in '\(slice)'")
+        }
+        return SliceColumn(name: column, texts: try await evaluator.texts(of: column, at: path))
+    }
+}
+
+extension GateDefinition {
+    /// Whether the model file, its training set or the champion's file must be looked at.
+    var needsArtifact: Bool {
+        switch self {
+        case .signaturePresent, .signatureCompatible, .approvals, .rows: false
+        default: true
+        }
+    }
+}

@@ -1,0 +1,70 @@
+import APIContract
+import ExperimentTracking
+import PlatformCore
+
+/// What an importer needs beside MLflow's own calls: identities and times of things that were made elsewhere.
+enum ImportRoutes {
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/api/v1/import/experiments") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["name", "created_at", "updated_at"])
+                let (id, isNew) = try await services.tracking.importExperiment(
+                    named: try body.text("name"), createdAt: try body.time("created_at"),
+                    updatedAt: try body.time("updated_at"))
+                return .json(["experiment_id": .string(id), "made": .bool(isNew)])
+            },
+            Route("POST", "/api/v1/import/runs") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys([
+                    "run_id", "experiment_id", "name", "user", "status", "started_at", "ended_at",
+                ])
+                let id = try RunRoutes.checkedRunID(try body.text("run_id"))
+                let text = try body.text("status")
+                guard let status = RunStatus(rawValue: text) else {
+                    throw PlatformError(.invalidInput, "request body", "'\(text.prefix(64))' is no status of a run")
+                }
+                let info = try await services.tracking.importRun(
+                    ImportedRun(
+                        id: id, experiment: try body.text("experiment_id"), name: try body.text("name"),
+                        userName: try body.text("user"), status: status,
+                        startedAt: try body.time("started_at") ?? EventTime(milliseconds: 0),
+                        endedAt: try body.time("ended_at")))
+                return .json(["run_id": .string(info.id), "artifact_uri": .string(info.artifactURI)])
+            },
+            Route("GET", "/api/v1/import/files") { request in
+                let root = try TrackingStore.checkedArtifactPath(request.queryValue("below") ?? "")
+                let files = try await services.tracking.allArtifacts(below: root)
+                return .json([
+                    "files": .array(
+                        files.map {
+                            [
+                                "path": .string(String($0.path.dropFirst(root.count + 1))),
+                                "sha256": .string($0.hash.hex), "bytes": .integer(Int64($0.byteCount)),
+                            ]
+                        })
+                ])
+            },
+            Route("POST", "/api/v1/import/logged-models") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys([
+                    "model_id", "experiment_id", "name", "model_type", "source_run_id", "status", "created_at",
+                    "updated_at",
+                ])
+                let created = try body.time("created_at") ?? EventTime(milliseconds: 0)
+                let model = try await services.tracking.importLoggedModel(
+                    ImportedModel(
+                        id: try RunRoutes.checkedRunID(try body.text("model_id")),
+                        experiment: try body.text("experiment_id"), name: try body.text("name"),
+                        modelType: body["model_type"]?.stringValue, sourceRunID: body["source_run_id"]?.stringValue,
+                        status: LoggedModelStatus(rawValue: try body.text("status")) ?? .pending, createdAt: created,
+                        updatedAt: try body.time("updated_at") ?? created))
+                return .json([
+                    "model_id": .string(model.id), "artifact_uri": .string(model.artifactURI),
+                    "tags": .object(
+                        Dictionary(model.tags.map { ($0.key, .string($0.value)) }, uniquingKeysWith: { $1 })),
+                ])
+            },
+        ]
+    }
+}

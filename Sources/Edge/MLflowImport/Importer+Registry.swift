@@ -1,0 +1,151 @@
+import PlatformCore
+
+extension Importer {
+    /// Copies models, versions with their numbers, tags, aliases and stages.
+    func copyRegistry(_ moved: Moved) async throws {
+        let models = try await source.registeredModels()
+        tally.found("registered_models", models.count)
+        let versions = Dictionary(grouping: try await source.modelVersions()) { $0.text("name") }
+        tally.found("versions", versions.values.reduce(0) { $0 + $1.count })
+        let there = Dictionary(
+            grouping: try await ServerSource(destination).modelVersions()
+        ) { $0.text("name") }
+        for model in models {
+            let name = model.text("name")
+            try await attempt("model \(name)") {
+                let isNew = try await make(model)
+                var numbers = Dictionary(
+                    (there[name] ?? []).map { ($0.number("version") ?? 0, $0) }, uniquingKeysWith: { $1 })
+                for version in (versions[name] ?? []).sorted(by: {
+                    ($0.number("version") ?? 0) < ($1.number("version") ?? 0)
+                }) {
+                    try await attempt("version \(version.text("version")) of \(name)") {
+                        try await copy(version: version, moved, &numbers)
+                    }
+                }
+                for alias in model.list("aliases") {
+                    _ = try await destination.send(
+                        "POST", "/api/2.0/mlflow/registered-models/alias",
+                        [
+                            "name": .string(name), "alias": alias["alias"] ?? .null,
+                            "version": .string(alias.text("version")),
+                        ])
+                }
+                if isNew { tally.copied("registered_models") } else { tally.present("registered_models") }
+            }
+        }
+        try await verifyRegistry(models, versions)
+    }
+
+    /// Makes a model unless it is there; gives whether it was made.
+    private func make(_ model: JSONValue) async throws -> Bool {
+        let name = model.text("name")
+        let known = try await destination.find("/api/2.0/mlflow/registered-models/get", [("name", name)])
+        if known == nil {
+            _ = try await destination.send(
+                "POST", "/api/2.0/mlflow/registered-models/create",
+                [
+                    "name": .string(name), "description": .string(model["description"]?.stringValue ?? ""),
+                    "tags": .array(model.list("tags")),
+                ])
+            return true
+        }
+        for tag in model.list("tags") {
+            _ = try await destination.send(
+                "POST", "/api/2.0/mlflow/registered-models/set-tag",
+                ["name": .string(name), "key": tag["key"] ?? .null, "value": tag["value"] ?? .null])
+        }
+        return false
+    }
+
+    private func copy(version: JSONValue, _ moved: Moved, _ there: inout [Int64: JSONValue]) async throws {
+        let (name, number) = (version.text("name"), version.number("version") ?? 0)
+        if let known = there[number] {
+            guard known.text("run_id") == version.text("run_id") else {
+                throw PlatformError(
+                    .conflict, "\(name)/\(number)", "another version has this number here; rename one of the models")
+            }
+            return tally.present("versions")
+        }
+        var tags = version.pairs("tags")
+        tags[Self.sourceTag] = "\(source.name) \(name)/\(number)"
+        tags["bottega.import.created_at"] = version.number("creation_timestamp").map {
+            EventTime(milliseconds: $0).description
+        }
+        tags["bottega.import.user"] = version["user_id"]?.stringValue
+        var body: [String: JSONValue] = [
+            "name": .string(name), "source": .string(Self.rewritten(version.text("source"), moved)),
+            "tags": .array(
+                tags.sorted { $0.key < $1.key }.map { ["key": .string($0.key), "value": .string($0.value)] }),
+            "description": .string(version["description"]?.stringValue ?? ""),
+        ]
+        for key in ["run_id", "run_link"] where version[key]?.stringValue?.isEmpty == false { body[key] = version[key] }
+        // Numbers are given in order: those that were deleted in the source are made and deleted here as well.
+        while true {
+            let made = try await destination.send("POST", "/api/2.0/mlflow/model-versions/create", .object(body))
+            let got = made["model_version"]?.number("version") ?? 0
+            if got == number { break }
+            _ = try await destination.send(
+                "DELETE", "/api/2.0/mlflow/model-versions/delete",
+                ["name": .string(name), "version": .string(String(got))])
+            guard got < number else {
+                throw PlatformError(
+                    .conflict, "\(name)/\(number)", "this number was used here before; the next one is \(got)")
+            }
+        }
+        there[number] = version
+        let stage = version.text("current_stage")
+        if !stage.isEmpty, stage != "None" {
+            try await attempt("stage \(stage) of version \(number) of \(name)") {
+                _ = try await destination.send(
+                    "POST", "/api/2.0/mlflow/model-versions/transition-stage",
+                    [
+                        "name": .string(name), "version": .string(String(number)), "stage": .string(stage),
+                        "archive_existing_versions": false,
+                    ])
+            }
+        }
+        tally.copied("versions")
+    }
+
+    /// A version's source in terms that hold here.
+    static func rewritten(_ source: String, _ moved: Moved) -> String {
+        for root in moved.roots where !root.from.isEmpty {
+            if source == root.from { return root.to }
+            if source.hasPrefix("\(root.from)/") { return root.to + source.dropFirst(root.from.count) }
+        }
+        return source
+    }
+
+    private func verifyRegistry(_ models: [JSONValue], _ versions: [String: [JSONValue]]) async throws {
+        let target = ServerSource(destination)
+        let there = Dictionary(
+            try await target.modelVersions().map { ("\($0.text("name"))/\($0.text("version"))", $0) },
+            uniquingKeysWith: { $1 })
+        for version in versions.values.joined() {
+            let name = "\(version.text("name"))/\(version.text("version"))"
+            guard let copy = there[name] else {
+                tally.problem("version \(name): it is not here")
+                continue
+            }
+            if copy.text("run_id") != version.text("run_id") { tally.problem("version \(name): its run differs") }
+            let tags = copy.pairs("tags")
+            for (key, value) in version.pairs("tags") where tags[key] != value {
+                tally.problem("version \(name): its tag '\(key)' differs")
+            }
+        }
+        for model in models {
+            let copy = try await destination.find(
+                "/api/2.0/mlflow/registered-models/get", [("name", model.text("name"))])
+            func aliases(_ model: JSONValue?) -> [String: String] {
+                Dictionary(
+                    (model?.list("aliases") ?? []).map { ($0.text("alias"), $0.text("version")) },
+                    uniquingKeysWith: { $1 })
+            }
+            let here = aliases(copy?["registered_model"])
+            for (alias, version) in aliases(model) where here[alias] != version {
+                tally.problem("model \(model.text("name")): its alias '\(alias)' differs")
+            }
+        }
+    }
+}

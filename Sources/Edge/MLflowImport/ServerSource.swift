@@ -1,0 +1,122 @@
+public import PlatformCore
+
+/// A running MLflow server.
+public struct ServerSource: ImportSource {
+    public let name: String
+    private let server: HTTPEndpoint
+
+    /// Reads from a server.
+    public init(_ server: HTTPEndpoint) {
+        self.server = server
+        name = server.base
+    }
+
+    /// Every page of a search.
+    private func pages(
+        _ path: String, list: String, body: JSONValue? = nil, fields: [(String, String)] = [], countMax: Int
+    ) async throws -> [JSONValue] {
+        var found: [JSONValue] = []
+        var token = ""
+        repeat {
+            let answer: JSONValue
+            if var members = body?.objectValue {
+                members["max_results"] = .integer(Int64(countMax))
+                if !token.isEmpty { members["page_token"] = .string(token) }
+                answer = try await server.send("POST", path, .object(members))
+            } else {
+                let page = [("max_results", "\(countMax)")] + (token.isEmpty ? [] : [("page_token", token)])
+                answer = try await server.get(path, fields + page)
+            }
+            found += answer.list(list)
+            token = answer["next_page_token"]?.stringValue ?? answer["token"]?.stringValue ?? ""
+        } while !token.isEmpty
+        return found
+    }
+
+    public func experiments() async throws -> [JSONValue] {
+        try await pages(
+            "/api/2.0/mlflow/experiments/search", list: "experiments", body: ["view_type": "ALL"], countMax: 1000)
+    }
+
+    public func runs(of experiment: String) async throws -> [JSONValue] {
+        try await pages(
+            "/api/2.0/mlflow/runs/search", list: "runs",
+            body: ["experiment_ids": [.string(experiment)], "run_view_type": "ALL"], countMax: 1000)
+    }
+
+    public func history(run: String, key: String) async throws -> [ImportedPoint] {
+        try await pages(
+            "/api/2.0/mlflow/metrics/get-history", list: "metrics", fields: [("run_id", run), ("metric_key", key)],
+            countMax: 25_000
+        ).map {
+            ImportedPoint(
+                milliseconds: $0.number("timestamp") ?? 0, step: $0.number("step") ?? 0,
+                value: $0["value"]?.metricValue ?? 0)
+        }
+    }
+
+    public func loggedModels(of experiment: String) async throws -> [JSONValue] {
+        do {
+            return try await pages(
+                "/api/2.0/mlflow/logged-models/search", list: "models", body: ["experiment_ids": [.string(experiment)]],
+                countMax: 100)
+        } catch let error as PlatformError {
+            if error.code == .notFound { return [] }  // a server before version 3 has none
+            throw error
+        }
+    }
+
+    public func registeredModels() async throws -> [JSONValue] {
+        try await pages("/api/2.0/mlflow/registered-models/search", list: "registered_models", countMax: 1000)
+    }
+
+    public func modelVersions() async throws -> [JSONValue] {
+        try await pages("/api/2.0/mlflow/model-versions/search", list: "model_versions", countMax: 10_000)
+    }
+
+    public func files(below uri: String, run: String?) async throws -> [ImportedFile] {
+        let root = Self.proxied(uri)
+        guard root != nil || run != nil else {
+            throw PlatformError(.unavailable, uri, "the server does not hand out these files")
+        }
+        var files: [ImportedFile] = []
+        var open = [""]
+        while let folder = open.popLast() {
+            let answer: JSONValue
+            if let root {
+                let path = folder.isEmpty ? root : "\(root)/\(folder)"
+                answer = try await server.get("/api/2.0/mlflow-artifacts/artifacts", [("path", path)])
+            } else {
+                answer = try await server.get(
+                    "/api/2.0/mlflow/artifacts/list",
+                    [("run_id", run ?? "")] + (folder.isEmpty ? [] : [("path", folder)]))
+            }
+            for file in answer.list("files") {
+                // The proxy says names, the run's list says paths.
+                let path = root == nil || folder.isEmpty ? file.text("path") : "\(folder)/\(file.text("path"))"
+                if file["is_dir"]?.boolValue == true {
+                    open.append(path)
+                } else {
+                    files.append(ImportedFile(path: path, byteCount: file.number("file_size").map(Int.init)))
+                }
+            }
+        }
+        return files.sorted { $0.path < $1.path }
+    }
+
+    public func fetch(_ path: String, below uri: String, run: String?, to file: String) async throws {
+        if let root = Self.proxied(uri) {
+            try await server.download("/api/2.0/mlflow-artifacts/artifacts/\(root)/\(path)", to: file)
+        } else {
+            try await server.download("/get-artifact", [("path", path), ("run_uuid", run ?? "")], to: file)
+        }
+    }
+
+    /// The path that the server's proxy knows a URI by.
+    static func proxied(_ uri: String) -> String? {
+        guard uri.hasPrefix("mlflow-artifacts:") else { return nil }
+        var rest = uri.dropFirst("mlflow-artifacts:".count)
+        if rest.hasPrefix("//") { rest = rest.dropFirst(2).drop { $0 != "/" } }
+        return String(rest.drop { $0 == "/" })
+    }
+}

@@ -1,0 +1,247 @@
+"""What was logged to an MLflow server is copied: over HTTP, from its database, also when killed on the way."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from typing import Any
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+
+import mlflow
+import pandas
+import pytest
+from conftest import Server
+from mlflow import MlflowClient
+from mlflow.entities import Metric, ViewType
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Origin:
+    """A real MLflow server and what was logged to it."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.database = folder / "mlflow.db"
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
+                "--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination",
+                str(folder / "mlartifacts"), "--workers", "1",
+            ],
+            cwd=folder, stdout=(folder / "server.log").open("w"), stderr=subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(self.url + "/health", timeout=1).read()
+                return
+            except OSError:
+                time.sleep(0.2)
+        pytest.fail((folder / "server.log").read_text()[-2000:])
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        self.process.wait(timeout=30)
+
+    def fill(self) -> None:
+        class Model(mlflow.pyfunc.PythonModel):
+            def predict(self, context: Any, model_input: list[float]) -> list[float]:
+                return [value * 2 for value in model_input]
+
+        mlflow.set_tracking_uri(self.url)
+        mlflow.set_registry_uri(self.url)
+        client = MlflowClient(self.url)
+        experiment = client.create_experiment('churn\'s "first" try', tags={"team": "delays"})
+        frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
+        for number in range(4):
+            with mlflow.start_run(experiment_id=experiment, run_name=f"run {number}"):
+                mlflow.log_params({"depth": number, "note": "ä/ö ' %"})
+                mlflow.set_tag("stage", "draft")
+                mlflow.log_input(mlflow.data.from_pandas(frame, name="rows"), context="training")
+                for step in range(50):
+                    mlflow.log_metric("train/loss", 1 / (step + 1 + number), step=step)
+                mlflow.log_metric("nothing", math.nan)
+                mlflow.log_metric("much", math.inf)
+                mlflow.log_text(f"hello {number}", "notes/a b%20ü.txt")
+                if number >= 2:
+                    info = mlflow.pyfunc.log_model(
+                        name="model", python_model=Model(), registered_model_name="churn", pip_requirements=[]
+                    )
+                    mlflow.log_metric("auc", 0.5 + number / 10, model_id=info.model_id)
+        bulk = client.create_run(experiment, run_name="long").info.run_id
+        for part in range(4):
+            points = [Metric("long", part * 1000 + i, 1_700_000_000_000 + i, part * 1000 + i) for i in range(1000)]
+            client.log_batch(bulk, metrics=points)
+        client.set_terminated(bulk, "FAILED", end_time=1_700_000_009_000)
+        gone = client.create_run(experiment, run_name="gone", start_time=1_600_000_000_000).info.run_id
+        client.log_metric(gone, "m", 1.0)
+        client.delete_run(gone)
+        old = client.create_experiment("old")
+        client.create_run(old)
+        client.delete_experiment(old)
+        # A version in between is deleted, so that numbers have a gap.
+        client.create_model_version("churn", "models:/churn/1", tags={"k": "v"})
+        client.create_model_version("churn", "models:/churn/1")
+        client.delete_model_version("churn", "3")
+        client.set_registered_model_alias("churn", "champion", "2")
+        client.set_registered_model_tag("churn", "owner", "ada")
+        client.set_model_version_tag("churn", "2", "checked", "yes")
+        client.update_registered_model("churn", "who leaves")
+        client.create_registered_model("empty")
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory):
+    origin = Origin(tmp_path_factory.mktemp("origin"))
+    try:
+        origin.fill()
+        yield origin
+    finally:
+        origin.stop()
+
+
+def runs(client: MlflowClient) -> dict[str, Any]:
+    experiments = client.search_experiments(view_type=ViewType.ALL)
+    found = client.search_runs([e.experiment_id for e in experiments], run_view_type=ViewType.ALL, max_results=1000)
+    return {run.info.run_id: run for run in found}
+
+
+def same(left: float, right: float) -> bool:
+    return left == right or (math.isnan(left) and math.isnan(right))
+
+
+def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
+    before, after = MlflowClient(origin.url), MlflowClient(target.url, registry_uri=target.url)
+    names = {e.experiment_id: e.name for e in before.search_experiments(view_type=ViewType.ALL)}
+    here = {e.experiment_id: e.name for e in after.search_experiments(view_type=ViewType.ALL)}
+    assert set(names.values()) == set(here.values())
+    old, new = runs(before), runs(after)
+    assert set(old) == set(new)
+    for run_id, run in old.items():
+        copy = new[run_id]
+        for field in ("run_name", "user_id", "status", "start_time", "end_time", "lifecycle_stage"):
+            assert getattr(copy.info, field) == getattr(run.info, field), (run_id, field)
+        assert names[run.info.experiment_id] == here[copy.info.experiment_id]
+        assert copy.data.params == run.data.params
+        assert {k: v for k, v in copy.data.tags.items() if not k.startswith("bottega.import")} == run.data.tags
+        assert copy.data.metrics.keys() == run.data.metrics.keys()
+        for key, value in run.data.metrics.items():
+            assert same(copy.data.metrics[key], value)
+            left = [(m.step, m.timestamp, m.value) for m in before.get_metric_history(run_id, key)]
+            right = [(m.step, m.timestamp, m.value) for m in after.get_metric_history(run_id, key)]
+            assert len(left) == len(right)
+            for one, other in zip(sorted(left), sorted(right), strict=True):
+                assert one[:2] == other[:2] and same(one[2], other[2])
+        assert [i.dataset.digest for i in copy.inputs.dataset_inputs] == [
+            i.dataset.digest for i in run.inputs.dataset_inputs
+        ]
+        assert [o.model_id for o in copy.outputs.model_outputs] == [o.model_id for o in run.outputs.model_outputs]
+    some = next(run_id for run_id, run in old.items() if run.info.run_name == "run 2")
+    path = pathlib.Path(after.download_artifacts(some, "notes", str(folder)))
+    assert (path / "a b%20ü.txt").read_text() == "hello 2"
+    model = after.get_registered_model("churn")
+    assert (model.description, model.tags["owner"], model.aliases) == ("who leaves", "ada", {"champion": "2"})
+    versions = {int(v.version): v for v in after.search_model_versions("name='churn'")}
+    assert {n: versions[n].run_id for n in versions} == {
+        int(v.version): v.run_id for v in before.search_model_versions("name='churn'")
+    }
+    assert versions[2].tags["checked"] == "yes"
+    assert after.get_registered_model("empty").name == "empty"
+    mlflow.set_tracking_uri(target.url)
+    mlflow.set_registry_uri(target.url)
+    assert mlflow.pyfunc.load_model("models:/churn@champion").predict([1.0, 2.0]) == [2.0, 4.0]
+    left = before.search_logged_models([e for e in names])
+    assert len(left) == 2
+    for one in left:
+        copy = after.get_logged_model(one.model_id)
+        assert (copy.name, copy.status, copy.source_run_id) == (one.name, one.status, one.source_run_id)
+        assert [(m.key, m.value) for m in copy.metrics or []] == [(m.key, m.value) for m in one.metrics or []]
+
+
+def copy(target: Server, source: str, *more: str, code: int = 0) -> Any:
+    result = target.cli("import", source, "--json", *more, check=False)
+    assert result.returncode == code, result.stdout[-3000:] + result.stderr[-3000:]
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("kind", ["server", "database"])
+def test_everything_is_copied_and_read_back(
+    origin: Origin, start_server: Any, tmp_path: pathlib.Path, kind: str
+) -> None:
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
+    counted = copy(target, source, "--dry-run")["counts"]
+    assert (counted["experiments"]["found"], counted["runs"]["found"], counted["versions"]["found"]) == (3, 7, 3)
+    assert len(runs(MlflowClient(target.url))) == 0, "a rehearsal copies nothing"
+    report = copy(target, source)
+    assert report["complete"] and report["counts"]["runs"]["copied"] == 7
+    assert report["counts"]["metric_points"]["copied"] == 4 * 52 + 2 + 4000 + 1
+    assert_copied(origin, target, tmp_path)
+    again = copy(target, source)
+    assert again["complete"] and again["counts"]["runs"] == {"found": 7, "copied": 0, "present": 7}
+    assert again["counts"]["versions"]["present"] == 3 and again["bytes"] == 0
+    assert_copied(origin, target, tmp_path)
+
+
+def test_an_import_that_was_killed_goes_on(origin: Origin, start_server: Any, tmp_path: pathlib.Path) -> None:
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}"
+    command = [target.binary, "import", source, "--parallel", "1"]
+    environment = {**os.environ, "BOTTEGA_URL": target.url}
+    for wanted in (1, 3):
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(2000):
+            there = target.get("/api/v1/runs?limit=50&deleted=all")["runs"]
+            if len(there) >= wanted or process.poll() is not None:
+                break
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+    assert len(target.get("/api/v1/runs?limit=50&deleted=all")["runs"]) >= 1
+    report = copy(target, source)
+    assert report["complete"]
+    assert report["counts"]["runs"]["copied"] + report["counts"]["runs"]["present"] == 7
+    assert_copied(origin, target, tmp_path)
+
+
+def test_what_changed_in_the_source_is_brought_up_to_date(
+    origin: Origin, start_server: Any, tmp_path: pathlib.Path
+) -> None:
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}"
+    copy(target, source)
+    client = MlflowClient(origin.url)
+    some = next(run_id for run_id, run in runs(client).items() if run.info.run_name == "run 0")
+    client.log_metric(some, "train/loss", 0.001, step=99)
+    client.set_tag(some, "stage", "final")
+    report = copy(target, source)
+    assert report["counts"]["runs"] == {"found": 7, "copied": 1, "present": 6}
+    assert_copied(origin, target, tmp_path)
+
+
+def test_what_is_no_source_is_refused(server: Server, tmp_path: pathlib.Path) -> None:
+    for source, word in [
+        ("wandb://x", "is no source"),
+        ("mlflow://", "no address"),
+        (f"mlflow-sqlite://{tmp_path}/none.db", "no such file"),
+        (f"mlflow-sqlite://{__file__}", "database"),
+    ]:
+        result = server.cli("import", source, check=False)
+        assert result.returncode == 2 and word in result.stderr, (source, result.stderr)
+    assert server.cli("import", f"mlflow://127.0.0.1:{free_port()}", check=False).returncode == 69

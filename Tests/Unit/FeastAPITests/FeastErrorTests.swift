@@ -1,0 +1,25 @@
+import APIContract
+import PlatformCore
+import Testing
+
+@testable import FeastAPI
+
+struct FeastErrorTests {
+    @Test func anErrorIsATextThatHoldsItsClass() throws {
+        let response = FeastError(of: PlatformError(.notFound, "feature_view/clicks", "no such view")).response
+        #expect(response.status == 404)
+        guard case .bytes(let bytes) = response.body, let text = try JSONValue.parse(bytes).stringValue else {
+            Issue.record("the body is no text")
+            return
+        }
+        let detail = try JSONValue.parse(Array(text.utf8))
+        #expect(detail["class"] == "FeatureViewNotFoundException")
+        #expect(detail["module"] == "feast.errors")
+    }
+
+    @Test func whatTheCallerDidWrongIsNotTriedAgain() {
+        for code in [PlatformError.Code.invalidInput, .tooLarge, .notFound, .conflict, .refused, .forbidden] {
+            #expect(FeastError(of: PlatformError(code, "x", "y")).status < 429)
+        }
+    }
+}
