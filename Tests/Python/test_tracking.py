@@ -360,13 +360,13 @@ def test_parallel_and_nested_runs(client, experiment):
 def test_tables_dictionaries_and_images(client, experiment):
     with mlflow.start_run() as run:
         mlflow.log_table({"a": [1, 2], "b": ["x", "y"]}, "table.json")
-        mlflow.log_dict({"k": [1, {"n": None}]}, "folder/config.yaml")
+        mlflow.log_dict({"k": [1, {"n": None}]}, "folder/config.json")
         mlflow.log_text("hällo", "text.txt")
         mlflow.log_image(numpy.zeros((8, 8, 3), dtype=numpy.uint8), "black.png")
     table = mlflow.load_table("table.json", run_ids=[run.info.run_id])
     pandas.testing.assert_frame_equal(table, pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}))
     uri = f"runs:/{run.info.run_id}"
-    assert mlflow.artifacts.load_dict(f"{uri}/folder/config.yaml") == {"k": [1, {"n": None}]}
+    assert mlflow.artifacts.load_dict(f"{uri}/folder/config.json") == {"k": [1, {"n": None}]}
     assert mlflow.artifacts.load_text(f"{uri}/text.txt") == "hällo"
     assert mlflow.artifacts.load_image(f"{uri}/black.png").size == (8, 8)
     names = {entry.path for entry in client.list_artifacts(run.info.run_id)}
