@@ -72,7 +72,8 @@ struct ImportCommand: AsyncParsableCommand {
                 throw PlatformError(
                     .invalidInput, path, "there is no such file; write mlflow-sqlite:///whole/path/mlflow.db")
             }
-            return DatabaseSource(DatabaseFile(file: try SQLiteFileReader(path: path)), path: path, artifacts: artifacts)
+            return DatabaseSource(
+                DatabaseFile(file: try SQLiteFileReader(path: path)), path: path, artifacts: artifacts)
         }
         throw PlatformError(
             .invalidInput, "import",

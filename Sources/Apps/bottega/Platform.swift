@@ -244,7 +244,9 @@ struct Platform {
                     archivingOthers: archivingOthers)
             })
         let adopted = try await mlflowRegistry.adoptEarlierModels()
-        if adopted > 0 { logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"]) }
+        if adopted > 0 {
+            logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"])
+        }
         let mlflow = MLflowRoutes(tracking: tracking, registry: mlflowRegistry, logger: logger)
         let all =
             NativeRoutes.all(platform)
