@@ -46,7 +46,9 @@ public struct HTTPEndpoint: Sendable {
     /// Whether something is there: `nil` for a 404.
     public func find(_ path: String, _ fields: [(String, String)]) async throws -> JSONValue? {
         let answer = try await data(request("GET", path, fields), accepts404: true)
-        return answer.status == 404 ? nil : try Self.json(answer.data, path)
+        // In one expression `nil` would be JSON's null.
+        if answer.status == 404 { return JSONValue?.none }
+        return try Self.json(answer.data, path)
     }
 
     /// Copies the answer to a GET into a file.

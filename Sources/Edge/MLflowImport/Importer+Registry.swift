@@ -67,6 +67,7 @@ extension Importer {
             }
             return tally.present("versions")
         }
+        let origin = Self.rewritten(version.text("source"), moved)
         var tags = version.pairs("tags")
         tags[Self.sourceTag] = "\(source.name) \(name)/\(number)"
         tags["bottega.import.created_at"] = version.number("creation_timestamp").map {
@@ -74,12 +75,15 @@ extension Importer {
         }
         tags["bottega.import.user"] = version["user_id"]?.stringValue
         var body: [String: JSONValue] = [
-            "name": .string(name), "source": .string(Self.rewritten(version.text("source"), moved)),
+            "name": .string(name), "source": .string(origin),
             "tags": .array(
                 tags.sorted { $0.key < $1.key }.map { ["key": .string($0.key), "value": .string($0.value)] }),
             "description": .string(version["description"]?.stringValue ?? ""),
         ]
         for key in ["run_id", "run_link"] where version[key]?.stringValue?.isEmpty == false { body[key] = version[key] }
+        if origin.hasPrefix("models:/m-"), !origin.dropFirst("models:/".count).contains("/") {
+            body["model_id"] = .string(String(origin.dropFirst("models:/".count)))
+        }
         // Numbers are given in order: those that were deleted in the source are made and deleted here as well.
         while true {
             let made = try await destination.send("POST", "/api/2.0/mlflow/model-versions/create", .object(body))

@@ -36,12 +36,12 @@ extension Importer {
         if done == state { return tally.present("runs") }
         let made = try await destination.send(
             "POST", "/api/v1/import/runs",
-            [
+            Self.stated([
                 "run_id": .string(id), "experiment_id": .string(experiment), "name": .string(info.text("run_name")),
                 "user": .string(info.text("user_id")), "status": .string(info.text("status")),
                 "started_at": info.number("start_time").map(JSONValue.integer) ?? .null,
                 "ended_at": info.number("end_time").map(JSONValue.integer) ?? .null,
-            ])
+            ]))
         try await log(
             run: id, "params", data.list("params").map { ["key": $0["key"] ?? .null, "value": $0["value"] ?? .null] },
             portion: 100)
@@ -178,13 +178,13 @@ extension Importer {
         let state = ContentHasher.hash(model.canonicalBytes).hex
         let made = try await destination.send(
             "POST", "/api/v1/import/logged-models",
-            [
+            Self.stated([
                 "model_id": .string(id), "experiment_id": .string(experiment), "name": .string(info.text("name")),
                 "model_type": info["model_type"] ?? .null, "source_run_id": info["source_run_id"] ?? .null,
                 "status": .string(info["status"]?.stringValue ?? "LOGGED_MODEL_READY"),
                 "created_at": info.number("creation_timestamp_ms").map(JSONValue.integer) ?? .null,
                 "updated_at": info.number("last_updated_timestamp_ms").map(JSONValue.integer) ?? .null,
-            ])
+            ]))
         if made["tags"]?[Self.doneTag]?.stringValue == state { return tally.present("logged_models") }
         let path = "/api/2.0/mlflow/logged-models/\(id)"
         let params = model["data"]?.list("params") ?? []

@@ -82,10 +82,10 @@ public struct Importer: Sendable {
         let (id, name) = (experiment.text("experiment_id"), experiment.text("name"))
         let made = try await destination.send(
             "POST", "/api/v1/import/experiments",
-            [
+            Self.stated([
                 "name": .string(name), "created_at": experiment["creation_time"] ?? .null,
                 "updated_at": experiment["last_update_time"] ?? .null,
-            ])
+            ]))
         let target = made.text("experiment_id")
         var tags = experiment.pairs("tags")
         tags[Self.sourceTag] = "\(source.name) experiment \(id)"
@@ -145,6 +145,9 @@ public struct Importer: Sendable {
             throw error
         } catch { tally.problem("\(what): \(errorText(error))") }
     }
+
+    /// The members that say something.
+    static func stated(_ members: [String: JSONValue]) -> JSONValue { .object(members.filter { !$0.value.isNull }) }
 
     static func hash(ofFile path: String) throws -> (hash: String, byteCount: Int) {
         guard let file = FileHandle(forReadingAtPath: path) else {
