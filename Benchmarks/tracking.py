@@ -25,7 +25,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 API = "/api/2.0/mlflow/"
@@ -35,7 +35,11 @@ class Connection:
     """One kept-alive connection, read by hand."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.port = port
+        self.connect()
+
+    def connect(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
@@ -69,9 +73,15 @@ class Connection:
         return status, body
 
     def exchange(self, request: bytes) -> bytes:
-        self.send(request)
-        while (answer := self.receive()) is None:
-            pass
+        try:
+            self.send(request)
+            answer = self.receive()
+        except ConnectionError:  # the server closed it while it was idle
+            self.connect()
+            self.send(request)
+            answer = self.receive()
+        while answer is None:
+            answer = self.receive()
         if answer[0] != 200:
             raise RuntimeError(f"{answer[0]}: {answer[1][:500]!r}")
         return answer[1]
@@ -235,7 +245,9 @@ def seed_by_sql(database: pathlib.Path, experiment: str, count: int) -> None:
             {"key": key, "value": value, "run_uuid": run_id}
             for key, value in [*run["tags"], ("mlflow.runName", run["name"])]
         ]
-    for table, rows in [("runs", runs), ("metrics", metrics), ("latest_metrics", latest), ("params", params), ("tags", tags)]:
+    for table, rows in {
+        "runs": runs, "metrics": metrics, "latest_metrics": latest, "params": params, "tags": tags
+    }.items():  # fmt: skip
         insert(table, rows)
     connection.commit()
     connection.close()

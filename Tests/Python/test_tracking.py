@@ -48,7 +48,9 @@ def experiment(client):
 def test_a_history_is_read_back_whole_and_in_pages(client, experiment):
     run = client.create_run(experiment.experiment_id).info.run_id
     for start in range(0, 30_000, 1000):
-        client.log_batch(run, metrics=[Metric("loss", step / 7, 1000 + step, step) for step in range(start, start + 1000)])
+        client.log_batch(
+            run, metrics=[Metric("loss", step / 7, 1000 + step, step) for step in range(start, start + 1000)]
+        )
     history = client.get_metric_history(run, "loss")  # in pages of 25,000
     assert [metric.step for metric in history] == list(range(30_000))
     assert [metric.value for metric in history] == [step / 7 for step in range(30_000)]
@@ -91,7 +93,7 @@ def test_values_at_the_edge(server, client, experiment, value):
     assert requests.post(server.url + API + "runs/log-metric", json=body, timeout=10).status_code == 200
     kept = client.get_run(run).data.metrics["m"]
     expected = {"NaN": math.nan, "Infinity": sys.float_info.max, "-Infinity": -sys.float_info.max}.get(value, value)
-    assert kept == expected or math.isnan(kept) and math.isnan(expected)
+    assert kept == expected or (math.isnan(kept) and math.isnan(expected))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_values_at_the_edge(server, client, experiment, value):
         '{"run_id": RUN, "key": "m", "value": 1, "timestamp": 1',
         '{"run_id": RUN, "key": "m", "value": 01, "timestamp": 1}',
         '{"run_id": RUN, "key": "m", "value": 1, "timestamp": 1} x',
-        '[]',
+        "[]",
     ],
 )
 def test_a_bad_metric_is_refused_and_nothing_is_kept(server, client, experiment, text):
@@ -222,7 +224,11 @@ def test_thousands_of_runs_are_found_page_by_page(server, client, experiment):
     session = requests.Session()
     values = {}
     for index in range(1200):
-        body = {"experiment_id": experiment.experiment_id, "start_time": index // 3, "tags": [{"key": "g", "value": f"g{index % 7}"}]}
+        body = {
+            "experiment_id": experiment.experiment_id,
+            "start_time": index // 3,
+            "tags": [{"key": "g", "value": f"g{index % 7}"}],
+        }
         run = session.post(server.url + API + "runs/create", json=body, timeout=10).json()["run"]["info"]["run_id"]
         value = (index * 37) % 101
         metrics = [{"key": "m", "value": value, "timestamp": 1, "step": 0}]
@@ -230,12 +236,16 @@ def test_thousands_of_runs_are_found_page_by_page(server, client, experiment):
         values[run] = value
     found = mlflow.search_runs([experiment.experiment_id], output_format="list", max_results=5000)
     assert {run.info.run_id for run in found} == set(values)
-    found = client.search_runs([experiment.experiment_id], "metrics.m > 50 and tags.g = 'g3'", order_by=["metrics.m DESC"])
+    found = client.search_runs(
+        [experiment.experiment_id], "metrics.m > 50 and tags.g = 'g3'", order_by=["metrics.m DESC"]
+    )
     assert [run.data.metrics["m"] for run in found] == sorted((run.data.metrics["m"] for run in found), reverse=True)
     assert len(found) == sum(1 for index, value in enumerate(values.values()) if value > 50 and index % 7 == 3)
     pages, token = [], None
     while True:
-        page = client.search_runs([experiment.experiment_id], order_by=["metrics.m ASC"], max_results=173, page_token=token)
+        page = client.search_runs(
+            [experiment.experiment_id], order_by=["metrics.m ASC"], max_results=173, page_token=token
+        )
         pages += page
         token = page.token
         if not token:
@@ -262,9 +272,23 @@ def clause(generator: random.Random) -> str:
     key = generator.choice(["m", "`a b`", '"q.r"', "x" * 300, "é", "1", "mlflow.user", ""])
     entity = generator.choice(["metrics.", "params.", "tags.", "attributes.", "dataset.", "", "nothing.", "metric"])
     name = generator.choice([entity + key, "run_id", "status", "start_time", "run_name", "attributes.end_time"])
-    operator = generator.choice(["=", "!=", ">", "<=", "LIKE", "ILIKE", "IN", "NOT IN", "IS NULL", "IS NOT NULL", "==", "~"])
+    operator = generator.choice(
+        ["=", "!=", ">", "<=", "LIKE", "ILIKE", "IN", "NOT IN", "IS NULL", "IS NOT NULL", "==", "~"]
+    )
     value = generator.choice(
-        ["1", "-1.5e3", "'x'", '"y"', "('a', 'b')", "('a',)", "NaN", "1e999", "'it''s'", "'; DROP TABLE tracking_run; --'", ""]
+        [
+            "1",
+            "-1.5e3",
+            "'x'",
+            '"y"',
+            "('a', 'b')",
+            "('a',)",
+            "NaN",
+            "1e999",
+            "'it''s'",
+            "'; DROP TABLE tracking_run; --'",
+            "",
+        ]
     )
     return f"{name} {operator} {value}"
 
@@ -296,7 +320,7 @@ def test_no_filter_breaks_the_server(server, client, experiment):
     assert len(client.search_runs([experiment.experiment_id])) == 1
 
 
-INJECTIONS = ["'; DROP TABLE tracking_run; --", "\" OR 1=1 --", "%' OR '1'='1", "x'); DELETE FROM tracking_param; --"]
+INJECTIONS = ["'; DROP TABLE tracking_run; --", '" OR 1=1 --', "%' OR '1'='1", "x'); DELETE FROM tracking_param; --"]
 
 
 @pytest.mark.parametrize("text", INJECTIONS)
@@ -315,7 +339,11 @@ def test_sql_in_any_field_is_text(client, text):
     if "`" not in text:
         found = client.search_runs([experiment], f"params.`{text}` = '{quoted}'")
         assert [one.info.run_id for one in found] == [run]
-    for call in [lambda: client.get_run(text), lambda: client.get_experiment(text), lambda: client.get_logged_model(text)]:
+    for call in [
+        lambda: client.get_run(text),
+        lambda: client.get_experiment(text),
+        lambda: client.get_logged_model(text),
+    ]:
         with pytest.raises(MlflowException):
             call()
 
@@ -413,9 +441,17 @@ def test_uploads_in_parts_are_checked(server):
     assert answer.status_code == 416
     assert requests.post(f"{root}/mpu/complete/{folder}", json=finish, timeout=10).status_code == 404
     other = requests.post(f"{root}/mpu/create/{folder}", json=body, timeout=10).json()
-    assert requests.post(f"{root}/mpu/abort/{folder}", json={**finish, "upload_id": other["upload_id"]}, timeout=10).json() == {}
+    assert (
+        requests.post(f"{root}/mpu/abort/{folder}", json={**finish, "upload_id": other["upload_id"]}, timeout=10).json()
+        == {}
+    )
     assert requests.put(other["credentials"][0]["url"], data=b"x", timeout=10).status_code == 404
-    for bad in [{"path": "m.bin", "num_parts": 0}, {"path": "m.bin", "num_parts": 10_001}, {"path": "..", "num_parts": 1}, {"num_parts": 1}]:
+    for bad in [
+        {"path": "m.bin", "num_parts": 0},
+        {"path": "m.bin", "num_parts": 10_001},
+        {"path": "..", "num_parts": 1},
+        {"num_parts": 1},
+    ]:
         assert requests.post(f"{root}/mpu/create/{folder}", json=bad, timeout=10).status_code == 400
 
 
@@ -447,10 +483,18 @@ def test_autolog_of_xgboost_and_lightgbm(client, experiment):
     try:
         with mlflow.start_run() as first:
             data = xgboost.DMatrix(inputs, label=labels)
-            xgboost.train({"objective": "binary:logistic"}, data, num_boost_round=4, evals=[(data, "train")], verbose_eval=False)
+            xgboost.train(
+                {"objective": "binary:logistic"}, data, num_boost_round=4, evals=[(data, "train")], verbose_eval=False
+            )
         with mlflow.start_run() as second:
             data = lightgbm.Dataset(inputs, label=labels)
-            lightgbm.train({"objective": "binary", "verbose": -1}, data, num_boost_round=4, valid_sets=[data], valid_names=["train"])
+            lightgbm.train(
+                {"objective": "binary", "verbose": -1},
+                data,
+                num_boost_round=4,
+                valid_sets=[data],
+                valid_names=["train"],
+            )
     finally:
         mlflow.xgboost.autolog(disable=True)
         mlflow.lightgbm.autolog(disable=True)

@@ -71,6 +71,7 @@ public final class FolderJournal: Journal {
 
     // MARK: Start
 
+    /// Hands every entry that is still kept to `body`, in order.
     public func recover(
         next: UInt64, _ body: @Sendable (_ number: UInt64, _ entry: [UInt8]) throws -> Void
     ) async throws {
@@ -134,6 +135,7 @@ public final class FolderJournal: Journal {
 
     // MARK: Appending
 
+    /// Appends an entry; entries that wait for each other are written together.
     public func append(_ entry: [UInt8], durable: @escaping @Sendable (Result<UInt64, StoreError>) -> Void) {
         guard entry.count <= journalEntryByteCountMax else {
             return durable(
@@ -241,6 +243,7 @@ public final class FolderJournal: Journal {
         if synchronizes { try file.synchronize() }
     }
 
+    /// Says that no entry up to a number is needed; files without needed entries are used again.
     public func forget(upTo number: UInt64) {
         writing.async { [self] in
             writer.withLock { writer in

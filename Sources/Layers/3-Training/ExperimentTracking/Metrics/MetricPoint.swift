@@ -38,6 +38,7 @@ public struct MetricPoint: Sendable, Hashable, Comparable {
             && (left.value == right.value || left.value.isNaN && right.value.isNaN)
     }
 
+    /// Equal points give equal hashes: the value takes no part, since NaN equals NaN and -0 equals 0.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(milliseconds)
         hasher.combine(step)
