@@ -53,7 +53,7 @@ while transitions < wanted {
                 for stage in [ModelStage.staging, .canary, .staging, .archived] {
                     try await registry.transition(
                         model, number, to: stage, actor: "bench", reason: "turn", gates: [])
-                    clock.advance(to: clock.now().advanced(by: .milliseconds(1)))
+                    clock.advance(to: clock.now().advanced(by: .seconds(1)))
                 }
             }
         }
@@ -64,7 +64,7 @@ while transitions < wanted {
     let number = turn % versions + 1
     for stage in [ModelStage.staging, .canary, .production] {
         try await registry.transition(model, number, to: stage, actor: "bench", reason: "turn", gates: [])
-        clock.advance(to: clock.now().advanced(by: .milliseconds(1)))
+        clock.advance(to: clock.now().advanced(by: .seconds(1)))
         transitions += 1
     }
     try await registry.publish(
