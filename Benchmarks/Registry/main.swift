@@ -39,8 +39,8 @@ let candidate = VersionCandidate(
     origin: VersionOrigin(dataset: nil, serviceVersion: nil, runID: "", jobID: "", seed: 0))
 
 let versions = 100
-for _ in 0..<versions { try await registry.register(model, candidate, actor: "bench") }
-// Versions take turns: each climbs to production and ends in the archive when the next one does; then again.
+for _ in 0..<(versions + 2) { try await registry.register(model, candidate, actor: "bench") }
+// Most versions come and go below production; two more take turns there, so each turn archives the one before.
 var transitions = versions
 var turn = 0
 let fill = ContinuousClock.now
@@ -53,18 +53,18 @@ while transitions < wanted {
                 for stage in [ModelStage.staging, .canary, .staging, .archived] {
                     try await registry.transition(
                         model, number, to: stage, actor: "bench", reason: "turn", gates: [])
-                    clock.advance(to: clock.now().advanced(by: TimeSpan(milliseconds: 1)))
                 }
             }
         }
         try await group.waitForAll()
     }
+    clock.advance(to: clock.now().advanced(by: .seconds(1)))
     transitions += 32 * 4
     turn += 32
-    let number = turn % versions + 1
+    let number = versions + 1 + turn / 32 % 2
     for stage in [ModelStage.staging, .canary, .production] {
         try await registry.transition(model, number, to: stage, actor: "bench", reason: "turn", gates: [])
-        clock.advance(to: clock.now().advanced(by: TimeSpan(milliseconds: 1)))
+        clock.advance(to: clock.now().advanced(by: .seconds(1)))
         transitions += 1
     }
     try await registry.publish(

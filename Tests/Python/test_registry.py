@@ -313,8 +313,12 @@ def test_a_webhook_hears_of_every_change_and_follows_no_redirect(own):
 
 @pytest.mark.parametrize(
     "url",
-    ["http://example.com/x", "https://127.0.0.1/x", "https://[::1]/x", "https://10.1.2.3/x", "https://localhost/x"]
-    + [
+    [
+        "http://example.com/x",
+        "https://127.0.0.1/x",
+        "https://[::1]/x",
+        "https://10.1.2.3/x",
+        "https://localhost/x",
         "https://169.254.169.254/latest",
         "https://[::ffff:192.168.0.1]/",
         "https://a:b@example.com/",

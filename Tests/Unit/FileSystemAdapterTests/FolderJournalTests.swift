@@ -69,6 +69,7 @@ import Testing
             for number in 1...40 { last = try await append(entry(number + round), to: first) }
             first.forget(upTo: last)
         }
+        last = try await append(entry(21), to: first)  // behind the last forgetting, which nobody waits for
         let files = try FileManager.default.contentsOfDirectory(atPath: folder.path)
         #expect(files.count <= 4)
         let found = try await entries(journal(), next: last + 1)
@@ -95,6 +96,8 @@ import Testing
                 if number % 9 == 0 { journal.forget(upTo: last - 7) }
             }
             journal.forget(upTo: last - 7)
+            last = try await append(entry(start), to: journal)  // behind the forgetting, which nobody waits for
+            contents[last] = entry(start)
         }
     }
 
