@@ -127,7 +127,7 @@ def same(left: float, right: float) -> bool:
 
 
 def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
-    before, after = MlflowClient(origin.url), MlflowClient(target.url, registry_uri=target.url)
+    before, after = MlflowClient(origin.url, registry_uri=origin.url), MlflowClient(target.url, registry_uri=target.url)
     names = {e.experiment_id: e.name for e in before.search_experiments(view_type=ViewType.ALL)}
     here = {e.experiment_id: e.name for e in after.search_experiments(view_type=ViewType.ALL)}
     assert set(names.values()) == set(here.values())
