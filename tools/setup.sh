@@ -38,7 +38,7 @@ stamp=.venv/.installed-$what
 if [ ! -f "$stamp" ] || ! cmp -s "$lock" "$stamp"; then
     echo "setup: installing Python packages of $lock (some minutes the first time)"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement "$lock"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable sdk/python ||
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable sdk/python 2>/dev/null ||
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable sdk/python
     cp "$lock" "$stamp"
 fi

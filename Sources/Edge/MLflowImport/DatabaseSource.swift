@@ -10,6 +10,7 @@ public protocol ForeignDatabase: Sendable {
 
 /// The database file of an MLflow server, with its artifacts beside it.
 public struct DatabaseSource: ImportSource {
+    /// The source's name in reports and tags, without secrets.
     public let name: String
     private let database: any ForeignDatabase
     private let artifacts: String
@@ -46,6 +47,7 @@ public struct DatabaseSource: ImportSource {
         return found
     }
 
+    /// Every experiment, deleted ones too.
     public func experiments() async throws -> [JSONValue] {
         guard try await has("experiments") else {
             throw PlatformError(
@@ -75,6 +77,7 @@ public struct DatabaseSource: ImportSource {
         return .number(row["value"].doubleValue ?? 0)
     }
 
+    /// Every run of an experiment, deleted ones too.
     public func runs(of experiment: String) async throws -> [JSONValue] {
         let id: [MetadataValue] = [.integer(Int64(experiment) ?? -1)]
         let ours = "WHERE r.experiment_id = ?"
@@ -168,6 +171,7 @@ public struct DatabaseSource: ImportSource {
         return found
     }
 
+    /// All values of a metric.
     public func history(run: String, key: String) async throws -> [ImportedPoint] {
         try await rows(
             "SELECT value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY timestamp, step",
@@ -179,6 +183,7 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
+    /// Every logged model of an experiment.
     public func loggedModels(of experiment: String) async throws -> [JSONValue] {
         guard try await has("logged_models") else { return [] }
         let id: [MetadataValue] = [.integer(Int64(experiment) ?? -1)]
@@ -221,6 +226,7 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
+    /// Every registered model.
     public func registeredModels() async throws -> [JSONValue] {
         let tags = try await tags("SELECT name AS owner, key, value FROM registered_model_tags")
         var aliases: [String: [JSONValue]] = [:]
@@ -242,6 +248,7 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
+    /// Every version of every registered model.
     public func modelVersions() async throws -> [JSONValue] {
         let tags = try await tags(
             "SELECT name || '/' || CAST(version AS TEXT) AS owner, key, value FROM model_version_tags")
@@ -281,6 +288,7 @@ public struct DatabaseSource: ImportSource {
         return "\((name as NSString).deletingLastPathComponent)/\(uri)"
     }
 
+    /// Files below an artifact URI, of a run if it belongs to one.
     public func files(below uri: String, run: String?) async throws -> [ImportedFile] {
         let folder = URL(fileURLWithPath: try folder(of: uri)).resolvingSymlinksInPath().path
         guard let walk = FileManager.default.enumerator(atPath: folder) else { return [] }
@@ -294,6 +302,7 @@ public struct DatabaseSource: ImportSource {
         return files.sorted { $0.path < $1.path }
     }
 
+    /// Copies a file into a local one.
     public func fetch(_ path: String, below uri: String, run: String?, to file: String) async throws {
         try? FileManager.default.removeItem(atPath: file)
         try FileManager.default.copyItem(atPath: "\(try folder(of: uri))/\(path)", toPath: file)

@@ -2,6 +2,7 @@ public import PlatformCore
 
 /// A running MLflow server.
 public struct ServerSource: ImportSource {
+    /// The source's name in reports and tags, without secrets.
     public let name: String
     private let server: HTTPEndpoint
 
@@ -33,17 +34,20 @@ public struct ServerSource: ImportSource {
         return found
     }
 
+    /// Every experiment, deleted ones too.
     public func experiments() async throws -> [JSONValue] {
         try await pages(
             "/api/2.0/mlflow/experiments/search", list: "experiments", body: ["view_type": "ALL"], countMax: 1000)
     }
 
+    /// Every run of an experiment, deleted ones too.
     public func runs(of experiment: String) async throws -> [JSONValue] {
         try await pages(
             "/api/2.0/mlflow/runs/search", list: "runs",
             body: ["experiment_ids": [.string(experiment)], "run_view_type": "ALL"], countMax: 1000)
     }
 
+    /// All values of a metric.
     public func history(run: String, key: String) async throws -> [ImportedPoint] {
         try await pages(
             "/api/2.0/mlflow/metrics/get-history", list: "metrics", fields: [("run_id", run), ("metric_key", key)],
@@ -55,6 +59,7 @@ public struct ServerSource: ImportSource {
         }
     }
 
+    /// Every logged model of an experiment.
     public func loggedModels(of experiment: String) async throws -> [JSONValue] {
         do {
             return try await pages(
@@ -66,14 +71,17 @@ public struct ServerSource: ImportSource {
         }
     }
 
+    /// Every registered model.
     public func registeredModels() async throws -> [JSONValue] {
         try await pages("/api/2.0/mlflow/registered-models/search", list: "registered_models", countMax: 1000)
     }
 
+    /// Every version of every registered model.
     public func modelVersions() async throws -> [JSONValue] {
         try await pages("/api/2.0/mlflow/model-versions/search", list: "model_versions", countMax: 10_000)
     }
 
+    /// Files below an artifact URI, of a run if it belongs to one.
     public func files(below uri: String, run: String?) async throws -> [ImportedFile] {
         let root = Self.proxied(uri)
         guard root != nil || run != nil else {
@@ -104,6 +112,7 @@ public struct ServerSource: ImportSource {
         return files.sorted { $0.path < $1.path }
     }
 
+    /// Copies a file into a local one.
     public func fetch(_ path: String, below uri: String, run: String?, to file: String) async throws {
         if let root = Self.proxied(uri) {
             try await server.download("/api/2.0/mlflow-artifacts/artifacts/\(root)/\(path)", to: file)
