@@ -107,7 +107,7 @@ def test_the_example_of_each_kind_is_accepted(server: Server) -> None:
     compiler = (ROOT / "Sources/Core/Definitions/DefinitionCompiler.swift").read_text(encoding="utf-8")
     kinds = re.findall(r'"(\w+)"', compiler.split("static let kinds = [", 1)[1].split("]", 1)[0])
     examples = [item for block in blocks("docs/definitions.md", "yaml") for item in documents(block).items()]
-    assert sorted(kind for (kind, _), _ in examples) == sorted(kinds)
+    assert sorted({kind for (kind, _), _ in examples}) == sorted(kinds)
     flights: dict[tuple[str, str], str] = {}
     for path in sorted(EXAMPLES.glob("*.yaml")):
         flights |= documents(path.read_text(encoding="utf-8"))
