@@ -84,7 +84,7 @@ def test_fluent_run_keeps_everything_it_logs(client, experiment, tmp_path):
         [0.5, 0.6, 0.7, 0.8, 0.9]
     )
     names = {f.path: f.is_dir for f in client.list_artifacts(run.info.run_id)}
-    assert names == {"config": True, "files": True, "notes.txt": False}
+    assert names == {"bottega": True, "config": True, "files": True, "notes.txt": False}  # with the run's record
     assert mlflow.artifacts.load_dict(f"{kept.info.artifact_uri}/config/settings.json") == {"k": [1, 2]}
     assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/notes.txt") == "hello"
     folder = client.download_artifacts(run.info.run_id, "", str(tmp_path))
