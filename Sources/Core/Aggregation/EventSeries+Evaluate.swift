@@ -67,7 +67,8 @@ extension EventSeries {
         return answer
     }
 
-    /// The numbers that a `ReadProgram` leaves to its plan: counts of texts and vectors, and features of equal values.
+    /// The numbers that a `ReadProgram` leaves to its plan: counts of texts and vectors, `last` and `first` with a condition,
+    /// and features of equal values.
     func evaluateValues(
         _ plan: AggregationPlan, upper: Position, tick: Int64, into values: UnsafeMutableBufferPointer<Double>,
         _ missing: inout [PageReference]
@@ -77,6 +78,7 @@ extension EventSeries {
             guard let column = group.column, !plan.columns[column].storage.isNumber else { continue }
             evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing)
         }
+        for pick in plan.gatedPicks { evaluate(pick, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
     }
 

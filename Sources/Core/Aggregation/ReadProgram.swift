@@ -43,7 +43,8 @@ public final class ReadProgram: @unchecked Sendable {
     private let placeCount: Int
     private let timeToLive: Int64?
     private let isInclusive: Bool
-    /// Whether a feature asks which values are equal, or counts texts or vectors: those go by the plan.
+    /// Whether a feature asks which values are equal or chooses an event by a condition, or counts texts or vectors: those
+    /// go by the plan.
     private let hasMore: Bool
     private let outputs: UnsafeMutableBufferPointer<Output>
     private let columnWindows: UnsafeMutableBufferPointer<ColumnWindow>
@@ -69,7 +70,7 @@ public final class ReadProgram: @unchecked Sendable {
             group.column.map { plan.columns[$0].storage.isNumber } ?? true
         }
         let flat = plan.groups.filter(isFlat)
-        hasMore = flat.count < plan.groups.count || !plan.valueGroups.isEmpty
+        hasMore = flat.count < plan.groups.count || !plan.valueGroups.isEmpty || !plan.gatedPicks.isEmpty
         let spans = Set(flat.flatMap { $0.windows.map(\.window) } + plan.picks.compactMap(\.window)).sorted()
         func place(of window: Int64) -> Int { spans.firstIndex(of: window) ?? 0 }
         var (outputs, columnWindows, groups): ([Output], [ColumnWindow], [Group]) = ([], [], [])
