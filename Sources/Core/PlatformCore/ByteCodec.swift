@@ -24,6 +24,14 @@ public struct ByteWriter: Sendable {
     }
     /// Adds the bit pattern of a double, every NaN included.
     public mutating func write(_ value: Double) { write(fixed: value.bitPattern) }
+    /// Adds the bit patterns of doubles one after the other.
+    public mutating func write(_ values: [Double]) {
+        #if _endian(little)
+            values.withUnsafeBytes { bytes.append(contentsOf: $0) }
+        #else
+            for value in values { write(value) }
+        #endif
+    }
     /// Adds an unsigned integer in 1 to 10 bytes (LEB128).
     public mutating func write(varint value: UInt64) {
         var rest = value

@@ -272,10 +272,10 @@ private struct JSONParser {
                 return .integer(Int64(truncatingIfNeeded: 0 &- magnitude))
             }
         }
-        guard at - start <= 400,
-            let value = Double(String(decoding: bytes[start..<at], as: UTF8.self)), value.isFinite
+        guard let number = DecimalText.number(in: UnsafeRawBufferPointer(bytes), at: start), number.end == at,
+            number.value.isFinite
         else { throw failure("the number does not fit in 64 bits", at: start) }
-        return .number(value)
+        return .number(number.value)
     }
 
     mutating func string() throws(DecodingFailure) -> String {

@@ -35,6 +35,9 @@ public struct DirectRoute: Sendable {
         }
     }
 
+    /// Whether a path, as its bytes, begins like this one's; `name(in:)` decides.
+    public func matches(_ path: UnsafeRawBufferPointer) -> Bool { path.starts(with: prefix.utf8) }
+
     /// What stands in place of the parameter in a request's path, percent signs and all; `nil` if the path is another.
     public func name(in path: String) -> Substring? {
         guard path.hasPrefix(prefix) else { return nil }

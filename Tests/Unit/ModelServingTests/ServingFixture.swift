@@ -227,8 +227,16 @@ struct BrokenReader: VectorReader {
     ) throws(PlatformError) { throw PlatformError(.unavailable, "online", "the disk is gone") }
 }
 
+extension Predictor {
+    /// Answers a body of its own, with nothing kept from before.
+    func answer(model: String, body: [UInt8], caller: String) -> Answer {
+        body.withUnsafeBytes { answer(model: model, body: $0, caller: caller, scratch: PredictionScratch()) }
+    }
+}
+
 /// Remembers what became durable, in order.
 final class Collector: PredictionObserver {
+    let isWatching = true
     private let all = Mutex<[PredictionRecord]>([])
     var records: [PredictionRecord] { all.withLock { $0 } }
     func observed(_ records: [PredictionRecord]) { all.withLock { $0 += records } }

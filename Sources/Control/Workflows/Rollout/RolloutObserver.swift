@@ -36,6 +36,9 @@ public final class RolloutObserver: PredictionObserver {
     /// Stops watching.
     public func stop(model: Name) { watches.withLock { $0[model.text] = nil } }
 
+    /// Whether any challenger is watched.
+    public var isWatching: Bool { watches.withLock { !$0.isEmpty } }
+
     /// Takes records in log order.
     public func observed(_ records: [PredictionRecord]) {
         watches.withLock { watches in

@@ -16,8 +16,22 @@ enum PredictionRoutes {
     /// Most labels in one request.
     static let labelCountMax = 10_000
 
+    /// Answers what the event loop leaves to the framework: large bodies, and those of unknown length.
+    private static func predict(_ request: APIRequest, _ services: PlatformServices) async -> APIResponse {
+        let answer = request.body.withUnsafeBytes {
+            services.predictor.answer(
+                model: request.parameters["model"] ?? "", body: $0,
+                caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "",
+                scratch: PredictionScratch())
+        }
+        await services.predictor.log.take(answer.entries, policy: answer.logPolicy)
+        return APIResponse(
+            status: answer.status, headers: [("Content-Type", "application/json")], body: .bytes(answer.body))
+    }
+
     static func routes(_ services: PlatformServices) -> [Route] {
         [
+            Route("POST", "/predict/{model}") { request in await predict(request, services) },
             Route("POST", "/labels") { request in try await labels(request, services) },
             Route("GET", "/predictions/{id}/why") { request in
                 .json(try await why(request.parameters["id"] ?? "", services))

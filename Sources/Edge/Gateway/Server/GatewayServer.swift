@@ -2,6 +2,7 @@ public import APIContract
 import Foundation
 import HTTPTypes
 import Hummingbird
+import HummingbirdCore
 public import Logging
 import ModelServing
 import NIOCore
@@ -59,17 +60,13 @@ public struct GatewayServer: Service {
         let router = Router(context: BasicRequestContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
-        let (predictor, direct) = (predictor, directRoutes)
-        let access = configuration.access
+        let hot = HotRoutes(predictor: predictor, direct: directRoutes, access: configuration.access)
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
         let application = Application(
             router: router,
-            server: .http1(
-                configuration: .init(additionalChannelHandlers: [
-                    HotRouteHandler(predictor: predictor, routes: direct, access: access)
-                ])),
+            server: HTTPServerBuilder { GatewayChannel(hot: hot, responder: $0) },
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
                 reuseAddress: true),
@@ -296,6 +293,29 @@ public struct GatewayServer: Service {
                 }
                 try await writer.finish(nil)
             })
+    }
+}
+
+/// A connection: the hot routes in front of the framework's HTTP/1.
+private struct GatewayChannel: ServerChildChannel {
+    private let hot: HotRoutes
+    private let framework: HTTP1Channel
+
+    init(hot: HotRoutes, responder: @escaping HTTPChannelHandler.Responder) {
+        self.hot = hot
+        framework = HTTP1Channel(
+            responder: responder, configuration: .init(additionalChannelHandlers: [AnswerEndHandler()]))
+    }
+
+    func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<HTTP1Channel.Value> {
+        let hot = hot
+        return channel.eventLoop.makeCompletedFuture {
+            try channel.pipeline.syncOperations.addHandler(WireHandler(routes: hot))
+        }.flatMap { framework.setup(channel: channel, logger: logger) }
+    }
+
+    func handle(value: HTTP1Channel.Value, logger: Logger) async {
+        await framework.handle(value: value, logger: logger)
     }
 }
 

@@ -1,27 +1,34 @@
-import Definitions
+public import Definitions
 public import Logging
-import PlatformCore
+public import PlatformCore
 import RuntimePorts
 public import StoragePorts
 import Synchronization
 
 /// A finished prediction on its way to the log, with the versions that are to answer it in shadow.
 public struct PredictionLogEntry: Sendable {
-    /// The answer as the caller got it.
-    public let record: PredictionRecord
-    /// Versions that compute the same inputs for comparison.
+    /// What the log keeps: the model as key, the moment, and the encoded record.
+    let stored: LogRecord
+    /// Versions that compute the same inputs for comparison; none where the fallback answered.
     public let shadows: [ServedVersion]
     /// Called once the record is durable.
     public var onDurable: (@Sendable () -> Void)?
     /// Makes an entry.
+    ///
+    /// The record is encoded here: an answer then costs the queue one array and not ten.
     public init(record: PredictionRecord, shadows: [ServedVersion]) {
-        self.record = record
-        self.shadows = shadows
+        stored = LogRecord(key: record.model, time: record.time, value: record.encoded())
+        self.shadows = record.choice == .fallback ? [] : shadows
     }
+
+    /// The answer as the caller got it.
+    public func record() throws(DecodingFailure) -> PredictionRecord { try PredictionRecord(decoding: stored.value) }
 }
 
 /// Told of every record once it is durable.
 public protocol PredictionObserver: Sendable {
+    /// Whether records are of use to it now; where not, none is decoded for it.
+    var isWatching: Bool { get }
     /// Takes records in log order: a prediction, then its shadows.
     func observed(_ records: [PredictionRecord])
     /// Hears that a shadow could not answer; nothing of it is in the log.
@@ -87,6 +94,27 @@ public final class PredictionLog: Sendable {
         }
         waiter?.resume()
         return taken
+    }
+
+    /// Takes entries as the deployment's policy says: at once, when there is room, or until they are durable.
+    public func take(_ entries: [PredictionLogEntry], policy: PredictionLogPolicy) async {
+        guard let last = entries.indices.last else { return }
+        while true {
+            if policy == .durable {
+                let isTaken = await withCheckedContinuation { continuation in
+                    var entries = entries
+                    entries[last].onDurable = { continuation.resume(returning: true) }
+                    if !offer(entries) { continuation.resume(returning: false) }
+                }
+                if isTaken { return }
+            } else if offer(entries) {
+                return
+            } else if policy == .shed {
+                return countShed(entries.count)
+            }
+            try? await Task.sleep(for: .milliseconds(1))
+            if queue.withLock({ $0.isClosed }) { return countShed(entries.count) }
+        }
     }
 
     /// Waits until every entry taken before this call is durable, but no longer than `limit`.
@@ -166,17 +194,19 @@ public final class PredictionLog: Sendable {
         }
     }
 
-    private func records(of batch: ArraySlice<PredictionLogEntry>) -> [PredictionRecord] {
-        var records: [PredictionRecord] = []
+    /// What a batch adds to the log: each record, and after it those of its shadows.
+    private func records(of batch: ArraySlice<PredictionLogEntry>) -> [LogRecord] {
+        var records: [LogRecord] = []
         records.reserveCapacity(batch.count)
         for entry in batch {
-            records.append(entry.record)
-            for shadow in entry.shadows where entry.record.choice != .fallback {
-                if let answer = Self.shadowAnswer(shadow, to: entry.record) {
-                    records.append(answer)
+            records.append(entry.stored)
+            guard !entry.shadows.isEmpty, let record = try? entry.record() else { continue }
+            for shadow in entry.shadows {
+                if let answer = Self.shadowAnswer(shadow, to: record) {
+                    records.append(LogRecord(key: answer.model, time: answer.time, value: answer.encoded()))
                 } else {
                     shadowFailureCount.add(1, ordering: .relaxed)
-                    observer.shadowFailed(model: entry.record.model, version: shadow.number)
+                    observer.shadowFailed(model: record.model, version: shadow.number)
                 }
             }
         }
@@ -184,29 +214,28 @@ public final class PredictionLog: Sendable {
     }
 
     static func shadowAnswer(_ shadow: ServedVersion, to record: PredictionRecord) -> PredictionRecord? {
-        guard shadow.binding.definition.version.hex == record.serviceVersion else { return nil }
+        guard shadow.binding.versionText == record.serviceVersion else { return nil }
         let start = ContinuousClock.now
         guard let output = try? shadow.loaded.predict(record.inputs.map(Float.init), rowCount: 1) else { return nil }
         var answer = record
         answer.version = shadow.number
-        answer.artifact = shadow.artifact.hex
+        answer.artifact = shadow.artifactText
         answer.choice = .shadow
         answer.output = output
         answer.fallbackReason = ""
-        let spent = ContinuousClock.now - start
-        answer.latency = .init(
-            features: 0, score: UInt32(clamping: spent.components.attoseconds / 1_000_000_000_000), total: 0)
+        answer.latency = .init(features: 0, score: Predictor.microseconds(ContinuousClock.now - start), total: 0)
         return answer
     }
 
-    private func write(_ records: [PredictionRecord]) async {
-        let encoded = records.map { LogRecord(key: $0.model, time: $0.time, value: $0.encoded()) }
+    private func write(_ records: [LogRecord]) async {
         var delay = Duration.milliseconds(50)
         while true {
             do {
-                try await log.append(encoded, to: PlatformTopic.predictions)
+                try await log.append(records, to: PlatformTopic.predictions)
                 writtenCount.add(records.count, ordering: .relaxed)
-                observer.observed(records)
+                if observer.isWatching {
+                    observer.observed(records.compactMap { try? PredictionRecord(decoding: $0.value) })
+                }
                 return
             } catch {
                 logger.error("the prediction log cannot be written; trying again", metadata: ["error": "\(error)"])

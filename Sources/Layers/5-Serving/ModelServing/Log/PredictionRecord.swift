@@ -60,7 +60,7 @@ public struct PredictionRecord: Sendable, Hashable {
         /// Join key.
         public let key: String
         /// Its value; `nil` where the caller said null.
-        public let value: String?
+        public internal(set) var value: String?
         /// Makes a pair.
         public init(key: String, value: String?) {
             self.key = key
@@ -134,7 +134,7 @@ extension PredictionRecord {
             if let value = entity.value { writer.write(value) }
         }
         writer.write(varint: UInt64(inputs.count))
-        for value in inputs { writer.write(value) }
+        writer.write(inputs)
         for age in ages { writer.write(signed: age) }
         writer.write(bytes: statuses)
         writer.write(varint: UInt64(overridden.count))

@@ -44,16 +44,53 @@ public final class Predictor: Sendable {
     }
 
     /// Answers one request body.
-    public func answer(model: String, body: ArraySlice<UInt8>, caller: String) -> Answer {
+    ///
+    /// - Parameter scratch: kept by the caller from request to request, so that few of them allocate; used by one at a time.
+    public func answer(model: String, body: UnsafeRawBufferPointer, caller: String, scratch: PredictionScratch)
+        -> Answer
+    {
         let start = ContinuousClock.now
         guard let route = routes.route(model) else {
             metrics.countRefused(model: "", status: 404)
             return refusal(
                 404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
         }
+        let question = Question(route: route, time: clock.now(), start: start, caller: caller)
+        var out: [UInt8] = []
+        if body.count <= Self.quickByteCountMax,
+            case .success(let entry)? = predict(.bytes(body), question, scratch)
+        {
+            out.reserveCapacity(256)
+            Self.write(scratch.record, to: &out)
+            return Answer(
+                status: Self.status(question, isFallback: scratch.record.choice == .fallback), body: out,
+                entries: [entry], logPolicy: route.definition.predictionLog)
+        }
+        return answerWhole(question, model: model, body: body, scratch: scratch)
+    }
+
+    /// Largest body that is tried the quick way.
+    private static let quickByteCountMax = 64 << 10
+
+    /// What is the same for all instances of a request.
+    private struct Question {
+        let route: DeploymentRoute
+        let time: EventTime
+        let start: ContinuousClock.Instant
+        let caller: String
+    }
+
+    private static func status(_ question: Question, isFallback: Bool) -> Int {
+        isFallback && question.route.definition.fallback == nil ? 503 : 200
+    }
+
+    /// Answers a request of any form: batches, ages, and whatever has a fault to be worded.
+    private func answerWhole(
+        _ question: Question, model: String, body: UnsafeRawBufferPointer, scratch: PredictionScratch
+    ) -> Answer {
         var request: JSONValue
         do {
-            request = try JSONValue.parse(body, limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
+            request = try JSONValue.parse(Array(body)[...], limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
         } catch {
             metrics.countRefused(model: model, status: 400)
             return refusal(400, .invalidInput, "request body", error.description)
@@ -84,14 +121,16 @@ public final class Predictor: Sendable {
         var entries: [PredictionLogEntry] = []
         entries.reserveCapacity(instances.count)
         var faults: [(Int, FieldFault)] = []
-        let now = clock.now()
+        var isFallback = false
         for (index, instance) in instances.enumerated() {
-            switch predict(instance, route: route, at: now, start: start, caller: caller) {
-            case .success(let (entry, binding)):
+            switch predict(.value(instance), question, scratch) {
+            case .success(let entry)?:
                 if index > 0 { out.append(0x2C) }
-                if faults.isEmpty { Self.write(entry.record, agesOf: withAges ? binding : nil, to: &out) }
+                if faults.isEmpty { Self.write(scratch.record, agesOf: withAges ? scratch.binding : nil, to: &out) }
                 entries.append(entry)
-            case .failure(let fault): faults += fault.faults.map { (index, $0) }
+                isFallback = isFallback || scratch.record.choice == .fallback
+            case .failure(let fault)?: faults += fault.faults.map { (index, $0) }
+            case nil: break
             }
         }
         guard faults.isEmpty else {
@@ -100,61 +139,85 @@ public final class Predictor: Sendable {
         }
         if isBatch { out.append(contentsOf: "]}".utf8) }
         return Answer(
-            status: entries.contains { $0.record.choice == .fallback } && route.definition.fallback == nil ? 503 : 200,
-            body: out, entries: entries, logPolicy: route.definition.predictionLog)
+            status: Self.status(question, isFallback: isFallback), body: out, entries: entries,
+            logPolicy: question.route.definition.predictionLog)
     }
 
     private struct Faults: Error { let faults: [FieldFault] }
+    /// One instance of a request: its bytes, to be tried the quick way, or its value.
+    private enum Instance {
+        case bytes(UnsafeRawBufferPointer)
+        case value(JSONValue)
 
-    private func predict(
-        _ instance: JSONValue, route: DeploymentRoute, at now: EventTime, start: ContinuousClock.Instant, caller: String
-    ) -> Result<(PredictionLogEntry, ServiceBinding), Faults> {
+        /// Turns it into the input of a service: the faults, none for a good one; `nil` if the quick way does not take it.
+        func assemble(_ binding: ServiceBinding, asOf: EventTime, into vector: inout InputVector)
+            throws(PlatformError) -> [FieldFault]?
+        {
+            switch self {
+            case .bytes(let bytes): try binding.assembleQuickly(bytes, asOf: asOf, into: &vector) ? [] : nil
+            case .value(let value): try binding.assemble(value, asOf: asOf, into: &vector)
+            }
+        }
+    }
+
+    /// Predicts one instance; leaves its record and the binding that read it in `scratch`.
+    ///
+    /// `nil` if the quick way does not take it.
+    private func predict(_ instance: Instance, _ question: Question, _ scratch: PredictionScratch)
+        -> Result<PredictionLogEntry, Faults>?
+    {
+        let route = question.route
         let primary = route.variants[0].version
         let begin = ContinuousClock.now
-        var vector = InputVector()
-        var variant = route.variants[0]
+        var version = primary
         var choice = PredictionRecord.Choice.primary
-        var output: [Float] = []
         var reason = ""
         do {
-            let faults = try primary.binding.assemble(instance, asOf: now, into: &vector)
+            guard let faults = try instance.assemble(primary.binding, asOf: question.time, into: &scratch.vector) else {
+                return nil
+            }
             guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
-            (variant, choice) = route.choose(vector.keys, inputs: vector.inputs)
-            if variant.version.binding !== primary.binding {  // another feature service: its own reading
-                let more = try variant.version.binding.assemble(instance, asOf: now, into: &vector)
-                guard more.isEmpty else { return .failure(Faults(faults: more)) }
+            if route.variants.count > 1 {
+                let chosen = route.choose(scratch.vector.keys, inputs: scratch.vector.inputs)
+                (version, choice) = (chosen.variant.version, chosen.choice)
+                if version.binding !== primary.binding {  // another feature service: its own reading
+                    guard let more = try instance.assemble(version.binding, asOf: question.time, into: &scratch.vector)
+                    else { return nil }
+                    guard more.isEmpty else { return .failure(Faults(faults: more)) }
+                }
             }
         } catch {
             reason = "features cannot be read: \(error.message)"
         }
         let assembled = ContinuousClock.now
         if reason.isEmpty {
-            do { output = try variant.version.loaded.predict(vector.inputs.map(Float.init), rowCount: 1) } catch {
-                reason = "the model failed: \(error.message)"
-            }
+            do { try scratch.score(version.loaded) } catch { reason = "the model failed: \(error.message)" }
         }
         if !reason.isEmpty {
             choice = .fallback
-            output = route.definition.fallback.map { [Float($0)] } ?? []
+            scratch.record.output = route.definition.fallback.map { [Float($0)] } ?? []
         }
         let done = ContinuousClock.now
-        let binding = variant.version.binding
-        let record = PredictionRecord(
-            id: identifiers.next(), time: now, model: variant.version.model.text,
-            version: variant.version.number,
-            artifact: choice == .fallback ? "" : variant.version.artifact.hex, policyRevision: route.revision,
-            choice: choice, serviceVersion: binding.definition.version.hex,
-            entities: zip(binding.definition.joinKeys, vector.keys).map { .init(key: $0, value: $1) },
-            inputs: vector.inputs, ages: vector.ages, statuses: vector.statuses, overridden: vector.overridden,
-            output: output, fallbackReason: reason,
-            latency: .init(
-                features: Self.microseconds(assembled - begin), score: Self.microseconds(done - assembled),
-                total: Self.microseconds(done - start)), caller: caller)
-        metrics.count(record)
-        return .success((PredictionLogEntry(record: record, shadows: route.shadows), binding))
+        scratch.binding = version.binding
+        scratch.record.id = identifiers.next()
+        scratch.record.time = question.time
+        scratch.record.model = version.model.text
+        scratch.record.version = version.number
+        scratch.record.artifact = choice == .fallback ? "" : version.artifactText
+        scratch.record.policyRevision = route.revision
+        scratch.record.choice = choice
+        scratch.record.serviceVersion = version.binding.versionText
+        scratch.record.fallbackReason = reason
+        scratch.record.latency = .init(
+            features: Self.microseconds(assembled - begin), score: Self.microseconds(done - assembled),
+            total: Self.microseconds(done - question.start))
+        scratch.record.caller = question.caller
+        scratch.takeInputs(joinKeys: version.binding.definition.joinKeys)
+        metrics.count(scratch.record)
+        return .success(PredictionLogEntry(record: scratch.record, shadows: route.shadows))
     }
 
-    private static func microseconds(_ duration: Duration) -> UInt32 {
+    static func microseconds(_ duration: Duration) -> UInt32 {
         let (seconds, attoseconds) = duration.components
         return UInt32(clamping: seconds * 1_000_000 + attoseconds / 1_000_000_000_000)
     }

@@ -70,8 +70,22 @@ public final class ServingMetrics: Sendable {
         public let choice: PredictionRecord.Choice
     }
     private struct State {
-        var latencies: [Key: LatencyHistogram] = [:]
+        var places: [Key: Int] = [:]
+        var histograms: [(key: Key, histogram: LatencyHistogram)] = []
         var refused: [String: [Int: Int]] = [:]
+        /// Where the last answer was counted: mostly the next one goes there too.
+        var last = 0
+
+        mutating func add(_ microseconds: UInt32, to key: Key) {
+            if !histograms.indices.contains(last) || histograms[last].key != key {
+                last = places[key] ?? histograms.count
+                if last == histograms.count {
+                    places[key] = last
+                    histograms.append((key, LatencyHistogram()))
+                }
+            }
+            histograms[last].histogram.add(microseconds: microseconds)
+        }
     }
     /// Event loops count into different parts, so that they do not wait for each other; readers add the parts up.
     private final class Part: Sendable { let state = Mutex(State()) }
@@ -84,7 +98,7 @@ public final class ServingMetrics: Sendable {
 
     func count(_ record: PredictionRecord) {
         let key = Key(model: record.model, version: record.version, choice: record.choice)
-        part.state.withLock { $0.latencies[key, default: LatencyHistogram()].add(microseconds: record.latency.total) }
+        part.state.withLock { $0.add(record.latency.total, to: key) }
     }
 
     func countRefused(model: String, status: Int) {
@@ -93,7 +107,11 @@ public final class ServingMetrics: Sendable {
 
     /// Latency of answered predictions by model, version and variant.
     public func latencies() -> [Key: LatencyHistogram] {
-        parts.reduce(into: [:]) { sum, part in sum.merge(part.state.withLock { $0.latencies }) { $0.merged(with: $1) } }
+        parts.reduce(into: [:]) { sum, part in
+            for (key, histogram) in part.state.withLock({ $0.histograms }) {
+                sum[key] = sum[key].map { $0.merged(with: histogram) } ?? histogram
+            }
+        }
     }
     /// Refused requests by model (empty: unknown model) and status.
     public func refused() -> [String: [Int: Int]] {

@@ -11,6 +11,8 @@ public final class ServedVersion: Sendable {
     public let number: Int
     /// Hash of the artifact.
     public let artifact: ContentHash
+    /// The same as text.
+    let artifactText: String
     /// The model in memory.
     public let loaded: any LoadedModel
     /// Its feature service.
@@ -38,13 +40,14 @@ public final class ServedVersion: Sendable {
         self.model = model
         self.number = number
         self.artifact = artifact
+        artifactText = artifact.hex
         self.loaded = loaded
         self.binding = binding
     }
 }
 
 /// Where a deployed model's requests go; immutable, swapped whole.
-public struct DeploymentRoute: Sendable {
+public final class DeploymentRoute: Sendable {
     /// A version and its share of traffic.
     public struct Variant: Sendable {
         /// The version.

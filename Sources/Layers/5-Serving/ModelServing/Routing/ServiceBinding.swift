@@ -38,10 +38,14 @@ public final class ServiceBinding: Sendable {
     /// The definition.
     public let definition: FeatureServiceDefinition
     let reader: any VectorReader
-    private let requestFeatures: [RequestFeature]
+    /// Hash of the service's meaning, as text.
+    let versionText: String
+    let requestFeatures: [RequestFeature]
     private let positions: [String: Int]
     private let onDemand: OnDemandInputs
     let joinKeyPositions: [String: Int]
+    let joinKeyTable: NameTable
+    let inputTable: NameTable
 
     struct RequestFeature: Sendable {
         let name: String
@@ -73,6 +77,9 @@ public final class ServiceBinding: Sendable {
         positions = Dictionary(uniqueKeysWithValues: definition.inputNames.enumerated().map { ($1, $0) })
         onDemand = OnDemandInputs(definition)
         joinKeyPositions = Dictionary(uniqueKeysWithValues: definition.joinKeys.enumerated().map { ($1, $0) })
+        joinKeyTable = NameTable(definition.joinKeys)
+        inputTable = NameTable(definition.inputNames)
+        versionText = definition.version.hex
     }
 
     /// Number of inputs of the model.
@@ -109,17 +116,45 @@ public final class ServiceBinding: Sendable {
             faults.append(FieldFault(field: "features", message: "an object is expected, not \(sent.kindName)"))
             return faults
         }
-        if faults.isEmpty, !definition.features.isEmpty {
-            let offset = requestFeatures.count
-            let keys = vector.keys
-            try vector.withBuffers(from: offset) { (values, ages, statuses) throws(PlatformError) in
-                try reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
-            }
-        }
+        if faults.isEmpty { try readViews(asOf: asOf, into: &vector) }
         readRequestFeatures(features, into: &vector, faults: &faults)
         readOverrides(features, into: &vector, faults: &faults)
         if faults.isEmpty { onDemand.compute(into: &vector) }
         return faults
+    }
+
+    /// The same for the bytes of a request, by a shorter way that the usual request takes.
+    ///
+    /// - Returns: whether the vector is complete; `false` decides nothing, and `assemble` is to be asked.
+    /// - Throws: when the feature store cannot be read.
+    func assembleQuickly(_ bytes: UnsafeRawBufferPointer, asOf: EventTime, into vector: inout InputVector)
+        throws(PlatformError) -> Bool
+    {
+        vector.reset(keyCount: definition.joinKeys.count, inputCount: inputCount)
+        vector.forgetSent()
+        var request = QuickInstance(bytes)
+        guard request.read(self, into: &vector) else { return false }
+        try readViews(asOf: asOf, into: &vector)
+        for position in 0..<requestFeatures.count {
+            vector.statuses[position] = Self.requestStatus
+            if vector.isSent[position] { vector.inputs[position] = vector.sent[position] }
+        }
+        for position in requestFeatures.count..<vector.inputs.count where vector.isSent[position] {
+            vector.inputs[position] = vector.sent[position]
+            vector.ages[position] = -1
+            vector.statuses[position] = Self.requestStatus
+            vector.overridden.append(position)
+        }
+        onDemand.compute(into: &vector)
+        return true
+    }
+
+    private func readViews(asOf: EventTime, into vector: inout InputVector) throws(PlatformError) {
+        guard !definition.features.isEmpty else { return }
+        let keys = vector.keys
+        try vector.withBuffers(from: requestFeatures.count) { (values, ages, statuses) throws(PlatformError) in
+            try reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
+        }
     }
 
     private func readKeys(_ sent: JSONValue, into vector: inout InputVector, faults: inout [FieldFault]) {
@@ -244,16 +279,32 @@ public struct InputVector: Sendable {
     public var statuses: [UInt8] = []
     /// Positions that the caller overrode.
     public var overridden: [Int] = []
+    /// What a request brought by position, and which positions it brought; for the quick way only.
+    var sent: [Double] = []
+    var isSent: [Bool] = []
 
     /// An empty vector.
     public init() {}
 
     mutating func reset(keyCount: Int, inputCount: Int) {
-        keys = Array(repeating: nil, count: keyCount)
-        inputs = Array(repeating: .nan, count: inputCount)
-        ages = Array(repeating: -1, count: inputCount)
-        statuses = Array(repeating: 0, count: inputCount)
-        overridden = []
+        Self.fill(&keys, keyCount, nil)
+        Self.fill(&inputs, inputCount, .nan)
+        Self.fill(&ages, inputCount, -1)
+        Self.fill(&statuses, inputCount, 0)
+        overridden.removeAll(keepingCapacity: true)
+    }
+
+    mutating func forgetSent() {
+        if sent.count != inputs.count { sent = Array(repeating: .nan, count: inputs.count) }
+        Self.fill(&isSent, inputs.count, false)
+    }
+
+    private static func fill<Element>(_ array: inout [Element], _ count: Int, _ value: Element) {
+        guard array.count == count else {
+            array = Array(repeating: value, count: count)
+            return
+        }
+        for position in 0..<count { array[position] = value }
     }
 
     mutating func withBuffers(

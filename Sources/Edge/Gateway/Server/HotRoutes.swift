@@ -1,0 +1,70 @@
+import APIContract
+import Foundation
+import ModelServing
+
+/// The routes that are answered on the event loop, from bytes to bytes.
+struct HotRoutes: Sendable {
+    /// Largest body that is answered here; larger ones go through the framework, to the same code.
+    static let bodyByteCountMax = 64 << 10
+
+    let predictor: Predictor
+    let direct: [DirectRoute]
+    let access: AccessPolicy
+
+    /// Who answers.
+    enum Target {
+        case model(String)
+        case route(DirectRoute, name: String)
+    }
+
+    private static let predictPath: [UInt8] = Array("/predict/".utf8)
+
+    /// Who answers a request; `nil` leaves it to the framework.
+    func target(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> Target? {
+        guard request.bodyByteCount <= Self.bodyByteCountMax else { return nil }
+        let path = UnsafeRawBufferPointer(rebasing: bytes[request.path])
+        if path.starts(with: Self.predictPath), WireRequest.equals(bytes, request.method, "post") {
+            let name = path[Self.predictPath.count...].prefix { $0 != 0x3F }
+            return .model(Self.decoded(String(decoding: name, as: UTF8.self)))
+        }
+        for route in direct where request.bodyByteCount <= route.byteCountMax && route.matches(path) {
+            guard bytes[request.method].elementsEqual(route.method.utf8),
+                let name = route.name(in: String(decoding: path, as: UTF8.self))
+            else { continue }
+            return .route(route, name: Self.decoded(String(name)))
+        }
+        return nil
+    }
+
+    private static func decoded(_ name: String) -> String {
+        name.utf8.contains(0x25) ? name.removingPercentEncoding ?? name : name
+    }
+
+    /// Appends the head of an answer in JSON, up to the empty line.
+    static func writeHead(status: Int, byteCount: Int, keepsAlive: Bool, to out: inout [UInt8]) {
+        if status == 200 {
+            out.append(contentsOf: "HTTP/1.1 200 OK\r\n".utf8)
+        } else {
+            out.append(contentsOf: "HTTP/1.1 \(status) \(reason(status))\r\n".utf8)
+        }
+        out.append(contentsOf: "Content-Type: application/json\r\nContent-Length: ".utf8)
+        out.append(contentsOf: String(byteCount).utf8)
+        out.append(contentsOf: (keepsAlive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n").utf8)
+    }
+
+    private static func reason(_ status: Int) -> String {
+        switch status {
+        case 400: "Bad Request"
+        case 401: "Unauthorized"
+        case 403: "Forbidden"
+        case 404: "Not Found"
+        case 409: "Conflict"
+        case 413: "Content Too Large"
+        case 422: "Unprocessable Content"
+        case 429: "Too Many Requests"
+        case 500: "Internal Server Error"
+        case 503: "Service Unavailable"
+        default: "Status"
+        }
+    }
+}

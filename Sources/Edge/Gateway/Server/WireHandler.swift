@@ -1,0 +1,337 @@
+import APIContract
+import Definitions
+import ModelServing
+import NIOCore
+import NIOHTTPTypes
+
+/// Stands in front of a connection's HTTP parser and answers the hot routes from bytes to bytes, on the event loop.
+///
+/// The framework's parser, header types and body streams cost several times what a prediction costs, so a plain request
+/// to a hot route (see `WireRequest`, `HotRoutes`) never meets them. Every other plain request is passed on byte for
+/// byte, and the next one of the connection waits until the framework has answered, so answers keep their order. At a
+/// request that is not plain the connection is handed to the framework for good.
+final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
+    typealias InboundIn = ByteBuffer
+    typealias InboundOut = ByteBuffer
+    typealias OutboundIn = IOData
+    typealias OutboundOut = IOData
+
+    /// Bytes that wait behind an unfinished answer before reading stops.
+    private static let waitingByteCountMax = 256 << 10
+    /// How long a begun request to a hot route may take to arrive.
+    private static let arrivalTime = TimeAmount.seconds(30)
+    /// Bytes of pipelined answers that are gathered into one write.
+    private static let gatheredByteCountMax = 256 << 10
+
+    private enum State {
+        /// The next byte begins a request.
+        case reading
+        /// An answer of ours waits for room in the prediction log, for the disk, or for another thread.
+        case waiting
+        /// The framework has a request: bytes of its body still to come, and whether it has answered.
+        case passing(bodyLeft: Int, isAnswered: Bool)
+        /// Everything goes to the framework, for good.
+        case handedOver
+    }
+
+    private let routes: HotRoutes
+    private let scratch = PredictionScratch()
+    private var state = State.reading
+    /// What has arrived and is not taken yet.
+    private var arrived = ByteBuffer()
+    /// Answers on their way out.
+    private var out: [UInt8] = []
+    private var readIsHeldBack = false
+    private var closesAfterAnswer = false
+    /// Counts requests taken, so that a timer knows its own.
+    private var requestNumber = 0
+    private var timerIsSet = false
+    private var isWorking = false
+    /// The last `Host` and `Authorization` that were let in: the same bytes are let in again without being looked at.
+    private var admitted: (host: [UInt8], authorization: [UInt8]?)?
+
+    init(routes: HotRoutes) { self.routes = routes }
+
+    // MARK: Bytes in
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        if case .handedOver = state { return context.fireChannelRead(data) }
+        var bytes = unwrapInboundIn(data)
+        if arrived.readableBytes == 0 { swap(&arrived, &bytes) } else { arrived.writeBuffer(&bytes) }
+        work(context: context)
+    }
+
+    func channelReadComplete(context: ChannelHandlerContext) {
+        sendGathered(context: context)
+        context.fireChannelReadComplete()
+    }
+
+    func read(context: ChannelHandlerContext) {
+        if isFull { readIsHeldBack = true } else { context.read() }
+    }
+
+    private var isFull: Bool {
+        switch state {
+        case .reading, .waiting, .passing(bodyLeft: 0, _): arrived.readableBytes >= Self.waitingByteCountMax
+        case .passing, .handedOver: false
+        }
+    }
+
+    func channelWritabilityChanged(context: ChannelHandlerContext) {
+        if context.channel.isWritable { resume(context: context) }
+        context.fireChannelWritabilityChanged()
+    }
+
+    /// Goes on after a pause.
+    private func resume(context: ChannelHandlerContext) {
+        work(context: context)
+        sendGathered(context: context)
+        if readIsHeldBack, !isFull {
+            readIsHeldBack = false
+            context.read()
+        }
+    }
+
+    /// Takes what has arrived as far as it goes.
+    private func work(context: ChannelHandlerContext) {
+        guard !isWorking else { return }  // an answer came at once, and the loop below goes on by itself
+        isWorking = true
+        defer { isWorking = false }
+        while arrived.readableBytes > 0, !closesAfterAnswer {
+            switch state {
+            case .waiting, .passing(bodyLeft: 0, _): return
+            case .passing(let left, let isAnswered):
+                guard let part = arrived.readSlice(length: min(left, arrived.readableBytes)) else { return }
+                let rest = left - part.readableBytes
+                state = rest == 0 && isAnswered ? .reading : .passing(bodyLeft: rest, isAnswered: isAnswered)
+                context.fireChannelRead(wrapInboundOut(part))
+            case .handedOver:
+                let all = arrived
+                arrived = ByteBuffer()
+                return context.fireChannelRead(wrapInboundOut(all))
+            case .reading:
+                // A caller that sends on and on but reads no answer is not read on either.
+                guard context.channel.isWritable, takeRequest(context: context) else { return }
+            }
+        }
+    }
+
+    /// Takes one request; `false` if it has not arrived whole.
+    private func takeRequest(context: ChannelHandlerContext) -> Bool {
+        let reading = arrived.withUnsafeReadableBytes { WireRequest.read($0) }
+        switch reading {
+        case .incomplete:
+            watchArrival(context: context)
+            return false
+        case .foreign:
+            sendGathered(context: context)
+            state = .handedOver
+            return true
+        case .plain(let request):
+            let target = arrived.withUnsafeReadableBytes { bytes -> HotRoutes.Target? in
+                isAdmitted(request, bytes) ? routes.target(request, bytes) : nil
+            }
+            let byteCount = request.headByteCount + request.bodyByteCount
+            guard let target else {
+                sendGathered(context: context)
+                let head = min(arrived.readableBytes, byteCount)
+                guard let part = arrived.readSlice(length: head) else { return false }
+                state = .passing(bodyLeft: byteCount - head, isAnswered: false)
+                context.fireChannelRead(wrapInboundOut(part))
+                return true
+            }
+            guard arrived.readableBytes >= byteCount else {
+                arrived.reserveCapacity(minimumWritableBytes: byteCount - arrived.readableBytes)
+                watchArrival(context: context)
+                return false
+            }
+            requestNumber &+= 1
+            guard let whole = arrived.readSlice(length: byteCount) else { return false }
+            answer(request, whole, by: target, context: context)
+            if out.count >= Self.gatheredByteCountMax { sendGathered(context: context) }
+            return true
+        }
+    }
+
+    /// Whether the access policy lets the request in; a refused one goes to the framework, which words the refusal.
+    private func isAdmitted(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> Bool {
+        let host = bytes[request.host]
+        let authorization = request.authorization.map { bytes[$0] }
+        if let admitted, host.elementsEqual(admitted.host) {
+            switch (authorization, admitted.authorization) {
+            case (nil, nil): return true
+            case (let new?, let old?) where new.elementsEqual(old): return true
+            default: break
+            }
+        }
+        let refusal = routes.access.refusal(
+            host: String(decoding: host, as: UTF8.self),
+            authorization: authorization.map { String(decoding: $0, as: UTF8.self) })
+        guard refusal == nil else { return false }
+        admitted = (Array(host), authorization.map(Array.init))
+        return true
+    }
+
+    /// Closes the connection if the request that has begun is not here in time.
+    private func watchArrival(context: ChannelHandlerContext) {
+        guard !timerIsSet else { return }
+        timerIsSet = true
+        let number = requestNumber
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: Self.arrivalTime) {
+            let (handler, context) = bound.value
+            handler.timerIsSet = false
+            guard case .reading = handler.state, handler.arrived.readableBytes > 0, context.channel.isActive else {
+                return
+            }
+            if handler.requestNumber == number {
+                context.close(promise: nil)
+            } else {
+                handler.watchArrival(context: context)
+            }
+        }
+    }
+
+    // MARK: Answers
+
+    private func answer(
+        _ request: WireRequest, _ whole: ByteBuffer, by target: HotRoutes.Target, context: ChannelHandlerContext
+    ) {
+        switch target {
+        case .model(let model):
+            let answer = whole.withUnsafeReadableBytes { bytes in
+                routes.predictor.answer(
+                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]),
+                    caller: request.caller.map { String(String(decoding: bytes[$0], as: UTF8.self).prefix(64)) } ?? "",
+                    scratch: scratch)
+            }
+            give(answer, keepsAlive: request.keepsAlive, context: context)
+        case .route(let route, let name):
+            ask(route, name: name, whole, request, context: context)
+        }
+    }
+
+    private func write(_ status: Int, _ body: [UInt8], keepsAlive: Bool) {
+        HotRoutes.writeHead(status: status, byteCount: body.count, keepsAlive: keepsAlive, to: &out)
+        out.append(contentsOf: body)
+        if !keepsAlive { closesAfterAnswer = true }
+    }
+
+    private func sendGathered(context: ChannelHandlerContext) {
+        guard !out.isEmpty else { return }
+        let buffer = context.channel.allocator.buffer(bytes: out)
+        out.removeAll(keepingCapacity: out.count <= Self.gatheredByteCountMax)
+        let data = wrapOutboundOut(.byteBuffer(buffer))
+        guard closesAfterAnswer else { return context.writeAndFlush(data, promise: nil) }
+        let written = context.eventLoop.makePromise(of: Void.self)
+        let channel = context.channel
+        written.futureResult.whenComplete { _ in channel.close(promise: nil) }
+        context.writeAndFlush(data, promise: written)
+    }
+
+    /// Gives an answer as soon as the prediction log has what the deployment's policy wants it to have.
+    private func give(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
+        let log = routes.predictor.log
+        if answer.entries.isEmpty { return write(answer.status, answer.body, keepsAlive: keepsAlive) }
+        if answer.logPolicy == .durable {
+            let written = context.eventLoop.makePromise(of: Void.self)
+            var entries = answer.entries
+            entries[entries.count - 1].onDurable = { written.succeed() }
+            if log.offer(entries) {
+                state = .waiting
+                let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
+                let loopContext = NIOLoopBound(context, eventLoop: context.eventLoop)
+                return written.futureResult.whenComplete { _ in
+                    bound.value.goOn(
+                        answer.status, answer.body, keepsAlive: keepsAlive, context: loopContext.value)
+                }
+            }
+            written.succeed()
+        } else if log.offer(answer.entries) {
+            return write(answer.status, answer.body, keepsAlive: keepsAlive)
+        } else if answer.logPolicy == .shed {
+            log.countShed(answer.entries.count)
+            return write(answer.status, answer.body, keepsAlive: keepsAlive)
+        }
+        state = .waiting  // the queue is full, and the policy is to wait rather than to lose a record
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: .milliseconds(1)) {
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return }
+            handler.state = .reading
+            handler.give(answer, keepsAlive: keepsAlive, context: context)
+            handler.resume(context: context)
+        }
+    }
+
+    /// Writes an answer that was waited for, and takes the next request.
+    private func goOn(_ status: Int, _ body: [UInt8], keepsAlive: Bool, context: ChannelHandlerContext) {
+        guard context.channel.isActive else { return }
+        state = .reading
+        let closes = closesAfterAnswer
+        write(status, body, keepsAlive: keepsAlive && !closes)
+        resume(context: context)
+    }
+
+    /// Asks a direct route; where it passes the request on, the framework gets it.
+    private func ask(
+        _ route: DirectRoute, name: String, _ whole: ByteBuffer, _ request: WireRequest, context: ChannelHandlerContext
+    ) {
+        let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
+        let body = whole.withUnsafeReadableBytes { Array($0[request.headByteCount...]) }
+        let isTaken = route.handler(name, body) { response in
+            guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
+            answered.succeed((response.status, bytes))
+        }
+        guard isTaken else {
+            answered.succeed((0, []))
+            sendGathered(context: context)
+            state = .passing(bodyLeft: 0, isAnswered: false)
+            return context.fireChannelRead(wrapInboundOut(whole))
+        }
+        state = .waiting
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let keepsAlive = request.keepsAlive
+        answered.futureResult.whenSuccess { answer in
+            let (handler, context) = bound.value
+            handler.goOn(answer.status, answer.body, keepsAlive: keepsAlive, context: context)
+        }
+    }
+
+    // MARK: The framework's answers
+
+    /// Hears that the framework has written the end of an answer.
+    func frameworkAnswered(context: ChannelHandlerContext) {
+        guard case .passing(let left, _) = state else { return }
+        state = left == 0 ? .reading : .passing(bodyLeft: left, isAnswered: true)
+        resume(context: context)
+    }
+
+    /// A server that stops asks idle connections to close, and a caller may close its side: a connection that waits for an
+    /// answer of ours closes after it.
+    func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+        let isEnd = event is ChannelShouldQuiesceEvent || (event as? ChannelEvent) == .inputClosed
+        if case .waiting = state, isEnd {
+            closesAfterAnswer = true
+        } else {
+            context.fireUserInboundEventTriggered(event)
+        }
+    }
+}
+
+/// Stands where the framework writes its answers and tells the connection's `WireHandler` of their ends.
+final class AnswerEndHandler: ChannelOutboundHandler, RemovableChannelHandler {
+    typealias OutboundIn = HTTPResponsePart
+    typealias OutboundOut = HTTPResponsePart
+
+    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
+        let part = unwrapOutboundIn(data)
+        context.write(data, promise: promise)
+        guard case .end = part else { return }
+        context.flush()
+        guard let wire = try? context.pipeline.syncOperations.context(handlerType: WireHandler.self),
+            let handler = wire.handler as? WireHandler
+        else { return }
+        handler.frameworkAnswered(context: wire)
+    }
+}

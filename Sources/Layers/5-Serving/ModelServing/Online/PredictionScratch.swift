@@ -1,0 +1,47 @@
+import PlatformCore
+import RuntimePorts
+
+/// What one prediction is put together in, kept from request to request of a connection: its arrays are filled again and
+/// again instead of being made anew.
+///
+/// Used by one request at a time.
+public final class PredictionScratch {
+    var vector = InputVector()
+    /// The last prediction.
+    var record = PredictionRecord(
+        id: "", time: EventTime(milliseconds: 0), model: "", version: 0, artifact: "", policyRevision: 0,
+        choice: .primary, serviceVersion: "", entities: [], inputs: [], ages: [], statuses: [], overridden: [],
+        output: [], fallbackReason: "", latency: .init(), caller: "")
+    /// What read the last prediction's features.
+    var binding: ServiceBinding?
+    private var row: [Float] = []
+
+    /// Empty arrays.
+    public init() {}
+
+    /// Predicts the vector into the record's output.
+    func score(_ model: any LoadedModel) throws(ModelError) {
+        if row.count != vector.inputs.count { row = Array(repeating: 0, count: vector.inputs.count) }
+        for position in row.indices { row[position] = Float(vector.inputs[position]) }
+        let count = model.description.outputCount
+        if record.output.count != count { record.output = Array(repeating: 0, count: count) }
+        try row.withUnsafeBufferPointer { (source) throws(ModelError) in
+            try record.output.withUnsafeMutableBufferPointer { (target) throws(ModelError) in
+                try model.predict(source, rowCount: 1, into: target)
+            }
+        }
+    }
+
+    /// Puts keys and inputs into the record; the vector gets the record's old arrays to fill next time.
+    func takeInputs(joinKeys: [String]) {
+        if record.entities.count == joinKeys.count, zip(record.entities, joinKeys).allSatisfy({ $0.key == $1 }) {
+            for position in joinKeys.indices { record.entities[position].value = vector.keys[position] }
+        } else {
+            record.entities = zip(joinKeys, vector.keys).map { .init(key: $0, value: $1) }
+        }
+        swap(&record.inputs, &vector.inputs)
+        swap(&record.ages, &vector.ages)
+        swap(&record.statuses, &vector.statuses)
+        swap(&record.overridden, &vector.overridden)
+    }
+}
