@@ -86,6 +86,8 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private func resume(context: ChannelHandlerContext) {
         work(context: context)
         sendGathered(context: context)
+        // What was passed on outside of a read is delivered by the framework at the end of one only.
+        context.fireChannelReadComplete()
         if readIsHeldBack, !isFull {
             readIsHeldBack = false
             context.read()

@@ -1,0 +1,197 @@
+"""What a connection carries, byte by byte: hot routes and others mixed, in any packets, well-formed or not."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable
+
+import pytest
+from conftest import Server
+
+PREDICT = b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
+LIVE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+GROUP = b'POST /features/groups/nothing/get-online HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"entities":[]}'
+CHUNKED = (
+    b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+)
+EXPECTED = {PREDICT: (404, b"model/nobody"), LIVE: (200, b"ok"), GROUP: (422, b"entities"), CHUNKED: (404, b"model/nobody")}
+
+
+class Connection:
+    """One connection and the answers on it."""
+
+    def __init__(self, server: Server, timeout: float = 10) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), timeout=timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.rest = b""
+
+    def send(self, data: bytes) -> Connection:
+        self.socket.sendall(data)
+        return self
+
+    def answer(self) -> tuple[int, dict[str, str], bytes]:
+        while b"\r\n\r\n" not in self.rest:
+            self.more()
+        head, self.rest = self.rest.split(b"\r\n\r\n", 1)
+        first, *fields = head.decode().split("\r\n")
+        headers = {name.lower(): value.strip() for name, value in (field.split(":", 1) for field in fields)}
+        if headers.get("transfer-encoding") == "chunked":
+            while b"0\r\n\r\n" not in self.rest:
+                self.more()
+            body, self.rest = self.rest.split(b"0\r\n\r\n", 1)
+        else:
+            length = int(headers.get("content-length", "0"))
+            while len(self.rest) < length:
+                self.more()
+            body, self.rest = self.rest[:length], self.rest[length:]
+        return int(first.split()[1]), headers, body
+
+    def more(self) -> None:
+        part = self.socket.recv(1 << 16)
+        if not part:
+            raise EOFError(self.rest)
+        self.rest += part
+
+    def is_closed(self) -> bool:
+        try:
+            return self.socket.recv(1) == b""
+        except (TimeoutError, ConnectionError) as error:
+            return isinstance(error, ConnectionError)
+
+
+def check(connection: Connection, request: bytes) -> None:
+    status, _, body = connection.answer()
+    expected, words = EXPECTED[request]
+    assert status == expected and words in body, (request, status, body)
+
+
+def test_answers_keep_their_order_however_they_are_packed(server: Server) -> None:
+    draw = random.Random(7)
+    for _ in range(30):
+        requests = [draw.choice([PREDICT, LIVE, GROUP]) for _ in range(draw.randrange(1, 40))]
+        if draw.random() < 0.3:  # from here on the framework has the connection
+            requests.insert(draw.randrange(len(requests)), CHUNKED)
+        stream = b"".join(requests)
+        connection = Connection(server)
+        pieces = draw.choice([1, 3, 20])
+        cuts = [0, *sorted(draw.randrange(len(stream) + 1) for _ in range(pieces - 1)), len(stream)]
+        for start, end in zip(cuts, cuts[1:], strict=False):
+            connection.send(stream[start:end])
+            time.sleep(0.001 if pieces > 1 else 0)
+        for request in requests:
+            check(connection, request)
+        assert connection.rest == b""
+        connection.socket.close()
+
+
+def test_a_request_may_come_byte_by_byte(server: Server) -> None:
+    connection = Connection(server)
+    for byte in PREDICT + GROUP:
+        connection.send(bytes([byte]))
+    check(connection, PREDICT)
+    check(connection, GROUP)
+
+
+def test_thousands_of_pipelined_requests_are_answered(server: Server) -> None:
+    connection = Connection(server, timeout=60)
+    connection.socket.setblocking(True)
+    count = 5_000
+    sent = 0
+    answered = 0
+    while answered < count:
+        burst = min(500, count - sent)
+        if burst:
+            connection.send((PREDICT + GROUP) * (burst // 2))
+            sent += burst
+        for _ in range(burst // 2 or 1):
+            check(connection, PREDICT)
+            check(connection, GROUP)
+            answered += 2
+
+
+def test_the_caller_says_when_it_ends(server: Server) -> None:
+    for request in [PREDICT, GROUP, LIVE]:
+        connection = Connection(server).send(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
+        check(connection, request)
+        assert connection.is_closed()
+    connection = Connection(server).send(PREDICT + GROUP)
+    connection.socket.shutdown(socket.SHUT_WR)  # no more requests; the answers still come
+    check(connection, PREDICT)
+    check(connection, GROUP)
+    assert connection.is_closed()
+
+
+def test_both_ways_to_a_prediction_say_the_same(server: Server) -> None:
+    """A chunked body goes through the framework, a plain one does not."""
+    for body in [b"{}", b"", b"[]", b'{"entities": 1}', b"\xff\xfe", b'{"a":' * 20]:
+        plain = Connection(server).send(
+            b"POST /predict/nobody HTTP/1.1\r\nHost: [::1]\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        )
+        chunked = Connection(server).send(
+            b"POST /predict/nobody HTTP/1.1\r\nHost: [::1]\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + (b"%x\r\n" % len(body) + body + b"\r\n" if body else b"")
+            + b"0\r\n\r\n"
+        )
+        left, right = plain.answer(), chunked.answer()
+        assert (left[0], left[2]) == (right[0], right[2])
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /predict/nobody HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 2\r\n\r\n{}",
+        GROUP.replace(b"localhost", b"127.0.0.1.evil.example"),
+    ],
+)
+def test_another_host_is_refused(request_bytes: bytes, server: Server) -> None:
+    connection = Connection(server).send(request_bytes)
+    status, _, body = connection.answer()
+    assert status == 403 and b"Host" in body
+    check(connection.send(PREDICT), PREDICT)
+
+
+def test_a_token_is_asked_for_on_every_request(start_server: Callable[..., Server]) -> None:
+    server = start_server("--host", "0.0.0.0", name="token")
+    token = (server.data_dir / "admin-token").read_text().strip().encode()
+    right, wrong = (
+        PREDICT.replace(b"\r\n\r\n", b"\r\nAuthorization: Bearer %s\r\n\r\n" % text, 1)
+        for text in (token, token[:-1] + (b"a" if token[-1:] != b"a" else b"b"))
+    )
+    connection = Connection(server)
+    for request, expected in [(right, 404), (PREDICT, 401), (right, 404), (wrong, 401), (right, 404)]:
+        assert connection.send(request).answer()[0] == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nBroken\r\n\r\n",
+        b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),
+        b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 5_000 + b"\r\n",
+        b"\r\n\r\n\r\n\r\n",
+    ],
+)
+def test_nonsense_hurts_nobody(data: bytes, server: Server) -> None:
+    connection = Connection(server, timeout=2)
+    try:
+        connection.send(data)
+        status, _, _ = connection.answer()
+        assert 400 <= status < 500
+    except (EOFError, ConnectionError, TimeoutError):
+        pass
+    check(Connection(server).send(PREDICT), PREDICT)
+
+
+def test_connections_that_only_begin_hold_up_nobody(server: Server) -> None:
+    slow = [Connection(server).send(PREDICT[: 10 + index % 50]) for index in range(200)]
+    began = time.monotonic()
+    for _ in range(20):
+        check(Connection(server).send(PREDICT), PREDICT)
+    assert time.monotonic() - began < 5
+    for index, connection in enumerate(slow):  # and each is answered once the rest is there
+        check(connection.send(PREDICT[10 + index % 50 :]), PREDICT)
