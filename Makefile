@@ -50,7 +50,7 @@ test-feast: setup-test
 	$(FEAST)/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements/feast.txt
 	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
 	BOTTEGA_FEAST_PYTHON=$(abspath $(FEAST))/bin/python BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) \
-	$(PYTHON) -m pytest Tests/Python/test_feast_client.py -q
+	$(PYTHON) -m pytest Tests/Python/test_feast_client.py Tests/Python/test_feast_converter.py -q
 
 # End to end: the built program, driven through the real Python clients.
 e2e: setup-test

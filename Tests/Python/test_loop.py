@@ -232,6 +232,20 @@ def test_a_pushed_event_changes_the_next_prediction(loop: Loop) -> None:
     online = loop.server.post("/features/groups/paid/get-online", {"entities": [{"customer": "nobody yet"}]})
     values = dict(zip(online["names"], online["entities"][0]["values"], strict=True))
     assert values["sum_7d"] == 77.5 and values["mean_24h"] == 77.5
+    # With `ages`, a prediction tells how old the newest event behind each feature is.
+    one = {"entities": {"customer": "nobody yet"}, "features": {"channel": "app", "price": 10.0}}
+    told = loop.server.post("/predict/loss", {**one, "ages": True})
+    assert set(told["feature_ages"]) == {name for name in after if "__" in name}
+    assert set(told["feature_ages"].values()) == {5000}, told
+    assert "feature_ages" not in loop.server.post("/predict/loss", one)
+    stranger = {**one, "entities": {"customer": "a stranger"}}
+    given = {**one, "features": {**one["features"], "fresh__amount": 3.5}}
+    body = {"instances": [one, stranger, given], "ages": True}
+    ages = [entry["feature_ages"] for entry in loop.server.post("/predict/loss", body)["predictions"]]
+    assert ages[0] == told["feature_ages"] and set(ages[1].values()) == {None}
+    assert (ages[2]["fresh__amount"], ages[2]["paid__last"]) == (None, 5000), "what the caller gave has no age"
+    status, failure = loop.server.request("POST", "/predict/loss", {**one, "ages": "yes"})
+    assert status == 422 and failure["error"]["subject"] == "ages", failure
     loop.history.payments.append({**event, "method": None})
 
 
@@ -306,7 +320,7 @@ def test_windows_show_what_was_live(loop: Loop) -> None:
     assert {w["version"] for w in primary} == {1, 2}
     first = primary[0]
     orders = [p for p in loop.predictions if p["order"]["asked_at"] < shop.START + (LIVE + 1) * shop.DAY]
-    assert first["rows"] == len(orders) + 3, "with the three answers of the read-your-writes test"
+    assert first["rows"] == len(orders) + 8, "with the eight answers of the read-your-writes test"
     assert first["labelled"] == len(orders)
     assert 0.5 < first["metrics"]["auc"] <= 1
     price = {w["from"]: next(i["psi"] for i in w["inputs"] if i["name"] == "price") for w in primary if w.get("inputs")}

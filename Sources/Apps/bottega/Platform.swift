@@ -180,7 +180,7 @@ struct Platform {
             recorded: { await recorder.recorded($0, $1) }, used: { await recorder.used($0, $1) },
             finished: { await recorder.finished($0) }, logger: logger)
         let pipeline = TrainingPipeline(
-            definitions: { catalog.current }, tables: tables,
+            catalog: catalog, tables: tables,
             builder: TrainingSetBuilder(
                 engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
                 leakageEngine: engine,
@@ -202,7 +202,8 @@ struct Platform {
             registry: registry, content: content, engine: engine, external: externalLineage)
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
-            definitions: { catalog.current }, configuration: settings.tableMaintenance, logger: logger)
+            definitions: { catalog.current }, configuration: settings.tableMaintenance, clock: clock,
+            logger: logger)
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
             definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,

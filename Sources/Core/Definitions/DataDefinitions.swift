@@ -223,6 +223,8 @@ public struct SourceDefinition: Sendable, Hashable {
     public let sample: Double
     /// How long a replaced version of its table stays readable; `nil` for what the settings say.
     public let versionRetention: TimeSpan?
+    /// How long after it happened a row stays in its table; `nil` for ever.
+    public internal(set) var retention: TimeSpan?
     /// For people.
     public let description: String
     /// Team that owns it.
@@ -242,11 +244,13 @@ public struct SourceDefinition: Sendable, Hashable {
                 name: column.name, type: .float64, nullable: column.nullable, unit: column.unit, scale: column.scale,
                 length: 0, isSensitive: column.isSensitive)
         }
-        return SourceDefinition(
+        var changed = SourceDefinition(
             name: name, eventTimeColumn: eventTimeColumn, ingestTimeColumn: ingestTimeColumn, key: key,
             columns: kept + added.filter { !known.contains($0.name) }, expectations: expectations,
             loadChecks: loadChecks, schemaChange: schemaChange, origin: origin, every: every, filter: filter,
             sample: sample,
             versionRetention: versionRetention, description: description, owner: owner)
+        changed.retention = retention
+        return changed
     }
 }

@@ -91,13 +91,14 @@ extension DefinitionCompiler {
         let filter = try self.filter(fields, columns)
         let sample = try fields.optionalNumber("sample") ?? 1
         guard sample > 0, sample <= 1 else { throw fields.error("sample", "'sample' must be above 0 and at most 100%") }
-        let source = SourceDefinition(
+        var source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
             expectations: expectations, loadChecks: loadChecks,
             schemaChange: try fields.optionalChoice("on_schema_change") ?? .refuse, origin: origin, every: every,
             filter: filter, sample: sample,
             versionRetention: try fields.optionalSpan("version_retention"),
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+        source.retention = try retention(fields)
         var meaning: [String: JSONValue] = [
             "times": .array([.string(eventTime), ingestTime.map(JSONValue.string) ?? .null]),
             "key": .array(key.map(JSONValue.string)), "policy": .string(source.schemaChange.rawValue),
@@ -116,6 +117,7 @@ extension DefinitionCompiler {
             meaning["load_checks"] = .array(loadChecks.map { .string("\($0.name) \($0.check) \($0.severity)") })
         }
         if let origin { meaning["from"] = .string("\(origin) \(every?.milliseconds ?? 0)") }
+        if let retention = source.retention { meaning["retention"] = .integer(retention.milliseconds) }
         if let filter { meaning["filter"] = .string(filter.canonicalText) }
         if sample < 1 { meaning["sample"] = .number(sample) }
         record("Source", name, meaning: .object(meaning), uses: [])

@@ -76,6 +76,7 @@ extension DefinitionCompiler {
             owner: try fields.text("owner", default: ""), version: version)
         view.derivedColumns = derived
         view.maxStaleness = try fields.optionalSpan("max_staleness")
+        try check(view, against: source, fields)
         return view
     }
 

@@ -47,6 +47,7 @@ extension DefinitionCompiler {
             labelSource: labelSource?.name, labelKeys: label.keys, labelColumn: label.column,
             labelExpression: label.expression, labelHorizon: label.horizon, split: split,
             description: try fields.text("description", default: ""), owner: try fields.text("owner", default: ""))
+        try check(definition, service, fields)
         record(
             "TrainingSet", name,
             meaning: .object([

@@ -68,6 +68,32 @@ struct APIClient: Sendable {
         }
     }
 
+    /// Writes an answer that is no JSON to a file, whatever its size.
+    func download(_ path: String, to file: String) async throws {
+        guard let url = URL(string: base + path) else {
+            throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
+        }
+        var request = URLRequest(url: url, timeoutInterval: 3600)
+        if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
+        do {
+            let (temporary, response) = try await URLSession.shared.download(for: request)
+            defer { try? FileManager.default.removeItem(at: temporary) }
+            let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+            guard status == 200 else {
+                let bytes = FileManager.default.contents(atPath: temporary.path) ?? Data()
+                throw Self.failure(status, (try? JSONValue.parse(Array(bytes))) ?? .null)
+            }
+            let target = URL(fileURLWithPath: file)
+            try? FileManager.default.removeItem(at: target)
+            try FileManager.default.moveItem(at: temporary, to: target)
+        } catch let error as URLError {
+            throw CommandFailure(
+                exitCode: 69,
+                description: "no server answers at \(base) (\(error.localizedDescription)); start one with 'bottega up'"
+            )
+        }
+    }
+
     /// Sends a request; an answer that is no success is thrown as the sentence the server gave.
     func send(_ method: String, _ path: String, query: [String: String] = [:], body: Body = .none) async throws
         -> JSONValue

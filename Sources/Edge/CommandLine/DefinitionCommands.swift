@@ -61,6 +61,8 @@ struct Apply: ClientCommand {
     @Argument(help: "A definition file, or a folder of them.") var path: String
     @Flag(help: "Wait until new versions of feature views are built from history.") var wait = false
     @Flag(help: "Remove also what is in use.") var force = false
+    @Flag(help: "Let rows leave their tables where a source's retention became shorter; 'plan' says how many.")
+    var yes = false
     @Option(help: "Refuse if another revision than this one is in force: that of a 'plan --json'.")
     var expectRevision: Int?
     @OptionGroup var server: ServerOptions
@@ -68,6 +70,7 @@ struct Apply: ClientCommand {
     func run(_ client: APIClient) async throws {
         var body: [String: JSONValue] = ["files": try DefinitionFiles.read(path), "dry_run": false]
         if force { body["force"] = true }
+        if yes { body["confirmed"] = true }
         if let expectRevision { body["expected_revision"] = .integer(Int64(expectRevision)) }
         let answer = try await client.post("/api/v1/apply", .object(body))
         if wait { try await FeaturesCommand.wait(client, quiet: server.json) }
@@ -86,7 +89,7 @@ struct Apply: ClientCommand {
 struct DatasetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "dataset", abstract: "Build and show point-in-time training sets.",
-        subcommands: [Build.self, Show.self, Check.self])
+        subcommands: [Build.self, Show.self, Check.self, Rebuild.self])
 
     struct Build: ClientCommand {
         static let configuration = CommandConfiguration(

@@ -75,6 +75,11 @@ struct FeaturesCommand: AsyncParsableCommand {
             lines.append(
                 "  left out: \(Human.cell(result["skipped"])) predictions of versions that are not defined any more")
         }
+        if count("beyond_retention", result) > 0 {
+            lines.append(
+                "  left out: \(Human.cell(result["beyond_retention"])) answers that need rows which have left their table by its retention"
+            )
+        }
         for feature in features {
             let (compared, different) = (count("compared", feature), count("different", feature))
             guard all || different > 0 || compared == 0 else { continue }

@@ -104,6 +104,16 @@ struct PlanText {
                 let use = keeper["use"]?.stringValue ?? ""
                 return ("\(model) (\(use))", listed(texts(keeper["views"]), most: 6))
             })
+        section(
+            isApplied ? "rows that leave their tables:" : "rows that leave their tables (needs --yes):",
+            (radius["removals"]?.arrayValue ?? []).map { removal -> (String, String) in
+                let held = texts(removal["held"])
+                return (
+                    removal["source"]?.stringValue ?? "",
+                    "\(Human.cell(removal["rows"])) of \(Human.cell(removal["of"])) rows, those before \(Human.cell(removal["before"]))"
+                        + (held.isEmpty ? "" : "; still read by \(listed(held, most: 3))")
+                )
+            })
         lines += texts(radius["warnings"]).map { paint("warning: \($0)", .yellow) }
         if !isApplied {
             lines += texts(radius["refusals"]).map { paint("refused unless --force: \($0)", .red) }

@@ -5,7 +5,8 @@ import PlatformCore
 struct TableCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "table", abstract: "Look at tables as they are and as they were, and look after their files.",
-        subcommands: [List.self, History.self, Show.self, Compact.self, Vacuum.self], defaultSubcommand: List.self)
+        subcommands: [List.self, History.self, Show.self, Compact.self, Retain.self, Vacuum.self],
+        defaultSubcommand: List.self)
 
     struct List: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "List tables with their rows, files and bytes.")
@@ -80,6 +81,42 @@ struct TableCommand: AsyncParsableCommand {
                 return "\(table): \(files) files became \(Human.cell(answer["files_after"])), "
                     + "\(Human.cell(answer["bytes_before"])) bytes became \(Human.cell(answer["bytes_after"])), "
                     + "version \(Human.cell(answer["version"]))"
+            }
+        }
+    }
+
+    struct Retain: ClientCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Take rows out of a table that are older than its source's 'retention'.",
+            discussion: """
+                Without --yes it only says what would leave. Versions of before stay readable until a vacuum removes them, and
+                for ever where a training set was made from them.
+                """)
+        @Argument(help: "The table: a source's name, or quarantine_SOURCE.") var table: String
+        @Flag(help: "Only say what would leave; what happens without --yes.") var dryRun = false
+        @Flag(help: "Do it.") var yes = false
+        @OptionGroup var server: ServerOptions
+
+        func validate() throws {
+            if dryRun, yes { throw ValidationError("--dry-run and --yes exclude each other") }
+        }
+
+        func run(_ client: APIClient) async throws {
+            let started = try await client.post("/api/v1/tables/\(table)/retain", ["dry_run": .bool(!yes)])
+            show(try await client.wait(for: started, label: "retain \(table)", quiet: server.json)) { answer in
+                let rows = (answer["files"]?.arrayValue ?? []).map { file in
+                    [
+                        Human.cell(file["removed_rows"]), Human.cell(file["rows"]), Human.cell(file["path"]),
+                        Human.cell(file["held_by"]),
+                    ]
+                }
+                var lines = rows.isEmpty ? [] : [Human.table(["LEAVE", "OF", "FILE", "STILL READ BY"], rows)]
+                let count = answer["removed_rows"]?.integerValue ?? 0
+                lines.append(
+                    "\(table): \(count) of \(Human.cell(answer["rows"])) rows, those before \(Human.cell(answer["before"])), "
+                        + (yes ? "left the table" : "would leave the table")
+                        + (yes || count == 0 ? "" : "; --yes does it"))
+                return lines.joined(separator: "\n")
             }
         }
     }

@@ -54,13 +54,15 @@ public struct BlastRadius: Sendable, Codable {
     public var isMeasured = false
     /// Versions of models that keep what was there before.
     public var keepers: [Keeper] = []
+    /// Rows that leave their table by a shorter retention; `apply` asks for a confirmation.
+    public var removals: [RetentionEffect] = []
     /// What to know before one does it.
     public var warnings: [String] = []
     /// Why `apply` refuses, unless it is forced.
     public var refusals: [String] = []
 
     enum CodingKeys: String, CodingKey {
-        case touched, teams, features, backfills, keepers, warnings, refusals
+        case touched, teams, features, backfills, keepers, removals, warnings, refusals
         case rowsPerSecond = "rows_per_second"
         case isMeasured = "rate_measured"
     }

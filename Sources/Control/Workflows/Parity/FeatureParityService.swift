@@ -137,6 +137,7 @@ public struct FeatureParityService: Sendable {
         var features: [FeatureParity] = []
         var differences: [ParityDifference] = []
         var tableVersions: [String: Int64] = [:]
+        var beyondRetention = 0
         for (index, view) in views.enumerated() {
             progress.report(
                 "comparing \(view.name)", done: Double(index + 1), total: Double(views.count + 1), unit: "views")
@@ -153,21 +154,24 @@ public struct FeatureParityService: Sendable {
                 // Exactly the rows that the answers knew.
                 let known = TableScan(
                     table: scan.table, version: scan.version,
-                    sql: "(SELECT * FROM \(scan.sql) WHERE __sequence < \(probed.nextOffset))", rowCount: scan.rowCount)
+                    sql: "(SELECT * FROM \(scan.sql) WHERE __sequence < \(probed.nextOffset))", rowCount: scan.rowCount,
+                    retainedFrom: scan.retainedFrom)
                 found = found.joined(
                     with: try await checker.check(
                         view, source: source, scan: known, observations: probed.observations,
                         inFlightAllowance: .seconds(0)))
             }
+            beyondRetention += found.beyondRetention
             features += found.features
             differences += found.differences.prefix(max(0, ParityChecker.differenceCountMax - differences.count))
         }
-        let certificate = ParityCertificate(
+        var certificate = ParityCertificate(
             time: clock.now(), scope: request.scope.text,
             viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
             tableVersions: tableVersions, engine: try await engine.version(), predictions: sampled.count,
             probes: probes, skipped: sampled.skipped, inFlightAllowance: request.inFlightAllowance,
             features: features, differences: differences)
+        if beyondRetention > 0 { certificate.beyondRetention = beyondRetention }
         let hash = try await content.put(try JSONValue.of(certificate).canonicalBytes)
         try await history.append(
             request.scope.text,

@@ -34,21 +34,24 @@ public struct TableMaintenanceConfiguration: Sendable {
 ///
 /// It works beside everything else: one table after the other, never in the way of a push, a flush or a scan.
 public final class TableMaintenance: Service {
-    private let tables: TableService
+    let tables: TableService
     private let datasets: DatasetIndex
     private let registry: ModelVersionRegistry
     private let content: ContentStore
-    private let definitions: @Sendable () -> DefinitionSet
+    let definitions: @Sendable () -> DefinitionSet
     private let configuration: TableMaintenanceConfiguration
+    let clock: any PlatformClock
     private let logger: Logger
+    let retaining = Mutex(RetentionDesk())  // held for one look-up
     private let manifests = Mutex<[ContentHash: DatasetManifest]>([:])  // manifests never change; held for one copy
 
     /// Makes the service.
     public init(
         tables: TableService, datasets: DatasetIndex, registry: ModelVersionRegistry, content: ContentStore,
         definitions: @escaping @Sendable () -> DefinitionSet, configuration: TableMaintenanceConfiguration,
-        logger: Logger
+        clock: any PlatformClock, logger: Logger
     ) {
+        self.clock = clock
         self.tables = tables
         self.datasets = datasets
         self.registry = registry
@@ -86,6 +89,13 @@ public final class TableMaintenance: Service {
                             metadata: [
                                 "table": "\(table)", "files": "\(report.filesBefore) to \(report.filesAfter)",
                                 "rows": "\(report.rows)",
+                            ])
+                    }
+                    if let report = try await retainIfDue(table), report.removedRowCount > 0 {
+                        logger.info(
+                            "rows left a table by its source's retention",
+                            metadata: [
+                                "table": "\(table)", "rows": "\(report.removedRowCount)", "before": "\(report.before)",
                             ])
                     }
                     if withVacuum { _ = try await vacuum(table, retention: nil, isRehearsal: false) }

@@ -1,6 +1,6 @@
 public import Catalogue
 public import Datasets
-public import Definitions
+import Definitions
 public import ExperimentTracking
 public import FeatureStore
 import Foundation
@@ -12,21 +12,21 @@ public import TrainingJobs
 
 /// Builds training sets, runs training jobs and registers what they logged: the steps that people and retrainings share.
 public struct TrainingPipeline: Sendable {
-    private let definitions: @Sendable () -> DefinitionSet
-    private let tables: TableService
-    private let builder: TrainingSetBuilder
-    private let content: ContentStore
+    let catalog: DefinitionCatalog
+    let tables: TableService
+    let builder: TrainingSetBuilder
+    let content: ContentStore
     private let jobs: TrainingJobService
     private let tracking: TrackingStore
     private let desk: ModelDesk
     private let clock: any PlatformClock
-    private let datasets: DatasetIndex
+    let datasets: DatasetIndex
     private let lineage: LineageOutbox
     private let built: @Sendable (DatasetManifest) async -> Void
 
     /// Makes a pipeline; `built` hears of each training set that was built.
     public init(
-        definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, builder: TrainingSetBuilder,
+        catalog: DefinitionCatalog, tables: TableService, builder: TrainingSetBuilder,
         content: ContentStore, jobs: TrainingJobService, tracking: TrackingStore, desk: ModelDesk,
         clock: any PlatformClock, datasets: DatasetIndex, lineage: LineageOutbox,
         built: @escaping @Sendable (DatasetManifest) async -> Void = { _ in }
@@ -34,7 +34,7 @@ public struct TrainingPipeline: Sendable {
         self.lineage = lineage
         self.built = built
         self.datasets = datasets
-        self.definitions = definitions
+        self.catalog = catalog
         self.tables = tables
         self.builder = builder
         self.content = content
@@ -43,6 +43,8 @@ public struct TrainingPipeline: Sendable {
         self.desk = desk
         self.clock = clock
     }
+
+    private func definitions() -> DefinitionSet { catalog.current }
 
     // MARK: Training sets
 

@@ -87,13 +87,9 @@ extension FeastRoutes {
             let report = try await ingest.pull(source, now: clock.now())
             await pulled(name, report, actor)
         }
-        let end = ContinuousClock.now + Self.waitMax
-        while let missing = views.first(where: { !stream.serves($0.versionName) }) {
-            guard ContinuousClock.now < end else {
-                throw FeastError(
-                    "FeastError", 503, "'\(missing.name)' is still being built from history; ask again later")
-            }
-            try await Task.sleep(for: .milliseconds(50))
+        let missing = try await stream.waitUntilServed(views.map(\.versionName), timeout: Self.waitMax)
+        if let view = views.first(where: { missing.contains($0.versionName) }) {
+            throw FeastError("FeastError", 503, "'\(view.name)' is still being built from history; ask again later")
         }
     }
 

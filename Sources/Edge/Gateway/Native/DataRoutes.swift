@@ -94,10 +94,7 @@ enum DataRoutes {
                 }
             },
             Route("POST", "/api/v1/datasets/{hash}/check") { request in
-                let text = request.parameters["hash"] ?? ""
-                guard let hash = ContentHash(hex: text) else {
-                    throw PlatformError(.invalidInput, "path", "'\(text.prefix(64))' is no hash of a training set")
-                }
+                let hash = try dataset(request)
                 return try services.start { progress in
                     let report = try await services.pipeline.checkLeakage(hash, progress: progress)
                     var members = try JSONValue.of(report).objectValue ?? [:]
@@ -105,18 +102,33 @@ enum DataRoutes {
                     return .object(members)
                 }
             },
-            Route("GET", "/api/v1/datasets/{hash}") { request in
-                let text = request.parameters["hash"] ?? ""
-                guard let hash = ContentHash(hex: text) else {
-                    throw PlatformError(
-                        .invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
+            Route("POST", "/api/v1/datasets/{hash}/rebuild") { request in
+                let hash = try dataset(request)
+                return try services.start { progress in
+                    try JSONValue.of(try await services.pipeline.rebuildDataset(hash, progress: progress))
                 }
+            },
+            Route("GET", "/api/v1/datasets/{hash}/slices/{slice}") { request in
+                let path = try await services.pipeline.slicePath(
+                    request.parameters["slice"] ?? "", of: try dataset(request))
+                return APIResponse(headers: [("Content-Type", "application/vnd.apache.parquet")], body: .file(path))
+            },
+            Route("GET", "/api/v1/datasets/{hash}") { request in
+                let hash = try dataset(request)
                 let manifest = try await services.pipeline.manifest(hash)
                 return .json([
                     "dataset": .string(hash.hex), "rows": .integer(Int64(manifest.rows)), "manifest": manifest.json,
                 ])
             },
         ]
+    }
+
+    private static func dataset(_ request: APIRequest) throws -> ContentHash {
+        let text = request.parameters["hash"] ?? ""
+        guard let hash = ContentHash(hex: text) else {
+            throw PlatformError(.invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
+        }
+        return hash
     }
 
     static func source(_ request: APIRequest, _ services: PlatformServices) throws -> SourceDefinition {

@@ -97,6 +97,7 @@ enum FeatureRoutes {
         members["certificate"] = .string(hash.hex)
         members["compared"] = .integer(Int64(certificate.compared))
         members["different"] = .integer(Int64(certificate.different))
+        if let count = certificate.beyondRetention { members["beyond_retention"] = .integer(Int64(count)) }
         members["in_flight"] = .integer(Int64(certificate.inFlight))
         members["holds"] = .bool(certificate.holds)
         return .object(members)

@@ -107,7 +107,7 @@ enum SystemRoutes {
 
     private static func apply(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let body = try RequestBody(request)
-        try body.checkKeys(["files", "dry_run", "expected_revision", "force"])
+        try body.checkKeys(["files", "dry_run", "expected_revision", "force", "confirmed"])
         guard let list = body["files"]?.arrayValue, 1...10_000 ~= list.count else {
             throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
         }
@@ -120,24 +120,29 @@ enum SystemRoutes {
         let isRehearsal = body["dry_run"]?.boolValue ?? false
         let expected = try body.integer("expected_revision", default: -1, in: 0...Int64(Int32.max))
         let isForced = body["force"]?.boolValue ?? false
+        let isConfirmed = body["confirmed"]?.boolValue ?? false
         let seen = Mutex<BlastRadius?>(nil)
         let outcome = try await services.catalog.apply(
             files, isRehearsal: isRehearsal, actor: request.actor,
             expectedRevision: expected < 0 ? nil : Int(expected)
         ) { outcome in
-            let radius = try await services.features.blastRadius(
-                of: outcome.changes, from: outcome.before, to: outcome.after)
+            let radius = try await blastRadius(of: outcome, services)
             seen.withLock { $0 = radius }
             if !isForced, !radius.refusals.isEmpty {
                 throw PlatformError(
                     .refused, "definitions", radius.refusals.joined(separator: "; ") + "; 'apply --force' does it")
             }
+            if !isConfirmed, !radius.removals.isEmpty {
+                let list = radius.removals.map {
+                    "Source/\($0.source): 'retention: \($0.retention)' takes \($0.rows) of \($0.of) rows out of its table, those before \($0.before)"
+                }
+                throw PlatformError(.refused, "definitions", list.joined(separator: "; ") + "; 'apply --yes' does it")
+            }
         }
         let before = seen.withLock { $0 }
         let radius =
             if let before { before } else {
-                try await services.features.blastRadius(
-                    of: outcome.changes, from: outcome.before, to: outcome.after)
+                try await blastRadius(of: outcome, services)
             }
         if !isRehearsal, !outcome.changes.isEmpty {
             await services.desk.refreshRoutes()
@@ -152,6 +157,15 @@ enum SystemRoutes {
             "backfilling": .array(
                 services.stream.versions.filter { $0.state == .backfilling }.map { .string($0.versionName.text) }),
         ])
+    }
+
+    private static func blastRadius(of outcome: DefinitionCatalog.Outcome, _ services: PlatformServices) async throws
+        -> BlastRadius
+    {
+        var radius = try await services.features.blastRadius(
+            of: outcome.changes, from: outcome.before, to: outcome.after)
+        radius.removals = try await services.maintenance.effects(from: outcome.before, to: outcome.after)
+        return radius
     }
 
     /// What the audit keeps of an apply: each definition with its versions; the revision itself keeps the files.
@@ -204,8 +218,10 @@ enum SystemRoutes {
         let heard = services.lifecycle.monitoringOffset
         let computing = services.lifecycle.computingCount
         let isMonitored = progress.map { $0.predictions >= predictions && $0.labels >= labels } ?? false
+        let (backfills, retentions) = (services.stream.backfillCount, services.maintenance.retentionCount)
         let isIdle =
-            pending == 0 && computing == 0 && services.operations.runningCount == 0 && heard >= monitoring
+            pending == 0 && computing == 0 && backfills == 0 && retentions == 0 && services.operations.runningCount == 0
+            && heard >= monitoring
             && (isMonitored || !services.expectsMonitor)
         let rolling = services.lifecycle.rollouts.values.filter { !$0.phase.isOver }
         return [
@@ -220,6 +236,7 @@ enum SystemRoutes {
                     "heartbeat_seconds_ago": progress.map { .integer($0.age.components.seconds) } ?? .null,
                 ]), "lifecycle": ["monitoring": .integer(Int64(heard)), "of": .integer(Int64(monitoring))],
             ],
+            "backfills_running": .integer(Int64(backfills)), "retentions_running": .integer(Int64(retentions)),
             "operations_running": .integer(Int64(services.operations.runningCount)),
             "workflows_active": .integer(Int64(computing)), "rollouts_active": .integer(Int64(rolling.count)),
             "definitions_revision": .integer(Int64(services.catalog.revision)),

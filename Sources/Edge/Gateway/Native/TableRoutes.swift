@@ -80,6 +80,28 @@ enum TableRoutes {
                     ]
                 }
             },
+            Route("POST", "/api/v1/tables/{table}/retain") { request in
+                let name = try await table(request, services)
+                let body = try RequestBody(request)
+                try body.checkKeys(["dry_run"])
+                let isRehearsal = body["dry_run"]?.boolValue ?? true
+                let actor = request.actor
+                return try services.start { progress in
+                    progress.report("looking for rows of \(name) that are older than its retention")
+                    let report = try await services.maintenance.retain(name, isRehearsal: isRehearsal)
+                    if !isRehearsal, report.removedRowCount > 0 {
+                        await services.audit(
+                            AuditRecord(
+                                actor: actor, action: "table.retained", subject: "table/\(name)",
+                                after: [
+                                    "rows": .integer(report.removedRowCount),
+                                    "before": .string(report.before.description),
+                                    "version": .integer(report.version),
+                                ]))
+                    }
+                    return describe(report, isRehearsal: isRehearsal)
+                }
+            },
             Route("POST", "/api/v1/tables/{table}/vacuum") { request in
                 let name = try await table(request, services)
                 let body = try RequestBody(request)
@@ -127,6 +149,22 @@ enum TableRoutes {
                         "path": .string($0.path), "bytes": .integer($0.byteCount), "rows": .integer($0.rowCount),
                     ]
                 }), "next_offsets": .object(state.nextOffsets.mapValues { .integer($0) }),
+        ]
+    }
+
+    private static func describe(_ report: RowRetentionReport, isRehearsal: Bool) -> JSONValue {
+        [
+            "dry_run": .bool(isRehearsal), "version": .integer(report.version),
+            "before": .string(report.before.description), "rows": .integer(report.rowCount),
+            "removed_rows": .integer(report.removedRowCount), "held_rows": .integer(report.heldRowCount),
+            "files": .array(
+                report.files.map {
+                    [
+                        "path": .string($0.path), "rows": .integer($0.rowCount),
+                        "removed_rows": .integer($0.removedRowCount),
+                        "held_by": $0.heldBy.map(JSONValue.string) ?? .null,
+                    ]
+                }),
         ]
     }
 

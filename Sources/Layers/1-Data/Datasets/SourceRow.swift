@@ -64,10 +64,14 @@ public struct TableScan: Sendable, Hashable {
     ///
     /// `nil` where only `sql` can say what the rows are.
     public let files: [String]?
+    /// Rows that happened before it have left the table by its source's retention; `nil` where none have.
+    public let retainedFrom: EventTime?
     /// Makes a scan.
     public init(
-        table: Name, version: Int64, sql: String, sparkSQL: String? = nil, rowCount: Int, files: [String]? = nil
+        table: Name, version: Int64, sql: String, sparkSQL: String? = nil, rowCount: Int, files: [String]? = nil,
+        retainedFrom: EventTime? = nil
     ) {
+        self.retainedFrom = retainedFrom
         self.files = files
         self.table = table
         self.version = version

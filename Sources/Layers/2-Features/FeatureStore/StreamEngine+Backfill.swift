@@ -39,7 +39,10 @@ final class BackfillDesk: Sendable {
         /// The same for versions that were never built to the end.
         var halfBuilt: [String: UInt64] = [:]
         var hasStarted = false
-        var rowsSinceWrite = 0
+        var pace = WritePace()
+        /// Who waits for versions to answer, by a number of their own.
+        var waiting: [Int: CheckedContinuation<Void, Never>] = [:]
+        var waiterCount = 0
     }
     private let state = Mutex(State())
     /// One element when there may be something to build.
@@ -64,6 +67,7 @@ final class BackfillDesk: Sendable {
             $0.hasStarted = true
         }
         if !pending.isEmpty { signal.yield() }
+        announce()
     }
 
     func update(_ version: Name, _ change: (inout Backfill) -> Void) {
@@ -74,7 +78,39 @@ final class BackfillDesk: Sendable {
         }
     }
 
-    func remove(_ versions: [Name]) { state.withLock { for version in versions { $0.pending[version] = nil } } }
+    func remove(_ versions: [Name]) {
+        state.withLock { for version in versions { $0.pending[version] = nil } }
+        announce()
+    }
+
+    // MARK: Waiting
+
+    /// Returns at the next change of what is being built, or when the task is cancelled; at once if `isOver` holds already.
+    func nextChange(unless isOver: () -> Bool) async {
+        let number = state.withLock { state in
+            state.waiterCount += 1
+            return state.waiterCount
+        }
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                state.withLock { $0.waiting[number] = continuation }
+                // Asked again once a change can no longer be missed.
+                if isOver() || Task.isCancelled { resume(number) }
+            }
+        } onCancel: {
+            resume(number)
+        }
+    }
+
+    private func resume(_ number: Int) { state.withLock { $0.waiting.removeValue(forKey: number) }?.resume() }
+
+    private func announce() {
+        let waiting = state.withLock { state in
+            defer { state.waiting.removeAll() }
+            return Array(state.waiting.values)
+        }
+        for continuation in waiting { continuation.resume() }
+    }
 
     func forget(_ key: String) {
         state.withLock {
@@ -83,19 +119,37 @@ final class BackfillDesk: Sendable {
         }
     }
 
-    func written(_ offsets: [String: UInt64]) {
+    func written(_ offsets: [String: UInt64], in time: Duration) {
         state.withLock {
             $0.halfBuilt = offsets
-            $0.rowsSinceWrite = 0
+            $0.pace.written(in: time)
         }
     }
 
     /// Counts rows since the last write; says whether it is time for another one.
     func isWriteDue(after rows: Int, rowCountMax: Int) -> Bool {
-        state.withLock {
-            $0.rowsSinceWrite += rows
-            return $0.rowsSinceWrite >= rowCountMax
-        }
+        state.withLock { $0.pace.isDue(after: rows, rowCountMax: rowCountMax) }
+    }
+}
+
+/// When what was built is written down: after many rows, and often enough that a process that is killed again and again
+/// still gets on, without spending most of its time on writing.
+struct WritePace: Sendable {
+    /// Time between two writes, however few rows there were.
+    static let intervalMin = Duration.milliseconds(200)
+    private var rowCount = 0
+    private var last = ContinuousClock.now
+    private var interval = intervalMin
+
+    mutating func isDue(after rows: Int, rowCountMax: Int) -> Bool {
+        rowCount += rows
+        return rowCount >= rowCountMax || ContinuousClock.now - last >= interval
+    }
+
+    mutating func written(in time: Duration) {
+        rowCount = 0
+        last = ContinuousClock.now
+        interval = max(Self.intervalMin, time * 4)
     }
 }
 
@@ -110,7 +164,7 @@ public enum BackfillNews: Sendable, Hashable {
 extension StreamEngine {
     static let backfillCheckpointName = Name(static: "features.backfill")
     /// Rows times views read in one step; rows may arrive between two steps, and beside them.
-    private static let stepCountMax = 100_000
+    private static let stepCountMax = 10_000
 
     /// Versions that are held, by name.
     public var versions: [ViewVersionStatus] {
@@ -141,6 +195,26 @@ extension StreamEngine {
 
     /// A version that is served or being built, as it was defined.
     public func held(_ version: Name) -> HeldView? { snapshot.withLock { $0.held[version] } }
+
+    /// Versions that are being built from history.
+    public var backfillCount: Int { backfills.pending.count }
+
+    /// Waits until versions answer, without asking again and again.
+    ///
+    /// - Returns: those that do not answer yet after `timeout`.
+    public func waitUntilServed(_ versions: [Name], timeout: Duration) async throws -> [Name] {
+        let missing: @Sendable () -> [Name] = { versions.filter { !self.serves($0) } }
+        // One that is neither served nor being built is not asked for any more: there is nothing to wait for.
+        let isOver: @Sendable () -> Bool = { missing().allSatisfy { self.backfills.pending[$0] == nil } }
+        if isOver() { return missing() }
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await Task.sleep(for: timeout) }
+            group.addTask { while !isOver(), !Task.isCancelled { await self.backfills.nextChange(unless: isOver) } }
+            try await group.next()
+            group.cancelAll()
+        }
+        return missing()
+    }
 
     /// Whether a version answers now.
     public func serves(_ version: Name) -> Bool { snapshot.withLock { $0.views[version] != nil } }
@@ -235,8 +309,9 @@ extension StreamEngine {
         var changes = changes(of: backfills.pending.values.map(\.state))
         changes.name = Self.backfillCheckpointName
         changes.offsets.merge(backfills.halfBuilt) { max($0, $1) }
+        let start = ContinuousClock.now
         try await write(changes)
-        backfills.written(changes.offsets)
+        backfills.written(changes.offsets, in: ContinuousClock.now - start)
         evict(changes)
     }
 

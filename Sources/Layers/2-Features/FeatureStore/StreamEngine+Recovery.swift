@@ -114,7 +114,12 @@ extension StreamEngine {
                     building[view.held.versionName] = Backfill(held: view.held, state: state, endOffset: end)
                 }
             }
-            if !now.isEmpty { try await catchUp(now, source: source, until: nil) }
+            guard !now.isEmpty else { continue }
+            if isLittle {
+                try await catchUp(now, source: source, until: nil)
+            } else {
+                try await catchUpAtStart(now, source: source)
+            }
         }
         // Whoever stands in for a version to be built does so after a crash too, so it is written down first.
         if building.keys.contains(where: { pending[$0] == nil }), !current.views.isEmpty {
@@ -128,11 +133,12 @@ extension StreamEngine {
             }
         }
         resolve(&next, before: current, kept)
-        let parked = try await storedOffsets().ready.filter { key, _ in
+        let written = try await storedOffsets()
+        let parked = written.ready.filter { key, _ in
             !next.views.contains { Self.offsetKey($0.key, $0.value.source) == key }
         }
         let ready = next
-        backfills.replace(pending: building, parked: parked, halfBuilt: stored.built)
+        backfills.replace(pending: building, parked: parked, halfBuilt: written.built)
         snapshot.withLock { $0 = ready }
     }
 
@@ -179,6 +185,26 @@ extension StreamEngine {
         guard var offset = views.map({ $0.nextOffset.load(ordering: .relaxed) }).min() else { return }
         while end.map({ offset < $0 }) ?? true {
             guard let next = try await readOn(views, source: source, from: offset) else { return }
+            offset = next
+            try Task.checkCancellation()
+        }
+    }
+
+    /// Reads much of the log before anybody is served, and writes down how far it is: a start that is cut off again and
+    /// again still comes to its end.
+    private func catchUpAtStart(_ views: [ViewState], source: SourceDefinition) async throws {
+        guard var offset = views.map({ $0.nextOffset.load(ordering: .relaxed) }).min() else { return }
+        var pace = WritePace()
+        while let next = try await readOn(views, source: source, from: offset) {
+            if pace.isDue(after: Int(clamping: next - offset) * views.count, rowCountMax: configuration.rowsBuiltMax) {
+                let start = ContinuousClock.now
+                var changes = changes(of: views)
+                changes.name = Self.backfillCheckpointName
+                changes.offsets.merge(try await storedOffsets().built) { max($0, $1) }
+                try await write(changes)
+                evict(changes)
+                pace.written(in: ContinuousClock.now - start)
+            }
             offset = next
             try Task.checkCancellation()
         }

@@ -42,13 +42,14 @@ public struct TrainingSetBuilder: Sendable {
     ///   - from: first moment of a question.
     ///   - to: first moment after the questions.
     ///   - asOf: rows that were not known before it are not used: neither questions, nor events, nor labels.
+    ///   - given: questions from outside as they were read before; `nil` reads them.
     ///   - scans: the table of a source, as `Datasets` gives it.
     ///   - progress: called before each step.
     /// - Throws: `invalidInput` if the span is empty or holds no question with a label; what the engine and store throw.
     @concurrent
     public func build(
         _ definition: TrainingSetDefinition, in definitions: DefinitionSet, from: EventTime, to: EventTime,
-        asOf: EventTime,
+        asOf: EventTime, spine given: DatasetManifest.Spine? = nil,
         scans: (Name) async throws -> TableScan, progress: @Sendable (DatasetProgress) -> Void = { _ in }
     ) async throws -> DatasetBuild {
         let subject = "training_set/\(definition.name)"
@@ -64,8 +65,12 @@ public struct TrainingSetBuilder: Sendable {
         for source in TrainingSetSQL.sources(definition, service, definitions).sorted() {
             found[source] = try await scans(source)
         }
+        try Self.check(definition, service, definitions, found, from: from)
         var spine: DatasetManifest.Spine?
-        if let outside = definition.outsideSpine {
+        if let outside = definition.outsideSpine, let given {
+            spine = given
+            found[definition.spine] = try await SpineReader.scan(given, as: outside.contract, in: content)
+        } else if let outside = definition.outsideSpine {
             guard let spines else {
                 throw PlatformError(
                     .invalidInput, subject, "this platform reads no questions from outside of its sources")
@@ -131,6 +136,31 @@ public struct TrainingSetBuilder: Sendable {
         return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1))
     }
 
+    /// Refuses questions that need rows which have left their table: values would be wrong without a word.
+    private static func check(
+        _ definition: TrainingSetDefinition, _ service: FeatureServiceDefinition, _ definitions: DefinitionSet,
+        _ scans: [Name: TableScan], from: EventTime
+    ) throws {
+        func need(_ source: Name, _ reach: TimeSpan?, _ why: String) throws {
+            guard let limit = scans[source]?.retainedFrom else { return }
+            let first = reach.map { limit.advanced(by: $0) }
+            if let first, from >= first { return }
+            throw PlatformError(
+                .invalidInput, "training_set/\(definition.name)",
+                "rows of '\(source)' that happened before \(limit) have left its table by its retention, and \(why) needs them"
+                    + (first.map { ": ask from \($0) on" } ?? ""))
+        }
+        for source in definition.ownSources.sorted() {
+            try need(source, TimeSpan(milliseconds: 0), "a question at \(from)")
+        }
+        for name in Set(service.features.map(\.view)).sorted() {
+            guard let view = definitions.featureViews[name] else { continue }
+            try need(
+                view.source, view.reach,
+                "the view '\(name)', which looks back \(view.reach?.description ?? "over all history"), at \(from)")
+        }
+    }
+
     private func nothingFound(_ sql: TrainingSetSQL, asked: Int64) -> String {
         let definition = sql.definition
         guard asked == 0 else {
@@ -150,6 +180,17 @@ public struct TrainingSetBuilder: Sendable {
         do { return try JSONValue.parse(bytes).decoded(as: DatasetManifest.self) } catch {
             throw PlatformError(.notFound, "dataset/\(hash.short)", "the stored bytes are not a dataset's manifest")
         }
+    }
+
+    /// Rows that only one of two Parquet files has, in whatever order.
+    public func differentRows(between one: String, and other: String) async throws -> Int64 {
+        let (left, right) = ("read_parquet(\(SQLText.literal(one)))", "read_parquet(\(SQLText.literal(other)))")
+        let rows = try await leakageEngine.rows(
+            """
+            SELECT (SELECT count(*) FROM (SELECT * FROM \(left) EXCEPT ALL SELECT * FROM \(right)))
+                + (SELECT count(*) FROM (SELECT * FROM \(right) EXCEPT ALL SELECT * FROM \(left))) AS n
+            """, limits: limits)
+        return rows.first?["n"]?.integerValue ?? 0
     }
 
     /// The file of a slice: itself, or the one in the folder that a distributed engine made.

@@ -8,9 +8,9 @@ public struct TableVersion: Sendable, Hashable {
     public let version: Int64
     /// When it was written.
     public let time: EventTime
-    /// What was done: `WRITE`, or `OPTIMIZE` for a compaction.
+    /// What was done: `WRITE`, `OPTIMIZE` for a compaction, `DELETE` where rows left by their source's retention.
     public let operation: String
-    /// Rows that it added; 0 for a compaction.
+    /// Rows that it added; 0 for a compaction, and where rows left.
     public let rowsAdded: Int
     /// Rows of the table at this version.
     public let rowCount: Int
@@ -33,12 +33,18 @@ struct DeltaSnapshot: Sendable {
     var entries: [Entry] = []
     var transactions: [String: Int64] = [:]
 
+    /// The application under which a table keeps from when on its rows are whole, in milliseconds.
+    static let retentionApplication = "bottega.retention"
+    /// Rows that happened before it have left the table; `nil` where none have.
+    var retainedFrom: EventTime? { transactions[Self.retentionApplication].map { EventTime(milliseconds: $0) } }
+
     var rowCount: Int { Int(clamping: entries.reduce(Int64(0)) { min(1 << 62, $0 + $1.file.rowCount) }) }
     var byteCount: Int64 { entries.reduce(Int64(0)) { min(1 << 62, $0 + min(1 << 61, $1.file.byteCount)) } }
 
     /// The table after one more commit.
     ///
-    /// Files that only hold rows of removed ones take their place, so that files stay in the order of their rows.
+    /// Files that stand for removed ones take their place, so that files stay in the order of their rows: those named right
+    /// behind a removal its place, others with rows of before that of the first removal.
     mutating func apply(_ actions: [DeltaAction], version: Int64) {
         self.version = version
         var removed: Set<String> = []
@@ -50,16 +56,29 @@ struct DeltaSnapshot: Sendable {
             case .add, .protocolVersions, .commitInfo: break
             }
         }
-        var rewritten: [Entry] = []
+        var replacements: [String: [Entry]] = [:]
         var appended: [Entry] = []
-        for case .add(let file) in actions {
-            let entry = Entry(file: file, columns: file.columns ?? columns)
-            if file.isRewrite, !removed.isEmpty { rewritten.append(entry) } else { appended.append(entry) }
+        var place = removed.isEmpty ? nil : entries.first { removed.contains($0.file.path) }?.file.path
+        var isBehindRemoval = false
+        for action in actions {
+            switch action {
+            case .remove(let removal): (place, isBehindRemoval) = (removal.path, true)
+            case .add(let file):
+                let entry = Entry(file: file, columns: file.columns ?? columns)
+                if let place, isBehindRemoval || file.isRewrite {
+                    replacements[place, default: []].append(entry)
+                } else {
+                    appended.append(entry)
+                }
+            default: break
+            }
         }
         if !removed.isEmpty {
-            let place = entries.firstIndex { removed.contains($0.file.path) } ?? entries.count
-            entries.removeAll { removed.contains($0.file.path) }
-            entries.insert(contentsOf: rewritten, at: min(place, entries.count))
+            entries = entries.flatMap { entry in
+                removed.contains(entry.file.path) ? replacements.removeValue(forKey: entry.file.path) ?? [] : [entry]
+            }
+            // What stands for a file that the table did not have stands at its end.
+            appended = replacements.sorted { $0.key < $1.key }.flatMap(\.value) + appended
         }
         entries += appended
     }
@@ -170,7 +189,8 @@ struct DeltaTable: Sendable {
         for action in actions {
             switch action {
             case .commitInfo(let written, let name, _): (time, operation) = (written, name)
-            case .add(let file) where !file.isRewrite: rowsAdded = min(1 << 62, rowsAdded + file.rowCount)
+            case .add(let file) where !file.isRewrite && operation != "DELETE":
+                rowsAdded = min(1 << 62, rowsAdded + file.rowCount)
             default: break
             }
         }

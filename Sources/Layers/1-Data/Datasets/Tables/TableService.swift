@@ -146,7 +146,8 @@ public final class TableService: Sendable {
         let paths = try await paths(of: snapshot, in: table, layout.table)
         return TableScan(
             table: layout.table, version: snapshot.version, sql: layout.scan(snapshot.entries, paths: paths),
-            sparkSQL: layout.sparkScan(snapshot.entries, paths: paths), rowCount: snapshot.rowCount, files: paths)
+            sparkSQL: layout.sparkScan(snapshot.entries, paths: paths), rowCount: snapshot.rowCount, files: paths,
+            retainedFrom: snapshot.retainedFrom)
     }
 
     static func snapshot(of table: DeltaTable, at version: Int64?, _ name: Name) throws(StoreError) -> DeltaSnapshot {

@@ -14,6 +14,8 @@ public struct ParityChecker: Sendable {
         public let features: [FeatureParity]
         /// The first differences.
         public let differences: [ParityDifference]
+        /// Answers that were not compared: rows that they need have left the table by its source's retention.
+        public let beyondRetention: Int
 
         /// Both comparisons of one view together.
         public func joined(with other: Finding) -> Finding {
@@ -25,7 +27,8 @@ public struct ParityChecker: Sendable {
                     sum.inFlight += right.inFlight
                     sum.null += right.null
                     return sum
-                }, differences: Array((differences + other.differences).prefix(ParityChecker.differenceCountMax)))
+                }, differences: Array((differences + other.differences).prefix(ParityChecker.differenceCountMax)),
+                beyondRetention: beyondRetention + other.beyondRetention)
         }
     }
 
@@ -51,9 +54,13 @@ public struct ParityChecker: Sendable {
     /// - Throws: what the engine throws.
     @concurrent
     public func check(
-        _ view: FeatureViewDefinition, source: SourceDefinition, scan: TableScan, observations: [ParityObservation],
-        inFlightAllowance: TimeSpan
+        _ view: FeatureViewDefinition, source: SourceDefinition, scan: TableScan,
+        observations sampled: [ParityObservation], inFlightAllowance: TimeSpan
     ) async throws -> Finding {
+        let observations = sampled.filter { observation in
+            guard let limit = scan.retainedFrom else { return true }
+            return view.reach.map { observation.time >= limit.advanced(by: $0) } ?? false
+        }
         let asked = Set(observations.flatMap { $0.values.map(\.feature) })
         let outputs = view.features.filter { asked.contains($0.name) }
         var counts: [String: FeatureParity] = [:]
@@ -99,7 +106,9 @@ public struct ParityChecker: Sendable {
                 }
             }
         }
-        return Finding(features: view.features.compactMap { counts[$0.name] }, differences: differences)
+        return Finding(
+            features: view.features.compactMap { counts[$0.name] }, differences: differences,
+            beyondRetention: sampled.count - observations.count)
     }
 
     /// The values that the offline engine finds for each observation.

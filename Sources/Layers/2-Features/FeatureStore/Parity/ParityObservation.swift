@@ -93,6 +93,8 @@ public struct ParityCertificate: Sendable, Hashable, Codable {
     public let probes: Int
     /// Sampled answers left out because their view version is not defined any more.
     public let skipped: Int
+    /// Sampled answers left out because rows that they need have left their table; `nil` for none.
+    public var beyondRetention: Int?
     /// How long before an answer a row may have been acknowledged and not yet been in it.
     public let inFlightAllowance: TimeSpan
     /// The features in the order of their views.
