@@ -92,13 +92,13 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "Catalogue", in: "Control",
         uses: [
-            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "ContentHashing", "Expressions", "Definitions", "StoragePorts", "Datasets", "FeatureStore",
             "ModelRegistry", logging, serviceLifecycle,
         ]),
     module(
         "Workflows", in: "Control",
         uses: [
-            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "Expressions", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", logging,
             serviceLifecycle,
         ]),

@@ -80,6 +80,7 @@ class Demo:
             self.promote()
             self.replay()
             self.explain()
+            self.certify()
             self.collect()
         with self.console.step("Stop the server: it drains, then ends") as step:
             code = self.server.stop()
@@ -286,6 +287,18 @@ class Demo:
             if answer.get("equal") != answer.get("compared") or not answer.get("compared"):
                 raise CommandFailed(f"predictions differ when computed again: {json.dumps(answer)[:600]}")
             step.note = f"{answer['equal']:,} of {answer['compared']:,} equal, by version {answer.get('versions')}"
+
+    def certify(self) -> None:
+        with self.console.step("Compute what was served again with the offline engine: a parity certificate") as step:
+            answer = self.commands.run("features", "parity", "--model", MODEL, "--predictions", "2000")
+            self.facts["parity"] = answer
+            if not answer.get("holds"):
+                raise CommandFailed(f"served and offline values differ: {json.dumps(answer.get('differences'))[:600]}")
+            left_out = f", {answer['skipped']:,} predictions left out" if answer.get("skipped") else ""
+            step.note = (
+                f"compared {answer['compared']:,}, different {answer['different']:,}: {answer['predictions']:,} "
+                f"predictions and {answer['probes']:,} probes, {len(answer['features'])} features{left_out}"
+            )
 
     def collect(self) -> None:
         with self.console.step("Collect what the monitor, the registry and the deployment recorded"):

@@ -167,3 +167,32 @@ def server(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Se
 
 def run_python(script: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=timeout)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
+    """A server with the shop's rows, a training set and a model in production."""
+    import shop
+    from bad_input import DAYS
+
+    folder = tmp_path_factory.mktemp("bad")
+    server = Server(folder / "data", "--clock", "manual").start()
+    server.definitions = shop.write_definitions(folder / "definitions")
+    server.cli("apply", str(server.definitions))
+    server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY})
+    rows = shop.history(DAYS)
+    for name in ("payments", "orders", "outcomes"):
+        path = shop.write_csv(folder / f"{name}.csv", getattr(rows, name))
+        server.cli("ingest", name, str(path))
+    span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + (DAYS - 1) * shop.DAY)]
+    server.dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+    job = json.loads(server.cli("train", "loss", "--dataset", server.dataset, "--json").stdout)
+    server.cli("model", "register", "loss", "--job", job["id"])
+    for stage in ("staging", "canary", "production"):
+        server.cli("model", "promote", "loss", "1", stage, "--reason", "for the tests")
+    server.cli("deploy", "loss", "1", "--reason", "for the tests")
+    server.run_id = job["run_id"]
+    server.folder = folder
+    yield server
+    assert server.get("/api/v1/status")["now"], "after all of this the server still answers"
+    assert server.stop() == 0

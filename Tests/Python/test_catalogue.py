@@ -37,7 +37,9 @@ features:
 ---
 kind: FeatureService
 name: sale_size
+request: [{name: amount, type: number, nullable: true}]
 views: [shop_sales]
+on_demand: [{name: share, expression: "amount / shop_sales__total_1h"}]
 ---
 kind: TrainingSet
 name: sale_size_rows
@@ -116,6 +118,14 @@ def test_lineage_goes_from_the_column_to_the_dataset_and_back(shop: tuple[Server
     assert f"dataset/{dataset}" in nodes
     up = server.get(f"/api/v1/lineage?node={dataset[:10]}&direction=up")
     assert "source/sales" in {node["id"] for node in up["nodes"]}
+    computed = server.get("/api/v1/lineage?node=on_demand/sale_size.share&direction=both")
+    linked = {(edge["from"], edge["to"]) for edge in computed["edges"]}
+    assert linked >= {
+        ("feature/shop_sales.total_1h", "on_demand/sale_size.share"),
+        ("request/sale_size.amount", "on_demand/sale_size.share"),
+        ("on_demand/sale_size.share", f"dataset/{dataset}"),
+    }
+    assert search(server, "kind:on_demand share") == ["on_demand/sale_size.share"]
     assert "made from" in server.cli("lineage", "feature/shop_sales.total_1h", "--up").stdout
     assert server.cli("lineage", "view/shop_sales", "--dot").stdout.startswith("digraph")
     status, answer = server.request("GET", "/api/v1/lineage?node=feature/shop_sales.totl_1h")

@@ -236,3 +236,10 @@ def test_a_model_keeps_the_features_it_was_trained_with(
     inputs = server.get(f"/predictions/{again['prediction_id']}/why")["inputs"]
     after = {entry["name"]: entry["value"] for entry in inputs}
     assert after["paid__count_7d"] == before["paid__count_7d"] + 1
+    # The certificate computes what the old version served again, by the definitions of then.
+    certificate = json.loads(server.cli("features", "parity", "--model", "loss", "--json").stdout)
+    assert certificate["holds"] and certificate["skipped"] == 0, certificate
+    compared = {feature["version"]: feature["compared"] for feature in certificate["features"]
+                if feature["feature"] == "count_7d"}  # fmt: skip
+    assert compared[f"paid.v{old['version'][:8]}"] == certificate["predictions"] > 0, compared
+    assert compared[f"paid.v{current['version'][:8]}"] > 0

@@ -130,6 +130,12 @@ def test_our_events_reach_a_receiver_that_was_away(start_server: Callable[..., S
     origins = output["facets"]["columnLineage"]["fields"]
     [field] = origins["shop_sales__total_1h"]["inputFields"]
     assert (field["name"], field["field"]) == ("source/sales", "amount")
+    through = [(field["name"], field["field"], field["transformations"][0]["description"]) for field in
+               origins["share"]["inputFields"]]  # fmt: skip
+    assert through == [
+        ("source/sales", "amount", "as it stands in the question, in amount / shop_sales__total_1h"),
+        ("source/sales", "amount", "sum over 1h, as shop_sales__total_1h in amount / shop_sales__total_1h"),
+    ]
     assert "2030" in receiver.events[5]["run"]["facets"]["errorMessage"]["message"]
     check_events(receiver.events)
 

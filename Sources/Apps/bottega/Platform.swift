@@ -226,8 +226,9 @@ struct Platform {
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
         let parity = FeatureParityService(
-            definitions: { catalog.current }, tables: tables, engine: engine, stream: stream, archive: archive,
-            content: content, metadata: metadata, clock: clock, limits: limits,
+            definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables,
+            engine: engine, stream: stream, archive: archive, content: content, metadata: metadata, clock: clock,
+            limits: limits,
             publish: { await announce.publish($0) })
         await desk.ask(
             GateSources(
@@ -264,7 +265,8 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
-            tracking: tracking, evaluations: evaluations, parity: parity, monitoring: monitoring,
+            tracking: tracking, evaluations: evaluations, parity: parity,
+            trial: FeatureTrial(tables: tables, engine: engine, clock: clock, limits: limits), monitoring: monitoring,
             audit: { record in await announce.audit(record) }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage, webhooks: webhooks,

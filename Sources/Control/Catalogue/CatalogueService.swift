@@ -195,6 +195,11 @@ public final class CatalogueService: Sendable {
                     from: "source/\(table)", to: identifier, kind: .condition, detail: "table version \(version)"))
         }
         for column in manifest.columns where column.role == .feature {
+            guard column.viewVersion != nil else {
+                let computed = "on_demand/\(manifest.service).\(column.name)"
+                graph.add(LineageEdge(from: computed, to: identifier, detail: "column \(column.name)"))
+                continue
+            }
             guard let range = column.name.firstRange(of: "__") else { continue }
             let feature = "\(column.name[..<range.lowerBound]).\(column.name[range.upperBound...])"
             let version = column.viewVersion.map { ", view version \($0.prefix(8))" } ?? ""

@@ -82,6 +82,17 @@ extension EventSeries {
         for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
     }
 
+    /// The places that `evaluateValues` writes.
+    static func placesOfValues(_ plan: AggregationPlan) -> [Int] {
+        var places: [Int] = []
+        for group in plan.groups {
+            guard let column = group.column, !plan.columns[column].storage.isNumber else { continue }
+            places += group.windows.flatMap { $0.outputs.map(\.output) }
+        }
+        places += plan.gatedPicks.map(\.output)
+        return places + plan.valueGroups.flatMap { $0.windows.flatMap { $0.outputs.map(\.output) } }
+    }
+
     private func evaluate(
         _ plan: AggregationPlan, at time: Int64, into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) -> EntityPresence {

@@ -101,6 +101,27 @@ public final class ReadProgram: @unchecked Sendable {
         lists = Self.kept(plan.lists.map(\.output))
         windows = Self.kept(spans)
         nothing = Self.kept(plan.computed.map { $0.function.countsNothingAsZero ? 0 : .nan })
+        // A place that nothing writes would be served as whatever stood in that memory.
+        for (place, count) in writerCounts.enumerated() where count != 1 {
+            preconditionFailure("\(count) parts of the program write '\(plan.computed[place].name)'")
+        }
+    }
+
+    /// For each computed place, how many parts of the program write it for an entity that is present: exactly one.
+    var writerCounts: [Int] {
+        var counts = [Int](repeating: 0, count: placeCount)
+        for group in groups {
+            for window in group.windows {
+                for output in columnWindows[window].outputs { counts[outputs[output].place] += 1 }
+            }
+        }
+        for pick in picks { counts[pick.place] += 1 }
+        if hasMore {
+            for place in EventSeries.placesOfValues(plan) { counts[place] += 1 }
+        }
+        for place in lists { counts[place] += 1 }
+        for ratio in ratios { counts[ratio.output] += 1 }
+        return counts
     }
 
     deinit {

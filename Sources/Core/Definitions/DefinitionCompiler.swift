@@ -47,6 +47,15 @@ public struct DefinitionCompiler {
         return compiler.set
     }
 
+    /// Names of the definitions of one kind that a file holds, in its order; none for a file that cannot be read.
+    public static func names(of kind: String, in file: DefinitionFile) -> [Name] {
+        var compiler = DefinitionCompiler()
+        compiler.collect(file)
+        return compiler.documents.filter { $0.kind == kind }.compactMap { document in
+            (try? document.fields.text("name")).flatMap { Name($0) }
+        }
+    }
+
     private mutating func collect(_ file: DefinitionFile) {
         guard file.text.utf8.count <= Self.fileByteCountMax else {
             errors.append(PlatformError(.tooLarge, file.path, "the file is larger than \(Self.fileByteCountMax) bytes"))

@@ -66,3 +66,21 @@ extension FeatureViewDefinition {
         return row
     }
 }
+
+extension FeatureServiceDefinition {
+    /// What a feature that is computed on demand reads.
+    public enum OnDemandInput: Sendable, Hashable {
+        /// A feature that the request brings.
+        case request(String)
+        /// A feature of a view.
+        case view(ServedFeature)
+    }
+
+    /// What one of the service's on-demand features reads, in the order in which its expression names it.
+    public func inputs(of feature: OnDemandFeatureDefinition) -> [OnDemandInput] {
+        feature.expression.columns.compactMap { name in
+            if request.contains(where: { $0.name == name }) { return .request(name) }
+            return features.first { $0.servedName == name }.map(OnDemandInput.view)
+        }
+    }
+}

@@ -50,6 +50,10 @@ public enum JSONValue: Hashable, Sendable {
     public var objectValue: [String: JSONValue]? { if case .object(let members) = self { members } else { nil } }
     /// Whether this is `null`.
     public var isNull: Bool { self == .null }
+    /// The value, or `nil` for `null`: `members["time"]?.unlessNull` takes a member that is null as one that is missing.
+    ///
+    /// Written with a type, because in `isNull ? nil : self` the `nil` would be the value `null`.
+    public var unlessNull: JSONValue? { isNull ? Optional<JSONValue>.none : .some(self) }
     /// What kind of value this is, for error messages: `text`, `a number`, ….
     public var kindName: String {
         switch self {

@@ -7,7 +7,7 @@ struct FeaturesCommand: AsyncParsableCommand {
         commandName: "features",
         abstract: "Ask about features: what is built, who uses it, do served and offline values agree.",
         subcommands: [
-            Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Reuse.self, Parity.self, SQL.self,
+            Status.self, Versions.self, Retire.self, Pin.self, Unpin.self, Reuse.self, Try.self, Parity.self, SQL.self,
         ])
 
     struct Parity: ClientCommand {
@@ -72,8 +72,20 @@ struct FeaturesCommand: AsyncParsableCommand {
                 + "\(features.count) features, \(result["engine"]?.stringValue ?? "")",
         ]
         if count("skipped", result) > 0 {
-            lines.append(
-                "  left out: \(Human.cell(result["skipped"])) predictions of versions that are not defined any more")
+            lines.append("  left out, wholly or in part: \(Human.cell(result["skipped"])) predictions")
+            for (reason, number) in (result["leftOut"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
+                lines.append("    \(Human.cell(number))  \(reason)")
+            }
+        }
+        // Versions are told apart where there are several of one view.
+        let versions = Dictionary(grouping: features, by: { $0["view"]?.stringValue ?? "" })
+            .mapValues { Set($0.compactMap { $0["version"]?.stringValue }) }
+        func name(_ feature: JSONValue) -> String {
+            let view = feature["view"]?.stringValue ?? ""
+            let name = feature["feature"]?.stringValue ?? ""
+            guard !view.hasPrefix("service/") else { return "\(name) (computed on demand, \(view))" }
+            let version = feature["version"]?.stringValue ?? view
+            return "\(versions[view, default: []].count > 1 ? version : view)__\(name)"
         }
         if count("beyond_retention", result) > 0 {
             lines.append(
@@ -83,7 +95,7 @@ struct FeaturesCommand: AsyncParsableCommand {
         for feature in features {
             let (compared, different) = (count("compared", feature), count("different", feature))
             guard all || different > 0 || compared == 0 else { continue }
-            let name = "\(feature["view"]?.stringValue ?? "")__\(feature["feature"]?.stringValue ?? "")"
+            let name = name(feature)
             lines.append(
                 compared == 0
                     ? "  not compared  \(name)"
@@ -93,7 +105,7 @@ struct FeaturesCommand: AsyncParsableCommand {
             let keys = (example["keys"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
                 .map { "\($0.key)=\($0.value.stringValue ?? "")" }.joined(separator: " ")
             lines.append(
-                "  \(example["view"]?.stringValue ?? "")__\(example["feature"]?.stringValue ?? "") for \(keys) at "
+                "  \(name(example)) for \(keys) at "
                     + "\(Human.cell(example["time"])): served \(example["served"]?.stringValue ?? ""), "
                     + "offline \(example["offline"]?.stringValue ?? "") [\(example["origin"]?.stringValue ?? "")]"
                     + (example["explanation"]?.stringValue.map { "\n    \($0)" } ?? ""))

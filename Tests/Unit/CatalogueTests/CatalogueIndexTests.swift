@@ -35,7 +35,9 @@ enum Shop {
         ---
         kind: FeatureService
         name: sale_size
+        request: [{name: amount, type: number, nullable: true}]
         views: [shop_sales]
+        on_demand: [{name: per_call, expression: "shop_sales__total_1h * (1 - amount) / shop_sales__visits"}]
         ---
         kind: TrainingSet
         name: sale_size_rows

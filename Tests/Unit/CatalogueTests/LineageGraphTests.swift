@@ -18,6 +18,22 @@ struct LineageGraphTests {
         #expect(!down.nodes.contains { $0.identifier == "feature/shop_sales.visits" })
     }
 
+    @Test func whatIsComputedOnDemandComesFromWhatItReads() throws {
+        let graph = LineageGraph(try Shop.set())
+        let up = try #require(graph.slice(around: "on_demand/sale_size.per_call", .up, depth: 9))
+        #expect(
+            Set(up.nodes.map(\.identifier)) == [
+                "on_demand/sale_size.per_call", "request/sale_size.amount", "feature/shop_sales.total_1h",
+                "feature/shop_sales.visits", "column/sales.amount", "column/sales.shop", "source/sales",
+            ])
+        let down = try #require(graph.slice(around: "column/sales.amount", .down, depth: 9))
+        #expect(down.edges.contains { $0.from == "on_demand/sale_size.per_call" && $0.to == "service/sale_size" })
+        #expect(
+            CatalogueIndex(try Shop.set()).items(named: "per_call").map(\.identifier) == [
+                "on_demand/sale_size.per_call"
+            ])
+    }
+
     @Test func depthAndCountCut() throws {
         let graph = LineageGraph(try Shop.set())
         let one = try #require(graph.slice(around: "source/sales", .down, depth: 1))

@@ -234,4 +234,15 @@ struct JSONValueTests {
         }
         return text
     }
+
+    @Test
+    func aMemberThatIsNullIsTakenAsOneThatIsMissing() throws {
+        let members = try JSONValue.parse("{\"a\": null, \"b\": 0, \"c\": false, \"d\": [null]}")
+        #expect(members["a"] == .some(.null))
+        #expect(members["a"]?.unlessNull == Optional<JSONValue>.none)
+        #expect(members["missing"]?.unlessNull == Optional<JSONValue>.none)
+        for (key, value) in [("b", JSONValue.integer(0)), ("c", .bool(false)), ("d", .array([.null]))] {
+            #expect(members[key]?.unlessNull == value)
+        }
+    }
 }

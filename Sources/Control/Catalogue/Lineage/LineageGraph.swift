@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 import PlatformCore
 
 /// Something that data comes from, goes through, or ends in.
@@ -222,6 +223,22 @@ extension LineageGraph {
             let request = "request/\(service.name).\(feature.name)"
             add(LineageNode(identifier: request, label: feature.name, detail: "sent with the request"))
             add(LineageEdge(from: request, to: identifier, detail: "sent with the request"))
+        }
+        for feature in service.onDemand {
+            let computed = "on_demand/\(service.name).\(feature.name)"
+            add(
+                LineageNode(
+                    identifier: computed, label: "\(service.name).\(feature.name)",
+                    detail: "\(feature.expression.type.rawValue), computed on demand"))
+            for input in service.inputs(of: feature) {
+                let from =
+                    switch input {
+                    case .request(let name): "request/\(service.name).\(name)"
+                    case .view(let served): "feature/\(served.view).\(served.feature)"
+                    }
+                add(LineageEdge(from: from, to: computed, detail: feature.expression.text))
+            }
+            add(LineageEdge(from: computed, to: identifier, detail: "computed on demand"))
         }
     }
 

@@ -163,7 +163,7 @@ public struct OpenLineageEvent: Sendable, Hashable {
                 throw PlatformError(.invalidInput, place, "must be an object, not \(json.kindName)")
             }
         }
-        private func value(_ key: String) -> JSONValue? { json[key].flatMap { $0.isNull ? nil : $0 } }
+        private func value(_ key: String) -> JSONValue? { json[key]?.unlessNull }
         func optionalText(_ key: String) throws(PlatformError) -> String? {
             guard let value = value(key) else { return nil }
             guard let text = value.stringValue, text.utf8.count <= 10_000 else {

@@ -115,7 +115,7 @@ public struct CatalogueIndex: Sendable {
         switch kind {
         case .source, .view, .model: 3
         case .service, .trainingSet, .entity, .deployment, .monitor: 2
-        case .feature: 1
+        case .feature, .onDemand: 1
         case .column: 0
         }
     }

@@ -1,4 +1,5 @@
 public import Definitions
+import Expressions
 import PlatformCore
 
 /// Something that can be found in the catalogue.
@@ -17,6 +18,8 @@ public struct CatalogueItem: Sendable, Hashable {
         case feature
         /// The features that a model reads.
         case service
+        /// A feature that a service computes from the others.
+        case onDemand = "on_demand"
         /// How training rows are made.
         case trainingSet = "training_set"
         /// A model.
@@ -30,7 +33,7 @@ public struct CatalogueItem: Sendable, Hashable {
     public let kind: Kind
     /// Its name; of columns and features within their source or view.
     public let name: String
-    /// The source of a column, the view of a feature; `nil` for others.
+    /// The source of a column, the view of a feature, the service of one computed on demand; `nil` for others.
     public let parent: String?
     /// Team that owns it, that of the parent for columns and features.
     public let owner: String
@@ -98,6 +101,12 @@ extension CatalogueItem {
         }
         for service in set.featureServices.values {
             add(.service, service.name, "FeatureService", service.owner, service.description)
+            for feature in service.onDemand {
+                add(
+                    .onDemand, feature.name, of: service.name, "FeatureService", owner: service.owner,
+                    description: feature.description, type: feature.expression.type.rawValue,
+                    columns: feature.expression.columns)
+            }
         }
         for training in set.trainingSets.values {
             add(.trainingSet, training.name, "TrainingSet", training.owner, training.description)

@@ -4,7 +4,6 @@ public import FeatureStore
 public import ModelRegistry
 public import ModelServing
 public import PlatformCore
-import Statistics
 public import StoragePorts
 
 /// Samples served values and lets the offline engine compute them again: makes parity certificates.
@@ -76,24 +75,30 @@ public struct FeatureParityService: Sendable {
         public let uncovered: Int
     }
 
-    private let definitions: @Sendable () -> DefinitionSet
-    private let tables: TableService
-    private let engine: any OfflineEngine
-    private let stream: StreamEngine
-    private let archive: PredictionArchive
+    let definitions: @Sendable () -> DefinitionSet
+    /// A service as it was when it had this version.
+    let serviceVersion: @Sendable (ContentHash) async throws -> ServiceVersion?
+    let tables: TableService
+    let engine: any OfflineEngine
+    let stream: StreamEngine
+    let archive: PredictionArchive
     private let content: ContentStore
     private let history: StateHistory<Entry>
-    private let clock: any PlatformClock
-    private let limits: QueryLimits
+    let clock: any PlatformClock
+    let limits: QueryLimits
     private let publish: @Sendable (PlatformEvent) async -> Void
 
     /// Makes the service.
+    /// - Parameter serviceVersion: finds a service, of any revision, by the hash of its meaning.
     public init(
-        definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, engine: any OfflineEngine,
-        stream: StreamEngine, archive: PredictionArchive, content: ContentStore, metadata: any MetadataStore,
+        definitions: @escaping @Sendable () -> DefinitionSet,
+        serviceVersion: @escaping @Sendable (ContentHash) async throws -> ServiceVersion?,
+        tables: TableService, engine: any OfflineEngine, stream: StreamEngine, archive: PredictionArchive,
+        content: ContentStore, metadata: any MetadataStore,
         clock: any PlatformClock, limits: QueryLimits, publish: @escaping @Sendable (PlatformEvent) async -> Void
     ) {
         self.definitions = definitions
+        self.serviceVersion = serviceVersion
         self.tables = tables
         self.engine = engine
         self.stream = stream
@@ -123,54 +128,50 @@ public struct FeatureParityService: Sendable {
     // MARK: Certifying
 
     /// Samples, computes again, compares, and keeps the certificate.
+    ///
+    /// A prediction is computed again by the definitions that it was made with: those of older versions are taken from the
+    /// revision that had them.
     /// - Throws: `notFound` for an unknown scope, `invalidInput` if there is nothing to compare; what the stores throw.
     public func certify(_ request: Request, actor: String, progress: ProgressReporter) async throws -> (
         certificate: ParityCertificate, hash: ContentHash
     ) {
         let set = definitions()
         let views = try Self.views(of: request.scope, in: set)
-        var observed: [Name: [ParityObservation]] = [:]
-        progress.report("sampling predictions", total: Double(views.count + 1), unit: "views")
-        let sampled = try await observePredictions(request, views, set, into: &observed)
-        let checker = ParityChecker(engine: engine, limits: limits)
-        var probes = 0
-        var features: [FeatureParity] = []
-        var differences: [ParityDifference] = []
+        progress.report("sampling predictions", total: Double(views.count + 2), unit: "views")
+        var sample = try await observePredictions(request, views, set)
+        var findings: [ParityChecker.Finding] = []
         var tableVersions: [String: Int64] = [:]
-        var beyondRetention = 0
+        var probes = 0
+        var asked: [[String: String]] = []
         for (index, view) in views.enumerated() {
             progress.report(
-                "comparing \(view.name)", done: Double(index + 1), total: Double(views.count + 1), unit: "views")
-            let source = set.source(of: view)
+                "comparing \(view.name)", done: Double(index + 1), total: Double(views.count + 2), unit: "views")
+            let held = HeldView(view: view, source: set.source(of: view))
+            let observations = sample.views.removeValue(forKey: view.versionName)?.observations ?? []
             let probed = request.probeCount > 0 ? try await probe(view, set, request) : nil
             probes += probed?.observations.count ?? 0
-            try await tables.flush(source)
-            let scan = try await tables.scan(source)
-            tableVersions[source.name.text] = scan.version
-            var found = try await checker.check(
-                view, source: source, scan: scan, observations: observed[view.name] ?? [],
-                inFlightAllowance: request.inFlightAllowance)
-            if let probed {
-                // Exactly the rows that the answers knew.
-                let known = TableScan(
-                    table: scan.table, version: scan.version,
-                    sql: "(SELECT * FROM \(scan.sql) WHERE __sequence < \(probed.nextOffset))", rowCount: scan.rowCount,
-                    retainedFrom: scan.retainedFrom)
-                found = found.joined(
-                    with: try await checker.check(
-                        view, source: source, scan: known, observations: probed.observations,
-                        inFlightAllowance: .seconds(0)))
-            }
-            beyondRetention += found.beyondRetention
-            features += found.features
-            differences += found.differences.prefix(max(0, ParityChecker.differenceCountMax - differences.count))
+            if let probed { Self.collect(probed.observations, of: view, into: &asked) }
+            findings.append(
+                try await compare(held, observations, probed, allowance: request.inFlightAllowance, &tableVersions))
         }
+        progress.report(
+            "comparing older versions", done: Double(views.count + 1), total: Double(views.count + 2), unit: "views")
+        for (_, older) in sample.views.sorted(by: { $0.key < $1.key }) {
+            findings.append(
+                try await compare(
+                    older.held, older.observations, nil, allowance: request.inFlightAllowance, &tableVersions))
+        }
+        let (found, computed) = try await compareOnDemand(request, set, &sample, entities: asked)
+        findings += found
+        probes += computed
         var certificate = ParityCertificate(
             time: clock.now(), scope: request.scope.text,
             viewVersions: Dictionary(uniqueKeysWithValues: views.map { ($0.name.text, $0.version) }),
-            tableVersions: tableVersions, engine: try await engine.version(), predictions: sampled.count,
-            probes: probes, skipped: sampled.skipped, inFlightAllowance: request.inFlightAllowance,
-            features: features, differences: differences)
+            tableVersions: tableVersions, engine: try await engine.version(), predictions: sample.count,
+            probes: probes, skipped: sample.skipped.count, leftOut: sample.leftOut,
+            inFlightAllowance: request.inFlightAllowance, features: findings.flatMap(\.features),
+            differences: Array(findings.flatMap(\.differences).prefix(ParityChecker.differenceCountMax)))
+        let beyondRetention = findings.reduce(0) { $0 + $1.beyondRetention }
         if beyondRetention > 0 { certificate.beyondRetention = beyondRetention }
         let hash = try await content.put(try JSONValue.of(certificate).canonicalBytes)
         try await history.append(
@@ -186,6 +187,31 @@ public struct FeatureParityService: Sendable {
                     "different": .integer(Int64(certificate.different)),
                 ]))
         return (certificate, hash)
+    }
+
+    /// Compares one version of a view over its table as it is now.
+    private func compare(
+        _ held: HeldView, _ observations: [ParityObservation],
+        _ probed: (observations: [ParityObservation], nextOffset: UInt64)?, allowance: TimeSpan,
+        _ tableVersions: inout [String: Int64]
+    ) async throws -> ParityChecker.Finding {
+        let checker = ParityChecker(engine: engine, limits: limits)
+        // The rows are those that the source in force takes; an older one only reads them.
+        if let source = definitions().sources[held.source.name] { try await tables.flush(source) }
+        let scan = try await tables.scan(held.source)
+        tableVersions[held.source.name.text] = scan.version
+        let found = try await checker.check(
+            held.view, source: held.source, scan: scan, observations: observations, inFlightAllowance: allowance)
+        guard let probed else { return found }
+        // Exactly the rows that the answers knew.
+        let known = TableScan(
+            table: scan.table, version: scan.version,
+            sql: "(SELECT * FROM \(scan.sql) WHERE __sequence < \(probed.nextOffset))", rowCount: scan.rowCount,
+            retainedFrom: scan.retainedFrom)
+        return found.joined(
+            with: try await checker.check(
+                held.view, source: held.source, scan: known, observations: probed.observations,
+                inFlightAllowance: .seconds(0)))
     }
 
     /// Compares a model's features for a gate: its own predictions and probes of its service's views.
@@ -232,117 +258,5 @@ public struct FeatureParityService: Sendable {
             throw PlatformError(.invalidInput, scope.text, "has no feature views, so there is nothing to compare")
         }
         return views
-    }
-
-    /// Values of logged predictions, by view.
-    private func observePredictions(
-        _ request: Request, _ views: [FeatureViewDefinition], _ set: DefinitionSet,
-        into observed: inout [Name: [ParityObservation]]
-    ) async throws -> (count: Int, skipped: Int) {
-        guard request.predictionCount > 0 else { return (0, 0) }
-        let wanted = Set(views.map(\.name))
-        let services = Dictionary(
-            set.featureServices.values.map { ($0.version.hex, $0) }, uniquingKeysWith: { first, _ in first })
-        var (count, skipped) = (0, 0)
-        for model in set.models.values.sorted(by: { $0.name < $1.name }) {
-            if case .model(let name) = request.scope, name != model.name { continue }
-            guard let read = set.featureServices[model.service],
-                read.features.contains(where: { wanted.contains($0.view) })
-            else { continue }
-            let records = try await archive.sample(
-                model: model.name.text, count: request.predictionCount, seed: request.seed)
-            for record in records {
-                guard let service = services[record.serviceVersion] else {
-                    skipped += 1
-                    continue
-                }
-                count += 1
-                for (name, values) in Self.values(of: record, service) where wanted.contains(name) {
-                    guard let view = set.featureViews[name] else { continue }
-                    let keys = view.joinKeys.map { key in record.entities.first { $0.key == key }?.value }
-                    observed[name, default: []].append(
-                        ParityObservation(
-                            origin: record.id, keys: keys, time: record.time, isNumber: true, values: values))
-                }
-            }
-        }
-        return (count, skipped)
-    }
-
-    /// What a prediction read from each view; what the caller overrode is no reading.
-    private static func values(of record: PredictionRecord, _ service: FeatureServiceDefinition) -> [Name:
-        [ParityObservation.Value]]
-    {
-        var values: [Name: [ParityObservation.Value]] = [:]
-        for (index, served) in service.features.enumerated() {
-            let position = service.request.count + index
-            guard position < record.inputs.count, !record.overridden.contains(position) else { continue }
-            let number = record.inputs[position]
-            values[served.view, default: []].append(
-                ParityObservation.Value(feature: served.feature, value: number.isNaN ? .null : .double(number)))
-        }
-        return values
-    }
-
-    // MARK: Probing
-
-    /// How far back the online path still answers exactly, with room for a slow comparison.
-    private static let pastMilliseconds: Int64 = 23 * 3_600_000
-
-    /// Asks the online path about entities of the view's table, and about one that nobody knows.
-    private func probe(_ view: FeatureViewDefinition, _ set: DefinitionSet, _ request: Request) async throws
-        -> (observations: [ParityObservation], nextOffset: UInt64)
-    {
-        let source = set.source(of: view)
-        try await tables.flush(source)
-        let scan = try await tables.scan(source)
-        let keys = view.joinKeys.enumerated().compactMap { index, key in
-            source.column(key).map { "\(FeatureSQL.keyText($0)) AS k\(index)" }
-        }
-        let now = clock.now().milliseconds
-        let recent = now - Self.pastMilliseconds
-        func sample(_ filter: String, _ count: Int) -> String {
-            """
-            SELECT * FROM (SELECT \(keys.joined(separator: ", ")), __event_time AS happened FROM \(scan.sql)
-            WHERE \(filter)) USING SAMPLE reservoir(\(count) ROWS) REPEATABLE (\(request.seed % 1_000_000))
-            """
-        }
-        // Half of them recent, where there are recent rows: old entities have little left to differ in.
-        let young = try await engine.rows(
-            sample("__event_time >= \(recent)", max(1, request.probeCount / 2)), limits: limits)
-        let rows =
-            young + (try await engine.rows(sample("true", max(1, request.probeCount - young.count)), limits: limits))
-        var random = SeededGenerator(seed: request.seed)
-        let windows = Set(view.features.compactMap { $0.window?.milliseconds } + [view.timeToLive?.milliseconds ?? 0])
-            .sorted()
-        var questions: [OnlineQuestion] = []
-        for (index, row) in rows.prefix(request.probeCount).enumerated() {
-            var entity: [String: String] = [:]
-            for (position, key) in view.joinKeys.enumerated() { entity[key] = row["k\(position)"]?.stringValue }
-            let happened = row["happened"]?.integerValue ?? now
-            let window = windows[random.index(below: windows.count)]
-            let moment =
-                switch index % 4 {
-                case 0: now
-                case 1: now - Int64(random.index(below: Int(Self.pastMilliseconds)))
-                case 2: happened &+ window
-                default: happened &+ window &+ 1
-                }
-            questions.append(
-                OnlineQuestion(
-                    entity: entity,
-                    time: EventTime(milliseconds: (recent...now).contains(moment) ? moment : now)))
-        }
-        let unknown = Dictionary(uniqueKeysWithValues: view.joinKeys.map { ($0, "nobody-\(request.seed)") })
-        questions.append(OnlineQuestion(entity: unknown, time: EventTime(milliseconds: now)))
-        let (answers, nextOffset) = try await stream.answers(view: view.name, to: questions)
-        let observations = zip(questions, answers).map { question, answer in
-            ParityObservation(
-                origin: "probe", keys: view.joinKeys.map { question.entity[$0] }, time: question.time, isNumber: false,
-                values: zip(answer.names, answer.entities.first?.values ?? []).map {
-                    ParityObservation.Value(feature: $0, value: $1)
-                })
-        }
-        return (observations, nextOffset)
     }
 }

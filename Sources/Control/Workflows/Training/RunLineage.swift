@@ -1,6 +1,7 @@
 public import Catalogue
 public import Datasets
 public import Definitions
+import Expressions
 import FeatureStore
 import PlatformCore
 
@@ -123,19 +124,51 @@ public enum RunLineage {
                         field: definition.labelColumn,
                         detail: "label"))
             case .feature:
-                guard let range = column.name.firstRange(of: "__"),
-                    let view = Name(String(column.name[..<range.lowerBound])).flatMap({ set.featureViews[$0] }),
-                    let feature = view.features.first(where: { $0.name == column.name[range.upperBound...] })
-                else { break }
-                let window = feature.window.map { " over \($0)" } ?? ""
-                for field in view.sourceColumns(of: feature) {
-                    output.origins.append(
-                        LineageDataset.Origin(
-                            column: column.name, dataset: "source/\(view.source)", field: field,
-                            detail: "\(feature.aggregate.rawValue)\(window)"))
+                guard let service = set.featureServices[manifest.service] else { break }
+                if let served = service.features.first(where: { $0.servedName == column.name }) {
+                    output.origins += origins(of: column.name, served, in: set)
+                } else if let computed = service.onDemand.first(where: { $0.name == column.name }) {
+                    output.origins += origins(of: computed, service, questions: spineName, in: set)
                 }
             }
         }
         return (inputs, [output])
+    }
+
+    /// The source columns behind a view's feature.
+    private static func origins(of column: String, _ served: ServedFeature, through: String = "", in set: DefinitionSet)
+        -> [LineageDataset.Origin]
+    {
+        guard let view = set.featureViews[served.view],
+            let feature = view.features.first(where: { $0.name == served.feature })
+        else { return [] }
+        let window = feature.window.map { " over \($0)" } ?? ""
+        return view.sourceColumns(of: feature).map { field in
+            LineageDataset.Origin(
+                column: column, dataset: "source/\(view.source)", field: field,
+                detail: "\(feature.aggregate.rawValue)\(window)\(through)")
+        }
+    }
+
+    /// The source columns behind a feature that is computed on demand, through the features that it reads.
+    private static func origins(
+        of computed: OnDemandFeatureDefinition, _ service: FeatureServiceDefinition, questions: String,
+        in set: DefinitionSet
+    ) -> [LineageDataset.Origin] {
+        service.inputs(of: computed).flatMap { input -> [LineageDataset.Origin] in
+            switch input {
+            case .view(let served):
+                return origins(
+                    of: computed.name, served, through: ", as \(served.servedName) in \(computed.expression.text)",
+                    in: set)
+            case .request(let name):
+                guard !questions.isEmpty else { return [] }
+                return [
+                    LineageDataset.Origin(
+                        column: computed.name, dataset: questions, field: name,
+                        detail: "as it stands in the question, in \(computed.expression.text)")
+                ]
+            }
+        }
     }
 }

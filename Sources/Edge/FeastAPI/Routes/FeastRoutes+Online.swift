@@ -35,7 +35,7 @@ extension FeastRoutes {
     }
 
     /// The compiled question: the same as last time, unless other versions answer by now.
-    private func plan(features: [String], service: String?, hasFullNames: Bool) throws -> OnlinePlan {
+    private func plan(features: [String], service: String?, hasFullNames: Bool) throws -> FeastPlan {
         // The flag comes first and no name holds a line feed, so two questions with one key are the same question.
         var key = hasFullNames ? "full" : "short"
         if let service { key += "\nservice\n" + service } else { for feature in features { key += "\n" + feature } }
@@ -51,7 +51,7 @@ extension FeastRoutes {
             guard !features.isEmpty else { throw FeastError.invalid("No features specified for retrieval") }
             selection = try stream.select(features.map(Self.reference))
         }
-        let fresh = try OnlinePlan(selection, hasFullNames: hasFullNames)
+        let fresh = try FeastPlan(selection, hasFullNames: hasFullNames)
         plans[key] = fresh
         return fresh
     }

@@ -5,9 +5,9 @@ import Synchronization
 final class PlanCache: Sendable {
     /// Most plans; beyond it all are forgotten, and those in use are made again.
     static let countMax = 256
-    private let plans = Mutex<[String: OnlinePlan]>([:])  // held for a look-up
+    private let plans = Mutex<[String: FeastPlan]>([:])  // held for a look-up
 
-    subscript(key: String) -> OnlinePlan? {
+    subscript(key: String) -> FeastPlan? {
         get { plans.withLock { $0[key] } }
         set {
             plans.withLock {

@@ -19,7 +19,7 @@ struct FeastRequest {
     }
 
     /// The member, unless it is null.
-    subscript(key: String) -> JSONValue? { members[key].flatMap { $0.isNull ? nil : $0 } }
+    subscript(key: String) -> JSONValue? { members[key]?.unlessNull }
 
     func text(_ key: String) throws -> String {
         guard let value = self[key] else { throw FeastError.invalid("'\(key)' is missing") }

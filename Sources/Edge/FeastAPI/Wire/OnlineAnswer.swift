@@ -3,7 +3,7 @@ import FeatureStore
 import PlatformCore
 
 /// What does not change between two requests for the same features: written once.
-struct OnlinePlan: Sendable {
+struct FeastPlan: Sendable {
     let selection: FeatureSelection
     /// `"metadata":{…}` without and with the versions of the views.
     let metadata: (plain: [UInt8], versioned: [UInt8])
@@ -37,7 +37,7 @@ enum OnlineAnswer {
     private static let never = Array("\"1970-01-01T00:00:00Z\"".utf8)
 
     static func bytes(
-        _ plan: OnlinePlan, _ entities: EntityColumns, _ features: SelectedFeatures, hasVersions: Bool
+        _ plan: FeastPlan, _ entities: EntityColumns, _ features: OnlineFeatures, hasVersions: Bool
     ) -> [UInt8] {
         let selection = plan.selection
         let featureCount = selection.features.count
@@ -63,17 +63,17 @@ enum OnlineAnswer {
             begin(&isFirst, &out)
             let isMoment = selection.types[feature] == .timestamp
             list(entities.count, &out) { entity, out in
-                write(features.values[entity * featureCount + feature], isMoment: isMoment, to: &out)
+                write(features.entities[entity].values[feature], isMoment: isMoment, to: &out)
             }
             out.append(contentsOf: "],\"statuses\":[".utf8)
             list(entities.count, &out) { entity, out in
                 out.append(0x22)
-                out.append(contentsOf: features.statuses[entity * featureCount + feature].text.utf8)
+                out.append(contentsOf: features.entities[entity].statuses[feature].text.utf8)
                 out.append(0x22)
             }
             out.append(contentsOf: "],\"event_timestamps\":[".utf8)
             list(entities.count, &out) { entity, out in
-                let time = features.eventTimes[entity * featureCount + feature]
+                let time = features.entities[entity].eventTimes[feature]
                 if time != moment {
                     moment = time
                     momentText = never

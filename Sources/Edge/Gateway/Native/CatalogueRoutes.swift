@@ -130,9 +130,9 @@ struct CatalogueDetails {
             (newestEventTime, newestIngestTime) = (freshness.eventTime, freshness.ingestTime)
             version = view.version.short
             users = set.dependents(of: "FeatureView/\(name)")
-        case .service:
+        case .service, .onDemand:
             version = owner.flatMap { set.featureServices[$0]?.version.short }
-            users = set.dependents(of: "FeatureService/\(item.name)")
+            users = set.dependents(of: "FeatureService/\(item.parent ?? item.name)")
         case .entity: users = set.dependents(of: "Entity/\(item.name)")
         case .trainingSet: users = set.dependents(of: "TrainingSet/\(item.name)")
         case .model: users = set.dependents(of: "Model/\(item.name)")

@@ -22,6 +22,7 @@ enum FeatureRoutes {
                 }
                 return .json(["certificates": .array(entries)])
             },
+            Route("POST", "/api/v1/features/try") { request in try FeatureTrialRoute.try(request, services) },
             Route("GET", "/api/v1/features/sql") { request in try await job(request, services) },
             Route("GET", "/api/v1/features/parity/{certificate}") { request in
                 let text = request.parameters["certificate"] ?? ""

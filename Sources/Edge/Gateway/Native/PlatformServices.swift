@@ -1,6 +1,7 @@
 import APIContract
 public import Catalogue
 public import Datasets
+import Definitions
 public import ExperimentTracking
 public import FeatureStore
 import Foundation
@@ -57,6 +58,8 @@ public struct PlatformServices: Sendable {
     public let evaluations: EvaluationService
     /// Makes parity certificates.
     public let parity: FeatureParityService
+    /// Computes views that are not applied.
+    public let trial: FeatureTrial
     /// What the monitor found.
     public let monitoring: MonitoringIndex
     /// Writes an audit entry.
@@ -87,7 +90,7 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService, runs: RunDesk,
-        tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService,
+        tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService, trial: FeatureTrial,
         monitoring: MonitoringIndex,
         audit: @escaping @Sendable (AuditRecord) async -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
@@ -106,6 +109,7 @@ public struct PlatformServices: Sendable {
         self.runs = runs
         self.tracking = tracking
         self.parity = parity
+        self.trial = trial
         self.evaluations = evaluations
         self.monitoring = monitoring
         self.audit = audit
@@ -153,7 +157,7 @@ struct RequestBody {
         }
     }
 
-    subscript(key: String) -> JSONValue? { members[key].flatMap { $0.isNull ? nil : $0 } }
+    subscript(key: String) -> JSONValue? { members[key]?.unlessNull }
 
     func text(_ key: String) throws -> String {
         guard let value = self[key] else { throw PlatformError(.invalidInput, "request body", "'\(key)' is missing") }
@@ -192,6 +196,19 @@ struct RequestBody {
             throw PlatformError(.invalidInput, "request body", "'\(key)' is missing")
         }
         return time
+    }
+
+    /// Definition files as commands send them.
+    func definitionFiles() throws -> [DefinitionFile] {
+        guard let list = self["files"]?.arrayValue, 1...10_000 ~= list.count else {
+            throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
+        }
+        return try list.map { file in
+            guard let path = file["path"]?.stringValue, let folder = file["folder"]?.stringValue,
+                let text = file["text"]?.stringValue
+            else { throw PlatformError(.invalidInput, "request body", "each file needs 'path', 'folder' and 'text'") }
+            return DefinitionFile(path: path, folder: folder, text: text)
+        }
     }
 
     func integer(_ key: String, default value: Int64, in range: ClosedRange<Int64>) throws -> Int64 {

@@ -108,15 +108,7 @@ enum SystemRoutes {
     private static func apply(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let body = try RequestBody(request)
         try body.checkKeys(["files", "dry_run", "expected_revision", "force", "confirmed"])
-        guard let list = body["files"]?.arrayValue, 1...10_000 ~= list.count else {
-            throw PlatformError(.invalidInput, "request body", "'files' must be a list of {path, folder, text}")
-        }
-        let files = try list.map { file in
-            guard let path = file["path"]?.stringValue, let folder = file["folder"]?.stringValue,
-                let text = file["text"]?.stringValue
-            else { throw PlatformError(.invalidInput, "request body", "each file needs 'path', 'folder' and 'text'") }
-            return DefinitionFile(path: path, folder: folder, text: text)
-        }
+        let files = try body.definitionFiles()
         let isRehearsal = body["dry_run"]?.boolValue ?? false
         let expected = try body.integer("expected_revision", default: -1, in: 0...Int64(Int32.max))
         let isForced = body["force"]?.boolValue ?? false

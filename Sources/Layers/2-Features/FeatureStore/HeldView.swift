@@ -31,7 +31,7 @@ public struct HeldView: Sendable, Hashable {
     ///
     /// Columns may be added and may move. A column that was dropped, or has another type or scale, or another column for
     /// a time, would give other values: then the version goes on under its own source and reads the log's records itself.
-    func moved(to current: SourceDefinition?) -> HeldView? {
+    public func moved(to current: SourceDefinition?) -> HeldView? {
         guard let current else { return nil }
         if current == source { return self }
         guard current.eventTimeColumn == source.eventTimeColumn, current.ingestTimeColumn == source.ingestTimeColumn

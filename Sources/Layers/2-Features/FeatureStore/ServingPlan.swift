@@ -92,41 +92,48 @@ public struct ServingPlan: Sendable {
 
     /// Compiles a service over given versions of its views; `nil` if they lack one of its features or have other keys.
     init?(service: FeatureServiceDefinition, views known: [Name: HeldView]) {
+        guard let compiled = Self.compile(service.features, joinKeys: service.joinKeys, views: known) else {
+            return nil
+        }
         self.service = service
         joinKeys = service.joinKeys
+        features = compiled.features
+        reads = ReadCounter(service: service.name, features: features)
+        views = compiled.parts
+        widestPartCount = views.map(\.outputs.count).max() ?? 0
+    }
+
+    /// The parts of a list of features, view by view in the order of first use, and what each feature is.
+    ///
+    /// `nil` if a view lacks one of them or has another key.
+    static func compile(_ served: [ServedFeature], joinKeys: [String], views: [Name: HeldView]) -> (
+        parts: [ViewPart], features: [Feature]
+    )? {
         var features: [Feature] = []
-        var order: [Name] = []
+        var order: [HeldView] = []
         var picked: [Name: (positions: [Int], outputs: [Int])] = [:]
-        for served in service.features {
-            guard let view = known[served.view]?.view,
-                let position = view.features.firstIndex(where: { $0.name == served.feature }),
-                view.joinKeys.allSatisfy(service.joinKeys.contains)
+        for feature in served {
+            guard let held = views[feature.view],
+                let position = held.view.features.firstIndex(where: { $0.name == feature.feature })
             else { return nil }
-            if picked[served.view] == nil {
-                order.append(served.view)
-                picked[served.view] = ([], [])
-            }
-            picked[served.view]?.positions.append(position)
-            picked[served.view]?.outputs.append(features.count)
+            if picked[feature.view] == nil { order.append(held) }
+            picked[feature.view, default: ([], [])].positions.append(position)
+            picked[feature.view, default: ([], [])].outputs.append(features.count)
             features.append(
                 Feature(
-                    servedName: served.servedName, feature: served.feature, viewVersion: view.versionName,
-                    type: view.features[position].type))
+                    servedName: feature.servedName, feature: feature.feature, viewVersion: held.versionName,
+                    type: held.view.features[position].type))
         }
-        self.features = features
-        reads = ReadCounter(service: service.name, features: features)
-        views = order.map { name in
-            guard let held = known[name], let part = picked[name] else { preconditionFailure("picked above") }
-            let view = held.view
-            return ViewPart(
-                whole: AggregationPlan(view: view, source: held.source), positions: part.positions,
-                keyPositions: view.joinKeys.map { key in
-                    guard let position = service.joinKeys.firstIndex(of: key) else {
-                        preconditionFailure("a service's join keys are the union of its views'")
-                    }
-                    return position
-                }, outputs: part.outputs)
+        var parts: [ViewPart] = []
+        for held in order {
+            guard let part = picked[held.view.name] else { preconditionFailure("picked above") }
+            let keyPositions = held.view.joinKeys.compactMap { joinKeys.firstIndex(of: $0) }
+            guard keyPositions.count == held.view.joinKeys.count else { return nil }
+            parts.append(
+                ViewPart(
+                    whole: AggregationPlan(view: held.view, source: held.source), positions: part.positions,
+                    keyPositions: keyPositions, outputs: part.outputs))
         }
-        widestPartCount = views.map(\.outputs.count).max() ?? 0
+        return (parts, features)
     }
 }

@@ -34,6 +34,7 @@ final class OnlinePlan: Sendable {
         let inputs: [Input]
     }
     enum Reader: Sendable {
+        /// A service, or features that somebody picked.
         case service(ReadCounter)
         case view(Name, features: [String])
     }
@@ -58,6 +59,16 @@ final class OnlinePlan: Sendable {
         request = []
         onDemand = []
         reader = .view(held.versionName, features: names)
+    }
+
+    /// Features picked from views.
+    init(names: [String], joinKeys: [String], parts: [ServingPlan.ViewPart], reads: ReadCounter) {
+        self.names = names
+        self.joinKeys = joinKeys
+        self.parts = parts
+        request = []
+        onDemand = []
+        reader = .service(reads)
     }
 
     /// The view features of a service and those computed from them.
@@ -126,27 +137,15 @@ extension StreamEngine {
         guard question.request.isEmpty || question.request.count == question.entities.count else {
             throw PlatformError(.invalidInput, "request", "as many are expected as there are entities")
         }
-        switch plan.reader {
-        case .service(let counter): if counter.add(question.entities.count) { usage.list(counter) }
-        case .view(let version, let features): usage.read(version, features: features, count: question.entities.count)
-        }
+        count(plan, reads: question.entities.count)
         let time = question.time ?? clock.now()
-        let views = snapshot.withLock { $0.views }
-        let states = try plan.parts.map { (part) throws(PlatformError) -> ViewState in
-            guard let state = views[part.versionName] else { throw unserved(part.versionName) }
-            return state
-        }
+        let states = try states(of: plan)
         var answers: [EntityFeatures] = []
         answers.reserveCapacity(question.entities.count)
         for (index, entity) in question.entities.enumerated() {
-            let keys = plan.joinKeys.map { entity[$0] }
             if entity.keys.contains(where: { !plan.joinKeys.contains($0) }) { throw foreign(entity, plan.joinKeys) }
-            var filled = EntityFeatures(count: plan.names.count)
-            for (part, state) in zip(plan.parts, states) {
-                do {
-                    try fill(&filled, part, state, keys, at: time, isNow: question.time == nil)
-                } catch { throw Self.platformError(error) }
-            }
+            let keys = plan.joinKeys.map { entity[$0] }
+            var filled = try filled(plan, states, keys, at: time, isNow: question.time == nil)
             if !plan.onDemand.isEmpty {
                 let request = question.request.isEmpty ? [:] : question.request[index]
                 try check(request, plan.request, at: index)
@@ -157,11 +156,43 @@ extension StreamEngine {
         return OnlineFeatures(names: plan.names, entities: answers, time: time)
     }
 
+    // MARK: One plan
+
+    /// Counts what is read by it.
+    func count(_ plan: OnlinePlan, reads: Int) {
+        switch plan.reader {
+        case .service(let counter): if counter.add(reads) { usage.list(counter) }
+        case .view(let version, let features): usage.read(version, features: features, count: reads)
+        }
+    }
+
+    /// The states that the parts of a plan read.
+    func states(of plan: OnlinePlan) throws(PlatformError) -> [ViewState] {
+        let views = snapshot.withLock { $0.views }
+        return try plan.parts.map { (part) throws(PlatformError) -> ViewState in
+            guard let state = views[part.versionName] else { throw unserved(part.versionName) }
+            return state
+        }
+    }
+
+    /// What the views of a plan answer for one entity, whose keys stand from `start` on.
+    func filled(
+        _ plan: OnlinePlan, _ states: [ViewState], _ keys: [String?], from start: Int = 0, at time: EventTime,
+        isNow: Bool
+    ) throws(PlatformError) -> EntityFeatures {
+        var filled = EntityFeatures(count: plan.names.count)
+        for (part, state) in zip(plan.parts, states) {
+            do {
+                try fill(&filled, part, state, Self.key(keys, from: start, part.keyPositions), at: time, isNow: isNow)
+            } catch { throw Self.platformError(error) }
+        }
+        return filled
+    }
+
     private func fill(
-        _ filled: inout EntityFeatures, _ part: ServingPlan.ViewPart, _ state: ViewState, _ keys: [String?],
+        _ filled: inout EntityFeatures, _ part: ServingPlan.ViewPart, _ state: ViewState, _ key: SeriesKey?,
         at time: EventTime, isNow: Bool
     ) throws {
-        let key = Self.key(keys, part.keyPositions)
         if isNow, let key, let (answer, staleness) = try cached(part, state, key, at: time) {
             part.put(answer.presence, staleness: staleness, into: &filled) { answer.values[part.positions[$0]] }
             return
@@ -262,7 +293,7 @@ extension StreamEngine {
         return unserved(pending ?? service.name)
     }
 
-    private func unknown(_ kind: String, _ name: Name, among known: [String]) -> PlatformError {
+    func unknown(_ kind: String, _ name: Name, among known: [String]) -> PlatformError {
         PlatformError(
             .notFound, "\(kind.replacing(" ", with: "_"))/\(name)",
             "no \(kind) has this name"

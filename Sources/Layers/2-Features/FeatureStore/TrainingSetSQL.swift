@@ -119,12 +119,11 @@ struct TrainingSetSQL {
     ///
     /// Whole numbers go through a double, as they do when they are served.
     private func onDemandSQL(_ feature: OnDemandFeatureDefinition) -> String {
-        let requested = Set(service.request.map(\.name))
-        let types = Dictionary(feature.inputs.map { ($0.name, $0.type) }, uniquingKeysWith: { first, _ in first })
-        return feature.expression.sql(dialect) { name in
-            if requested.contains(name) { return "labelled.\(dialect.identifier("r_" + name))" }
+        OnDemandSQL(feature: feature, service: service, dialect: dialect).value { name in
+            "labelled.\(dialect.identifier("r_" + name))"
+        } served: { name, type in
             let column = dialect.identifier(name)
-            return switch types[name] ?? .float64 {
+            return switch type {
             case .int64, .timestamp: "TRY_CAST(CAST(\(column) AS DOUBLE) AS BIGINT)"
             default: column
             }

@@ -35,8 +35,8 @@ public struct ParityChecker: Sendable {
     /// Most differences that are kept with their values.
     public static let differenceCountMax = 100
 
-    private let engine: any OfflineEngine
-    private let limits: QueryLimits
+    let engine: any OfflineEngine
+    let limits: QueryLimits
 
     /// Makes a checker.
     public init(engine: any OfflineEngine, limits: QueryLimits = QueryLimits()) {
@@ -66,11 +66,13 @@ public struct ParityChecker: Sendable {
         var counts: [String: FeatureParity] = [:]
         for feature in view.features {
             counts[feature.name] = FeatureParity(
-                view: view.name.text, feature: feature.name, compared: 0, different: 0, inFlight: 0, null: 0)
+                view: view.name.text, feature: feature.name, version: view.versionName.text)
         }
         var differences: [ParityDifference] = []
         if !outputs.isEmpty {
-            let found = try await values(view, source, events: scan.sql, observations, outputs)
+            let offline = OfflineValues(engine: engine, limits: limits, view: view, source: source, features: outputs)
+            let questions = observations.map { OfflineValues.Question(keys: $0.keys, time: $0.time) }
+            let found = try await offline.values(events: scan.sql, questions)
             // Only where something differs, the second question: is it a row that came in that very moment?
             var suspects: [Int] = []
             for (index, observation) in observations.enumerated() {
@@ -83,7 +85,7 @@ public struct ParityChecker: Sendable {
             if !suspects.isEmpty, inFlightAllowance.milliseconds > 0 {
                 let shifted =
                     "(SELECT * REPLACE (__ingest_time + \(inFlightAllowance.milliseconds) AS __ingest_time) FROM \(scan.sql))"
-                let again = try await values(view, source, events: shifted, suspects.map { observations[$0] }, outputs)
+                let again = try await offline.values(events: shifted, suspects.map { questions[$0] })
                 for (index, row) in zip(suspects, again) { earlier[index] = row }
             }
             for (index, observation) in observations.enumerated() {
@@ -111,68 +113,6 @@ public struct ParityChecker: Sendable {
             beyondRetention: sampled.count - observations.count)
     }
 
-    /// The values that the offline engine finds for each observation.
-    private func values(
-        _ view: FeatureViewDefinition, _ source: SourceDefinition, events: String, _ observations: [ParityObservation],
-        _ features: [FeatureDefinition]
-    ) async throws -> [[String: CellValue]] {
-        let keys = view.joinKeys.map(SQLText.identifier)
-        let rows = observations.enumerated().map { index, observation in
-            let parts = observation.keys.map { $0.map(SQLText.literal) ?? "NULL::VARCHAR" }
-            return "(\(index), \(observation.time.milliseconds)::BIGINT, \(parts.joined(separator: ", ")))"
-        }
-        let sql = try FeatureSQL(
-            view: view, source: source,
-            outputs: features.map { FeatureSQL.Output(feature: $0.name, column: $0.name) })
-        let question = """
-            CREATE TEMP TABLE question AS SELECT * FROM (VALUES \(rows.joined(separator: ",\n")))
-            AS asked(__row, __time, \(keys.joined(separator: ", ")))
-            """
-        let setup =
-            SQLDialect.duckdb.preparation + [question]
-            + sql.statements(events: events, questions: "question", result: "answer")
-        let columns = features.map { feature in
-            let name = SQLText.identifier(feature.name)
-            return feature.type == .timestamp ? "\(name)" : name
-        }
-        let answers = try await engine.rows(
-            "SELECT __row, \(columns.joined(separator: ", ")) FROM answer ORDER BY __row",
-            setup: setup.joined(separator: ";\n"), limits: limits)
-        guard answers.count == observations.count else {
-            throw PlatformError(
-                .internal, "feature_view/\(view.name)",
-                "the offline engine gave \(answers.count) answers to \(observations.count) questions")
-        }
-        return answers.map { answer in
-            Dictionary(
-                uniqueKeysWithValues: features.map { ($0.name, Self.cell(answer[$0.name] ?? .null, $0.type)) })
-        }
-    }
-
-    /// A value of the engine's JSON as a cell of the feature's type.
-    static func cell(_ value: JSONValue, _ type: ColumnType) -> CellValue {
-        if case .array(let elements) = value {
-            return .list(elements.map { type == .vector ? .double(Double(Float($0.doubleValue ?? .nan))) : scalar($0) })
-        }
-        return switch type {
-        case .float64: value.doubleValue.map(CellValue.double) ?? .null
-        case .int64, .timestamp: value.integerValue.map(CellValue.integer) ?? .null
-        case .bool: value.boolValue.map(CellValue.bool) ?? .null
-        case .string: value.stringValue.map(CellValue.text) ?? .null
-        case .list, .vector: .null
-        }
-    }
-
-    private static func scalar(_ value: JSONValue) -> CellValue {
-        switch value {
-        case .integer(let value): .integer(value)
-        case .number(let value): .double(value)
-        case .bool(let value): .bool(value)
-        case .string(let value): .text(value)
-        default: .null
-        }
-    }
-
     private static func agree(
         _ served: ParityObservation.Value, _ offline: CellValue?, _ observation: ParityObservation
     ) -> Bool {
@@ -183,7 +123,7 @@ public struct ParityChecker: Sendable {
     }
 
     /// Equal bits; a list element by element, an integer and a double of the same value in lists alike.
-    private static func isSame(_ left: CellValue, _ right: CellValue) -> Bool {
+    static func isSame(_ left: CellValue, _ right: CellValue) -> Bool {
         switch (left, right) {
         case (.double(let left), .double(let right)): left.bitPattern == right.bitPattern
         case (.text(let left), .text(let right)): left.utf8.elementsEqual(right.utf8)

@@ -39,9 +39,9 @@ public struct ParityObservation: Sendable, Hashable {
 
 /// A served value that the offline engine computes differently.
 public struct ParityDifference: Sendable, Hashable, Codable {
-    /// The view.
+    /// The view; `service/x` for a feature that the service computes on demand.
     public let view: String
-    /// The feature within the view.
+    /// The feature within the view or service.
     public let feature: String
     /// A prediction's identifier, or `probe`.
     public let origin: String
@@ -57,12 +57,14 @@ public struct ParityDifference: Sendable, Hashable, Codable {
     public let explanation: String?
 }
 
-/// How one feature did.
+/// How one feature of one version did.
 public struct FeatureParity: Sendable, Hashable, Codable {
-    /// The view.
+    /// The view; `service/x` for a feature that the service computes on demand.
     public let view: String
-    /// The feature within the view.
+    /// The feature within the view or service.
     public let feature: String
+    /// The version that served, `paid.v1a2b3c4d`; `nil` in certificates of before versions were told apart.
+    public let version: String?
     /// Values compared.
     public internal(set) var compared: Int
     /// Values that differ.
@@ -73,6 +75,14 @@ public struct FeatureParity: Sendable, Hashable, Codable {
     public internal(set) var inFlight: Int
     /// Values that were null on both sides.
     public internal(set) var null: Int
+
+    /// Nothing compared yet.
+    init(view: String, feature: String, version: String) {
+        self.view = view
+        self.feature = feature
+        self.version = version
+        (compared, different, inFlight, null) = (0, 0, 0, 0)
+    }
 }
 
 /// The evidence that served values are those that training sets hold: what was compared, and what differed.
@@ -81,7 +91,7 @@ public struct ParityCertificate: Sendable, Hashable, Codable {
     public let time: EventTime
     /// What it is about: `service/x`, `view/x`, `model/x` or `all`.
     public let scope: String
-    /// Versions of the views that were compared, by name.
+    /// Versions in force of the views that were compared, by name; `features` names the older ones too.
     public let viewVersions: [String: ContentHash]
     /// Delta version of each table that was read.
     public let tableVersions: [String: Int64]
@@ -91,13 +101,15 @@ public struct ParityCertificate: Sendable, Hashable, Codable {
     public let predictions: Int
     /// Answers that were asked for the purpose.
     public let probes: Int
-    /// Sampled answers left out because their view version is not defined any more.
+    /// Sampled answers of which something could not be computed again.
     public let skipped: Int
+    /// Why, with how many answers each reason left something out of.
+    public let leftOut: [String: Int]?
     /// Sampled answers left out because rows that they need have left their table; `nil` for none.
     public var beyondRetention: Int?
     /// How long before an answer a row may have been acknowledged and not yet been in it.
     public let inFlightAllowance: TimeSpan
-    /// The features in the order of their views.
+    /// The features in the order of their views, the versions in force first.
     public let features: [FeatureParity]
     /// The first differences, at most `ParityChecker.differenceCountMax`.
     public let differences: [ParityDifference]
@@ -116,7 +128,8 @@ public struct ParityCertificate: Sendable, Hashable, Codable {
     /// Makes a certificate of what the checker found.
     public init(
         time: EventTime, scope: String, viewVersions: [String: ContentHash], tableVersions: [String: Int64],
-        engine: String, predictions: Int, probes: Int, skipped: Int, inFlightAllowance: TimeSpan,
+        engine: String, predictions: Int, probes: Int, skipped: Int, leftOut: [String: Int],
+        inFlightAllowance: TimeSpan,
         features: [FeatureParity], differences: [ParityDifference]
     ) {
         self.time = time
@@ -127,6 +140,7 @@ public struct ParityCertificate: Sendable, Hashable, Codable {
         self.predictions = predictions
         self.probes = probes
         self.skipped = skipped
+        self.leftOut = leftOut
         self.inFlightAllowance = inFlightAllowance
         self.features = features
         self.differences = differences
