@@ -59,7 +59,7 @@ public struct GatewayServer: Service {
         let router = Router(context: BasicRequestContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
-        let (predictor, direct) = (predictor, directRoutes)
+        let (predictor, direct, traffic) = (predictor, directRoutes, LoopTraffic())
         let access = configuration.access
         let onReady = onReady
         var quiet = logger
@@ -68,7 +68,7 @@ public struct GatewayServer: Service {
             router: router,
             server: .http1(
                 configuration: .init(additionalChannelHandlers: [
-                    HotRouteHandler(predictor: predictor, routes: direct, access: access)
+                    HotRouteHandler(predictor: predictor, routes: direct, access: access, traffic: traffic)
                 ])),
             configuration: .init(
                 address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,

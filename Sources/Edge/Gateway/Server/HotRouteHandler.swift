@@ -36,16 +36,23 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private enum Target {
         case model(String)
         case route(DirectRoute, name: String)
+
+        /// Whether its answer may hold the event loop for a moment.
+        var canHold: Bool {
+            if case .route(let route, _) = self { route.lonelyHandler != nil } else { false }
+        }
     }
 
     private let predictor: Predictor
     private let routes: [DirectRoute]
     private let access: AccessPolicy
+    private let traffic: LoopTraffic
     private var state = State.idle
     private var waiting: [HTTPRequestPart] = []
     private var readIsPending = false
 
-    init(predictor: Predictor, routes: [DirectRoute], access: AccessPolicy) {
+    init(predictor: Predictor, routes: [DirectRoute], access: AccessPolicy, traffic: LoopTraffic) {
+        self.traffic = traffic
         self.predictor = predictor
         self.routes = routes
         self.access = access
@@ -62,8 +69,10 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
         switch (state, part) {
         case (.idle, .head(let head)):
             if let target = target(of: head) {
+                if !target.canHold { traffic.noteOther() }
                 state = .collecting(head, target, context.channel.allocator.buffer(capacity: 1024), tooLarge: false)
             } else {
+                traffic.noteOther()
                 state = .passing
                 context.fireChannelRead(wrapInboundOut(part))
             }
@@ -83,7 +92,9 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             switch target {
             case .model(let model): answer(head, model, buffer, tooLarge: tooLarge, context: context)
             case .route(let route, let name):
-                if !answer(head, buffer, by: route, name: name, context: context) {
+                if let lonely = route.lonelyHandler {
+                    answerLater(head, buffer, by: route, lonely, name: name, context: context)
+                } else if !answer(head, buffer, by: route.handler, name: name, context: context) {
                     pass(head, buffer, context: context)
                     context.fireChannelRead(wrapInboundOut(part))
                 }
@@ -174,14 +185,15 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     /// Answers by a direct route; `false` if the framework is to answer.
     private func answer(
-        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, name: String, context: ChannelHandlerContext
+        _ head: HTTPRequest, _ body: ByteBuffer, by handler: DirectRoute.Handler, name: String,
+        context: ChannelHandlerContext, answered isAnswered: (() -> Void)? = nil
     ) -> Bool {
         guard
             access.refusal(host: head.authority, authorization: head.headerFields[.authorization]) == nil
         else { return false }  // the framework's road words it
         let keepsAlive = head.headerFields[.connection]?.lowercased() != "close"
         let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
-        let isTaken = route.handler(name, Array(body.readableBytesView)) { response in
+        let isTaken = handler(name, Array(body.readableBytesView)) { response in
             guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
             answered.succeed((response.status, bytes))
         }
@@ -190,15 +202,38 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             return false
         }
         state = .waiting
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let bound = NIOLoopBound((self, context, isAnswered), eventLoop: context.eventLoop)
         answered.futureResult.whenSuccess { answer in
-            let (handler, context) = bound.value
+            let (handler, context, isAnswered) = bound.value
+            isAnswered?()
             guard context.channel.isActive else { return }
             handler.state = .idle
             handler.send(answer.status, answer.body, keepsAlive, context)
             handler.resume(context: context)
         }
         return true
+    }
+
+    /// Answers when everything that this round of the event loop brought has been read: then it is known whether the
+    /// request is the only one.
+    private func answerLater(
+        _ head: HTTPRequest, _ body: ByteBuffer, by route: DirectRoute, _ lonely: @escaping DirectRoute.Handler,
+        name: String, context: ChannelHandlerContext
+    ) {
+        state = .waiting
+        traffic.enter()
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.execute { [traffic] in
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return traffic.leave() }
+            let isTaken = handler.answer(
+                head, body, by: traffic.isLonely ? lonely : route.handler, name: name, context: context,
+                answered: { traffic.leave() })
+            if isTaken { return }
+            traffic.leave()
+            handler.pass(head, body, context: context)
+            context.fireChannelRead(handler.wrapInboundOut(.end(nil)))
+        }
     }
 
     private func finish(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
