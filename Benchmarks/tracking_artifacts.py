@@ -35,6 +35,12 @@ def status(pid: int, name: str) -> int:
     return 0
 
 
+def processor_seconds(pid: int) -> float:
+    """Seconds of processors that a process has used."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Watch:
     """The most anonymous memory of a process while something runs."""
 
@@ -129,14 +135,16 @@ def main() -> None:
         client = mlflow.MlflowClient()
         times: dict[str, list[float]] = {}
         memory: dict[str, int] = {}
+        work: dict[str, list[float]] = {}
 
-        def measure(name: str, work: Callable[[], object]) -> None:
+        def measure(name: str, task: Callable[[], object]) -> None:
             os.sync()
-            before = status(server.pid, "RssAnon")
+            before, used = status(server.pid, "RssAnon"), processor_seconds(server.pid)
             with Watch(server.pid) as watch:
                 start = time.perf_counter()
-                work()
+                task()
                 times.setdefault(name, []).append(time.perf_counter() - start)
+            work.setdefault(name, []).append(processor_seconds(server.pid) - used)
             memory[name] = max(memory.get(name, 0), watch.most - before)
 
         for index in range(options.rounds):
@@ -174,7 +182,8 @@ def main() -> None:
         for name, values in times.items():
             middle = statistics.median(values)
             print(
-                f"{name:28s} {middle:7.2f} s   {middle / base:5.2f} x copy   server's memory +{memory[name] / 1024:.1f} MiB"
+                f"{name:28s} {middle:7.2f} s   {middle / base:5.2f} x copy   "
+                f"server: {statistics.median(work[name]):5.2f} s of processors, +{memory[name] / 1024:.1f} MiB"
             )
         print(f"most resident memory of the server: {status(server.pid, 'VmHWM') / 1024:.0f} MiB")
     finally:
