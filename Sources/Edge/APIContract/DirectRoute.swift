@@ -16,6 +16,9 @@ public struct DirectRoute: Sendable {
     public let byteCountMax: Int
     /// What answers it.
     public let handler: Handler
+    /// What answers it when nothing else waits for the event loop: the same, but it may hold the loop for one small write
+    /// to the disk, which is quicker than to wait for another thread's; `nil` if there is no such way.
+    public let lonelyHandler: Handler?
     private let prefix: String
     /// What follows the parameter; `nil` for a path without one.
     private let suffix: String?
@@ -23,10 +26,13 @@ public struct DirectRoute: Sendable {
     /// Makes a route.
     ///
     /// - Parameter path: the exact path, with at most one parameter: `/features/groups/{view}/get-online`.
-    public init(_ method: String, _ path: String, byteCountMax: Int, handler: @escaping Handler) {
+    public init(
+        _ method: String, _ path: String, byteCountMax: Int, lonelyHandler: Handler? = nil, handler: @escaping Handler
+    ) {
         self.method = method
         self.byteCountMax = byteCountMax
         self.handler = handler
+        self.lonelyHandler = lonelyHandler
         if let open = path.firstIndex(of: "{"), let close = path.firstIndex(of: "}"), open < close {
             prefix = String(path[..<open])
             suffix = String(path[path.index(after: close)...])

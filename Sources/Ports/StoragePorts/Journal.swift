@@ -14,8 +14,21 @@ public protocol Journal: Sendable {
     /// Entries that wait for each other share one trip to the disk. `durable` is called in the order of the numbers, on
     /// a thread of the journal, which it must not hold up.
     func append(_ entry: [UInt8], durable: @escaping @Sendable (Result<UInt64, StoreError>) -> Void)
+    /// Appends an entry before it returns, on the calling thread, if nothing else is being written and the disk has been
+    /// quick of late.
+    ///
+    /// `durable` is called at most once, before this returns. What it costs the calling thread is one write of a block;
+    /// a caller that other work waits for should use `append`.
+    ///
+    /// - Returns: `false` if nothing was done, and `append` is the way.
+    func appendNow(_ entry: [UInt8], durable: (Result<UInt64, StoreError>) -> Void) -> Bool
     /// Says that no entry up to a number is needed any more.
     func forget(upTo number: UInt64)
+}
+
+extension Journal {
+    /// Leaves every entry to `append`.
+    public func appendNow(_ entry: [UInt8], durable: (Result<UInt64, StoreError>) -> Void) -> Bool { false }
 }
 
 /// Largest entry that a journal accepts.

@@ -61,6 +61,56 @@ import Testing
         for list in numbers { #expect(list == list.sorted()) }
     }
 
+    /// Numbers in the order in which they became known.
+    private final class Known: Sendable {
+        let numbers = Mutex<[UInt64]>([])
+
+        func add(_ outcome: Result<UInt64, StoreError>) {
+            if case .success(let number) = outcome { numbers.withLock { $0.append(number) } }
+        }
+    }
+
+    private func appendSomehow(_ content: [UInt8], to journal: FolderJournal, _ known: Known) async {
+        if journal.appendNow(content, durable: { known.add($0) }) { return }
+        await withCheckedContinuation { continuation in
+            journal.append(content) { outcome in
+                known.add(outcome)
+                continuation.resume()
+            }
+        }
+    }
+
+    @Test func callersThatWriteThemselvesAndTheThreadKeepOneOrder() async throws {
+        let journal = try journal()
+        let known = Known()
+        _ = try await entries(journal)
+        _ = try await append([0], to: journal)  // opens the file
+        await withTaskGroup(of: Void.self) { group in
+            for task in UInt8(0)..<6 {
+                group.addTask {
+                    for number in UInt8(0)..<60 { await appendSomehow([task, number], to: journal, known) }
+                }
+            }
+        }
+        // Known in the order of their numbers, none twice and none left out, whoever wrote them.
+        #expect(known.numbers.withLock { $0 } == Array(2...361))
+        let found = try await entries(self.journal())
+        #expect(found.count == 361)
+        #expect(Set(found.values).count == 361)
+    }
+
+    @Test func aCallerAloneWritesUnlessAFileIsDueOrTheEntryIsLarge() async throws {
+        let journal = try journal()
+        _ = try await entries(journal)
+        #expect(!journal.appendNow([1]) { _ in })  // no file is open
+        _ = try await append([1], to: journal)
+        var count = 0
+        for _ in 0..<200 where journal.appendNow([7], durable: { _ in }) { count += 1 }
+        #expect(count > 0)
+        #expect(!journal.appendNow(Array(repeating: 1, count: 1 << 20)) { _ in })
+        #expect(try await entries(self.journal()).count == count + 1)
+    }
+
     @Test func forgottenFilesAreUsedAgainAndTheirOldEntriesAreNotSeen() async throws {
         let first = try journal()
         _ = try await entries(first)

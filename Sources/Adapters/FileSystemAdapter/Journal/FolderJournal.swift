@@ -33,6 +33,15 @@ public final class FolderJournal: Journal {
         var spare: [Int] = []
         var lastSegment = 0
         var next: UInt64 = 1
+        /// When a write took so long that callers should not wait for the next ones.
+        var lastSlowWrite: ContinuousClock.Instant?
+
+        /// Whether the open file has room for so many bytes.
+        func hasRoom(for byteCount: Int, segmentByteCount: Int) -> Bool {
+            file != nil
+                && position + buffer.count + byteCount + JournalSegment.blockByteCount
+                    <= max(segmentByteCount, JournalSegment.blockByteCount * 2 + byteCount)
+        }
     }
 
     // `O_DIRECT`, which Swift does not see: it is a GNU extension.
@@ -43,6 +52,11 @@ public final class FolderJournal: Journal {
     #endif
     private static let groupByteCountMax = 4 << 20
     private static let spareCountMax = 1
+    /// A write that takes longer is a slow one; callers do not write themselves for a while after it.
+    private static let slowWrite = Duration.milliseconds(2)
+    private static let slowPeriod = Duration.milliseconds(50)
+    /// Largest entry that a caller writes itself.
+    private static let entryByteCountOfCallers = 64 << 10
 
     private let directory: String
     private let segmentByteCount: Int
@@ -150,6 +164,34 @@ public final class FolderJournal: Journal {
         if starts { writing.async { self.drain() } }
     }
 
+    /// Writes an entry on the caller's thread: two changes of threads cost as much as the trip to the disk.
+    ///
+    /// Refuses if anything else waits, if a new file is due, or for a while after a slow write.
+    public func appendNow(_ entry: [UInt8], durable: (Result<UInt64, StoreError>) -> Void) -> Bool {
+        let byteCount = entry.count + JournalSegment.frameHeaderByteCount
+        guard byteCount <= Self.entryByteCountOfCallers else { return false }
+        let isAlone = queue.withLock { queue in
+            if queue.isDraining { return false }
+            queue.isDraining = true
+            return true
+        }
+        guard isAlone else { return false }
+        let outcome = writer.withLockIfAvailable { writer -> Result<UInt64, StoreError>? in
+            guard writer.hasRoom(for: byteCount, segmentByteCount: segmentByteCount) else { return nil }
+            if let last = writer.lastSlowWrite, ContinuousClock.now - last < Self.slowPeriod { return nil }
+            return Result { () throws(StoreError) in try commit([entry], &writer) }
+        }
+        // Before anyone else may write, so that entries become known in the order of their numbers.
+        let written = outcome ?? nil
+        if let written { durable(written) }
+        let othersWait = queue.withLock { queue in
+            queue.isDraining = !queue.waiting.isEmpty
+            return queue.isDraining
+        }
+        if othersWait { writing.async { self.drain() } }
+        return written != nil
+    }
+
     private func drain() {
         while true {
             let group = queue.withLock { queue in
@@ -176,16 +218,16 @@ public final class FolderJournal: Journal {
     /// Writes entries; gives the number of the first when all are on the disk.
     private func commit(_ entries: [[UInt8]], _ writer: inout Writer) throws(StoreError) -> UInt64 {
         let byteCount = entries.reduce(0) { $0 + $1.count + JournalSegment.frameHeaderByteCount }
-        let isFull =
-            writer.position + writer.buffer.count + byteCount + JournalSegment.blockByteCount
-            > max(segmentByteCount, JournalSegment.blockByteCount * 2 + byteCount)
-        if writer.file == nil || isFull { try roll(&writer, atLeast: byteCount) }
+        if !writer.hasRoom(for: byteCount, segmentByteCount: segmentByteCount) {
+            try roll(&writer, atLeast: byteCount)
+        }
         guard let file = writer.file else { throw StoreError(.unavailable, "journal", "no file is open") }
         let (first, filled) = (writer.next, writer.buffer.count)
         for entry in entries {
             writer.buffer.append(number: writer.next, entry)
             writer.next += 1
         }
+        let start = ContinuousClock.now
         do throws(StoreError) {
             try file.write(writer.buffer.blocks(), at: writer.position)
             if synchronizes, !writer.isDirect { try file.synchronizeData() }
@@ -195,6 +237,8 @@ public final class FolderJournal: Journal {
             writer.file = nil  // nobody knows what reached the disk: go on in another file
             throw error
         }
+        let end = ContinuousClock.now
+        if end - start > Self.slowWrite { writer.lastSlowWrite = end }
         writer.position += writer.buffer.dropFullBlocks()
         writer.segments[writer.segments.count - 1].lastNumber = writer.next - 1
         return first

@@ -60,7 +60,8 @@ public struct GatewayServer: Service {
         let router = Router(context: BasicRequestContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
-        let hot = HotRoutes(predictor: predictor, direct: directRoutes, access: configuration.access)
+        let hot = HotRoutes(
+            predictor: predictor, direct: directRoutes, access: configuration.access, traffic: LoopTraffic())
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
@@ -213,7 +214,18 @@ public struct GatewayServer: Service {
                     throw PlatformError(
                         .tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
                 }
-                try handle.write(contentsOf: Data(chunk.readableBytesView))
+                try chunk.withUnsafeReadableBytes { bytes in
+                    var at = 0
+                    while at < bytes.count {
+                        let count = write(descriptor, bytes.baseAddress.map { $0 + at }, bytes.count - at)
+                        if count < 0, errno == EINTR { continue }
+                        guard count > 0 else {
+                            throw PlatformError(
+                                .unavailable, directory, "cannot keep the body: \(String(cString: strerror(errno)))")
+                        }
+                        at += count
+                    }
+                }
             }
             try handle.close()
         } catch {

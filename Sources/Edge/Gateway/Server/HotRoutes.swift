@@ -10,11 +10,17 @@ struct HotRoutes: Sendable {
     let predictor: Predictor
     let direct: [DirectRoute]
     let access: AccessPolicy
+    let traffic: LoopTraffic
 
     /// Who answers.
     enum Target {
         case model(String)
         case route(DirectRoute, name: String)
+
+        /// Whether its answer may hold the event loop for a moment.
+        var canHold: Bool {
+            if case .route(let route, _) = self { route.lonelyHandler != nil } else { false }
+        }
     }
 
     private static let predictPath: [UInt8] = Array("/predict/".utf8)

@@ -134,6 +134,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                 isAdmitted(request, bytes) ? routes.target(request, bytes) : nil
             }
             let byteCount = request.headByteCount + request.bodyByteCount
+            if target?.canHold != true { routes.traffic.noteOther() }
             guard let target else {
                 sendGathered(context: context)
                 let head = min(arrived.readableBytes, byteCount)
@@ -209,7 +210,11 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             }
             give(answer, keepsAlive: request.keepsAlive, context: context)
         case .route(let route, let name):
-            ask(route, name: name, whole, request, context: context)
+            if let lonely = route.lonelyHandler {
+                askLater(route, lonely, name: name, whole, request, context: context)
+            } else {
+                ask(route.handler, name: name, whole, request, context: context)
+            }
         }
     }
 
@@ -277,26 +282,49 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     /// Asks a direct route; where it passes the request on, the framework gets it.
     private func ask(
-        _ route: DirectRoute, name: String, _ whole: ByteBuffer, _ request: WireRequest, context: ChannelHandlerContext
+        _ handler: DirectRoute.Handler, name: String, _ whole: ByteBuffer, _ request: WireRequest,
+        context: ChannelHandlerContext, answered isAnswered: (() -> Void)? = nil
     ) {
         let answered = context.eventLoop.makePromise(of: (status: Int, body: [UInt8]).self)
         let body = whole.withUnsafeReadableBytes { Array($0[request.headByteCount...]) }
-        let isTaken = route.handler(name, body) { response in
+        let isTaken = handler(name, body) { response in
             guard case .bytes(let bytes) = response.body else { preconditionFailure("a direct answer is in memory") }
             answered.succeed((response.status, bytes))
         }
         guard isTaken else {
             answered.succeed((0, []))
+            isAnswered?()
             sendGathered(context: context)
             state = .passing(bodyLeft: 0, isAnswered: false)
             return context.fireChannelRead(wrapInboundOut(whole))
         }
         state = .waiting
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let bound = NIOLoopBound((self, context, isAnswered), eventLoop: context.eventLoop)
         let keepsAlive = request.keepsAlive
         answered.futureResult.whenSuccess { answer in
-            let (handler, context) = bound.value
+            let (handler, context, isAnswered) = bound.value
+            isAnswered?()
             handler.goOn(answer.status, answer.body, keepsAlive: keepsAlive, context: context)
+        }
+    }
+
+    /// Asks when everything that this round of the event loop brought has been read: then it is known whether the request
+    /// is the only one.
+    private func askLater(
+        _ route: DirectRoute, _ lonely: @escaping DirectRoute.Handler, name: String, _ whole: ByteBuffer,
+        _ request: WireRequest, context: ChannelHandlerContext
+    ) {
+        state = .waiting
+        let traffic = routes.traffic
+        traffic.enter()
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        context.eventLoop.execute {
+            let (handler, context) = bound.value
+            guard context.channel.isActive else { return traffic.leave() }
+            handler.ask(
+                traffic.isLonely ? lonely : route.handler, name: name, whole, request, context: context,
+                answered: { traffic.leave() })
+            if case .passing = handler.state { context.fireChannelReadComplete() }
         }
     }
 

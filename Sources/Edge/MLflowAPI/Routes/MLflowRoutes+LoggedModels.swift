@@ -50,12 +50,15 @@ extension MLflowRoutes {
     }
 
     @Sendable private func searchLoggedModels(_ fields: MLflowRequest) async throws -> JSONValue {
-        var datasets: [(name: String, digest: String?)] = []
+        var datasets: [LoggedModelDataset] = []
         for (index, element) in try fields.elements("datasets").enumerated() {
             let member = MLflowMember(value: element, place: "datasets[\(index)]")
-            datasets.append((try member.required("dataset_name"), try member.text("dataset_digest")))
+            datasets.append(
+                LoggedModelDataset(name: try member.required("dataset_name"), digest: try member.text("dataset_digest"))
+            )
         }
-        var orders: [(order: SearchOrder, datasetName: String?, datasetDigest: String?)] = []
+        guard datasets.count <= 100 else { throw MLflowError.invalid("at most 100 datasets are accepted") }
+        var orders: [LoggedModelOrder] = []
         for (index, element) in try fields.elements("order_by").enumerated() {
             let member = MLflowMember(value: element, place: "order_by[\(index)]")
             let field = try SearchOrder(member.required("field_name"))
@@ -64,17 +67,19 @@ extension MLflowRoutes {
                 throw MLflowError.invalid("the sort key '\(field.key)' is named twice")
             }
             orders.append(
-                (
+                LoggedModelOrder(
                     SearchOrder(entity: field.entity, key: field.key, isAscending: isAscending),
-                    try member.text("dataset_name"), try member.text("dataset_digest")
-                ))
+                    datasetName: try member.text("dataset_name"), datasetDigest: try member.text("dataset_digest")))
+        }
+        guard orders.count <= SearchOrder.countMax else {
+            throw MLflowError.invalid("more than \(SearchOrder.countMax) sort keys")
         }
         let page = try await tracking.searchLoggedModels(
             experiments: fields.texts("experiment_ids"), filter: SearchFilter(fields.text("filter") ?? ""),
-            datasets: datasets, orders: orders, offset: fields.offset(),
+            datasets: datasets, orders: orders, pageToken: fields.text("page_token"),
             countMax: fields.countMax(default: 100, limit: 50_000))
         return object([
-            "models": .array(page.elements.map(\.wire)), "next_page_token": pageToken(offset: page.nextOffset),
+            "models": .array(page.models.map(\.wire)), "next_page_token": .text(page.nextPageToken),
         ])
     }
 }

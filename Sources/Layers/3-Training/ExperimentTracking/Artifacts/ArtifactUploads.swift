@@ -86,11 +86,11 @@ final class ArtifactUploads: Sendable {
             return upload.partCount == 1 ? 0 : uploads[id]?.partByteCount
         }
         if let expected {
-            try Self.copy(source, to: upload.file, at: (number - 1) * expected)
+            try LargeFile.copy(source, to: upload.file, at: (number - 1) * expected)
         } else {
             let file = "\(upload.file).last"
             _ = FileManager.default.createFile(atPath: file, contents: nil)
-            try Self.copy(source, to: file, at: 0)
+            try LargeFile.copy(source, to: file, at: 0)
             uploads.withLock { $0[id]?.lastFile = file }
         }
         let tag = "\(id.suffix(12))-\(number)-\(byteCount)"
@@ -114,7 +114,7 @@ final class ArtifactUploads: Sendable {
             }
         }
         if let lastFile = upload.lastFile {
-            try Self.copy(lastFile, to: upload.file, at: (upload.partCount - 1) * (upload.partByteCount ?? 0))
+            try LargeFile.copy(lastFile, to: upload.file, at: (upload.partCount - 1) * (upload.partByteCount ?? 0))
             try? FileManager.default.removeItem(atPath: lastFile)
         }
         let whole = upload.parts.values.reduce(0) { $0 + $1.byteCount }
@@ -153,19 +153,6 @@ final class ArtifactUploads: Sendable {
         }
         defer { try? handle.close() }
         return Int(try handle.seekToEnd())
-    }
-
-    private static func copy(_ source: String, to target: String, at position: Int) throws {
-        guard let reading = FileHandle(forReadingAtPath: source), let writing = FileHandle(forWritingAtPath: target)
-        else { throw PlatformError(.unavailable, "upload", "its file cannot be opened") }
-        defer {
-            try? reading.close()
-            try? writing.close()
-        }
-        try writing.seek(toOffset: UInt64(position))
-        while let portion = try reading.read(upToCount: 1 << 20), !portion.isEmpty {
-            try writing.write(contentsOf: portion)
-        }
     }
 }
 

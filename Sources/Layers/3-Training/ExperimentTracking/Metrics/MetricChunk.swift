@@ -35,7 +35,6 @@ enum MetricChunk {
             guard let count = varint(bytes, &at), count <= UInt64(pointCountMax) else { return false }
             let valuesStart = bytes.count - Int(count) * 8
             guard valuesStart >= at else { return false }
-            points.reserveCapacity(points.count + Int(count))
             var (time, step): (Int64, Int64) = (0, 0)
             for index in 0..<Int(count) {
                 guard let first = varint(bytes, &at), let second = varint(bytes, &at), at <= valuesStart else {

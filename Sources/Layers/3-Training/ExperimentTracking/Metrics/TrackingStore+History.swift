@@ -81,6 +81,12 @@ extension TrackingStore {
         run: Int64, key: String, after: MetricPoint?, countMax: Int, _ transaction: any MetadataTransaction
     ) throws -> [MetricPoint] {
         var points: [MetricPoint] = []
+        let total = try transaction.query(
+            "SELECT SUM(point_count) AS count FROM tracking_metric_chunk WHERE run_number = ? AND key = ?",
+            [.integer(run), .text(key)]
+        ).first?["count"].integerValue
+        // Once for all chunks: asking for room for each of them would copy what is there each time.
+        points.reserveCapacity(min(Int(total ?? 0), countMax < .max ? countMax + MetricChunk.pointCountMax : .max))
         var number: Int64 = 0
         if let after {
             let first = try transaction.query(
@@ -153,23 +159,32 @@ enum MetricSampling {
         of histories: [[MetricPoint]], startStep: Int64?, endStep: Int64?, countMax: Int
     ) -> [Int64] {
         var all: [Int64] = []
+        all.reserveCapacity(histories.reduce(0) { $0 + $1.count })
         var borders: [Int64] = []
-        for points in histories {
-            guard var (least, greatest) = points.first.map({ ($0.step, $0.step) }) else { continue }
-            all.reserveCapacity(all.count + points.count)
-            for point in points {
-                if point.step != all.last { all.append(point.step) }
-                least = min(least, point.step)
-                greatest = max(greatest, point.step)
-            }
-            borders += [least, greatest]
-        }
         var isSorted = true
-        for index in all.indices.dropFirst() where all[index - 1] >= all[index] {
-            isSorted = false
-            break
+        for points in histories where !points.isEmpty {
+            points.withUnsafeBufferPointer { points in
+                var (least, greatest) = (points[0].step, points[0].step)
+                var last = all.last
+                for point in points where point.step != last {
+                    if let last, point.step < last { isSorted = false }
+                    last = point.step
+                    all.append(point.step)
+                    least = min(least, point.step)
+                    greatest = max(greatest, point.step)
+                }
+                borders += [least, greatest]
+            }
         }
-        if !isSorted { all = Set(all).sorted() }
+        if !isSorted {
+            all.sort()
+            var kept = 0
+            for index in all.indices where index == 0 || all[index] != all[kept - 1] {
+                all[kept] = all[index]
+                kept += 1
+            }
+            all.removeLast(all.count - kept)
+        }
         let start = startStep ?? (endStep == nil ? min(0, all.first ?? 0) : .min)
         let end = endStep ?? all.last ?? 0
         guard start <= end else { return [] }
@@ -182,10 +197,13 @@ enum MetricSampling {
 
     /// The points of a history at some sorted steps, by step.
     static func points(of points: [MetricPoint], at steps: [Int64]) -> [MetricPoint] {
-        var isSorted = true
-        for index in points.indices.dropFirst() where points[index - 1].step > points[index].step {
-            isSorted = false
-            break
+        let isSorted = points.withUnsafeBufferPointer { points in
+            var last = Int64.min
+            for point in points {
+                if point.step < last { return false }
+                last = point.step
+            }
+            return true
         }
         guard isSorted else {
             let wanted = Set(steps)

@@ -19,16 +19,20 @@ extension RunQuery {
         if driver == nil, let walkedMetric {
             return try walk(walkedMetric.key, walkedMetric.isAscending, place, countMax, transaction)
         }
-        let parts =
-            driver.map { driver in
-                base + [driver.condition] + clauses.enumerated().filter { $0.offset != driver.clause }.map(\.element)
-            } ?? base + clauses
-        let from = driver.map { "\($0.table) d CROSS JOIN tracking_run r" } ?? "tracking_run r"
+        guard let driver else {
+            return try runs(
+                from: "tracking_run r", joins: terms.compactMap(\.join), base + clauses.map { $0.of(run: "r.number") },
+                terms, place, countMax, transaction)
+        }
+        // The other clauses ask for the driver's run, so that a run is only looked up when it passes all of them.
+        let others = clauses.enumerated().filter { $0.offset != driver.clause }.map { $0.element.of(run: Self.driven) }
         return try runs(
-            from: from, joins: terms.compactMap(\.join),
-            parts + (driver == nil ? [] : [Fragment(sql: "r.number = d.run_number", arguments: [])]), terms, place,
-            countMax, transaction)
+            from: "\(driver.table) v CROSS JOIN tracking_run r", joins: terms.compactMap(\.join),
+            [driver.condition] + others + [Fragment(sql: "r.number = \(Self.driven)", arguments: [])] + base, terms,
+            place, countMax, transaction)
     }
+
+    private static let driven = "v.run_number"
 
     /// The clause to begin with: the rarest, if beginning with it is likely to be less work than a walk in order.
     private func driver(countMax: Int, _ transaction: any MetadataTransaction) throws -> Driver? {
@@ -39,15 +43,18 @@ extension RunQuery {
             ))
         var rarest: (driver: Driver, count: Double)?
         var share = 1.0
-        for driver in drivers {
+        // Equalities first: they are rare more often, and what is rarer than all others need not be counted further.
+        for driver in drivers.sorted(by: { $0.isEquality && !$1.isEquality }) {
+            let countMax = rarest.map { min(Self.probeCountMax, Int($0.count) + 1) } ?? Self.probeCountMax
             let count = Double(
                 try transaction.query(
                     """
-                    SELECT COUNT(*) AS count FROM (SELECT 1 FROM \(driver.table) d WHERE \(driver.condition.sql)
-                    LIMIT \(Self.probeCountMax)) counted
+                    SELECT COUNT(*) AS count FROM (SELECT 1 FROM \(driver.table) v WHERE \(driver.condition.sql)
+                    LIMIT \(countMax)) counted
                     """, driver.condition.arguments
                 ).first?.integer("count") ?? 0)
-            share *= count < Double(Self.probeCountMax) ? min(1, count / total) : max(0.5, min(1, count / total))
+            // Of a clause that was not counted to its end the share lies between that and 1: the geometric middle.
+            share *= count < Double(countMax) ? min(1, count / total) : min(1, count / total).squareRoot()
             if count < rarest?.count ?? Double(Self.probeCountMax) { rarest = (driver, count) }
         }
         guard let rarest else { return nil }
@@ -73,7 +80,7 @@ extension RunQuery {
                         "NOT EXISTS (SELECT 1 FROM tracking_metric_latest o WHERE o.run_number = r.number AND o.key = ?)",
                     arguments: [.text(key)])
                 found += try runs(
-                    from: "tracking_run r", joins: [], base + clauses + [lacks], rest,
+                    from: "tracking_run r", joins: [], base + clauses.map { $0.of(run: "r.number") } + [lacks], rest,
                     isResumed ? place.map { Array($0.dropFirst(2)) } : nil, wanted, transaction
                 ).map { FoundRun(row: $0.row, place: [2, nil] + $0.place) }
                 continue
@@ -81,7 +88,8 @@ extension RunQuery {
             let walked = Fragment(
                 sql: "o.key = ? AND o.is_nan = \(phase) AND r.number = o.run_number", arguments: [.text(key)])
             found += try runs(
-                from: "tracking_metric_latest o CROSS JOIN tracking_run r", joins: [], [walked] + base + clauses,
+                from: "tracking_metric_latest o CROSS JOIN tracking_run r", joins: [],
+                [walked] + clauses.map { $0.of(run: "o.run_number") } + base,
                 [Term(sql: "o.value", isAscending: isAscending)] + rest,
                 isResumed ? place.map { Array($0.dropFirst()) } : nil, wanted, transaction
             ).map { FoundRun(row: $0.row, place: [.integer(phase)] + $0.place) }
@@ -106,7 +114,7 @@ extension RunQuery {
     }
 
     /// The condition of lying behind a place in the order.
-    private static func behind(_ place: [MetadataValue], _ terms: [Term]) -> Fragment {
+    static func behind(_ place: [MetadataValue], _ terms: [Term]) -> Fragment {
         var alternatives: [String] = []
         var arguments: [MetadataValue] = []
         var equal: [String] = []

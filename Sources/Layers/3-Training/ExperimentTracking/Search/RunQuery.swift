@@ -10,14 +10,22 @@ import StoragePorts
 struct RunQuery {
     /// A condition and its arguments.
     struct Fragment {
+        /// In conditions on what a run has, `@run` stands for the run's number.
         var sql: String
         var arguments: [MetadataValue]
+
+        /// The condition on the run whose number an expression gives.
+        func of(run expression: String) -> Fragment {
+            Fragment(sql: sql.replacing("@run", with: expression), arguments: arguments)
+        }
     }
     /// A condition that an index can enumerate: rows of a table of values.
     struct Driver {
         let table: String
-        /// Conditions over the table's columns, with the alias `d`.
+        /// Conditions over the table's columns, with the alias `v`.
         let condition: Fragment
+        /// Whether it asks for one value.
+        let isEquality: Bool
         /// Which of the clauses it stands for.
         let clause: Int
     }
@@ -129,20 +137,27 @@ struct RunQuery {
                 let plain = "\(alias).is_nan = 0 AND \(alias).value \(comparison) ?"
                 return clause.comparison == .notEqual ? "(\(alias).is_nan = 1 OR \(plain))" : plain
             }
-            add(
-                "tracking_metric_latest", test, [.text(key), .real(number)],
-                isIndexed: clause.comparison != .notEqual)
+            add("tracking_metric_latest", test, [.text(key), .real(number)])
+            if clause.comparison == .notEqual { return }
+            drivers.append(
+                Driver(
+                    table: "tracking_metric_latest",
+                    condition: Fragment(
+                        sql: "v.key = ? AND \(test("v"))", arguments: [.text(key), .real(number)]),
+                    isEquality: clause.comparison == .equal, clause: clauses.count - 1))
         case .table(let table, let key):
             if addNullCheck(clause, table, key) { return }
-            let (_, arguments) = try Self.textTest("t.value", clause)
-            if clause.comparison == .equal {
-                add(
-                    table, { "substr(\($0).value, 1, 64) = substr(?, 1, 64) AND \($0).value = ?" },
-                    [.text(key)] + arguments + arguments, isIndexed: true)
-            } else {
-                let sql = try Self.textTest("t.value", clause).sql
-                add(table, { _ in sql }, [.text(key)] + arguments, isIndexed: false)
-            }
+            let (test, arguments) = try Self.textTest("t.value", clause)
+            add(table, { _ in test }, [.text(key)] + arguments)
+            guard clause.comparison == .equal, let value = arguments.first else { return }
+            drivers.append(
+                Driver(
+                    table: table,
+                    condition: Fragment(
+                        // No second `=`: SQLite would put the constant into `substr` and miss the index then.
+                        sql: "v.key = ? AND substr(v.value, 1, 64) = substr(?, 1, 64) AND v.value BETWEEN ? AND ?",
+                        arguments: [.text(key), value, value, value]),
+                    isEquality: true, clause: clauses.count - 1))
         case .dataset(let column):
             let (test, arguments) = try Self.textTest(column, clause)
             clauses.append(
@@ -150,7 +165,7 @@ struct RunQuery {
                     sql: """
                         EXISTS (SELECT 1 FROM tracking_run_dataset i
                         JOIN tracking_dataset d ON d.number = i.dataset_number
-                        WHERE i.run_number = r.number AND \(test))
+                        WHERE i.run_number = @run AND \(test))
                         """, arguments: arguments))
         case .text(let column):
             let (test, arguments) = try Self.textTest(column, clause)
@@ -166,18 +181,11 @@ struct RunQuery {
 
     /// A condition on a run's value in a table; the first argument is the key.
     private mutating func add(
-        _ table: String, _ test: (_ alias: String) -> String, _ arguments: [MetadataValue], isIndexed: Bool
+        _ table: String, _ test: (_ alias: String) -> String, _ arguments: [MetadataValue]
     ) {
-        if isIndexed {
-            drivers.append(
-                Driver(
-                    table: table,
-                    condition: Fragment(sql: "d.key = ? AND \(test("d"))", arguments: arguments),
-                    clause: clauses.count))
-        }
         clauses.append(
             Fragment(
-                sql: "EXISTS (SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ? AND \(test("t")))",
+                sql: "EXISTS (SELECT 1 FROM \(table) t WHERE t.run_number = @run AND t.key = ? AND \(test("t")))",
                 arguments: arguments))
     }
 
@@ -186,12 +194,12 @@ struct RunQuery {
         clauses.append(
             Fragment(
                 sql: "\(clause.comparison == .isNull ? "NOT " : "")EXISTS "
-                    + "(SELECT 1 FROM \(table) t WHERE t.run_number = r.number AND t.key = ?)",
+                    + "(SELECT 1 FROM \(table) t WHERE t.run_number = @run AND t.key = ?)",
                 arguments: [.text(key)]))
         return true
     }
 
-    private static func textTest(
+    static func textTest(
         _ column: String, _ clause: SearchClause
     ) throws(PlatformError) -> (sql: String, arguments: [MetadataValue]) {
         switch (clause.comparison, clause.operand) {
@@ -249,5 +257,5 @@ extension SearchClause {
 }
 
 extension SearchComparison {
-    fileprivate var sql: String { self == .notEqual ? "<>" : rawValue }
+    var sql: String { self == .notEqual ? "<>" : rawValue }
 }

@@ -124,5 +124,14 @@ extension TrackingStore {
                     run_id)
                 """,
             ]),
+        MetadataMigration(
+            name: "tracking-3",
+            statements: [
+                "DROP INDEX tracking_logged_model_by_experiment",
+                """
+                CREATE INDEX tracking_logged_model_by_time ON tracking_logged_model (experiment_number, is_deleted,
+                    created_at DESC, model_id DESC)
+                """,
+            ]),
     ]
 }

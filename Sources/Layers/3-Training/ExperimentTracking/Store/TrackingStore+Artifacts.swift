@@ -209,16 +209,6 @@ extension TrackingStore {
 
     @concurrent
     private static func hash(fileAt path: String) async throws -> (hash: ContentHash, byteCount: Int) {
-        guard let file = FileHandle(forReadingAtPath: path) else {
-            throw PlatformError(.unavailable, "upload", "its temporary file cannot be read")
-        }
-        defer { try? file.close() }
-        var hasher = ContentHasher()
-        var byteCount = 0
-        while let portion = try file.read(upToCount: 1 << 20), !portion.isEmpty {
-            hasher.update([UInt8](portion))
-            byteCount += portion.count
-        }
-        return (hasher.finalize(), byteCount)
+        try LargeFile.hash(path)
     }
 }

@@ -105,47 +105,38 @@ extension TrackingStore {
 
     /// Logged models of some experiments that pass a filter; newest first unless `orders` says otherwise.
     ///
-    /// - Parameter datasets: names and digests; given, only metrics measured on one of these count for the filter.
+    /// A clause on a metric holds if any of the model's measurements passes; an order by one looks at the latest.
+    ///
+    /// - Parameters:
+    ///   - datasets: names and digests; given, only metrics measured on one of these count for the filter.
+    ///   - pageToken: where the page begins, as the page before it said.
+    /// - Throws: `invalidInput` for a key that there is not, or for a token of another search.
     public func searchLoggedModels(
-        experiments: [String], filter: SearchFilter = .all, datasets: [(name: String, digest: String?)] = [],
-        orders: [(order: SearchOrder, datasetName: String?, datasetDigest: String?)] = [], offset: Int = 0,
-        countMax: Int = 100
-    ) async throws -> TrackedPage<LoggedModel> {
-        let numbers = experiments.compactMap { Int64($0).map(MetadataValue.integer) }
-        try await settle()
-        let all = try await metadata.read { transaction in
-            try Self.loggedModels(
-                transaction.query(
-                    "SELECT * FROM tracking_logged_model WHERE experiment_number", in: numbers,
-                    then: "AND is_deleted = 0"),
-                transaction)
+        experiments: [String], filter: SearchFilter = .all, datasets: [LoggedModelDataset] = [],
+        orders: [LoggedModelOrder] = [], pageToken: String? = nil, countMax: Int = 100
+    ) async throws -> (models: [LoggedModel], nextPageToken: String?) {
+        guard experiments.count <= 10_000 else {
+            throw PlatformError(
+                .invalidInput, "experiment_ids", "\(experiments.count) experiments, 10000 are accepted")
         }
-        var found: [LoggedModel] = []
-        for model in all {
-            let matches = try filter.matches { (clause) throws(PlatformError) in
-                try model.operand(for: clause) { metric in
-                    datasets.isEmpty
-                        || datasets.contains {
-                            $0.name == metric.datasetName && ($0.digest == nil || $0.digest == metric.datasetDigest)
-                        }
-                }
-            }
-            if matches { found.append(model) }
-        }
-        let newestFirst = [
-            SearchOrder(entity: nil, key: "creation_time", isAscending: false),
-            SearchOrder(entity: nil, key: "model_id", isAscending: false),
+        let numbers = experiments.compactMap { Int64($0) }
+        let query = try LoggedModelQuery(experiments: numbers, filter: filter, datasets: datasets, orders: orders)
+        let question: JSONValue = [
+            "call": "logged-models", "experiments": .array(experiments.map(JSONValue.string)),
+            "filter": .string(String(describing: filter.clauses)), "datasets": .string(String(describing: datasets)),
+            "orders": .string(String(describing: orders)),
         ]
-        let sorted = try sort(found, by: orders.map(\.order) + newestFirst) { (model, order) throws(PlatformError) in
-            let given = orders.first { $0.order == order }
-            return try model.operand(
-                for: SearchClause(entity: order.entity, key: order.key, comparison: .isNotNull, operand: .none)
-            ) { metric in
-                (given?.datasetName ?? nil).map { $0 == metric.datasetName } ?? true
-                    && (given?.datasetDigest ?? nil).map { $0 == metric.datasetDigest } ?? true
-            }
+        let place = try pageToken.flatMap { $0.isEmpty ? nil : $0 }.map { token throws(PlatformError) in
+            try Self.place(pageSeal.place(token, question: question), termCount: query.termCount)
         }
-        return TrackedPage(of: sorted, offset: offset, countMax: countMax)
+        if numbers.isEmpty { return ([], nil) }
+        try await settle()
+        let (models, last) = try await metadata.read { transaction in
+            let rows = try query.rows(behind: place, countMax: countMax + 1, transaction)
+            let last = rows.count > countMax ? query.place(of: rows[countMax - 1]) : nil
+            return (try Self.loggedModels(Array(rows.prefix(countMax)), transaction), last)
+        }
+        return (models, last.map { pageSeal.token(Self.json($0), question: question) })
     }
 
     // MARK: Inside a transaction
@@ -215,41 +206,5 @@ extension TrackingStore {
                 tags: (tags[id] ?? []).map { $0.tag() }, params: (params[id] ?? []).map { $0.tag() },
                 metrics: (metrics[id] ?? []).map { LoggedModelMetric(metric: $0.metric(), runID: $0.text("run_id")) })
         }
-    }
-}
-
-extension LoggedModel {
-    func operand(
-        for clause: SearchClause, counting isCounted: (Metric) -> Bool
-    ) throws(PlatformError) -> SearchOperand? {
-        switch (clause.entity, clause.key) {
-        case ("metrics", let key), ("metric", let key):
-            return metrics.last { $0.metric.key == key && isCounted($0.metric) }.map { .number($0.metric.value) }
-        case ("params", let key), ("param", let key): return params.first { $0.key == key }.map { .text($0.value) }
-        case ("tags", let key), ("tag", let key): return tags.first { $0.key == key }.map { .text($0.value) }
-        case (nil, let key), ("attributes", let key), ("attribute", let key):
-            switch key {
-            case "name": return .text(name)
-            case "model_id": return .text(id)
-            case "model_type": return modelType.map(SearchOperand.text)
-            case "status":
-                // Clients write READY as well as LOGGED_MODEL_READY.
-                let isShort =
-                    if case .text(let text) = clause.operand { !text.hasPrefix("LOGGED_MODEL_") } else { false }
-                return .text(isShort ? String(status.rawValue.dropFirst(13)) : status.rawValue)
-            case "source_run_id": return sourceRunID.map(SearchOperand.text)
-            case "experiment_id": return .text(experimentID)
-            case "creation_timestamp", "creation_time", "creation_timestamp_ms":
-                return .number(Double(createdAt.milliseconds))
-            case "last_updated_timestamp", "last_updated_time", "last_updated_timestamp_ms":
-                return .number(Double(updatedAt.milliseconds))
-            default: break
-            }
-        default: break
-        }
-        throw PlatformError(
-            .invalidInput, "filter",
-            "'\(clause.key)' is no key of a logged model; known are name, model_id, model_type, "
-                + "status, source_run_id, creation_timestamp, last_updated_timestamp, metrics.…, params.…, tags.…")
     }
 }

@@ -32,14 +32,16 @@ extension TrackingStore {
     ///
     /// `answer` is called once, with `nil` when they are durable. It runs on a thread that it must not hold up.
     ///
+    /// - Parameter mayHold: whether the calling thread may be held up for one write of a block; `answer` is then called
+    ///   before this returns, where that is possible.
     /// - Returns: `false` if this way is not open now; nothing was done then, and `logBatch` is the way.
     /// - Throws: `invalidInput`.
     public func offer(
-        _ metrics: [Metric], run id: String, answer: @escaping @Sendable (StoreError?) -> Void
+        _ metrics: [Metric], run id: String, mayHold: Bool = false, answer: @escaping @Sendable (StoreError?) -> Void
     ) throws -> Bool {
         guard let number = activeRuns[id], tail.pointCount < Self.waitingPointCountMax else { return false }
         try Self.check(metrics: metrics, params: [], tags: [])
-        journal(MetricEntry(run: number, runID: id, metrics: metrics), answer)
+        journal(MetricEntry(run: number, runID: id, metrics: metrics), mayHold: mayHold, answer)
         return true
     }
 
@@ -60,8 +62,11 @@ extension TrackingStore {
         if let failure { throw failure }
     }
 
-    private func journal(_ entry: MetricEntry, _ answer: @escaping @Sendable (StoreError?) -> Void) {
-        journal.append(entry.bytes) { [tail] outcome in
+    private func journal(
+        _ entry: MetricEntry, mayHold: Bool = false, _ answer: @escaping @Sendable (StoreError?) -> Void
+    ) {
+        let bytes = entry.bytes
+        let durable: @Sendable (Result<UInt64, StoreError>) -> Void = { [tail] outcome in
             switch outcome {
             case .success(let number):
                 tail.add(entry, number: number)
@@ -69,6 +74,8 @@ extension TrackingStore {
             case .failure(let error): answer(error)
             }
         }
+        if mayHold, journal.appendNow(bytes, durable: durable) { return }
+        journal.append(bytes, durable: durable)
     }
 
     /// The latest value of each metric of a run, by key: greatest step, then time, then value.

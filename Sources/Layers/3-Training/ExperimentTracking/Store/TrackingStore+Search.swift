@@ -86,7 +86,7 @@ extension TrackingStore {
         ]
     }
 
-    private static func json(_ place: [MetadataValue]) -> JSONValue {
+    static func json(_ place: [MetadataValue]) -> JSONValue {
         .array(
             place.map { value in
                 switch value {
@@ -98,7 +98,7 @@ extension TrackingStore {
             })
     }
 
-    private static func place(_ json: JSONValue, termCount: Int) throws(PlatformError) -> [MetadataValue] {
+    static func place(_ json: JSONValue, termCount: Int) throws(PlatformError) -> [MetadataValue] {
         guard let values = json.arrayValue, values.count == termCount else {
             throw PlatformError(.invalidInput, "page_token", "Invalid page token: it belongs to another query")
         }
