@@ -85,13 +85,14 @@ public struct FeatureParityService: Sendable {
     private let history: StateHistory<Entry>
     private let clock: any PlatformClock
     private let limits: QueryLimits
-    private let publish: @Sendable (PlatformEvent) async -> Void
+    private let changed: @Sendable () -> Void
 
     /// Makes the service.
     public init(
         definitions: @escaping @Sendable () -> DefinitionSet, tables: TableService, engine: any OfflineEngine,
         stream: StreamEngine, archive: PredictionArchive, content: ContentStore, metadata: any MetadataStore,
-        clock: any PlatformClock, limits: QueryLimits, publish: @escaping @Sendable (PlatformEvent) async -> Void
+        clock: any PlatformClock, limits: QueryLimits, journal: any ChangeJournal,
+        changed: @escaping @Sendable () -> Void
     ) {
         self.definitions = definitions
         self.tables = tables
@@ -99,10 +100,10 @@ public struct FeatureParityService: Sendable {
         self.stream = stream
         self.archive = archive
         self.content = content
-        history = StateHistory(store: metadata, kind: "parity")
+        history = StateHistory(store: metadata, kind: "parity", journal: journal)
         self.clock = clock
         self.limits = limits
-        self.publish = publish
+        self.changed = changed
     }
 
     /// The newest certificate of each scope.
@@ -173,14 +174,14 @@ public struct FeatureParityService: Sendable {
             request.scope.text,
             Entry(
                 hash: hash, time: certificate.time, compared: certificate.compared, different: certificate.different,
-                inFlight: certificate.inFlight, uncovered: certificate.uncovered.count))
-        await publish(
-            PlatformEvent(
-                kind: "features.parity.certified", subject: request.scope.text, time: certificate.time, actor: actor,
-                details: [
-                    "certificate": .string(hash.hex), "compared": .integer(Int64(certificate.compared)),
+                inFlight: certificate.inFlight, uncovered: certificate.uncovered.count),
+            RecordedChange(
+                actor: actor, action: "features.parity.certified", subject: request.scope.text,
+                after: [
+                    "compared": .integer(Int64(certificate.compared)),
                     "different": .integer(Int64(certificate.different)),
-                ]))
+                ], evidence: hash, time: certificate.time))
+        changed()
         return (certificate, hash)
     }
 
