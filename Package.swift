@@ -98,8 +98,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "Workflows", in: "Control",
         uses: [
-            "PlatformCore", "Expressions", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
-            "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue", logging,
+            "PlatformCore", "Expressions", "Definitions", "Statistics", "ColumnFiles", "StoragePorts", "RuntimePorts", "Datasets",
+            "FeatureStore", "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance",
+            "Catalogue", logging,
             serviceLifecycle,
         ]),
     // Adapters: they see only ports and core.
@@ -158,6 +159,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "training-set-join",
         dependencies: ["PlatformCore", "Definitions", "Aggregation", "ColumnFiles", "FeatureStore"],
         path: "Benchmarks/TrainingSet", swiftSettings: settings),
+    // Metrics and bootstrap intervals of many rows: `Benchmarks/evaluation.py` measures them beside scikit-learn.
+    .executableTarget(
+        name: "evaluation-report", dependencies: ["PlatformCore", "ColumnFiles", "Statistics"],
+        path: "Benchmarks/Evaluation", swiftSettings: settings),
     // What was live at a moment, with a long history: run by hand.
     .executableTarget(
         name: "registry-live",
@@ -215,6 +220,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/GovernanceTests", named: "GovernanceTests",
         uses: ["PlatformCore", "StoragePorts", "Governance", "SQLiteAdapter"]),
+    tests(
+        "Unit/MLflowImportTests", named: "MLflowImportTests",
+        uses: ["PlatformCore", "StoragePorts", "Statistics", "MLflowImport"]),
     tests(
         "Unit/MLflowAPITests", named: "MLflowAPITests",
         uses: [

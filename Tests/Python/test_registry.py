@@ -397,3 +397,87 @@ def test_gc_removes_what_nothing_names_and_only_that(own):
         assert all(w.result()[0] == 200 for w in writes)
     for n in range(100):
         assert own.request("GET", f"/api/2.0/mlflow-artifacts/artifacts/0/b/{n}")[0] == 200
+
+
+def test_no_change_goes_without_an_entry_whenever_the_process_dies(own, tmp_path):
+    """Killed at any moment: what is changed afterwards is in the chain, or the chain says that it was interrupted."""
+    folder = tmp_path / "definitions"
+    client = client_of(own)
+    run = client.create_run(client.create_experiment("e")).info.run_id
+
+    def work():
+        for number in range(1000):
+            folder.mkdir(exist_ok=True)
+            text = f"kind: Entity\nname: e{number}\nkeys: [k]\n"
+            files = [{"path": "a.yaml", "folder": str(folder), "text": text}]
+            try:
+                own.request("POST", "/api/v1/apply", {"files": files})
+                own.request("POST", f"{MLFLOW}/runs/{('delete', 'restore')[number % 2]}", {"run_id": run})
+                own.request("POST", "/api/v1/gc", {})
+            except OSError:
+                return
+
+    for pause in (0.05, 0.21, 0.5):
+        worker = threading.Thread(target=work)
+        worker.start()
+        time.sleep(pause + 0.1)
+        own.kill()
+        worker.join()
+        own.start()
+        entries = own.get("/api/v1/audit?limit=10000")["entries"]
+        applied = [e["subject"] for e in entries if e["action"] == "definitions.applied"]
+        revision = own.get("/api/v1/status")["definitions_revision"]
+        assert applied == [f"definitions/{number}" for number in range(1, revision + 1)]
+        told = [e["action"] for e in entries if e["subject"] == f"run/{run}"]
+        deleted = client_of(own).get_run(run).info.lifecycle_stage == "deleted"
+        last = told[-1] if told else "run.restored"
+        assert last.endswith(".interrupted") or (last == "run.deleted") == deleted, told
+        with sqlite3.connect(tmp_path / "data" / "metadata.sqlite") as database:
+            assert database.execute("SELECT COUNT(*) FROM audit_intents").fetchone() == (0,)
+        assert own.post("/api/v1/audit/verify", {})["intact"] is True
+    assert any(e["action"].startswith("blobs.collected") for e in entries)
+    export = tmp_path / "audit.ndjson"
+    own.cli("audit", "export", str(export))
+    command = [sys.executable, str(ROOT / "tools" / "verify_audit.py"), str(export)]
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_every_byte_of_the_data_directory_is_explained(own, tmp_path):
+    own.request("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/a/one", raw=os.urandom(3000))
+    (tmp_path / "data" / "jobs" / "nobody").mkdir(parents=True)
+    (tmp_path / "data" / "jobs" / "nobody" / "output.log").write_bytes(b"x" * 5000)
+    places = {p["path"]: p for p in own.post("/api/v1/gc", {"dry_run": True})["places"]}
+    assert all(p["use"] for p in places.values())
+    assert not [p for p in places.values() if "not the platform's" in p["use"]], places
+    assert places["jobs/nobody"]["use"].startswith("no job has this folder") and places["jobs/nobody"]["files"] == 1
+    assert {"metadata.sqlite", "log/predictions", "objects/objects/blobs"} <= set(places)
+    there = sum(1 for path in (tmp_path / "data").rglob("*") if path.is_file())
+    assert abs(sum(p["files"] for p in places.values()) - there) <= 5, "files come and go meanwhile"
+    assert "log/predictions" in own.cli("gc", "--dry-run", "--top", "50").stdout
+
+
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "%2e%2e/x", "a%2f..%2f..%2fx", "%252e%252e/x", "/etc/passwd"])
+def test_no_path_leaves_the_artifacts(server, path):
+    for place in (path, f"0/a/{path}"):
+        status, _ = server.request("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{place}", raw=b"x")
+        assert status in (400, 404), place
+    status, answer = server.request("GET", f"/api/2.0/mlflow-artifacts/artifacts?path={path}")
+    assert status in (200, 400, 404) and not (isinstance(answer, dict) and answer.get("files")), answer
+
+
+def test_of_two_who_change_a_stage_at_once_both_are_told_the_truth(server):
+    client = client_of(server)
+    for _ in range(5):
+        model = client.create_registered_model(name()).name
+        client.create_model_version(model, SOURCE)
+        identity = server.get(f"/api/v1/models/{model.replace(' ', '%20')}")["versions"][0]["model"]
+
+        def change(index):
+            body = {"stage": ("staging", "archived")[index % 2], "reason": "r"}
+            return server.request("POST", f"/api/v1/models/{identity}/versions/1/stage", body)[0]
+
+        statuses = run_at_once(4, change)
+        steps = server.get(f"/api/v1/models/{identity}/versions/1")["transitions"]
+        assert len(steps) == 1 + statuses.count(200), (statuses, steps)
+        assert all(a["to"] == b["from"] for a, b in zip(steps, steps[1:])), "each step begins where the last one ended"
+        assert set(statuses) <= {200, 409}

@@ -93,6 +93,11 @@ struct Platform {
         try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
+        let interrupted = try await audit.closeInterrupted()
+        if interrupted > 0 {
+            logger.notice(
+                "changes were interrupted by the end of the last process", metadata: ["count": "\(interrupted)"])
+        }
         let relay = ChangeRelay(audit: audit, store: metadata, log: log, logger: logger)
         let announce = Announcer(audit: audit, relay: relay, logger: logger)
 
@@ -104,7 +109,7 @@ struct Platform {
             settings.offlineEngine == .spark
             ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine
         let limits = QueryLimits(memoryByteCountMax: settings.duckDBMemoryByteCount)
-        let catalog = DefinitionCatalog(store: metadata, clock: clock)
+        let catalog = DefinitionCatalog(store: metadata, clock: clock, journal: audit)
         let codecs = CodecCache()
         let shapes = SourceShapes(metadata: metadata) { source, column in
             Self.readers(of: column, in: source, catalog.current)
@@ -207,8 +212,7 @@ struct Platform {
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
             definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
-            logger: logger,
-            publish: { await announce.publish($0) })
+            logger: logger, journal: audit, changed: { relay.wake() })
 
         await catalog.addListener { set in
             // A new source gets its topics now; what an old one holds is read by the warm-up, after the start.
@@ -226,10 +230,19 @@ struct Platform {
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
         let parity = FeatureParityService(
-            definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables,
-            engine: engine, stream: stream, archive: archive, content: content, metadata: metadata, clock: clock,
-            limits: limits,
-            publish: { await announce.publish($0) })
+            definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables, engine: engine, stream: stream, archive: archive,
+            content: content, metadata: metadata, clock: clock, limits: limits,
+            journal: audit, changed: { relay.wake() })
+        let questions = { @Sendable (manifest: DatasetManifest) async throws -> String? in
+            if let spine = manifest.spine {
+                return "read_parquet(\(SQLText.literal(try await content.localPath(of: spine.part))))"
+            }
+            let set = catalog.current
+            guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
+                return nil
+            }
+            return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
+        }
         await desk.ask(
             GateSources(
                 parity: { try await parity.evidence(model: $0, service: $1, comparedMin: $2) },
@@ -239,20 +252,13 @@ struct Platform {
                     return LeakEvidence(count: leaks.count, example: leaks.first.map { "\($0.subject): \($0.detail)" })
                 },
                 memory: { try await WeighModel.measure(content.localPath(of: $0), fileName: $1) },
-                knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf }, now: { clock.now() }))
+                knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf },
+                questions: { try await questions(TrainingSetBuilder.manifest($0, in: content)) },
+                now: { clock.now() }))
         let evaluations = EvaluationService(
             desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
             tracking: tracking, store: metadata, definitions: { catalog.current },
-            questions: { manifest in
-                if let spine = manifest.spine {
-                    return "read_parquet(\(SQLText.literal(try await content.localPath(of: spine.part))))"
-                }
-                let set = catalog.current
-                guard let spine = set.trainingSets[manifest.trainingSet].flatMap({ set.sources[$0.spine] }) else {
-                    return nil
-                }
-                return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
-            }, clock: clock)
+            questions: questions, clock: clock)
         let monitoring = MonitoringIndex(log: log)
         let webhooks = WebhookStore(
             store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
@@ -267,10 +273,15 @@ struct Platform {
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
             tracking: tracking, evaluations: evaluations, parity: parity,
             trial: FeatureTrial(tables: tables, engine: engine, clock: clock, limits: limits), monitoring: monitoring,
-            audit: { record in await announce.audit(record) }, auditLog: audit,
+            changed: { relay.wake() }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,
             lineage: lineage, webhooks: webhooks,
-            collector: BlobCollector(store: metadata, objects: objects, migrations: migrations))
+            collector: BlobCollector(
+                store: metadata, objects: objects, migrations: migrations,
+                survey: StorageSurvey(directory: directory) { id in
+                    guard let job = try? await jobs.job(id) else { return nil }
+                    return "output and scratch files of a job of \(job.model), \(job.state.rawValue)"
+                }))
         let access = try Self.access(settings)
         let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
             try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
@@ -297,7 +308,7 @@ struct Platform {
             tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger)
         let all =
             NativeRoutes.all(platform)
-            + mlflow.routes
+            + NativeRoutes.audited(mlflow.routes, platform)
             + FeastRoutes(
                 definitions: { catalog.current }, stream: stream, ingest: ingest, clock: clock,
                 start: { work in try operations.start { _ in try await work() } },

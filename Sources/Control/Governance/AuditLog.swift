@@ -22,12 +22,12 @@ public struct AuditLog: ChangeJournal {
                 evidence TEXT, previous_hash TEXT NOT NULL, hash TEXT NOT NULL)
                 """,
                 "CREATE INDEX audit_entries_by_subject ON audit_entries (subject, position)",
-            ])
+            ]), intentMigration,
     ]
 
     private static let limits = JSONLimits(byteCountMax: 2 * valueByteCountMax, depthMax: 64)
-    private let store: any MetadataStore
-    private let clock: any PlatformClock
+    let store: any MetadataStore
+    let clock: any PlatformClock
 
     /// Writes to `store`, whose migrations have run.
     public init(store: any MetadataStore, clock: any PlatformClock) {

@@ -48,10 +48,18 @@ public final class LifecycleService: Service {
     private static let actor = "lifecycle"
     /// Ignored alerts that are shown.
     private static let ignoredCountMax = 1000
+    /// How often gates are asked again though nobody said anything: the champion or the evidence may have changed.
+    private static let askAgainAfter = Duration.seconds(600)
 
     /// An alert that started nothing, as a sentence.
     private struct IgnoredAlert: Sendable, Codable {
         let text: String
+    }
+
+    /// When gates that people have to agree to are asked again: after another word of somebody, else now and then.
+    private struct Waiting {
+        let approvalCount: Int
+        let askAgain: ContinuousClock.Instant
     }
 
     private struct State {
@@ -61,8 +69,10 @@ public final class LifecycleService: Service {
         var offset: UInt64 = 0
         var ignored: [String] = []
         var isTicking = false
-        /// When a rollout that waits for people asks its gates again, by deployment.
-        var askAgain: [String: ContinuousClock.Instant] = [:]
+        /// Retrainings that a task works on.
+        var underWay: Set<String> = []
+        /// What waits for people, by model and version.
+        var waiting: [String: Waiting] = [:]
     }
     private let state = Mutex(State())
     private let desk: ModelDesk
@@ -77,7 +87,7 @@ public final class LifecycleService: Service {
     private let retrainingHistory: StateHistory<RetrainingState>
     private let rolloutHistory: StateHistory<RolloutState>
     private let ignoredHistory: StateHistory<IgnoredAlert>
-    private let publish: @Sendable (PlatformEvent) async -> Void
+    private let changed: @Sendable () -> Void
     private let queue: AsyncStream<String>
     private let enqueue: AsyncStream<String>.Continuation
 
@@ -86,7 +96,7 @@ public final class LifecycleService: Service {
         desk: ModelDesk, registry: ModelVersionRegistry, observer: RolloutObserver, log: any EventLog,
         metadata: any MetadataStore, clock: any PlatformClock, definitions: @escaping @Sendable () -> DefinitionSet,
         steps: PipelineSteps, identifiers: IdentifierSource, logger: Logger,
-        publish: @escaping @Sendable (PlatformEvent) async -> Void
+        journal: any ChangeJournal, changed: @escaping @Sendable () -> Void
     ) {
         self.desk = desk
         self.registry = registry
@@ -97,9 +107,9 @@ public final class LifecycleService: Service {
         self.steps = steps
         self.identifiers = identifiers
         self.logger = logger
-        self.publish = publish
-        retrainingHistory = StateHistory(store: metadata, kind: "retraining")
-        rolloutHistory = StateHistory(store: metadata, kind: "rollout")
+        self.changed = changed
+        retrainingHistory = StateHistory(store: metadata, kind: "retraining", journal: journal)
+        rolloutHistory = StateHistory(store: metadata, kind: "rollout", journal: journal)
         ignoredHistory = StateHistory(store: metadata, kind: "ignored_alert")
         (queue, enqueue) = AsyncStream.makeStream(of: String.self)
     }
@@ -232,9 +242,10 @@ public final class LifecycleService: Service {
     }
 
     private func start(_ retraining: RetrainingState) async throws {
-        try await retrainingHistory.append(retraining.id, retraining)
+        try await retrainingHistory.append(
+            retraining.id, retraining, change("retraining.started", retraining, ["cause": .string(retraining.cause)]))
+        changed()
         state.withLock { $0.retrainings.append(retraining) }
-        await announce("retraining.started", retraining, ["cause": .string(retraining.cause)])
         enqueue.yield(retraining.id)
     }
 
@@ -259,11 +270,14 @@ public final class LifecycleService: Service {
 
     @concurrent
     private func retrain(_ id: String) async {
+        // One at a time: a restart and a word of somebody may both wake it.
+        guard state.withLock({ $0.underWay.insert(id).inserted }) else { return }
+        defer { state.withLock { _ = $0.underWay.remove(id) } }
         guard var retraining = state.withLock({ $0.retrainings.first { $0.id == id } }) else { return }
         while let step = retraining.next, step != .rollout, !Task.isCancelled {
             let start = ContinuousClock.now
             do {
-                let result = try await carryOut(step, &retraining)
+                guard let result = try await carryOut(step, &retraining) else { return await save(retraining) }
                 let seconds = Double((ContinuousClock.now - start) / .milliseconds(1)) / 1000
                 retraining.take(step, at: clock.now(), seconds: seconds, result: result)
             } catch {
@@ -274,7 +288,8 @@ public final class LifecycleService: Service {
         }
     }
 
-    private func carryOut(_ step: RetrainingState.Step, _ retraining: inout RetrainingState) async throws -> String {
+    /// Takes a step; gives what came of it, or `nil` if it waits for people.
+    private func carryOut(_ step: RetrainingState.Step, _ retraining: inout RetrainingState) async throws -> String? {
         let model = retraining.model
         switch step {
         case .dataset:
@@ -297,18 +312,30 @@ public final class LifecycleService: Service {
         }
     }
 
-    private func enterStaging(_ retraining: inout RetrainingState) async throws -> String {
+    private func enterStaging(_ retraining: inout RetrainingState) async throws -> String? {
         let number = retraining.version ?? 0
         let model = retraining.model
-        if try await registry.stage(of: model, number) == .development {
+        switch try await registry.stage(of: model, number) {
+        case .development:
+            let said = try await registry.approvals(of: model, number).count
             let (gates, isTaken) = try await desk.promote(
                 model, number, to: .staging, actor: Self.actor, reason: "retrained: \(retraining.cause)")
-            guard isTaken else {
-                let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
-                try await archive(model, number, "gates of staging failed: \(failed)")
-                retraining.conclude(.rejected, "version \(number) did not pass the gates of staging: \(failed)")
-                return "refused: \(failed)"
+            if isTaken { break }
+            if let approvals = try await waits(for: gates, of: model, number, .staging, said) {
+                retraining.wait(for: approvals)
+                return nil
             }
+            let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
+            try await archive(model, number, "gates of staging failed: \(failed)")
+            retraining.conclude(.rejected, "version \(number) did not pass the gates of staging: \(failed)")
+            return "refused: \(failed)"
+        case .staging: break
+        case .archived:
+            retraining.conclude(.rejected, "somebody archived version \(number) before it entered staging")
+            return "archived by somebody"
+        case .canary, .production:
+            retraining.conclude(.promoted, "somebody moved version \(number) on by hand")
+            return "moved by somebody"
         }
         guard let deployment = definitions().deployments.values.first(where: { $0.model == model }),
             let champion = try await registry.champion(of: model)
@@ -334,34 +361,46 @@ public final class LifecycleService: Service {
     }
 
     private func save(_ retraining: RetrainingState) async {
-        state.withLock { state in
-            if let index = state.retrainings.firstIndex(where: { $0.id == retraining.id }) {
-                state.retrainings[index] = retraining
-            }
+        let before = state.withLock { state -> RetrainingState? in
+            guard let index = state.retrainings.firstIndex(where: { $0.id == retraining.id }) else { return nil }
+            defer { state.retrainings[index] = retraining }
+            return state.retrainings[index]
         }
-        do { try await retrainingHistory.append(retraining.id, retraining) } catch {
-            logger.error("a retraining's state cannot be stored", metadata: ["error": "\(errorText(error))"])
-        }
+        if before == retraining { return }
+        var told: RecordedChange?
         if let outcome = retraining.outcome {
-            await announce(
+            told = change(
                 "retraining.ended", retraining,
                 ["outcome": .string(outcome.rawValue), "conclusion": .string(retraining.conclusion)])
+        } else if let approvals = retraining.waitingFor, before?.waitingFor != approvals {
+            told = change("retraining.waiting", retraining, ["for": .string(approvals)])
+        }
+        do {
+            try await retrainingHistory.append(retraining.id, retraining, told)
+            changed()
+        } catch {
+            logger.error("a retraining's state cannot be stored", metadata: ["error": "\(errorText(error))"])
         }
     }
 
-    private func announce(_ kind: String, _ retraining: RetrainingState, _ details: JSONValue) async {
-        await publish(
-            PlatformEvent(
-                kind: kind, subject: "model/\(retraining.model)/retrainings/\(retraining.id)", time: clock.now(),
-                actor: Self.actor,
-                details: details))
+    private func change(_ action: String, _ retraining: RetrainingState, _ details: JSONValue) -> RecordedChange {
+        RecordedChange(
+            actor: Self.actor, action: action, subject: "model/\(retraining.model)/retrainings/\(retraining.id)",
+            after: details, time: clock.now())
     }
 
     // MARK: Rollouts
 
     private func save(_ rollout: RolloutState) async throws {
         let id = "\(rollout.deployment)/\(rollout.challenger)"
-        try await rolloutHistory.append(id, rollout)
+        let told = rollout.waitingFor.map { approvals in
+            RecordedChange(
+                actor: Self.actor, action: "rollout.waiting",
+                subject: "model/\(rollout.model)/versions/\(rollout.challenger)",
+                after: ["deployment": .string(rollout.deployment.text), "for": .string(approvals)], time: clock.now())
+        }
+        try await rolloutHistory.append(id, rollout, told)
+        changed()
         state.withLock { $0.rollouts[id] = rollout }
     }
 
@@ -373,17 +412,25 @@ public final class LifecycleService: Service {
         }
         guard isFree else { return }
         defer { state.withLock { $0.isTicking = false } }
+        for retraining in retrainings where retraining.waitingFor != nil {
+            guard let number = retraining.version, try await !isWaiting(retraining.model, number),
+                !state.withLock({ $0.underWay.contains(retraining.id) })
+            else { continue }
+            enqueue.yield(retraining.id)
+        }
         for rollout in rollouts.values.sorted(by: { $0.challenger < $1.challenger }) where !rollout.phase.isOver {
             guard let policy = definitions().deployments[rollout.deployment] else { continue }
-            let waits = state.withLock {
-                $0.askAgain["\(rollout.deployment)"].map { $0 > ContinuousClock.now } ?? false
+            if try await registry.stage(of: rollout.model, rollout.challenger) == .archived {
+                try await withdraw(rollout, policy: policy, reason: "somebody archived it")
+                continue
             }
-            if waits { continue }
             var seen = observer.observation(model: rollout.model)
             seen.worseOnLabels = state.withLock { $0.pairs["\(rollout.model)/\(rollout.challenger)"] }
             switch rollout.decide(at: clock.now(), seen: seen, policy: policy) {
             case .wait: break
-            case .advance(let phase, let reason): try await advance(rollout, to: phase, policy: policy, reason: reason)
+            case .advance(let phase, let reason):
+                if try await isWaiting(rollout.model, rollout.challenger) { continue }
+                try await advance(rollout, to: phase, policy: policy, reason: reason)
             case .withdraw(let reason): try await withdraw(rollout, policy: policy, reason: reason)
             }
         }
@@ -400,13 +447,15 @@ public final class LifecycleService: Service {
         let goal: ModelStage = phase == .production ? .production : .canary
         let path: [ModelStage] = stage == .staging && goal == .production ? [.canary, .production] : [goal]
         for next in path where next > stage {
+            let said = try await registry.approvals(of: rollout.model, number).count
             let (gates, isTaken) = try await desk.promote(
                 rollout.model, number, to: next, actor: Self.actor, reason: reason,
                 details: ["observed": .string(reason)])
             guard isTaken else {
-                // People may still agree; asking them is repeated, not given up.
-                if gates.allSatisfy({ $0.passed || $0.isApproval }) {
-                    return state.withLock { $0.askAgain["\(rollout.deployment)"] = ContinuousClock.now + .seconds(15) }
+                if let approvals = try await waits(for: gates, of: rollout.model, number, next, said) {
+                    guard rollout.waitingFor != approvals else { return }
+                    rollout.wait(for: approvals)
+                    return try await save(rollout)
                 }
                 let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
                 return try await withdraw(
@@ -437,6 +486,32 @@ public final class LifecycleService: Service {
         if phase.isOver {
             await conclude(rollout, .promoted, "version \(number) replaced version \(rollout.champion): \(reason)")
         }
+    }
+
+    // MARK: Waiting for people
+
+    /// What people have to say before a version may go on, if nothing else keeps it: remembered, to be asked again.
+    /// - Parameter said: how much people had said before the gates were asked.
+    /// - Returns: `nil` if another gate refuses, or somebody objected.
+    private func waits(
+        for gates: [GateResult], of model: Name, _ number: Int, _ stage: ModelStage, _ said: Int
+    ) async throws -> String? {
+        let open = gates.filter { !$0.passed }
+        let given = try await registry.approvals(of: model, number, for: stage)
+        let verdicts = Dictionary(given.map { ($0.actor, $0.verdict) }, uniquingKeysWith: { $1 })
+        guard open.allSatisfy(\.isApproval), !verdicts.values.contains(.object) else { return nil }
+        state.withLock {
+            $0.waiting["\(model)/\(number)"] = Waiting(approvalCount: said, askAgain: .now + Self.askAgainAfter)
+        }
+        return open.map { "\($0.gate) for \(stage.rawValue): \($0.detail)" }.joined(separator: "; ")
+    }
+
+    /// Whether nobody said anything since the gates were asked.
+    private func isWaiting(_ model: Name, _ number: Int) async throws -> Bool {
+        guard let waiting = state.withLock({ $0.waiting["\(model)/\(number)"] }), waiting.askAgain > .now else {
+            return false
+        }
+        return try await registry.approvals(of: model, number).count == waiting.approvalCount
     }
 
     private func withdraw(_ rollout: RolloutState, policy: DeploymentDefinition, reason: String) async throws {

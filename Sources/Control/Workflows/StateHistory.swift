@@ -6,21 +6,24 @@ public import StoragePorts
 public struct StateHistory<State: Codable & Sendable>: Sendable {
     private let store: any MetadataStore
     private let kind: String
+    private let journal: any ChangeJournal
 
     /// The table behind every history.
     public static var migrations: [MetadataMigration] { workflowMigrations }
 
-    /// Histories of one kind, `rollout`.
-    public init(store: any MetadataStore, kind: String) {
+    /// Histories of one kind, `rollout`; `journal` keeps changes in the transaction that appends their state.
+    public init(store: any MetadataStore, kind: String, journal: any ChangeJournal = SilentJournal()) {
         self.store = store
+        self.journal = journal
         self.kind = kind
     }
 
-    /// Appends a state.
-    public func append(_ id: String, _ state: State) async throws {
+    /// Appends a state, and what it means for people.
+    public func append(_ id: String, _ state: State, _ change: RecordedChange? = nil) async throws {
         let text = try JSONValue.of(state).text
         let kind = kind
-        _ = try await store.write { transaction in
+        _ = try await store.write { [journal] transaction in
+            if let change { try journal.record(change, in: transaction) }
             let last = try transaction.query(
                 "SELECT MAX(position) AS position FROM workflow_states WHERE kind = ? AND id = ?",
                 [.text(kind), .text(id)])

@@ -42,6 +42,6 @@ public enum ClientCommands {
         CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self, Evaluate.self,
         RunCommand.self,
         ModelCommand.self, Deploy.self, Rollback.self, Predict.self, Why.self, Replay.self, MonitorCommand.self,
-        AuditCommand.self, CollectCommand.self, Status.self,
+        WorkflowsCommand.self, AuditCommand.self, CollectCommand.self, Status.self,
     ]
 }

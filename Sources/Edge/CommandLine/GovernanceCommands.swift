@@ -64,7 +64,7 @@ struct CollectCommand: ClientCommand {
     static let configuration = CommandConfiguration(
         commandName: "gc", abstract: "Remove stored bytes that nothing names; say what names the others.")
     @Flag(help: "Remove nothing.") var dryRun = false
-    @Option(help: "Largest blobs to list.") var top: Int = 20
+    @Option(help: "Largest places and blobs to list.") var top: Int = 20
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
@@ -82,6 +82,9 @@ struct CollectCommand: ClientCommand {
                         : users.prefix(2).joined(separator: ", ") + (count > 2 ? " and \(count - 2) more" : ""),
                 ])
             }
+            let places = (result["places"]?.arrayValue ?? []).prefix(top).map {
+                [Human.cell($0["path"]), Human.cell($0["byte_count"]), Human.cell($0["use"])]
+            }
             let bytes = { (key: String) in Human.cell(result[key]) }
             let total =
                 "\(bytes("used_bytes")) bytes are named (\(bytes("shared_bytes")) more if nothing were shared), "
@@ -90,7 +93,8 @@ struct CollectCommand: ClientCommand {
                 dryRun
                 ? "nothing was removed"
                 : "\(bytes("removed")) blobs with \(bytes("removed_bytes")) bytes were removed, \(bytes("in_hand")) left in hand"
-            return (rows.isEmpty ? "" : Human.table(["BLOB", "BYTES", "NAMED BY"], rows) + "\n") + total + "; " + done
+            return (places.isEmpty ? "" : Human.table(["PLACE", "BYTES", "WHAT IT IS"], places) + "\n\n")
+                + (rows.isEmpty ? "" : Human.table(["BLOB", "BYTES", "NAMED BY"], rows) + "\n") + total + "; " + done
         }
     }
 }

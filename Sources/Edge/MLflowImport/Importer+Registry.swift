@@ -31,6 +31,8 @@ extension Importer {
                             "version": .string(alias.text("version")),
                         ])
                 }
+                // Last, because what was set above is a change of today.
+                try await restate(model, name: name, version: nil)
                 if isNew { tally.copied("registered_models") } else { tally.present("registered_models") }
             }
         }
@@ -58,6 +60,18 @@ extension Importer {
         return false
     }
 
+    /// Gives a model or version the times and the author that it had in the source.
+    private func restate(_ thing: JSONValue, name: String, version: Int64?) async throws {
+        _ = try await destination.send(
+            "POST", "/api/v1/import/registry",
+            Self.stated([
+                "name": .string(name), "version": version.map(JSONValue.integer) ?? .null,
+                "created_at": thing.number("creation_timestamp").map(JSONValue.integer) ?? .null,
+                "updated_at": thing.number("last_updated_timestamp").map(JSONValue.integer) ?? .null,
+                "user": thing["user_id"]?.stringValue.flatMap { $0.isEmpty ? nil : .string($0) } ?? .null,
+            ]))
+    }
+
     private func copy(version: JSONValue, _ moved: Moved, _ there: inout [Int64: JSONValue]) async throws {
         let (name, number) = (version.text("name"), version.number("version") ?? 0)
         if let known = there[number] {
@@ -65,15 +79,15 @@ extension Importer {
                 throw PlatformError(
                     .conflict, "\(name)/\(number)", "another version has this number here; rename one of the models")
             }
+            // An import that was killed may have made it and not come to its times.
+            if known.number("creation_timestamp") != version.number("creation_timestamp") {
+                try await restate(version, name: name, version: number)
+            }
             return tally.present("versions")
         }
         let origin = Self.rewritten(version.text("source"), moved)
         var tags = version.pairs("tags")
         tags[Self.sourceTag] = "\(source.name) \(name)/\(number)"
-        tags["bottega.import.created_at"] = version.number("creation_timestamp").map {
-            EventTime(milliseconds: $0).description
-        }
-        tags["bottega.import.user"] = version["user_id"]?.stringValue
         var body: [String: JSONValue] = [
             "name": .string(name), "source": .string(origin),
             "tags": .array(
@@ -109,6 +123,7 @@ extension Importer {
                     ])
             }
         }
+        try await restate(version, name: name, version: number)
         tally.copied("versions")
     }
 
@@ -133,6 +148,9 @@ extension Importer {
                 continue
             }
             if copy.text("run_id") != version.text("run_id") { tally.problem("version \(name): its run differs") }
+            if copy.text("creation_timestamp") != version.text("creation_timestamp") {
+                tally.problem("version \(name): the time of its creation differs")
+            }
             let tags = copy.pairs("tags")
             for (key, value) in version.pairs("tags") where tags[key] != value {
                 tally.problem("version \(name): its tag '\(key)' differs")

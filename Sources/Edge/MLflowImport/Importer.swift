@@ -62,6 +62,7 @@ public struct Importer: Sendable {
     ///   from being copied is a problem in the report.
     public func run() async throws -> ImportReport {
         try FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
+        try await note("started", .null)
         var moved = Moved()
         let experiments = try await source.experiments()
         tally.found("experiments", experiments.count)
@@ -73,7 +74,16 @@ public struct Importer: Sendable {
             guard let id = there?["experiment"]?.text("experiment_id") else { continue }
             _ = try await destination.send("POST", "/api/2.0/mlflow/experiments/delete", ["experiment_id": .string(id)])
         }
-        return tally.report
+        let report = tally.report
+        try await note("ended", ["counts": report.json["counts"] ?? .null, "complete": .bool(report.problems.isEmpty)])
+        return report
+    }
+
+    /// Says in the audit chain that an import began or ended; what it copies is not said one by one.
+    private func note(_ state: String, _ report: JSONValue) async throws {
+        _ = try await destination.send(
+            "POST", "/api/v1/import/notes",
+            ["source": .string(source.name), "state": .string(state), "report": report])
     }
 
     // MARK: Experiments

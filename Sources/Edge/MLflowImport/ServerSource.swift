@@ -18,6 +18,7 @@ public struct ServerSource: ImportSource {
     ) async throws -> [JSONValue] {
         var found: [JSONValue] = []
         var token = ""
+        var seen: Set<String> = []
         repeat {
             let answer: JSONValue
             if var members = body?.objectValue {
@@ -30,6 +31,9 @@ public struct ServerSource: ImportSource {
             }
             found += answer.list(list)
             token = answer["next_page_token"]?.stringValue ?? answer["token"]?.stringValue ?? ""
+            guard token.isEmpty || seen.insert(token).inserted else {
+                throw PlatformError(.invalidInput, "\(server.base)\(path)", "the server answers the same page again")
+            }
         } while !token.isEmpty
         return found
     }
@@ -89,6 +93,7 @@ public struct ServerSource: ImportSource {
         }
         var files: [ImportedFile] = []
         var open = [""]
+        var seen = Set(open)
         while let folder = open.popLast() {
             let answer: JSONValue
             if let root {
@@ -102,10 +107,15 @@ public struct ServerSource: ImportSource {
             for file in answer.list("files") {
                 // The proxy says names, the run's list says paths.
                 let path = root == nil || folder.isEmpty ? file.text("path") : "\(folder)/\(file.text("path"))"
+                guard Self.isBelow(path) else {
+                    throw PlatformError(
+                        .invalidInput, uri, "the server lists '\(path.prefix(200))', which is no path below it")
+                }
                 if file["is_dir"]?.boolValue == true {
-                    open.append(path)
+                    if seen.insert(path).inserted { open.append(path) }
                 } else {
-                    files.append(ImportedFile(path: path, byteCount: file.number("file_size").map(Int.init)))
+                    files.append(
+                        ImportedFile(path: path, byteCount: file.number("file_size").map { Int(clamping: $0) }))
                 }
             }
         }
@@ -119,6 +129,13 @@ public struct ServerSource: ImportSource {
         } else {
             try await server.download("/get-artifact", [("path", path), ("run_uuid", run ?? "")], to: file)
         }
+    }
+
+    /// Whether a listed path leads down, and not deeper than anything real.
+    static func isBelow(_ path: String) -> Bool {
+        let parts = path.split(separator: "/", omittingEmptySubsequences: false)
+        return parts.count <= 64 && path.utf8.count <= 4096
+            && parts.allSatisfy { !$0.isEmpty && $0 != "." && $0 != ".." }
     }
 
     /// The path that the server's proxy knows a URI by.

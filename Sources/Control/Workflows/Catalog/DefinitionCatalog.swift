@@ -41,6 +41,7 @@ public actor DefinitionCatalog {
 
     private let store: any MetadataStore
     private let clock: any PlatformClock
+    private let journal: any ChangeJournal
     private let snapshot = Mutex((set: DefinitionSet(), revision: 0))
     private let gate = AsyncGate()
     private var listeners: [@Sendable (DefinitionSet) async throws -> Void] = []
@@ -73,9 +74,13 @@ public actor DefinitionCatalog {
     ]
 
     /// Makes a catalogue without definitions; `load` reads the stored ones.
-    public init(store: any MetadataStore, clock: any PlatformClock) {
+    /// - Parameter journal: keeps every apply in the transaction that makes it.
+    public init(
+        store: any MetadataStore, clock: any PlatformClock, journal: any ChangeJournal = SilentJournal()
+    ) {
         self.store = store
         self.clock = clock
+        self.journal = journal
     }
 
     /// The definitions in force.
@@ -141,7 +146,11 @@ public actor DefinitionCatalog {
             let text = try JSONValue.of(files).text
             let now = clock.now()
             let next = number + 1
-            _ = try await store.write { transaction in
+            let change = RecordedChange(
+                actor: actor, action: "definitions.applied", subject: "definitions/\(next)",
+                after: Self.recorded(changes), time: now)
+            _ = try await store.write { [journal] transaction in
+                try journal.record(change, in: transaction)
                 try transaction.execute(
                     "INSERT INTO definition_revisions (revision, time, actor, files) VALUES (?, ?, ?, ?)",
                     [.integer(Int64(next)), .integer(now.milliseconds), .text(actor), .text(text)])
@@ -151,6 +160,23 @@ public actor DefinitionCatalog {
             for follower in followers { await follower() }
             return outcome(next)
         }
+    }
+
+    /// What the journal keeps of an apply: each definition with its versions; the revision itself keeps the files.
+    private static func recorded(_ changes: [DefinitionChange]) -> JSONValue {
+        let countMax = 1000  // an entry has room for about 250 bytes of each
+        var members: [String: JSONValue] = [
+            "changes": .array(
+                changes.prefix(countMax).map {
+                    [
+                        "kind": .string($0.kind.rawValue), "identifier": .string($0.identifier),
+                        "before": $0.before.map { .string($0.short) } ?? .null,
+                        "after": $0.after.map { .string($0.short) } ?? .null,
+                    ]
+                })
+        ]
+        if changes.count > countMax { members["more"] = .integer(Int64(changes.count - countMax)) }
+        return .object(members)
     }
 
     // MARK: History

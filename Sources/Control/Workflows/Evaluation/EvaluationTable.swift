@@ -86,21 +86,7 @@ extension VersionEvaluator {
         if let query { try check(query, "the query", known) }
         let others = wanted + (query.map { [$0] } ?? [])
         let joined = others.filter { name in !own.contains { $0.name == name } }
-        let texts = others.map { "CAST(\(SQLText.identifier($0)) AS VARCHAR)" }.joined(separator: ", ")
-        let sql = """
-            SELECT \(Self.inputs(of: service)) AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y, \
-            CAST([\(texts)] AS VARCHAR[]) AS s FROM \(file.sql(with: joined))
-            """
-        let collector = TableCollector(columnCount: others.count, progress: progress)
-        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
-            guard case .array(let values)? = row["x"] else {
-                throw PlatformError(.corrupted, file.path, "a row of the data has no inputs")
-            }
-            collector.add(
-                values.map { $0.doubleValue.map(Float.init) ?? .nan }, row["y"]?.doubleValue,
-                row["s"]?.arrayValue?.map { $0.stringValue ?? "(missing)" } ?? [])
-        }
-        let read = collector.read
+        let read = try await cells(file, service: service, label: label, others, joined, progress: progress)
         guard !read.rows.labels.isEmpty else {
             throw PlatformError(
                 .invalidInput, "data",
@@ -125,7 +111,46 @@ extension VersionEvaluator {
             rows: read.rows, rowCountWithoutLabel: read.withoutLabel, columns: columns, queries: queries)
     }
 
-    private func types(
+    /// Reads Parquet here, unless columns of the questions are wanted too; DuckDB reads everything else.
+    private func cells(
+        _ file: EvaluationFile, service: FeatureServiceDefinition, label: String, _ others: [String],
+        _ joined: [String], progress: @escaping @Sendable (Int) -> Void
+    ) async throws -> (rows: SliceRows, withoutLabel: Int, columns: [[String]]) {
+        if file.format == .parquet, joined.isEmpty,
+            let read = try await SliceReader.read(
+                file.path, service: service, label: label, columns: others, progress: progress)
+        {
+            guard read.labels.contains(where: \.isNaN) else {
+                return (SliceRows(inputs: read.inputs, labels: read.labels), 0, read.columns)
+            }
+            let width = read.inputs.count / max(1, read.labels.count)
+            let kept = read.labels.indices.filter { !read.labels[$0].isNaN }
+            var inputs: [Float] = []
+            inputs.reserveCapacity(kept.count * width)
+            for row in kept { inputs += read.inputs[(row * width)..<((row + 1) * width)] }
+            return (
+                SliceRows(inputs: inputs, labels: kept.map { read.labels[$0] }), read.labels.count - kept.count,
+                read.columns.map { column in kept.map { column[$0] } }
+            )
+        }
+        let texts = others.map { "CAST(\(SQLText.identifier($0)) AS VARCHAR)" }.joined(separator: ", ")
+        let sql = """
+            SELECT \(Self.inputs(of: service)) AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y, \
+            CAST([\(texts)] AS VARCHAR[]) AS s FROM \(file.sql(with: joined))
+            """
+        let collector = TableCollector(columnCount: others.count, progress: progress)
+        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
+            guard case .array(let values)? = row["x"] else {
+                throw PlatformError(.corrupted, file.path, "a row of the data has no inputs")
+            }
+            collector.add(
+                values.map { $0.doubleValue.map(Float.init) ?? .nan }, row["y"]?.doubleValue,
+                row["s"]?.arrayValue?.map { $0.stringValue ?? SliceReader.missing } ?? [])
+        }
+        return collector.read
+    }
+
+    func types(
         of table: String, _ format: EvaluationFile.Format
     ) async throws -> [(name: String, type: String)] {
         do {
@@ -164,7 +189,7 @@ extension VersionEvaluator {
             return SliceColumn(
                 name: name,
                 texts: numbers.map { value in
-                    guard let value, value.isFinite else { return "(missing)" }
+                    guard let value, value.isFinite else { return SliceReader.missing }
                     return labels[edges.count { $0 < value }]
                 }, order: labels)
         }

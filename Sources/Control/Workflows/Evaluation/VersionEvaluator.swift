@@ -41,6 +41,12 @@ public struct VersionEvaluator: Sendable {
     ///   - service: names and order of the inputs, and the codes of categories.
     ///   - label: the label's column.
     public func rows(at path: String, service: FeatureServiceDefinition, label: String) async throws -> SliceRows {
+        if let read = try await SliceReader.read(path, service: service, label: label, columns: []) {
+            guard !read.labels.contains(where: \.isNaN) else {
+                throw PlatformError(.corrupted, path, "a row of the slice has no label")
+            }
+            return SliceRows(inputs: read.inputs, labels: read.labels)
+        }
         let sql = """
             SELECT \(Self.inputs(of: service)) AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y
             FROM read_parquet(\(SQLText.literal(path)))
@@ -73,62 +79,88 @@ public struct VersionEvaluator: Sendable {
         return "[\(columns.joined(separator: ", "))]"
     }
 
-    /// Values of a column of a slice as text, in the order of `rows`; nothing is an empty text.
-    public func texts(of column: String, at path: String) async throws -> [String] {
-        let collected = Mutex<[String]>([])
-        try await engine.query(
-            "SELECT COALESCE(CAST(\(SQLText.identifier(column)) AS VARCHAR), '') AS g "
-                + "FROM read_parquet(\(SQLText.literal(path)))", setup: "", limits: QueryLimits()
-        ) { row in
-            let text = row["g"]?.stringValue ?? ""
-            collected.withLock { $0.append(text) }
+    /// Values of a column of a slice as text, in the order of `rows`; nothing is `(missing)`.
+    /// - Parameter questions: a table with further columns of the rows, found by their `__sequence`.
+    /// - Throws: `invalidInput` for a column that neither has.
+    func texts(of column: String, at path: String, questions: String?) async throws -> [String] {
+        if let read = try await SliceReader.texts(of: column, at: path) { return read }
+        let file = "read_parquet(\(SQLText.literal(path)))"
+        let own = try await types(of: file, .parquet).map(\.name)
+        let cell = "CAST(\(SQLText.identifier(column)) AS VARCHAR) AS g"
+        if own.contains(column) { return try await texts("SELECT \(cell) FROM \(file)").map(\.value) }
+        let beside = try await questions == nil ? [] : types(of: questions ?? "", .parquet).map(\.name)
+        guard beside.contains(column), let places = try await SliceReader.texts(of: "__sequence", at: path) else {
+            let known = (own + beside).filter { !$0.hasPrefix("__") }
+            let near = nearestName(to: column, among: known).map { "; did you mean '\($0)'?" } ?? ""
+            throw PlatformError(
+                .invalidInput, "data",
+                "'\(column.prefix(100))' is no column of the training set or its questions\(near)")
+        }
+        let found = try await texts(
+            "SELECT CAST(__sequence AS VARCHAR) AS k, \(cell) FROM \(questions ?? "") WHERE __sequence IN "
+                + "(SELECT __sequence FROM \(file))")
+        let byPlace = Dictionary(found.map { ($0.key, $0.value) }, uniquingKeysWith: { $1 })
+        return places.map { byPlace[$0] ?? SliceReader.missing }
+    }
+
+    private func texts(_ sql: String) async throws -> [(key: String, value: String)] {
+        let collected = Mutex<[(key: String, value: String)]>([])
+        try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
+            let cell = (row["k"]?.stringValue ?? "", row["g"]?.stringValue ?? SliceReader.missing)
+            collected.withLock { $0.append(cell) }
         }
         return collected.withLock { $0 }
     }
 
-    /// Predictions of a model for the rows of a slice: the probability of the positive class, or the value.
-    public static func predictions(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> [Double] {
-        guard model.description.outputCount == 1 else {
-            throw ModelError(.unsupportedModel, "evaluation of models with several outputs is not supported yet")
-        }
-        return try model.predict(rows.inputs, rowCount: rows.rowCount).map(Double.init)
+    /// What a model says of the rows of a slice, beside what came of them: the probability of the positive class, those of
+    /// every class, or the value.
+    public static func scored(_ model: any LoadedModel, _ rows: SliceRows) throws -> EvaluationRows {
+        let count = model.description.outputCount
+        let predictions = try model.predict(rows.inputs, rowCount: rows.rowCount).map(Double.init)
+        return try EvaluationRows(predictions: predictions, outcomes: rows.labels, outputCount: count)
+    }
+
+    /// What is measured of every version of a model, and what its gates ask for beside that.
+    public static func metrics(of model: ModelDescription, gates: [GateDefinition]) -> [MetricName] {
+        let usual =
+            model.outputCount > 1
+            ? MetricName.usual(for: .classification, classCount: model.outputCount) : MetricName.basic
+        var seen: Set<MetricName> = []
+        return (usual + gates.compactMap(\.metric)).filter { seen.insert($0).inserted }
     }
 
     /// Metrics that are defined on these rows; a slice with one class only has no AUC.
-    public static func metrics(
-        _ predictions: [Double], _ labels: [Double], _ metrics: [MetricName] = MetricName.basic
-    ) -> [MetricName: Double] {
+    public static func metrics(on rows: EvaluationRows, _ metrics: [MetricName]) -> [MetricName: Double] {
         var result: [MetricName: Double] = [:]
-        guard let rows = try? EvaluationRows(predictions: predictions, outcomes: labels) else { return result }
         for metric in metrics where result[metric] == nil { result[metric] = try? metric.value(on: rows) }
         return result
     }
 
     /// Evaluates a model on every slice and takes its reference profile: inputs from `train`, predictions from `test`.
     public func evaluate(
-        _ model: any LoadedModel, parts: [String: String], service: FeatureServiceDefinition, label: String
-    )
-        async throws -> EvaluatedVersion
-    {
+        _ model: any LoadedModel, parts: [String: String], service: FeatureServiceDefinition, label: String,
+        gates: [GateDefinition]
+    ) async throws -> EvaluatedVersion {
         var metrics: SliceMetrics = [:]
         var counts: [String: Int] = [:]
         var inputs: [InputProfile] = []
         var prediction: InputProfile?
         var profiled = 0
+        let wanted = Self.metrics(of: model.description, gates: gates)
         for slice in parts.keys.sorted() {
             guard let path = parts[slice] else { continue }
             let rows = try await rows(at: path, service: service, label: label)
-            let predictions = try Self.predictions(model, rows)
-            metrics[slice] = Self.metrics(predictions, rows.labels)
+            let scored: EvaluationRows
+            do { scored = try Self.scored(model, rows) } catch let error as StatisticsError {
+                throw PlatformError(.invalidInput, "slice \(slice)", error.description)
+            }
+            metrics[slice] = Self.metrics(on: scored, wanted)
             counts[slice] = rows.rowCount
             if slice == "train" {
                 profiled = rows.rowCount
                 inputs = Self.profiles(rows, service: service)
             }
-            if slice == "test" {
-                prediction = InputProfile(
-                    name: "prediction", numbers: predictions, driftBinCount: ReferenceProfile.predictionDriftBinCount)
-            }
+            if slice == "test" { prediction = Self.profile(scored) }
         }
         guard let prediction else {
             throw PlatformError(.invalidInput, "dataset", "the training set has no test slice to judge the model by")
@@ -136,6 +168,18 @@ public struct VersionEvaluator: Sendable {
         return EvaluatedVersion(
             metrics: metrics, rows: counts,
             profile: ReferenceProfile(inputs: inputs, prediction: prediction, rowCount: profiled))
+    }
+
+    /// The predictions as the monitor counts them: of three and more classes the called one.
+    private static func profile(_ rows: EvaluationRows) -> InputProfile {
+        if rows.outputCount > 2 {
+            return InputProfile(
+                name: "prediction", codes: rows.calledClasses(threshold: 0.5).map(Double.init),
+                codeCount: rows.outputCount)
+        }
+        return InputProfile(
+            name: "prediction", numbers: rows.output(rows.outputCount - 1),
+            driftBinCount: ReferenceProfile.predictionDriftBinCount)
     }
 
     private static func profiles(_ rows: SliceRows, service: FeatureServiceDefinition) -> [InputProfile] {

@@ -16,6 +16,8 @@ public struct GateSources: Sendable {
     public let memory: @Sendable (ContentHash, String) async throws -> Int
     /// The last moment that a training set knows of.
     public let knownUntil: @Sendable (ContentHash) async throws -> EventTime
+    /// The table of a training set's questions, as SQL for DuckDB; `nil` if there is none any more.
+    public let questions: @Sendable (ContentHash) async throws -> String?
     /// The time.
     public let now: @Sendable () -> EventTime
 
@@ -25,8 +27,10 @@ public struct GateSources: Sendable {
         leakage: @escaping @Sendable (ContentHash) async throws -> LeakEvidence,
         memory: @escaping @Sendable (ContentHash, String) async throws -> Int,
         knownUntil: @escaping @Sendable (ContentHash) async throws -> EventTime,
+        questions: @escaping @Sendable (ContentHash) async throws -> String?,
         now: @escaping @Sendable () -> EventTime
     ) {
+        self.questions = questions
         self.parity = parity
         self.leakage = leakage
         self.memory = memory
@@ -82,65 +86,77 @@ extension ModelDesk {
         let ready = try await served(version.model, version.number)
         let parts = try await dataset(trainedOn)
         for gate in gates {
-            switch gate {
-            case .latency:
-                guard let path = parts.paths["test"] else { break }
-                let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-                evidence.latencyP99Milliseconds = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
-            case .memory:
-                evidence.memoryByteCount = try await sources?.memory(
-                    candidate.artifact.hash, candidate.artifact.fileName)
-            case .featureParity(let least):
-                evidence.parity = try await sources?.parity(version.model, ready.binding.definition, least)
-            case .noLeakage: evidence.leaks = try await sources?.leakage(trainedOn)
-            case .datasetAge:
-                if let sources {
-                    let known = try await sources.knownUntil(trainedOn)
-                    evidence.datasetAgeMilliseconds = sources.now().since(known).milliseconds
-                }
-            case .metric(let metric, let slice, _, _):
-                if evidence.metrics[slice]?[metric] == nil {
-                    evidence.metrics[slice, default: [:]][metric] = try? metric.value(
-                        on: try await scored(version, slice, parts))
-                }
-            case .notWorseThanChampion(let metric, let slice, _):
-                guard let champion else { break }
-                var measured = evidence.championMetrics ?? [:]
-                if measured[slice]?[metric] == nil {
-                    measured[slice, default: [:]][metric] = try? metric.value(
-                        on: try await scored(champion, slice, parts))
-                }
-                evidence.championMetrics = measured
-                if evidence.metrics[slice]?[metric] == nil {
-                    evidence.metrics[slice, default: [:]][metric] = try? metric.value(
-                        on: try await scored(version, slice, parts))
-                }
-            case .betterThanChampion(let metric, let slice, _, let confidence):
-                guard let champion else { break }
-                let (first, second) = (
-                    try await scored(champion, slice, parts), try await scored(version, slice, parts)
-                )
-                evidence.differences[gate] = try? Bootstrap(replicateCount: 1000, confidence: confidence, seed: 0)
-                    .pairedDifference(of: metric, first: first, second: second)
-            case .perGroup(let metric, let slice, let column, _, _, _):
-                let rows = try await scored(version, slice, parts)
-                let groups = try await groups(column, slice, parts)
-                evidence.groups[gate] = zip(groups.values, groups.places).map { value, places in
-                    GroupEvidence(
-                        value: value, rows: places.count,
-                        observed: (try? rows.rows(at: places)).flatMap { try? metric.value(on: $0) })
-                }
-            case .fairness(let measure, let slice, let column, let threshold, _, _):
-                guard let wanted = FairnessReport.Measure(rawValue: measure) else { break }
-                let report = try FairnessReport(
-                    attribute: column, rows: try await scored(version, slice, parts),
-                    groups: try await groups(column, slice, parts), threshold: threshold,
-                    bootstrap: Bootstrap(replicateCount: 200))
-                evidence.fairness[gate] = report[wanted]
-            case .signaturePresent, .signatureCompatible, .rows, .approvals: break
+            do { try await measure(gate, ready, version, champion, parts, &evidence) } catch let error
+                as StatisticsError
+            {
+                evidence.faults[gate] = error.description
+            } catch let error as PlatformError
+                where [.invalidInput, .notFound, .conflict, .refused].contains(error.code)
+            {
+                evidence.faults[gate] = error.message
             }
         }
         return evidence
+    }
+
+    /// Adds what one gate asks for.
+    private func measure(
+        _ gate: GateDefinition, _ ready: ServedVersion, _ version: ModelVersion, _ champion: ModelVersion?,
+        _ parts: DatasetParts, _ evidence: inout VersionEvidence
+    ) async throws {
+        func ensure(_ metric: MetricName, _ slice: String) async throws {
+            guard evidence.metrics[slice]?[metric] == nil else { return }
+            evidence.metrics[slice, default: [:]][metric] = try metric.value(
+                on: try await scored(version, slice, parts))
+        }
+        switch gate {
+        case .latency:
+            guard let path = parts.paths["test"] else { break }
+            let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
+            evidence.latencyP99Milliseconds = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
+        case .memory:
+            let artifact = version.candidate.artifact
+            evidence.memoryByteCount = try await sources?.memory(artifact.hash, artifact.fileName)
+        case .featureParity(let least):
+            evidence.parity = try await sources?.parity(version.model, ready.binding.definition, least)
+        case .noLeakage:
+            guard let dataset = version.candidate.origin.dataset else { break }
+            evidence.leaks = try await sources?.leakage(dataset)
+        case .datasetAge:
+            guard let sources, let dataset = version.candidate.origin.dataset else { break }
+            evidence.datasetAgeMilliseconds = sources.now().since(try await sources.knownUntil(dataset)).milliseconds
+        case .metric(let metric, let slice, _, _): try await ensure(metric, slice)
+        case .notWorseThanChampion(let metric, let slice, _):
+            try await ensure(metric, slice)
+            guard let champion else { break }
+            var measured = evidence.championMetrics ?? [:]
+            if measured[slice]?[metric] == nil {
+                measured[slice, default: [:]][metric] = try metric.value(on: try await scored(champion, slice, parts))
+            }
+            evidence.championMetrics = measured
+        case .betterThanChampion(let metric, let slice, _, let confidence):
+            guard let champion else { break }
+            let first = try await scored(champion, slice, parts)
+            let second = try await scored(version, slice, parts)
+            evidence.differences[gate] = try Bootstrap(replicateCount: 1000, confidence: confidence, seed: 0)
+                .pairedDifference(of: metric, first: first, second: second)
+        case .perGroup(let metric, let slice, let column, _, _, _):
+            let rows = try await scored(version, slice, parts)
+            let groups = try await groups(column, slice, parts, of: version)
+            evidence.groups[gate] = zip(groups.values, groups.places).map { value, places in
+                GroupEvidence(
+                    value: value, rows: places.count,
+                    observed: (try? rows.rows(at: places)).flatMap { try? metric.value(on: $0) })
+            }
+        case .fairness(let measure, let slice, let column, let threshold, _, _):
+            guard let wanted = FairnessReport.Measure(rawValue: measure) else { break }
+            let report = try FairnessReport(
+                attribute: column, rows: try await scored(version, slice, parts),
+                groups: try await groups(column, slice, parts, of: version), threshold: threshold,
+                bootstrap: Bootstrap(replicateCount: 200))
+            evidence.fairness[gate] = report[wanted]
+        case .signaturePresent, .signatureCompatible, .rows, .approvals: break
+        }
     }
 
     /// What a version's card tells: its definition, history, approvals, gates, and intervals of what can be measured again.
@@ -180,21 +196,36 @@ extension ModelDesk {
         if let known = scores.first(where: { $0.key == key }) { return known.rows }
         let ready = try await served(version.model, version.number)
         let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-        let scored = try EvaluationRows(
-            predictions: try VersionEvaluator.predictions(ready.loaded, rows), outcomes: rows.labels)
+        let scored = try VersionEvaluator.scored(ready.loaded, rows)
         scores = Array(scores.suffix(5)) + [(key: key, rows: scored)]
         return scored
     }
 
-    private func groups(_ column: String, _ slice: String, _ parts: DatasetParts) async throws -> SliceColumn {
+    /// A column of the slice, or of the questions behind its rows: what a gate compares groups by need be no input.
+    private func groups(
+        _ column: String, _ slice: String, _ parts: DatasetParts, of version: ModelVersion
+    ) async throws -> SliceColumn {
         guard let path = parts.paths[slice] else {
             throw PlatformError(.notFound, "slice", "the training set has no rows in '\(slice)'")
         }
-        return SliceColumn(name: column, texts: try await evaluator.texts(of: column, at: path))
+        var questions: String?
+        if let dataset = version.candidate.origin.dataset { questions = try? await sources?.questions(dataset) }
+        return SliceColumn(
+            name: column, texts: try await evaluator.texts(of: column, at: path, questions: questions))
     }
 }
 
 extension GateDefinition {
+    /// The metric that it asks for; `nil` if it asks for none.
+    var metric: MetricName? {
+        switch self {
+        case .metric(let metric, _, _, _), .notWorseThanChampion(let metric, _, _),
+            .betterThanChampion(let metric, _, _, _), .perGroup(let metric, _, _, _, _, _):
+            metric
+        default: nil
+        }
+    }
+
     /// Whether the model file, its training set or the champion's file must be looked at.
     var needsArtifact: Bool {
         switch self {

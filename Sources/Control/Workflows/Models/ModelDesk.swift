@@ -179,7 +179,9 @@ public actor ModelDesk {
         let service = trained.service
         let hash = try await content.put(bytes)
         _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(trained))
-        let evaluated = try await evaluator.evaluate(file, parts: parts.paths, service: service, label: parts.label)
+        let evaluated = try await evaluator.evaluate(
+            file, parts: parts.paths, service: service, label: parts.label,
+            gates: definition.gates.values.flatMap(\.self))
         let profile = try await content.put(try JSONValue.of(evaluated.profile).canonicalBytes)
         let candidate = VersionCandidate(
             artifact: ModelArtifact(

@@ -86,7 +86,7 @@ public struct FeatureParityService: Sendable {
     private let history: StateHistory<Entry>
     let clock: any PlatformClock
     let limits: QueryLimits
-    private let publish: @Sendable (PlatformEvent) async -> Void
+    private let changed: @Sendable () -> Void
 
     /// Makes the service.
     /// - Parameter serviceVersion: finds a service, of any revision, by the hash of its meaning.
@@ -95,7 +95,8 @@ public struct FeatureParityService: Sendable {
         serviceVersion: @escaping @Sendable (ContentHash) async throws -> ServiceVersion?,
         tables: TableService, engine: any OfflineEngine, stream: StreamEngine, archive: PredictionArchive,
         content: ContentStore, metadata: any MetadataStore,
-        clock: any PlatformClock, limits: QueryLimits, publish: @escaping @Sendable (PlatformEvent) async -> Void
+        clock: any PlatformClock, limits: QueryLimits, journal: any ChangeJournal,
+        changed: @escaping @Sendable () -> Void
     ) {
         self.definitions = definitions
         self.serviceVersion = serviceVersion
@@ -104,10 +105,10 @@ public struct FeatureParityService: Sendable {
         self.stream = stream
         self.archive = archive
         self.content = content
-        history = StateHistory(store: metadata, kind: "parity")
+        history = StateHistory(store: metadata, kind: "parity", journal: journal)
         self.clock = clock
         self.limits = limits
-        self.publish = publish
+        self.changed = changed
     }
 
     /// The newest certificate of each scope.
@@ -178,14 +179,14 @@ public struct FeatureParityService: Sendable {
             request.scope.text,
             Entry(
                 hash: hash, time: certificate.time, compared: certificate.compared, different: certificate.different,
-                inFlight: certificate.inFlight, uncovered: certificate.uncovered.count))
-        await publish(
-            PlatformEvent(
-                kind: "features.parity.certified", subject: request.scope.text, time: certificate.time, actor: actor,
-                details: [
-                    "certificate": .string(hash.hex), "compared": .integer(Int64(certificate.compared)),
+                inFlight: certificate.inFlight, uncovered: certificate.uncovered.count),
+            RecordedChange(
+                actor: actor, action: "features.parity.certified", subject: request.scope.text,
+                after: [
+                    "compared": .integer(Int64(certificate.compared)),
                     "different": .integer(Int64(certificate.different)),
-                ]))
+                ], evidence: hash, time: certificate.time))
+        changed()
         return (certificate, hash)
     }
 

@@ -60,6 +60,8 @@ public struct RetrainingState: Sendable, Hashable, Codable {
     public var job: String?
     /// The version once registered.
     public var version: Int?
+    /// What people have to say before it goes on, in one sentence; `nil` while it waits for nobody.
+    public private(set) var waitingFor: String?
     /// How it ended; `nil` while it goes on.
     public private(set) var outcome: Outcome?
     /// Why it ended so.
@@ -86,16 +88,21 @@ public struct RetrainingState: Sendable, Hashable, Codable {
     }
 
     /// Whether a step computes now, rather than waits for traffic and time.
-    public var isComputing: Bool { next.map { $0 != .rollout } ?? false }
+    public var isComputing: Bool { waitingFor == nil && (next.map { $0 != .rollout } ?? false) }
+
+    /// Stops until people have agreed; the next step taken, or an end, ends the wait.
+    public mutating func wait(for approvals: String) { waitingFor = approvals }
 
     /// Records a step.
     public mutating func take(_ step: Step, at time: EventTime, seconds: Double, result: String) {
         taken.append(Taken(step: step, time: time, seconds: seconds, result: result))
+        waitingFor = nil
     }
 
     /// Ends it.
     public mutating func conclude(_ outcome: Outcome, _ conclusion: String) {
         self.outcome = outcome
         self.conclusion = conclusion
+        waitingFor = nil
     }
 }

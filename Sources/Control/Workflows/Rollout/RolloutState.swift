@@ -48,6 +48,8 @@ public struct RolloutState: Sendable, Hashable, Codable {
     public private(set) var since: EventTime
     /// What was decided, oldest first.
     public private(set) var decisions: [Decided]
+    /// What people have to say before the next phase, in one sentence; `nil` while it waits for nobody.
+    public private(set) var waitingFor: String?
 
     /// One decision as it is remembered.
     public struct Decided: Sendable, Hashable, Codable {
@@ -153,10 +155,14 @@ public struct RolloutState: Sendable, Hashable, Codable {
 
     private static func text(_ value: Double) -> String { String((value * 10_000).rounded() / 10_000) }
 
+    /// Stays in its phase until people have agreed to the next one.
+    public mutating func wait(for approvals: String) { waitingFor = approvals }
+
     /// Enters a phase.
     public mutating func enter(_ next: Phase, share: Double, at now: EventTime, reason: String) {
         phase = next
         since = now
+        waitingFor = nil
         decisions.append(Decided(time: now, phase: next.word, share: share, reason: reason))
     }
 }

@@ -34,9 +34,11 @@ public struct BlobReport: Sendable, Codable {
     public internal(set) var removedByteCount = 0
     /// Unnamed blobs that were left because somebody had them in hand.
     public internal(set) var inHand = 0
+    /// The whole data directory, the largest place first.
+    public internal(set) var places: [StoragePlace] = []
 
     enum CodingKeys: String, CodingKey {
-        case blobs, removed
+        case blobs, removed, places
         case usedByteCount = "used_bytes"
         case sharedByteCount = "shared_bytes"
         case unusedByteCount = "unused_bytes"
@@ -61,6 +63,7 @@ public struct BlobCollector: Sendable {
     private let content: ContentStore
     private let objects: GuardedObjectStore
     private let columns: [TextColumn]
+    private let survey: StorageSurvey?
 
     /// A column of text, and what tells its rows apart.
     struct TextColumn: Sendable, Hashable {
@@ -74,8 +77,13 @@ public struct BlobCollector: Sendable {
     ///   - store: where names are.
     ///   - objects: where blobs are.
     ///   - migrations: everything that made the store's tables: each text column of theirs is searched.
-    public init(store: any MetadataStore, objects: GuardedObjectStore, migrations: [MetadataMigration]) {
+    ///   - survey: says what else is stored.
+    public init(
+        store: any MetadataStore, objects: GuardedObjectStore, migrations: [MetadataMigration],
+        survey: StorageSurvey? = nil
+    ) {
         self.store = store
+        self.survey = survey
         self.objects = objects
         content = ContentStore(base: objects)
         columns = Self.textColumns(of: migrations.flatMap(\.statements))
@@ -97,7 +105,10 @@ public struct BlobCollector: Sendable {
             blobs: blobs, usedByteCount: blobs.reduce(0) { $0 + ($1.count > 0 ? $1.byteCount : 0) },
             sharedByteCount: blobs.reduce(0) { $0 + max(0, $1.count - 1) * $1.byteCount },
             unusedByteCount: blobs.reduce(0) { $0 + ($1.count == 0 ? $1.byteCount : 0) })
-        if isRehearsal { return report }
+        if isRehearsal {
+            report.places = await survey?.places() ?? []
+            return report
+        }
         for blob in blobs where blob.count == 0 {
             if try await objects.reclaim(ContentStore.key(of: blob.hash)) {
                 report.removed += 1

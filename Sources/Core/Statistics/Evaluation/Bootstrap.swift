@@ -1,3 +1,7 @@
+import Dispatch
+import Foundation
+import Synchronization
+
 /// Intervals from resamples: rows (or whole queries) are drawn with replacement, and what is asked is measured on each draw.
 ///
 /// Replicate `r` of seed `s` draws the same rows on every machine, whatever else is measured; so two models, or ten metrics,
@@ -108,27 +112,59 @@ public struct Bootstrap: Sendable, Hashable, Codable {
             upper: ConfidenceInterval.quantile(sorted, 1 - tail), confidence: confidence)
     }
 
-    /// The replicates of each measure in which it is defined.
+    /// The replicates of each measure in which it is defined, on as many processors as there are.
     private func replicates(_ measures: [[PreparedMetric]?], like rows: EvaluationRows) -> [[Double]] {
-        var values = [[Double]](repeating: [], count: measures.count)
-        guard rows.unitCount > 1, measures.contains(where: { $0 != nil }) else { return values }
-        forEachDraw(of: rows) { units, weights in
-            for (place, sides) in measures.enumerated() {
-                guard let sides, var value = try? sides[0].value(weights: weights, units: units) else { continue }
-                if sides.count > 1 {
-                    guard let other = try? sides[1].value(weights: weights, units: units) else { continue }
-                    value = other - value
-                }
-                values[place].append(value)
-            }
+        guard rows.unitCount > 1, measures.contains(where: { $0 != nil }) else {
+            return [[Double]](repeating: [], count: measures.count)
         }
-        return values
+        let parts = collect(over: rows) { numbers in
+            var values = [[Double]](repeating: [], count: measures.count)
+            forEachDraw(numbers, of: rows) { units, weights in
+                for (place, sides) in measures.enumerated() {
+                    guard let sides, var value = try? sides[0].value(weights: weights, units: units) else { continue }
+                    if sides.count > 1 {
+                        guard let other = try? sides[1].value(weights: weights, units: units) else { continue }
+                        value = other - value
+                    }
+                    values[place].append(value)
+                }
+            }
+            return values
+        }
+        return measures.indices.map { place in parts.flatMap { $0[place] } }
+    }
+
+    /// Fewest row visits that are worth another thread.
+    private static let visitCountMin = 1 << 18
+
+    /// Cuts the replicates into runs, one for each processor, and gives what `body` makes of each, in order.
+    private func collect<Part: Sendable>(
+        over rows: EvaluationRows, _ body: @Sendable (Range<Int>) -> Part
+    ) -> [Part] {
+        let count = max(
+            1, min(ProcessInfo.processInfo.activeProcessorCount, rows.rowCount * replicateCount / Self.visitCountMin))
+        @Sendable func run(_ part: Int) -> Range<Int> {
+            replicateCount * part / count..<replicateCount * (part + 1) / count
+        }
+        guard count > 1 else { return [body(run(0))] }
+        let found = Mutex([Int: Part]())
+        DispatchQueue.concurrentPerform(iterations: count) { part in
+            let result = body(run(part))
+            found.withLock { $0[part] = result }
+        }
+        return found.withLock { found in (0..<count).compactMap { found[$0] } }
     }
 
     /// Gives the weights of units and of rows of each replicate.
     func forEachDraw(of rows: EvaluationRows, _ body: (_ units: [UInt16], _ weights: [UInt16]) -> Void) {
+        forEachDraw(0..<replicateCount, of: rows, body)
+    }
+
+    private func forEachDraw(
+        _ numbers: Range<Int>, of rows: EvaluationRows, _ body: (_ units: [UInt16], _ weights: [UInt16]) -> Void
+    ) {
         var units = [UInt16](repeating: 0, count: rows.unitCount)
-        for number in 0..<replicateCount {
+        for number in numbers {
             draw(number, into: &units)
             body(units, rows.rowWeights(units))
         }

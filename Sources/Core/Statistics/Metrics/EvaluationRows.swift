@@ -77,7 +77,7 @@ public struct EvaluationRows: Sendable {
     }
 
     /// The class that each row is called: by the threshold, or that of the highest output, the first of equal ones.
-    func calledClasses(threshold: Double) -> [Int32] {
+    public func calledClasses(threshold: Double) -> [Int32] {
         if outputCount == 1 { return predictions.map { $0 >= threshold ? 1 : 0 } }
         return (0..<rowCount).map { row in
             var best = 0
@@ -88,7 +88,7 @@ public struct EvaluationRows: Sendable {
     }
 
     /// One output of every row.
-    func output(_ number: Int) -> [Double] {
+    public func output(_ number: Int) -> [Double] {
         outputCount == 1
             ? predictions : (0..<rowCount).map { predictions[$0 * outputCount + number] }
     }

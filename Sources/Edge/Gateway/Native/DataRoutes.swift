@@ -196,24 +196,22 @@ enum DataRoutes {
                 defer { try? FileManager.default.removeItem(atPath: kept) }
                 progress.report("hashing")
                 let hash = try hash(fileAt: kept)
-                let report = try await services.lineage.record(
-                    "load.\(source.name)", kind: "LOAD", inputs: [RunLineage.file(name)],
-                    outcome: { RunLineage.loads([$0], into: source) }
+                return try await services.audited(
+                    actor, "source.file.loaded", "source/\(source.name)",
+                    outcome: { $0.isAlreadyLoaded ? nil : $0.json }
                 ) {
-                    try await services.ingest.load(
-                        source, fileAt: kept, fileName: name, format: format, contentHash: hash,
-                        now: services.clock.now()
-                    ) { step in
-                        progress.report("loading", done: Double(step.rows), unit: "rows")
+                    try await services.lineage.record(
+                        "load.\(source.name)", kind: "LOAD", inputs: [RunLineage.file(name)],
+                        outcome: { RunLineage.loads([$0], into: source) }
+                    ) {
+                        try await services.ingest.load(
+                            source, fileAt: kept, fileName: name, format: format, contentHash: hash,
+                            now: services.clock.now()
+                        ) { step in
+                            progress.report("loading", done: Double(step.rows), unit: "rows")
+                        }
                     }
-                }
-                if !report.isAlreadyLoaded {
-                    await services.audit(
-                        AuditRecord(
-                            actor: actor, action: "source.file.loaded", subject: "source/\(source.name)",
-                            after: report.json))
-                }
-                return report.json
+                }.json
             }
         } catch {
             try? FileManager.default.removeItem(atPath: kept)

@@ -46,16 +46,16 @@ enum FeatureVersionRoutes {
                     return list.compactMap(\.stringValue)
                 }
                 let isRehearsal = body["dry_run"]?.boolValue ?? false
-                let retired = try await services.features.retire(
-                    names, isRehearsal: isRehearsal, actor: request.actor)
-                if !isRehearsal {
-                    for report in retired {
-                        await services.audit(
-                            AuditRecord(
-                                actor: request.actor, action: "feature.version.retired",
-                                subject: "feature_view/\(report.versionName)", before: describe(report)))
+                let retired =
+                    if isRehearsal {
+                        try await services.features.retire(names, isRehearsal: true, actor: request.actor)
+                    } else {
+                        try await services.audited(
+                            request.actor, "feature.version.retired",
+                            names.map { "feature_view/" + $0.joined(separator: ",").prefix(1000) } ?? "feature_views",
+                            outcome: { $0.isEmpty ? nil : ["versions": .array($0.prefix(200).map(describe))] }
+                        ) { try await services.features.retire(names, isRehearsal: false, actor: request.actor) }
                     }
-                }
                 return .json(["versions": .array(retired.map(describe)), "dry_run": .bool(isRehearsal)])
             },
             Route("GET", "/api/v1/features/reuse") { request in
@@ -94,12 +94,15 @@ enum FeatureVersionRoutes {
     private static func pin(
         _ request: APIRequest, _ services: PlatformServices, _ version: String, reason: String?
     ) async throws -> APIResponse {
-        let report = try await services.features.pin(version, reason: reason, actor: request.actor)
-        await services.audit(
-            AuditRecord(
-                actor: request.actor, action: reason == nil ? "feature.version.unpinned" : "feature.version.pinned",
-                subject: "feature_view/\(report.versionName)",
-                after: reason.map { ["reason": .string($0)] } ?? .null))
+        let report = try await services.audited(
+            request.actor, reason == nil ? "feature.version.unpinned" : "feature.version.pinned",
+            "feature_view/\(version.prefix(200))",
+            outcome: {
+                [
+                    "version": .string($0.versionName.text), "reason": reason.map(JSONValue.string) ?? .null,
+                ]
+            }
+        ) { try await services.features.pin(version, reason: reason, actor: request.actor) }
         return .json(describe(report))
     }
 

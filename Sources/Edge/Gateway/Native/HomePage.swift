@@ -42,6 +42,24 @@ enum HomePage {
                 [$0["severity"]?.stringValue ?? "", $0["time"]?.stringValue ?? "", $0["message"]?.stringValue ?? ""]
             },
             empty: "None.")
+        let rolling = services.lifecycle.rollouts.values.filter { !$0.phase.isOver }.sorted {
+            $0.challenger < $1.challenger
+        }
+        let retraining = services.lifecycle.retrainings.filter { $0.outcome == nil && $0.next != .rollout }
+        body += section(
+            "Under way", header: ["Model", "Version", "Step", "Since", "Waits for"],
+            rows: retraining.map {
+                [
+                    $0.model.text, $0.version.map(String.init) ?? "–", $0.next?.rawValue ?? "",
+                    String($0.startedAt.description.prefix(16)), $0.waitingFor ?? "",
+                ]
+            }
+                + rolling.map {
+                    [
+                        $0.model.text, "\($0.challenger)", $0.phase.word, String($0.since.description.prefix(16)),
+                        $0.waitingFor ?? "traffic and time",
+                    ]
+                }, empty: "No retraining and no rollout.")
         var versions: [[String]] = []
         for model in try await services.registry.models() {
             for version in try await services.registry.versions(of: model) {

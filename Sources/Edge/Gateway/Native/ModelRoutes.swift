@@ -281,6 +281,10 @@ enum ModelRoutes {
         ]
     }
 
+    private static func word(_ state: RetrainingState, _ rollout: RolloutState?) -> String {
+        state.outcome?.rawValue ?? ((state.waitingFor ?? rollout?.waitingFor) == nil ? "running" : "waiting")
+    }
+
     private static func workflows(_ lifecycle: LifecycleService) throws -> JSONValue {
         let workflows = lifecycle.retrainings.map { state -> JSONValue in
             let rollout = state.version.flatMap { version in
@@ -304,7 +308,8 @@ enum ModelRoutes {
             return [
                 "id": .string(state.id), "kind": "retraining", "monitor": .string(state.monitor),
                 "model": .string(state.model.text),
-                "trigger": .string(state.cause), "state": .string(state.outcome?.rawValue ?? "running"),
+                "trigger": .string(state.cause), "state": .string(word(state, rollout)),
+                "waiting_for": (state.waitingFor ?? rollout?.waitingFor).map(JSONValue.string) ?? .null,
                 "started_at": .string(state.startedAt.description),
                 "ended_at": state.outcome == nil
                     ? .null : state.taken.last.map { .string($0.time.description) } ?? .null,
@@ -320,6 +325,7 @@ enum ModelRoutes {
                 "deployment": .string(state.deployment.text), "model": .string(state.model.text),
                 "challenger": .integer(Int64(state.challenger)), "champion": .integer(Int64(state.champion)),
                 "phase": .string(state.phase.word), "since": .string(state.since.description),
+                "waiting_for": state.waitingFor.map(JSONValue.string) ?? .null,
                 "decisions": .array(
                     state.decisions.map {
                         [

@@ -13,6 +13,11 @@ public enum NativeRoutes {
             + MonitoringRoutes.routes(services)
     }
 
+    /// Routes of another surface, with what they change in the audit chain.
+    public static func audited(_ routes: [Route], _ services: PlatformServices) -> [Route] {
+        AuditedRoutes.wrap(routes, services)
+    }
+
     /// Those whose small requests are answered on the event loop as well.
     static func direct(_ services: PlatformServices) -> [DirectRoute] {
         [OnlineFeatureRoute(stream: services.stream).direct]

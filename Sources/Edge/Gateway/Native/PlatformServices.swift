@@ -62,9 +62,9 @@ public struct PlatformServices: Sendable {
     public let trial: FeatureTrial
     /// What the monitor found.
     public let monitoring: MonitoringIndex
-    /// Writes an audit entry.
-    public let audit: @Sendable (AuditRecord) async -> Void
-    /// Reads and verifies the audit log.
+    /// Says that the audit chain grew.
+    public let changed: @Sendable () -> Void
+    /// Keeps what was changed, and verifies that.
     public let auditLog: AuditLog
     /// Whether a monitor process is supervised by this one.
     public let expectsMonitor: Bool
@@ -92,7 +92,7 @@ public struct PlatformServices: Sendable {
         jobs: TrainingJobService, runs: RunDesk,
         tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService, trial: FeatureTrial,
         monitoring: MonitoringIndex,
-        audit: @escaping @Sendable (AuditRecord) async -> Void,
+        changed: @escaping @Sendable () -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
         lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
     ) {
@@ -112,7 +112,7 @@ public struct PlatformServices: Sendable {
         self.trial = trial
         self.evaluations = evaluations
         self.monitoring = monitoring
-        self.audit = audit
+        self.changed = changed
         self.auditLog = auditLog
         self.expectsMonitor = expectsMonitor
         self.catalog = catalog
@@ -127,6 +127,15 @@ public struct PlatformServices: Sendable {
         self.clock = clock
         self.manualClock = manualClock
         self.rememberClock = rememberClock
+    }
+
+    /// Does work that no single transaction does, with an entry in the audit chain whatever becomes of it.
+    func audited<Result: Sendable>(
+        _ actor: String, _ action: String, _ subject: String, outcome: (Result) -> JSONValue?,
+        _ work: () async throws -> Result
+    ) async throws -> Result {
+        defer { changed() }
+        return try await auditLog.during(actor, action, subject, outcome: outcome, work)
     }
 
     /// Starts a long operation and answers 202 with its identifier.

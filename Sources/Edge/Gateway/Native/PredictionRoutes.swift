@@ -153,7 +153,7 @@ enum PredictionRoutes {
         var answer: [String: JSONValue] = [
             "prediction_id": .string(record.id), "time": .string(record.time.description),
             "model": .string(record.model),
-            "prediction": record.output.first.map { .number(Double($0)) } ?? .null,
+            "prediction": record.prediction.map { .number(Double($0)) } ?? .null,
             "output": .array(record.output.map { .number(Double($0)) }), "variant": .string(record.choice.word),
             "policy_revision": .integer(Int64(record.policyRevision)),
             "fallback": .bool(record.choice == .fallback),
@@ -174,7 +174,7 @@ enum PredictionRoutes {
                 records.dropFirst().map {
                     [
                         "version": .integer(Int64($0.version)),
-                        "prediction": $0.output.first.map { .number(Double($0)) } ?? .null,
+                        "prediction": $0.prediction.map { .number(Double($0)) } ?? .null,
                     ]
                 }),
         ]

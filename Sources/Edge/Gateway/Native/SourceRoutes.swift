@@ -14,21 +14,19 @@ enum SourceRoutes {
                 let source = try DataRoutes.source(request, services)
                 let actor = request.actor
                 return try services.start { progress in
-                    let report = try await services.lineage.record(
-                        "pull.\(source.name)", kind: "PULL", inputs: RunLineage.origin(of: source),
-                        outcome: { RunLineage.loads($0.loads.filter { !$0.isAlreadyLoaded }, into: source) }
+                    try await services.audited(
+                        actor, "source.pulled", "source/\(source.name)",
+                        outcome: { $0.loads.contains { !$0.isAlreadyLoaded } ? $0.json : nil }
                     ) {
-                        try await services.ingest.pull(source, now: services.clock.now()) { step in
-                            progress.report("pulling", done: Double(step.rows), unit: "rows")
+                        try await services.lineage.record(
+                            "pull.\(source.name)", kind: "PULL", inputs: RunLineage.origin(of: source),
+                            outcome: { RunLineage.loads($0.loads.filter { !$0.isAlreadyLoaded }, into: source) }
+                        ) {
+                            try await services.ingest.pull(source, now: services.clock.now()) { step in
+                                progress.report("pulling", done: Double(step.rows), unit: "rows")
+                            }
                         }
-                    }
-                    if report.loads.contains(where: { !$0.isAlreadyLoaded }) {
-                        await services.audit(
-                            AuditRecord(
-                                actor: actor, action: "source.pulled", subject: "source/\(source.name)",
-                                after: report.json))
-                    }
-                    return report.json
+                    }.json
                 }
             },
             Route("GET", "/api/v1/sources/{source}/checks") { request in
@@ -53,9 +51,12 @@ enum SourceRoutes {
                 let reason = try reason(request)
                 let actor = request.actor
                 return try services.start { _ in
-                    let report = try await services.ingest.replayQuarantine(
-                        of: source, reason: reason, actor: actor, now: services.clock.now())
-                    return try await audited("source.quarantine.replayed", source, report, actor, services)
+                    try await services.audited(
+                        actor, "source.quarantine.replayed", "source/\(source.name)", outcome: { $0.json }
+                    ) {
+                        try await services.ingest.replayQuarantine(
+                            of: source, reason: reason, actor: actor, now: services.clock.now())
+                    }.json
                 }
             },
             Route("POST", "/api/v1/sources/{source}/quarantine/discard") { request in
@@ -63,9 +64,12 @@ enum SourceRoutes {
                 let reason = try reason(request)
                 let actor = request.actor
                 return try services.start { _ in
-                    let report = try await services.ingest.discardQuarantine(
-                        of: source.name, reason: reason, actor: actor, now: services.clock.now())
-                    return try await audited("source.quarantine.discarded", source, report, actor, services)
+                    try await services.audited(
+                        actor, "source.quarantine.discarded", "source/\(source.name)", outcome: { $0.json }
+                    ) {
+                        try await services.ingest.discardQuarantine(
+                            of: source.name, reason: reason, actor: actor, now: services.clock.now())
+                    }.json
                 }
             },
         ]
@@ -76,14 +80,5 @@ enum SourceRoutes {
         let body = try RequestBody(request)
         try body.checkKeys(["reason"])
         return body["reason"] == nil ? nil : try body.text("reason")
-    }
-
-    private static func audited(
-        _ action: String, _ source: SourceDefinition, _ report: QuarantineReport, _ actor: String,
-        _ services: PlatformServices
-    ) async throws -> JSONValue {
-        await services.audit(
-            AuditRecord(actor: actor, action: action, subject: "source/\(source.name)", after: report.json))
-        return report.json
     }
 }

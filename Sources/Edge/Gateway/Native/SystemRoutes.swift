@@ -138,10 +138,7 @@ enum SystemRoutes {
             }
         if !isRehearsal, !outcome.changes.isEmpty {
             await services.desk.refreshRoutes()
-            await services.audit(
-                AuditRecord(
-                    actor: request.actor, action: "definitions.applied", subject: "definitions/\(outcome.revision)",
-                    after: audited(outcome.changes)))
+            services.changed()
         }
         return .json([
             "changes": try JSONValue.of(outcome.changes), "definitions": .integer(Int64(outcome.definitionCount)),
@@ -158,23 +155,6 @@ enum SystemRoutes {
             of: outcome.changes, from: outcome.before, to: outcome.after)
         radius.removals = try await services.maintenance.effects(from: outcome.before, to: outcome.after)
         return radius
-    }
-
-    /// What the audit keeps of an apply: each definition with its versions; the revision itself keeps the files.
-    private static func audited(_ changes: [DefinitionChange]) -> JSONValue {
-        let countMax = 1000  // an audit entry has room for about 250 bytes of each
-        var members: [String: JSONValue] = [
-            "changes": .array(
-                changes.prefix(countMax).map {
-                    [
-                        "kind": .string($0.kind.rawValue), "identifier": .string($0.identifier),
-                        "before": $0.before.map { .string($0.short) } ?? .null,
-                        "after": $0.after.map { .string($0.short) } ?? .null,
-                    ]
-                })
-        ]
-        if changes.count > countMax { members["more"] = .integer(Int64(changes.count - countMax)) }
-        return .object(members)
     }
 
     private static func describe(_ status: OperationRunner.Status) -> JSONValue {

@@ -88,18 +88,22 @@ enum TableRoutes {
                 let actor = request.actor
                 return try services.start { progress in
                     progress.report("looking for rows of \(name) that are older than its retention")
-                    let report = try await services.maintenance.retain(name, isRehearsal: isRehearsal)
-                    if !isRehearsal, report.removedRowCount > 0 {
-                        await services.audit(
-                            AuditRecord(
-                                actor: actor, action: "table.retained", subject: "table/\(name)",
-                                after: [
+                    func retain() async throws -> RowRetentionReport {
+                        try await services.maintenance.retain(name, isRehearsal: isRehearsal)
+                    }
+                    if isRehearsal { return describe(try await retain(), isRehearsal: true) }
+                    let report = try await services.audited(
+                        actor, "table.retained", "table/\(name)",
+                        outcome: { report in
+                            report.removedRowCount == 0
+                                ? nil
+                                : [
                                     "rows": .integer(report.removedRowCount),
                                     "before": .string(report.before.description),
                                     "version": .integer(report.version),
-                                ]))
-                    }
-                    return describe(report, isRehearsal: isRehearsal)
+                                ]
+                        }, retain)
+                    return describe(report, isRehearsal: false)
                 }
             },
             Route("POST", "/api/v1/tables/{table}/vacuum") { request in
@@ -120,20 +124,22 @@ enum TableRoutes {
                 let actor = request.actor
                 return try services.start { [retention] progress in
                     progress.report("looking at the files of \(name)")
-                    let report = try await services.maintenance.vacuum(
-                        name, retention: retention, isRehearsal: isRehearsal)
-                    let summary = describe(report, isRehearsal: isRehearsal)
-                    if !isRehearsal, report.removedFileCount > 0 {
-                        await services.audit(
-                            AuditRecord(
-                                actor: actor, action: "table.vacuumed", subject: "table/\(name)",
-                                after: [
+                    func vacuum() async throws -> VacuumReport {
+                        try await services.maintenance.vacuum(name, retention: retention, isRehearsal: isRehearsal)
+                    }
+                    if isRehearsal { return describe(try await vacuum(), isRehearsal: true) }
+                    let report = try await services.audited(
+                        actor, "table.vacuumed", "table/\(name)",
+                        outcome: { report in
+                            report.removedFileCount == 0
+                                ? nil
+                                : [
                                     "files": .integer(Int64(report.removedFileCount)),
                                     "bytes": .integer(Int64(report.removedByteCount)),
                                     "oldest_version": .integer(report.oldestVersion),
-                                ]))
-                    }
-                    return summary
+                                ]
+                        }, vacuum)
+                    return describe(report, isRehearsal: false)
                 }
             },
         ]

@@ -25,8 +25,15 @@ enum TrainingRoutes {
                     parameters[key] = value.stringValue ?? value.text
                 }
                 let actor = request.actor
-                let job = try await services.pipeline.start(
-                    model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
+                let job = try await services.audited(
+                    actor, "training_job.started", "model/\(model)",
+                    outcome: {
+                        ["job": .string($0.id), "run_id": .string($0.runID), "dataset": .string(dataset.hex)]
+                    }
+                ) {
+                    try await services.pipeline.start(
+                        model, dataset: dataset, seed: seed, parameters: parameters, actor: actor)
+                }
                 let operation = try services.operations.start { progress in
                     describe(try await services.pipeline.finish(job, progress: progress))
                 }
@@ -41,7 +48,9 @@ enum TrainingRoutes {
             },
             Route("POST", "/training-jobs/{id}/cancel") { request in
                 let id = request.parameters["id"] ?? ""
-                try await services.jobs.cancel(id)
+                try await services.audited(
+                    request.actor, "training_job.cancelled", "training_job/\(id.prefix(100))", outcome: { _ in [:] }
+                ) { try await services.jobs.cancel(id) }
                 return .json(describe(try await services.jobs.job(id)))
             },
             Route("GET", "/training-jobs/{id}/output") { request in

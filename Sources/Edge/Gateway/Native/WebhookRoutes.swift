@@ -52,17 +52,17 @@ enum WebhookRoutes {
                 let actor = request.actor
                 return try services.start { progress in
                     progress.report("looking for what names each blob")
-                    let report = try await services.collector.collect(isRehearsal: isRehearsal)
-                    if !isRehearsal {
-                        await services.audit(
-                            AuditRecord(
-                                actor: actor, action: "blobs.collected", subject: "blobs",
-                                after: [
-                                    "removed": .integer(Int64(report.removed)),
-                                    "removed_bytes": .integer(Int64(report.removedByteCount)),
-                                ]))
-                    }
-                    return try JSONValue.of(report)
+                    if isRehearsal { return try JSONValue.of(try await services.collector.collect(isRehearsal: true)) }
+                    return try JSONValue.of(
+                        try await services.audited(
+                            actor, "blobs.collected", "blobs",
+                            outcome: {
+                                [
+                                    "removed": .integer(Int64($0.removed)),
+                                    "removed_bytes": .integer(Int64($0.removedByteCount)),
+                                ]
+                            }
+                        ) { try await services.collector.collect(isRehearsal: false) })
                 }
             },
         ]

@@ -116,6 +116,8 @@ public struct VersionEvidence: Sendable, Hashable {
     public var groups: [GateDefinition: [GroupEvidence]] = [:]
     /// Measures of fairness, for each gate that asks.
     public var fairness: [GateDefinition: ConfidenceInterval] = [:]
+    /// Why what a gate asks for could not be measured.
+    public var faults: [GateDefinition: String] = [:]
 
     /// Makes evidence.
     public init(
@@ -153,6 +155,7 @@ public enum GateEvaluator {
         func bounded(_ value: Double, _ minimum: Double?, _ maximum: Double?) -> Bool {
             value >= minimum ?? -.infinity && value <= maximum ?? .infinity
         }
+        if let fault = evidence.faults[gate] { return result(false, nil, fault) }
         switch gate {
         case .signaturePresent:
             return result(

@@ -68,7 +68,8 @@ extension ModelVersionRegistry {
         ]
         let seal = ContentHasher.hash(sealed.canonicalBytes)
         let given = try await approvals(of: model, number, for: stage)
-        let all = gates + approvalsMin.map { Self.approvalResult($0, given, seal: seal, author: version.createdBy) }
+        let authors = try await authors(of: version)
+        let all = gates + approvalsMin.map { Self.approvalResult($0, given, seal: seal, authors: authors) }
         let record: JSONValue = [
             "sealed": sealed, "seal": .string(seal.hex), "gates": try JSONValue.of(all),
             "approvals": .array(
@@ -128,13 +129,26 @@ extension ModelVersionRegistry {
         return (seal, Int(row.integer("approvals")), row.integer("passed") != 0, evidence)
     }
 
+    /// Who made a version, and who brought it here.
+    private func authors(of version: ModelVersion) async throws -> Set<String> {
+        let first = try await store.read {
+            try $0.query(
+                "SELECT actor FROM model_stage_transitions WHERE model = ? AND number = ? ORDER BY position LIMIT 1",
+                [.text(version.model.text), .integer(Int64(version.number))]
+            ).first?.text("actor")
+        }
+        return Set([version.createdBy, first ?? version.createdBy])
+    }
+
     /// Whether enough people agreed with what was judged.
-    static func approvalResult(_ minimum: Int, _ given: [Approval], seal: ContentHash, author: String) -> GateResult {
+    static func approvalResult(
+        _ minimum: Int, _ given: [Approval], seal: ContentHash, authors: Set<String>
+    ) -> GateResult {
         var latest: [String: Approval] = [:]
         for approval in given { latest[approval.actor] = approval }  // oldest first: the last word counts
         let current = latest.values.filter { $0.seal == seal }.sorted { $0.actor < $1.actor }
         let objections = latest.values.filter { $0.verdict == .object }.map(\.actor).sorted()
-        let approvers = current.filter { $0.verdict == .approve && $0.actor != author }.map(\.actor)
+        let approvers = current.filter { $0.verdict == .approve && !authors.contains($0.actor) }.map(\.actor)
         let stale = latest.values.filter { $0.seal != seal && $0.verdict == .approve }.map(\.actor).sorted()
         var detail =
             approvers.isEmpty ? "nobody approved this evidence" : "approved by \(approvers.joined(separator: ", "))"
@@ -163,7 +177,7 @@ extension ModelVersionRegistry {
         guard !reason.allSatisfy(\.isWhitespace) else {
             throw PlatformError(.invalidInput, version.subject, "an approval needs a reason")
         }
-        guard actor != version.createdBy || verdict == .object else {
+        guard try await !authors(of: version).contains(actor) || verdict == .object else {
             throw PlatformError(
                 .refused, version.subject, "'\(actor)' registered this version; somebody else has to approve it")
         }

@@ -75,10 +75,11 @@ extension ModelVersionRegistry {
     // MARK: Inside a transaction
 
     static func state(_ model: RegisteredModel, in transaction: any MetadataTransaction) throws -> ModelState {
-        let newest = try transaction.query(
-            "SELECT stage, MAX(number) AS number FROM model_versions WHERE model = ? AND deleted_at IS NULL GROUP BY stage",
-            [.text(model.id.text)])
-        let rows = try newest.map { try row(model.id, Int($0.integer("number")), in: transaction) }
+        let rows = try ModelStage.allCases.flatMap { stage in
+            try transaction.query(
+                "SELECT * FROM model_versions WHERE model = ? AND stage = ? AND deleted_at IS NULL "
+                    + "ORDER BY number DESC LIMIT 1", [.text(model.id.text), .text(stage.rawValue)])
+        }
         return ModelState(
             model: model, tags: try tags(model.id, 0, in: transaction), aliases: try aliases(model.id, in: transaction),
             latest: try states(of: rows, in: transaction).sorted { $0.version.number < $1.version.number })
@@ -99,17 +100,20 @@ extension ModelVersionRegistry {
             var aliases: [Int: [String]] = [:]
         }
         var known: [String: Labels] = [:]
-        for model in Set(rows.map { $0.text("model") }) {
+        for (model, rows) in Dictionary(grouping: rows, by: { $0.text("model") }) {
             var labels = Labels()
             labels.name =
                 try transaction.query("SELECT name FROM models WHERE model_id = ?", [.text(model)]).first?.text("name")
                 ?? model
-            let few = rows.count == 1
-            for tag in try transaction.query(
-                "SELECT number, key, value FROM model_tags WHERE model_id = ? AND number \(few ? "= ?" : "> ?")",
-                [.text(model), few ? rows[0]["number"] : .integer(0)])
-            {
-                labels.tags[Int(tag.integer("number")), default: [:]][tag.text("key")] = tag.text("value")
+            let numbers = rows.map { $0["number"] }
+            for start in stride(from: 0, to: numbers.count, by: 500) {
+                let some = numbers[start..<min(start + 500, numbers.count)]
+                for tag in try transaction.query(
+                    "SELECT number, key, value FROM model_tags WHERE model_id = ? AND number IN "
+                        + "(\(some.map { _ in "?" }.joined(separator: ", ")))", [.text(model)] + some)
+                {
+                    labels.tags[Int(tag.integer("number")), default: [:]][tag.text("key")] = tag.text("value")
+                }
             }
             for alias in try transaction.query(
                 "SELECT alias, number FROM model_aliases WHERE model_id = ? ORDER BY alias", [.text(model)])

@@ -106,7 +106,9 @@ struct RegistryQuery {
             alternatives.append("(\((equal + [beyond]).joined(separator: " AND ")))")
             arguments += operands[...index]
         }
-        return ("(\(alternatives.joined(separator: " OR ")))", arguments)
+        // The first key alone, so that an index begins where the page does.
+        let bound = "\(keys[0].sql) \(keys[0].isAscending ? ">=" : "<=") ?"
+        return ("\(bound) AND (\(alternatives.joined(separator: " OR ")))", [operands[0]] + arguments)
     }
 
     // MARK: Clauses

@@ -122,5 +122,13 @@ extension ModelVersionRegistry {
                 """,
                 "CREATE INDEX model_approvals_by_version ON model_approvals (model, number, stage, position)",
             ]),
+        MetadataMigration(
+            name: "registry-4",
+            statements: [
+                "CREATE INDEX model_versions_by_creation ON model_versions (created_at, model, number)",
+                // The newest of each stage without looking at the others.
+                "CREATE INDEX model_versions_by_stage_number ON model_versions (model, stage, number)",
+                "DROP INDEX model_versions_by_stage",
+            ]),
     ]
 }

@@ -268,10 +268,12 @@ public struct MonitorEngine: Sendable {
         }
     }
 
-    /// The output as one number: the only one, or the second of two (the positive class); `nil` for other shapes.
+    /// The output as one number: the only one, the second of two (the positive class), or of more the called class, as
+    /// reference profiles count it; `nil` for none.
     private static func scalar(_ output: [Float]) -> Float? {
-        let value: Float? = output.count == 1 ? output[0] : output.count == 2 ? output[1] : nil
-        return value.flatMap { $0.isFinite ? $0 : nil }
+        guard output.count > 2 else { return output.last.flatMap { $0.isFinite ? $0 : nil } }
+        guard output.allSatisfy(\.isFinite) else { return nil }
+        return output.indices.max { output[$0] < output[$1] }.map(Float.init)
     }
 
     // MARK: Windows

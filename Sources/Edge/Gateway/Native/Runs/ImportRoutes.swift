@@ -1,5 +1,7 @@
 import APIContract
 import ExperimentTracking
+import Governance
+import ModelRegistry
 import PlatformCore
 
 /// What an importer needs beside MLflow's own calls: identities and times of things that were made elsewhere.
@@ -31,6 +33,30 @@ enum ImportRoutes {
                         startedAt: try body.time("started_at") ?? EventTime(milliseconds: 0),
                         endedAt: try body.time("ended_at")))
                 return .json(["run_id": .string(info.id), "artifact_uri": .string(info.artifactURI)])
+            },
+            Route("POST", "/api/v1/import/registry") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["name", "version", "created_at", "updated_at", "user"])
+                let version = try body.integer("version", default: 0, in: 0...Int64(Int32.max))
+                try await services.registry.restate(
+                    try body.text("name"), version: version == 0 ? nil : Int(version),
+                    createdAt: try body.time("created_at"), updatedAt: try body.time("updated_at"),
+                    createdBy: body["user"]?.stringValue, actor: request.actor)
+                return .json([:])
+            },
+            Route("POST", "/api/v1/import/notes") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["source", "state", "report"])
+                let state = try body.text("state")
+                guard ["started", "ended"].contains(state) else {
+                    throw PlatformError(.invalidInput, "request body", "'state' must be started or ended")
+                }
+                try await services.auditLog.append(
+                    AuditRecord(
+                        actor: request.actor, action: "import.\(state)",
+                        subject: "import/\(try body.text("source").prefix(500))", after: body["report"] ?? .null))
+                services.changed()
+                return .json([:])
             },
             Route("GET", "/api/v1/import/files") { request in
                 let root = try TrackingStore.checkedArtifactPath(request.queryValue("below") ?? "")

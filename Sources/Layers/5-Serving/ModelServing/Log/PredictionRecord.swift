@@ -48,6 +48,10 @@ public struct PredictionRecord: Sendable, Hashable {
     public var overridden: [Int]
     /// Outputs of the model as given to the caller.
     public var output: [Float]
+    /// What the answer calls the prediction: the only output, or the number of the most probable class.
+    public var prediction: Float? {
+        output.count > 1 ? output.indices.max { output[$0] < output[$1] }.map(Float.init) : output.first
+    }
     /// Why the fallback answered; empty otherwise.
     public var fallbackReason: String
     /// Microseconds for reading features, scoring, and in all.
