@@ -107,6 +107,30 @@ struct SkewTests {
         #expect(finding.features.contains { $0.null < $0.compared })
     }
 
+    @Test
+    func answersThatNeedRowsWhichHaveLeftAreNotCompared() async throws {
+        let history = try GeneratedHistory(seed: 3, rowCount: 420, questionCount: 150)
+        let times = history.questions.map(\.time).sorted()
+        let reach = try #require(history.view.reach).milliseconds
+        let limit = EventTime(milliseconds: times[75] - reach)
+        // What is left of the table once rows before the limit have gone.
+        let scan = TableScan(
+            table: history.source.name, version: 0,
+            sql: "(SELECT * FROM \(history.table) WHERE __event_time >= \(limit.milliseconds))",
+            rowCount: history.rows.count, retainedFrom: limit)
+        let finding = try await ParityChecker(engine: try CommandLineEngine()).check(
+            history.view, source: history.source, scan: scan,
+            observations: try Self.served(history, nil, limit: "30s"), inFlightAllowance: .seconds(0))
+        let early = times.count { $0 < times[75] }
+        #expect(finding.beyondRetention == early && early > 0)
+        #expect(finding.features.allSatisfy { $0.compared == 150 - early })
+        // Only counts of a view with a time to live tell a gone row from none; definitions with both are refused.
+        let counts = Set(history.view.features.filter { $0.aggregate.countsNothingAsZero }.map(\.name))
+        for feature in finding.features where history.view.timeToLive == nil || !counts.contains(feature.feature) {
+            #expect(feature.different == 0, "\(feature.feature)")
+        }
+    }
+
     @Test(arguments: Skew.allCases)
     func findsEveryKindOfSkew(skew: Skew) async throws {
         let finding = try await Self.finding(skew)

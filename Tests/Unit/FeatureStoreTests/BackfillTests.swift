@@ -141,6 +141,58 @@ struct BackfillTests {
         #expect(try fixture.read(next, before, tail: "N1", second: 39).values[0] == 10)
     }
 
+    @Test func aStartThatIsCutOffGoesOnWhereItStood() async throws {
+        let fixture = EngineFixture()
+        let definitions = try EngineFixture.definitions(windows: ["10s", "1h"])
+        let engine = fixture.engine(Self.configuration)
+        try await engine.update(definitions: definitions)
+        try await fixture.send((0..<8).map { ("N1", $0, 1) }, to: engine, definitions)
+        try await engine.checkpoint()
+        // Far behind, and cut off in the middle, twice.
+        try await fixture.send((8..<300).map { ("N1", $0, 1) }, to: nil, definitions)
+        var offsets: [UInt64] = []
+        for limit in [UInt64(120), 220] {
+            fixture.log.failsFrom.withLock { $0 = limit }
+            let cut = fixture.engine(Self.configuration)
+            await #expect(throws: (any Error).self) { try await cut.update(definitions: definitions) }
+            let written = try await fixture.online.checkpoint(Name(static: "features.backfill"))
+            offsets.append(written?.offsets.values.max() ?? 0)
+        }
+        #expect(offsets[0] > 70 && offsets[0] <= 120 && offsets[1] > offsets[0] + 50)
+        fixture.log.failsFrom.withLock { $0 = nil }
+        let last = fixture.engine(Self.configuration)
+        try await last.update(definitions: definitions)
+        #expect(last.statistics.rowsApplied == 300 - offsets[1], "nothing is applied that was written down")
+        #expect(try fixture.read(last, definitions, tail: "N1", second: 300).values[2] == 300)
+    }
+
+    @Test func whoeverWaitsHearsWhenVersionsAnswer() async throws {
+        let fixture = EngineFixture()
+        let (before, after) = (
+            try EngineFixture.definitions(), try EngineFixture.definitions(windows: ["10s", "1h"])
+        )
+        let (old, new) = (try held(before), try held(after))
+        let engine = fixture.engine(Self.configuration)
+        try await engine.update(definitions: before)
+        try await fixture.send((0..<60).map { ("N1", $0, 1) }, to: engine, before)
+        try await engine.update(definitions: after, keeping: [old])
+        #expect(engine.backfillCount == 1)
+        let names = [old.versionName, new.versionName]
+        #expect(try await engine.waitUntilServed(names, timeout: .milliseconds(20)) == [new.versionName])
+        let missing = try await withThrowingTaskGroup(of: [Name]?.self) { group in
+            for _ in 0..<3 { group.addTask { try await engine.waitUntilServed(names, timeout: .seconds(60)) } }
+            group.addTask {
+                await engine.buildPending()
+                return nil
+            }
+            return try await group.reduce(into: []) { $0 += $1 ?? [] }
+        }
+        #expect(missing.isEmpty && engine.backfillCount == 0)
+        // What is neither served nor built is not waited for.
+        let unknown = Name(static: "nothing.v00000000")
+        #expect(try await engine.waitUntilServed([unknown], timeout: .seconds(60)) == [unknown])
+    }
+
     @Test func anOldVersionReadsItsRowsAsItsSourceWasThen() async throws {
         let fixture = EngineFixture()
         let (before, after) = (try EngineFixture.definitions(), try EngineFixture.definitions(scale: 0))

@@ -44,6 +44,8 @@ final class MemoryOnlineStore: OnlineStore {
 /// Records of topics in memory, one partition each.
 final class MemoryEventLog: EventLog {
     private let records = Mutex<[Name: [LogRecord]]>([:])
+    /// The offset from which reads fail, as if the process ended there.
+    let failsFrom = Mutex<UInt64?>(nil)
 
     func createTopic(_ topic: Name, partitions: Int) async throws(StoreError) {}
     func topics() async throws(StoreError) -> [Name] { records.withLock { $0.keys.sorted() } }
@@ -57,6 +59,7 @@ final class MemoryEventLog: EventLog {
     func read(_ topic: Name, partition: Int, from offset: UInt64, recordCountMax: Int, byteCountMax: Int)
         async throws(StoreError) -> [StoredRecord]
     {
+        if let limit = failsFrom.withLock({ $0 }), offset >= limit { throw StoreError(.unavailable, "log", "cut off") }
         let found = records.withLock { $0[topic] }
         guard let found else { throw StoreError(.notFound, "topic/\(topic)", "no such topic") }
         // Small portions, so that a backfill has several.

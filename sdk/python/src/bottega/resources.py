@@ -42,14 +42,18 @@ class Resource:
 class Definitions(Resource):
     """What is defined."""
 
-    def apply(self, folder: str | Path, *, dry_run: bool = False) -> JSON:
-        """Makes the YAML files of a folder the platform's definitions, or says what that would change."""
+    def apply(self, folder: str | Path, *, dry_run: bool = False, confirmed: bool = False) -> JSON:
+        """Makes the YAML files of a folder the platform's definitions, or says what that would change.
+
+        ``confirmed`` lets rows leave their tables where a source's retention became shorter.
+        """
         base = Path(folder).resolve()
         files = [
             {"path": str(path), "folder": str(path.parent), "text": path.read_text(encoding="utf-8")}
             for path in sorted([*base.glob("*.yaml"), *base.glob("*.yml")])
         ]
-        result: JSON = self._client.post("/api/v1/apply", {"files": files, "dry_run": dry_run})
+        body = {"files": files, "dry_run": dry_run, "confirmed": confirmed}
+        result: JSON = self._client.post("/api/v1/apply", body)
         return result
 
     def list(self) -> Any:
