@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +40,7 @@ kind: FeatureService
 name: sale_size
 request: [{name: amount, type: number, nullable: true}]
 views: [shop_sales]
-on_demand: [{name: share, expression: "amount / shop_sales__total_1h"}]
+on_demand: [{name: share, expression: "amount / coalesce(shop_sales__total_1h, shop_sales__last_amount)"}]
 ---
 kind: TrainingSet
 name: sale_size_rows
@@ -157,3 +158,11 @@ def test_the_pages_are_whole(shop: tuple[Server, str]) -> None:
         assert "<script" not in page
     _, page = server.request("GET", "/catalog/feature/shop_sales.last_amount")
     assert '<svg class="lineage"' in page and '<svg class="bars"' in page
+
+
+def test_parity_covers_what_is_computed_on_demand(shop: tuple[Server, str]) -> None:
+    server, _ = shop
+    certificate = json.loads(server.cli("features", "parity", "--service", "sale_size", "--json").stdout)
+    assert certificate["holds"], certificate
+    [share] = [feature for feature in certificate["features"] if feature["view"] == "service/sale_size"]
+    assert share["feature"] == "share" and share["compared"] > 10 and share["null"] < share["compared"], share

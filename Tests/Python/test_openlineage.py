@@ -132,9 +132,11 @@ def test_our_events_reach_a_receiver_that_was_away(start_server: Callable[..., S
     assert (field["name"], field["field"]) == ("source/sales", "amount")
     through = [(field["name"], field["field"], field["transformations"][0]["description"]) for field in
                origins["share"]["inputFields"]]  # fmt: skip
+    expression = "amount / coalesce(shop_sales__total_1h, shop_sales__last_amount)"
     assert through == [
-        ("source/sales", "amount", "as it stands in the question, in amount / shop_sales__total_1h"),
-        ("source/sales", "amount", "sum over 1h, as shop_sales__total_1h in amount / shop_sales__total_1h"),
+        ("source/sales", "amount", f"as it stands in the question, in {expression}"),
+        ("source/sales", "amount", f"sum over 1h, as shop_sales__total_1h in {expression}"),
+        ("source/sales", "amount", f"last, as shop_sales__last_amount in {expression}"),
     ]
     assert "2030" in receiver.events[5]["run"]["facets"]["errorMessage"]["message"]
     check_events(receiver.events)
