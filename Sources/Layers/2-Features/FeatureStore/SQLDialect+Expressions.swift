@@ -1,5 +1,6 @@
 import Aggregation
 import Definitions
+import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -351,16 +352,36 @@ extension SQLDialect {
 
     // MARK: What is there
 
-    /// Refuses what the plan cannot say in this dialect.
-    func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
-        switch (self, function) {
-        case (.duckdb, _), (.spark, _): return
-        case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
-            (_, .ratio):
-            return
-        case (_, .distinctCount), (_, .mode), (_, .lastN), (_, .lastNDistinct):
+    /// Refuses what the plan of a view cannot say in this dialect.
+    ///
+    /// - Throws: `invalidInput` with feature, function and engine.
+    func check(_ view: FeatureViewDefinition, _ source: SourceDefinition) throws(PlatformError) {
+        try check(view, AggregationPlan(view: view, source: source))
+    }
+
+    /// Refuses what a plan cannot say in this dialect.
+    func check(_ view: FeatureViewDefinition, _ plan: AggregationPlan) throws(PlatformError) {
+        guard self == .flink else { return }
+        let needed = Set(plan.derivedColumns.map(\.name))
+        for derived in view.derivedColumns where needed.contains(derived.name) && !derived.expression.supports(self) {
             throw PlatformError(
-                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
+                .invalidInput, "\(view.name)/\(derived.name)",
+                "\(title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
+            )
+        }
+        for feature in plan.computed {
+            let subject = "\(view.name)/\(feature.name)"
+            switch feature.function {
+            case .distinctCount, .mode, .lastN, .lastNDistinct:
+                throw PlatformError(
+                    .invalidInput, subject,
+                    "'\(feature.function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
+            case .last where feature.type == .vector, .first where feature.type == .vector:
+                throw PlatformError(
+                    .invalidInput, subject,
+                    "'\(feature.function.rawValue)' of a vector is not there in \(title) yet; use DuckDB or Spark")
+            default: continue
+            }
         }
     }
 }
