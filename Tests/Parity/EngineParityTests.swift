@@ -140,7 +140,7 @@ struct EngineParityTests {
     /// Runs a script as it is printed in a Flink of its own in this machine; gives the rows of its table `output`.
     static func flink(_ script: String, in folder: URL) throws -> [JSONValue] {
         var text = script
-        for (mark, place) in [("events", "history"), ("questions", "questions"), ("work", "work"), ("output", "output")] {
+        for (mark, place) in ["events": "history", "questions": "questions", "work": "work", "output": "output"] {
             text = text.replacing("${\(mark)}", with: folder.appending(path: place).path)
         }
         let file = folder.appending(path: "job.sql")

@@ -39,7 +39,8 @@ public struct FlinkStreamJob: Sendable {
         let times = ["__event_time", "__ingest_time", "__sequence"].map { ($0, "BIGINT") }
         let events = source.columns.map { ($0.name, dialect.declaredType($0.type)) } + times
         let result =
-            view.joinKeys.map { ($0, "STRING") } + times + view.features.map { ($0.name, dialect.declaredType($0.type)) }
+            view.joinKeys.map { ($0, "STRING") } + times
+            + view.features.map { ($0.name, dialect.declaredType($0.type)) }
         let lateness = FlinkStreamQuery.seconds(max(0, latenessMilliseconds))
         script = """
             -- Features of view \(view.versionName) after each event, as a continuous Flink job (Flink 2).

@@ -100,14 +100,20 @@ extension SQLDialect {
     func cell(_ column: AggregationPlan.Column) -> String {
         let name = identifier(column.name)
         return switch column.type {
-        // Adding zero makes a negative zero positive, as the kernel does.
-        case .float64: "CAST(\(name) AS DOUBLE) + \(real(0))"
+        case .float64: positiveZero("CAST(\(name) AS DOUBLE)")
         case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
         case .timestamp: milliseconds(name)
         case .string: "CAST(\(name) AS \(text))"
         case .vector: vector(name)
         default: "CAST(\(name) AS BIGINT)"
         }
+    }
+
+    /// A double with its negative zero made a positive one, as the kernel does.
+    private func positiveZero(_ value: String) -> String {
+        // Flink's planner takes a sum with zero away.
+        self == .flink
+            ? "CASE WHEN \(value) = \(real(0)) THEN ABS(\(value)) ELSE \(value) END" : "\(value) + \(real(0))"
     }
 
     /// A cell as the whole multiple that is summed; what has none is the poison of `ExactArithmetic`.
@@ -229,7 +235,7 @@ extension SQLDialect {
         """
         CASE WHEN \(denominator) <> 0 THEN
         CASE WHEN abs(\(numerator) / \(denominator)) <= \(real(Double.greatestFiniteMagnitude))
-        THEN \(numerator) / \(denominator) + \(real(0)) END END
+        THEN \(positiveZero("\(numerator) / \(denominator)")) END END
         """
     }
 
