@@ -33,14 +33,15 @@ unit: setup-test
 	# Apart: they keep every processor busy, and the others wait for moments.
 	$(SWIFT) test --scratch-path $(DEBUG) --skip-build --filter '^ParityTests\.'
 
-# The plan in Spark, with FLINK=1 in Flink too, against the oracle. They are large (850 MB), so they are installed apart and not part of `test`.
+# The plan in Spark and in Flink, as a batch and as a stream, against the oracle. They are large (850 MB), so they are installed apart
+# and not part of `test`; each takes some minutes.
 ENGINES    := .venv-engines
 test-engines: setup-test
 	test -x $(ENGINES)/bin/python || python3 -m venv $(ENGINES)
 	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/engines.txt
-	$(SWIFT) build --scratch-path $(DEBUG) --build-tests
-	BOTTEGA_SPARK_PYTHON=$(abspath $(ENGINES))/bin/python \
-	$(if $(FLINK),BOTTEGA_FLINK_HOME=$$(echo $(abspath $(ENGINES))/lib/python3*/site-packages/pyflink)) \
+	BOTTEGA_ONLY=ParityTests $(SWIFT) build --scratch-path $(DEBUG) --build-tests
+	BOTTEGA_ONLY=ParityTests BOTTEGA_SPARK_PYTHON=$(abspath $(ENGINES))/bin/python \
+	BOTTEGA_FLINK_HOME=$$(echo $(abspath $(ENGINES))/lib/python3*/site-packages/pyflink) \
 	$(SWIFT) test --scratch-path $(DEBUG) --skip-build --filter 'EngineParityTests'
 
 # Feast's own client and a repository of `feast init` against the program. It needs another pandas, so it is installed apart (580 MB).

@@ -16,6 +16,7 @@ extension GeneratedHistory {
                     case .float64: "DOUBLE"
                     case .bool: "BOOLEAN"
                     case .string: "STRING"
+                    case .vector: "ARRAY<FLOAT>"
                     default: "BIGINT"
                     }
                 return (column.name, type)

@@ -32,15 +32,12 @@ struct GeneratedHistory {
         case all
         /// Those with one value in a cell: what the batch kernel reads.
         case flat
-        /// All but vectors.
-        case listed
         /// Those that every engine says.
         case plain
 
         func has(_ function: some StringProtocol, _ column: String) -> Bool {
             switch self {
             case .all: true
-            case .listed: column != "shape"
             case .flat: column != "shape" && !function.hasPrefix("last_n")
             case .plain:
                 column != "shape" && !function.hasPrefix("last_n") && function != "mode" && function != "distinct_count"
@@ -48,12 +45,13 @@ struct GeneratedHistory {
         }
     }
 
+    static let allWindows = ["2s", "10s", "1m", "5m"]
+
     static func yaml(
-        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, hasFirst: Bool = true,
-        functions wanted: Functions = .all
+        inclusive: Bool, timeToLive: String?, lateness: String? = nil, keys: String, functions wanted: Functions = .all,
+        windows names: [String] = allWindows
     ) -> String {
         var features = ""
-        let names = ["2s", "10s", "1m", "5m"]
         for window in names {
             features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
             for (column, functions) in [
@@ -64,8 +62,7 @@ struct GeneratedHistory {
                 ("planned", "count last first distinct_count mode last_n_distinct"),
                 ("shape", "count last first"),
             ] {
-                for function in functions.split(separator: " ")
-                where (hasFirst || function != "first") && wanted.has(function, column) {
+                for function in functions.split(separator: " ") where wanted.has(function, column) {
                     let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
@@ -75,7 +72,7 @@ struct GeneratedHistory {
         for (numerator, denominator) in [
             ("seats_sum", "delay_sum"), ("delay_min", "n"), ("note_distinct_count", "note_count"),
             ("held_mode", "delay_last"),
-        ] where wanted != .plain {
+        ] where wanted != .plain || !numerator.contains("_distinct_") && !numerator.contains("_mode") {
             features +=
                 "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
@@ -98,16 +95,14 @@ struct GeneratedHistory {
               - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
 
             """
-        if wanted == .all || wanted == .listed {
+        if wanted == .all {
             features += """
                   - {name: held_notes_1m, aggregate: last_n, column: note, n: 3, window: 1m, where: "held"}
                   - {name: held_seats_mode_5m, aggregate: mode, column: seats, window: 5m, where: "held or seats > 3"}
                   - {name: held_kinds_1m, aggregate: distinct_count, column: note, window: 1m, where: "not held"}
+                  - {name: held_shape_1m, aggregate: last, column: shape, window: 1m, where: held}
 
                 """
-        }
-        if wanted == .all {
-            features += "  - {name: held_shape_1m, aggregate: last, column: shape, window: 1m, where: held}\n"
         }
         return """
             kind: Entity
@@ -148,24 +143,17 @@ struct GeneratedHistory {
             """
     }
 
-    /// - Parameter isPlain: without anything that is computed row by row.
+    /// - Parameter isOnTime: every event is known when it happens.
     init(
         seed: UInt64, rowCount: Int, questionCount: Int, wild: Bool = true, isOnTime: Bool = false,
-        functions: Functions = .all, isPlain: Bool = false
+        functions: Functions = .all, windows: [String] = allWindows
     ) throws {
         var random = SeededGenerator(seed: seed)
         let twoKeys = seed % 2 == 1
-        var text = Self.yaml(
+        let text = Self.yaml(
             inclusive: seed % 4 >= 2, timeToLive: seed % 3 == 0 ? "30s" : nil,
-            lateness: seed % 5 == 1 && !isPlain ? "1m" : nil,
-            keys: twoKeys ? "carrier, gate" : "carrier", hasFirst: !isOnTime, functions: functions)
-        if isPlain {
-            let computed = [
-                "columns:", "expression:", "where:", "column: pressure", "column: tag", "column: noon", "noted_ratio",
-            ]
-            text = text.split(separator: "\n", omittingEmptySubsequences: false)
-                .filter { line in !computed.contains { line.contains($0) } }.joined(separator: "\n")
-        }
+            lateness: seed % 5 == 1 ? "1m" : nil,
+            keys: twoKeys ? "carrier, gate" : "carrier", functions: functions, windows: windows)
         definitions = try DefinitionCompiler.compile([
             DefinitionFile(path: "generated.yaml", folder: "/", text: text)
         ])

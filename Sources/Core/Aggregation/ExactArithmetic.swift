@@ -7,10 +7,10 @@ public enum ExactArithmetic {
     public static let unsummable = Int64.min
     /// What an unsummable value adds to a sum.
     ///
-    /// No sum of summable values of fewer than 2^27 events comes near it.
-    public static let poison = Int128(1) << 100
+    /// No sum of summable values of up to 2^27 events comes near it (below 2^90), and as many of it fit in a decimal of 38 digits.
+    public static let poison = Int128(1) << 92
     /// Sums at or above this hold an unsummable value.
-    public static let poisonThreshold = Int128(1) << 99
+    public static let poisonThreshold = Int128(1) << 91
     /// Multiples from here on have no square, so that 2^27 squares fit in 127 bits.
     public static let squareBound = Int64(1) << 49
 

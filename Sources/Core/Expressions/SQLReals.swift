@@ -73,6 +73,16 @@ final class SQLReals: RealAlgebra {
         }
     }
 
+    /// `value` with its negative zero made a positive one.
+    func positiveZero(_ value: SQLValue) -> SQLValue {
+        guard dialect == .flink else { return add(value, constant(0)) }
+        // Its planner takes the sum with zero away.
+        if value.text.utf8.count < 200 {
+            return made("CASE WHEN \(value.text) = \(constant(0).text) THEN ABS(\(value.text)) ELSE \(value.text) END")
+        }
+        return made("CAST(REGEXP_REPLACE(CAST(\(value.text) AS STRING), '^-0[.]0$', '0.0') AS DOUBLE)")
+    }
+
     /// `value` where it is finite, else null.
     func finite(_ value: SQLValue) -> SQLValue {
         let top = Double.greatestFiniteMagnitude

@@ -37,7 +37,7 @@ struct SQLWriter {
     /// The value with non-finite ones and negative zeros gone.
     func result(_ node: Int) -> String {
         let value = self.value(node)
-        return program.nodes[node].type == .real ? reals.add(value, reals.constant(0)).text : value.text
+        return program.nodes[node].type == .real ? reals.positiveZero(value).text : value.text
     }
 
     /// The value of a node, for reals a finite one.
@@ -145,7 +145,7 @@ struct SQLWriter {
         let items = program.constants(of: node).map { constant($0, type).text }.joined(separator: ", ")
         let value = operand(node, 0)
         // A negative zero is in a hash table somewhere else than zero.
-        return made("(\(type == .real ? reals.add(value, reals.constant(0)).text : value.text) IN (\(items)))")
+        return made("(\(type == .real ? reals.positiveZero(value).text : value.text) IN (\(items)))")
     }
 
     private func extreme(_ node: Int) -> SQLValue {

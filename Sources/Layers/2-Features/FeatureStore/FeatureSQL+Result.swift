@@ -5,37 +5,53 @@ import StoragePorts
 
 /// The answers: every question with its features.
 extension FeatureSQL {
-    func resultTable(questions: String, result: String, _ names: Names) -> String {
+    /// The features over one window at each question, in columns `v` and their place in the plan.
+    ///
+    /// One table for each window: an engine that looked all pieces of all windows up in one query would hold them all in
+    /// memory at once, and plan for minutes.
+    func windowTable(_ index: Int, _ names: Names) -> Step {
+        let window = windows[index]
         var joins: [String] = []
         func join(_ table: String, as alias: String, number: String? = nil) {
-            let other = number.map { "number = \($0)" } ?? "rank = n.rank"
-            joins.append("LEFT JOIN \(table) \(alias) ON \(alias).entity = n.entity AND \(alias).\(other)")
+            let other = number.map { "number = \($0)" } ?? "rank = q.rank"
+            joins.append("LEFT JOIN \(table) \(alias) ON \(alias).entity = q.entity AND \(alias).\(other)")
         }
-        for (index, window) in windows.enumerated() {
-            if !features(over: window, Self.totals).isEmpty { join(names.sum(index), as: "s\(index)") }
-            let gates = Set(gated(over: window).map(Self.gateName)).sorted()
-            if !features(over: window, [.min, .max, .first]).isEmpty || !gates.isEmpty {
-                join(names.table("pick\(index)"), as: "p\(index)")
-            }
-            for gate in gates { join(names.event, as: "g\(index)_\(gate)", number: "p\(index).\(gate)") }
-            if features(over: window, [.first]).contains(where: { $0.gate == nil }) {
-                join(names.event, as: "f\(index)", number: "p\(index).first")
-            }
-            for column in columns(over: window, [.mode]) {
-                let place = "\(index)_\(column)"
-                join(names.table("pickmode\(place)"), as: "b\(place)")
-                join(names.event, as: "m\(place)", number: dialect.remainder("b\(place).best", "4294967296"))
-            }
-            for list in Set(features(over: window, [.lastN, .lastNDistinct]).map(Self.listName)).sorted() {
-                join(names.table("list\(index)_\(list)"), as: "l\(index)_\(list)")
-            }
+        if !features(over: window, Self.totals).isEmpty { join(names.sum(index), as: "s") }
+        let gates = Set(gated(over: window).map(Self.gateName)).sorted()
+        let picks: Set<AggregateFunction> = [.min, .max, .first]
+        if !features(over: window, picks).isEmpty || !gates.isEmpty { join(names.table("pick\(index)"), as: "p") }
+        for gate in gates { join(names.event, as: "g\(gate)", number: "p.\(gate)") }
+        if features(over: window, [.first]).contains(where: { $0.gate == nil }) {
+            join(names.event, as: "f", number: "p.first")
         }
-        let columns = zip(plan.features, outputs).map { feature, output in
-            var value = expression(feature)
+        for column in columns(over: window, [.mode]) {
+            join(names.table("pickmode\(index)_\(column)"), as: "b\(column)")
+            join(names.event, as: "m\(column)", number: dialect.remainder("b\(column).best", "4294967296"))
+        }
+        for list in Set(features(over: window, [.lastN, .lastNDistinct]).map(Self.listName)).sorted() {
+            join(names.table("list\(index)_\(list)"), as: "l\(list)")
+        }
+        let values = plan.computed.enumerated().filter { isWindowed($1) && $1.window == window }
+            .map { ", \(windowValue($1)) AS v\($0)" }
+        return Step(
+            name: names.table("window\(index)"), isReused: true,
+            query: """
+                SELECT q.entity, q.rank\(values.joined())
+                FROM \(names.question) q
+                \(joins.joined(separator: "\n"))
+                """)
+    }
+
+    func resultTable(questions: String, result: String, _ names: Names) -> String {
+        let joins = windows.indices.map { index in
+            "LEFT JOIN \(names.table("window\(index)")) w\(index) ON w\(index).entity = n.entity AND w\(index).rank = n.rank"
+        }
+        let columns = plan.features.indices.map { place in
+            var value = expression(place)
             if let timeToLive = plan.timeToLive {
                 value = "CASE WHEN e.happened <= n.tick - \(timeToLive) THEN NULL ELSE \(value) END"
             }
-            return ", \(value) AS \(dialect.identifier(output.column))"
+            return ", \(value) AS \(dialect.identifier(outputs[place].column))"
         }
         return dialect.create(
             dialect.identifier(result),
@@ -49,35 +65,50 @@ extension FeatureSQL {
                 """)
     }
 
-    private func expression(_ feature: AggregationPlan.Feature) -> String {
-        func typed(_ value: String) -> String { feature.type == .bool ? "CAST(\(value) AS BOOLEAN)" : value }
+    /// Whether a feature stands in the table of its window: all but ratios, and `last` of the newest event.
+    private func isWindowed(_ feature: AggregationPlan.Feature) -> Bool {
+        feature.operands == nil && feature.window != nil && (feature.function != .last || feature.gate != nil)
+    }
+
+    private func typed(_ feature: AggregationPlan.Feature, _ value: String) -> String {
+        feature.type == .bool ? "CAST(\(value) AS BOOLEAN)" : value
+    }
+
+    /// The feature at a place of the plan, for a row of questions.
+    private func expression(_ place: Int) -> String {
+        let feature = plan.computed[place]
         if let operands = feature.operands {
-            func number(_ place: Int) -> String { "CAST(\(expression(plan.computed[place])) AS DOUBLE)" }
+            func number(_ place: Int) -> String { "CAST(\(expression(place)) AS DOUBLE)" }
             return dialect.ratio(number(operands.numerator), number(operands.denominator))
         }
-        guard let index = feature.window.flatMap({ window in windows.firstIndex(of: window) }),
-            feature.function != .last || feature.gate != nil
-        else {
-            let value = typed("e.x\(feature.column ?? 0)")
+        guard isWindowed(feature), let index = feature.window.flatMap({ windows.firstIndex(of: $0) }) else {
+            let value = typed(feature, "e.x\(feature.column ?? 0)")
             guard let window = feature.window else { return value }
             return "CASE WHEN e.happened > n.tick - \(window) THEN \(value) END"
         }
-        guard let column = feature.column else { return "CAST(coalesce(s\(index).n, 0) AS BIGINT)" }
+        // A question about an unknown entity has no row there, and counts nothing.
+        let isCount = feature.function == .count || feature.function == .distinctCount
+        return isCount ? "coalesce(w\(index).v\(place), 0)" : "w\(index).v\(place)"
+    }
+
+    /// The feature from the tables of its window.
+    private func windowValue(_ feature: AggregationPlan.Feature) -> String {
+        guard let column = feature.column else { return "CAST(s.n AS BIGINT)" }
         let power = dialect.real(plan.columns[column].power)
-        let (count, total) = ("s\(index).n\(column)", "s\(index).t\(column)")
+        let (count, total) = ("s.n\(column)", "s.t\(column)")
         let isSum = "\(count) > 0 AND \(total) < \(dialect.wide(ExactArithmetic.poisonThreshold))"
         return switch feature.function {
-        case .count: "CAST(coalesce(\(count), 0) AS BIGINT)"
-        case .distinctCount: "CAST(coalesce(s\(index).d\(column), 0) AS BIGINT)"
+        case .count: "CAST(\(count) AS BIGINT)"
+        case .distinctCount: "CAST(s.d\(column) AS BIGINT)"
         case .sum: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / \(power) END"
         case .mean: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / (\(power) * \(dialect.double(count))) END"
-        case .stddev: dialect.deviation("s\(index).b\(column)", "s\(index).q\(column)", count, power)
-        case .min: typed("p\(index).low\(column)")
-        case .max: typed("p\(index).top\(column)")
-        case .mode: typed("m\(index)_\(column).x\(column)")
-        case .lastN, .lastNDistinct: "l\(index)_\(Self.listName(feature)).cells"
+        case .stddev: dialect.deviation("s.b\(column)", "s.q\(column)", count, power)
+        case .min: typed(feature, "p.low\(column)")
+        case .max: typed(feature, "p.top\(column)")
+        case .mode: typed(feature, "m\(column).x\(column)")
+        case .lastN, .lastNDistinct: "l\(Self.listName(feature)).cells"
         case .first, .last, .ratio:
-            typed("\(feature.gate == nil ? "f\(index)" : "g\(index)_\(Self.gateName(feature))").x\(column)")
+            typed(feature, "\(feature.gate == nil ? "f" : "g\(Self.gateName(feature))").x\(column)")
         }
     }
 }

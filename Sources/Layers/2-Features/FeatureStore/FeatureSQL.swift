@@ -1,6 +1,5 @@
 import Aggregation
 public import Definitions
-import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -52,13 +51,7 @@ public struct FeatureSQL: Sendable {
             return position
         }
         plan = AggregationPlan(view: view, source: source).selecting(positions)
-        for derived in view.derivedColumns where !derived.expression.supports(dialect) {
-            throw PlatformError(
-                .invalidInput, "\(view.name)/\(derived.name)",
-                "\(dialect.title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
-            )
-        }
-        for feature in plan.computed { try dialect.check(feature.function, of: "\(view.name)/\(feature.name)") }
+        try dialect.check(view, plan)
         self.dialect = dialect
         self.source = source
         self.outputs = outputs
@@ -94,7 +87,7 @@ public struct FeatureSQL: Sendable {
         var made = [names.key, names.question, names.size, names.event, names.newest]
         for (index, window) in windows.enumerated() {
             for table in [sumTable(window, index, names)].compactMap(\.self) + pieceTables(window, index, names)
-                + listTables(window, index, names)
+                + listTables(window, index, names) + [windowTable(index, names)]
             {
                 out.append(dialect.create(table.name, reused: table.isReused, as: table.query))
                 made.append(table.name)

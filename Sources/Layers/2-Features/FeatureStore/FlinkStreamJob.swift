@@ -10,9 +10,7 @@ import StoragePorts
 /// get the same values. A stream knows no second time: a row counts where it happened, so the values are those of the
 /// platform once every row of the moment is known; rows later than the watermark allows are dropped by Flink.
 public struct FlinkStreamJob: Sendable {
-    /// The statements, without the declaration of the tables `events` and `output`.
-    public let query: String
-    /// The script.
+    /// The script, with `${events}` and `${output}` for the folders that whoever runs it fills in.
     public let script: String
 
     /// Writes the job.
@@ -22,165 +20,215 @@ public struct FlinkStreamJob: Sendable {
     public init(
         view: FeatureViewDefinition, source: SourceDefinition, latenessMilliseconds: Int64 = 60_000
     ) throws(PlatformError) {
-        let dialect = SQLDialect.flink
-        let plan = AggregationPlan(view: view, source: source)
         // What it would leave out, it must refuse: a wrong number is worse than none.
-        guard view.derivedColumns.isEmpty, view.lateness == nil else {
+        try SQLDialect.flink.check(view, source)
+        let longest = (view.features.compactMap { $0.window?.milliseconds } + [latenessMilliseconds]).max() ?? 0
+        guard longest < 1000 * 86_400_000 else {
             throw PlatformError(
                 .invalidInput, "feature_view/\(view.name)",
-                "the continuous Flink job knows no derived columns, 'where' or 'lateness' yet; use the batch job or DuckDB"
-            )
+                "a Flink stream counts windows and lateness in up to 999 days; use DuckDB, Spark or a Flink batch")
         }
-        for feature in plan.features {
-            try dialect.check(feature.function, of: "\(view.name)/\(feature.name)")
-            guard feature.function != .ratio else {
-                throw PlatformError(
-                    .invalidInput, "feature \(view.name)/\(feature.name)",
-                    "a Flink stream cannot say a ratio yet; divide its two features where they are read")
-            }
-            guard feature.function == .first else { continue }
-            throw PlatformError(
-                .invalidInput, "feature \(view.name)/\(feature.name)",
-                "a Flink stream cannot say 'first': FIRST_VALUE cannot take rows back; use Spark or a Flink batch")
-        }
-        let keys = view.joinKeys
-        let names = keys.map(dialect.identifier)
-        let cells = plan.columns.enumerated().map { ", \(dialect.cell($1)) AS x\($0)" }.joined()
-        var keyColumns: [String] = []
-        for (key, name) in zip(keys, names) {
-            guard let column = source.column(key) else {
-                preconditionFailure("a view's keys are columns of its source")
-            }
-            keyColumns.append("\(FeatureSQL.keyText(column, dialect)) AS \(name)")
-        }
-        let scaled = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
-            .map { ", \(dialect.scaled("x\($0.offset)", of: $0.element)) AS s\($0.offset)" }.joined()
-        let list = names.joined(separator: ", ")
-        let own = "__event_time, __ingest_time, __sequence"
-        var rows = """
-            SELECT \(list), \(own), __at\(plan.columns.indices.map { ", x\($0)" }.joined())\(scaled) FROM (
-            SELECT \(keyColumns.joined(separator: ", ")), \(own), __at\(cells) FROM events) v
-            WHERE \(names.map { "\($0) IS NOT NULL" }.joined(separator: " AND "))
-            """
-        // One window for each SELECT; `carried` are the columns of the windows before.
-        func seconds(_ milliseconds: Int64) -> String {
-            let rest = String(milliseconds % 1000)
-            return
-                "INTERVAL '\(milliseconds / 1000).\(String(repeating: "0", count: 3 - rest.count))\(rest)' SECOND(10, 3)"
-        }
-        var carried: [String] = []
-        func over(_ window: Int64, _ terms: [(name: String, value: String)]) {
-            guard !terms.isEmpty else { return }
-            let columns = (["\(list), \(own), __at"] + plan.columns.indices.map { "x\($0)" } + carried)
-            let sums = plan.columns.enumerated().filter { $0.element.needsSum || $0.element.needsSquares }
-                .map { "s\($0.offset)" }
-            let made = terms.map { "\($0.value) OVER w AS \($0.name)" }
-            rows = """
-                SELECT \((columns + sums + made).joined(separator: ", ")) FROM (
-                \(rows)
-                ) r\(carried.count) WINDOW w AS (PARTITION BY \(list) ORDER BY __at
-                RANGE BETWEEN \(seconds(window)) PRECEDING AND CURRENT ROW)
-                """
-            carried += terms.map(\.name)
-        }
-        let windows = Set(plan.features.filter { $0.function != .last }.compactMap(\.window)).sorted()
-        for (index, window) in windows.enumerated() {
-            var terms: [(name: String, value: String)] = []
-            func add(_ name: String, _ value: String) {
-                if !terms.contains(where: { $0.name == name }) { terms.append((name, value)) }
-            }
-            for feature in plan.features where feature.window == window && feature.function != .last {
-                guard let column = feature.column else {
-                    add("n\(index)", "COUNT(*)")
-                    continue
-                }
-                add("n\(index)_\(column)", "COUNT(x\(column))")
-                switch feature.function {
-                case .sum, .mean: add("t\(index)_\(column)", "SUM(s\(column))")
-                case .stddev:
-                    let (value, fits) = ("s\(column)", dialect.hasSquare("s\(column)"))
-                    add(
-                        "b\(index)_\(column)",
-                        "SUM(CASE WHEN \(value) IS NULL THEN \(dialect.wide(0)) WHEN \(fits) THEN \(value) "
-                            + "ELSE \(dialect.wide(ExactArithmetic.poison)) END)")
-                    add(
-                        "q\(index)_\(column)",
-                        "SUM(CASE WHEN \(fits) THEN CAST(\(value) * \(value) AS DECIMAL(38, 0)) ELSE \(dialect.wide(0)) END)"
-                    )
-                case .min: add("low\(index)_\(column)", "MIN(x\(column))")
-                case .max: add("top\(index)_\(column)", "MAX(x\(column))")
-                default: break
-                }
-            }
-            over(window - 1, terms)
-        }
-        // The newest of the rows of the moment: the largest of (ingest time, sequence), with the value behind them.
-        let picked = Set(plan.features.filter { $0.function == .last }.compactMap(\.column)).sorted()
-        over(
-            0,
-            picked.map { column in
-                let order = ["__ingest_time", "__sequence"].map {
-                    "LPAD(CAST(\($0) + 5000000000000000000 AS STRING), 19, '0')"
-                }
-                return (
-                    "z\(column)",
-                    "MAX(CONCAT(\(order.joined(separator: ", ")), COALESCE(CONCAT('=', CAST(x\(column) AS STRING)), '')))"
-                )
-            })
-        let outputs = plan.features.map { feature -> String in
-            func typed(_ value: String) -> String { feature.type == .bool ? "\(value) <> 0" : value }
-            let index = feature.window.flatMap { windows.firstIndex(of: $0) } ?? 0
-            guard let column = feature.column else { return "n\(index)" }
-            let power = dialect.real(plan.columns[column].power)
-            let (count, total) = ("n\(index)_\(column)", "t\(index)_\(column)")
-            let isSum = "\(count) > 0 AND \(total) < \(dialect.wide(ExactArithmetic.poisonThreshold))"
-            return switch feature.function {
-            case .count: count
-            case .sum: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / \(power) END"
-            case .mean: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / (\(power) * CAST(\(count) AS DOUBLE)) END"
-            case .stddev:
-                dialect.deviation("b\(index)_\(column)", "q\(index)_\(column)", count, power)
-            case .min: typed("low\(index)_\(column)")
-            case .max: typed("top\(index)_\(column)")
-            default:
-                typed(
-                    "CASE WHEN CHAR_LENGTH(z\(column)) > 38 THEN CAST(SUBSTRING(z\(column) FROM 40) AS "
-                        + "\(dialect.cellType(plan.columns[column].type))) END")
-            }
-        }
-        let named = zip(outputs, view.features).map { "\($0) AS \(dialect.identifier($1.name))" }
-        query = "SELECT \(list), \(own), \(named.joined(separator: ", ")) FROM (\n\(rows)\n) f"
+        let query = FlinkStreamQuery(view: view, source: source)
+        let dialect = SQLDialect.flink
         func declare(_ columns: [(String, String)]) -> String {
             columns.map { "\(dialect.identifier($0.0)) \($0.1)" }.joined(separator: ", ")
         }
+        func files(_ place: String) -> String {
+            "WITH ('connector' = 'filesystem', 'format' = 'json', 'path' = '${\(place)}')"
+        }
         let times = ["__event_time", "__ingest_time", "__sequence"].map { ($0, "BIGINT") }
+        let events = source.columns.map { ($0.name, dialect.declaredType($0.type)) } + times
         let result =
-            keys.map { ($0, "STRING") } + times + view.features.map { ($0.name, dialect.declaredType($0.type)) }
+            view.joinKeys.map { ($0, "STRING") } + times
+            + view.features.map { ($0.name, dialect.declaredType($0.type)) }
+        let lateness = FlinkStreamQuery.seconds(max(0, latenessMilliseconds))
         script = """
             -- Features of view \(view.versionName) after each event, as a continuous Flink job (Flink 2).
-            -- A draft: not yet compared with the platform's own values; compare it before you lean on it.
-            -- Run: put your connectors into WITH (…), then `sql-client.sh -f job.sql`.
+            -- Run: replace ${events} and ${output} (folders of JSON lines) or put your connectors into WITH (…), then `sql-client.sh -f job.sql`.
             -- A row counts where it happened; rows later than \(latenessMilliseconds) ms behind the newest are dropped.
             SET 'execution.runtime-mode' = 'streaming';
+            SET 'execution.checkpointing.interval' = '10 s';
             SET 'table.local-time-zone' = 'UTC';
-            \(Self.events(source, latenessMilliseconds: latenessMilliseconds, with: "'connector' = 'filesystem', 'format' = 'json', 'path' = '${events}'"));
-            CREATE TABLE output (\(declare(result))) WITH ('connector' = 'filesystem', 'format' = 'json', 'path' = '${output}');
-            INSERT INTO output \(query);
+            CREATE TABLE events (\(declare(events)), __at AS TO_TIMESTAMP_LTZ(__event_time, 3),
+            WATERMARK FOR __at AS __at - \(lateness)) \(files("events"));
+            CREATE TABLE output (\(declare(result))) \(files("output"));
+            INSERT INTO output \(query.text);
 
             """
     }
+}
 
-    /// The declaration of the table `events`.
-    public static func events(
-        _ source: SourceDefinition, latenessMilliseconds: Int64, with options: String
-    ) -> String {
+/// The query of a continuous Flink job over its table `events`.
+struct FlinkStreamQuery {
+    private let dialect = SQLDialect.flink
+    private let plan: AggregationPlan
+    /// Distinct windows, rising.
+    private let windows: [Int64]
+    /// The columns that summed multiples are made of.
+    private let summed: [Int]
+    /// Columns of the windows so far.
+    private var carried: [String] = []
+    private var rows: String
+    private let list: String
+    private static let own = "__event_time, __ingest_time, __sequence"
+
+    init(view: FeatureViewDefinition, source: SourceDefinition) {
         let dialect = SQLDialect.flink
-        let columns =
-            source.columns.map { "\(dialect.identifier($0.name)) \(dialect.declaredType($0.type))" }
-            + ["__event_time BIGINT", "__ingest_time BIGINT", "__sequence BIGINT"]
-        return """
-            CREATE TABLE events (\(columns.joined(separator: ", ")), __at AS TO_TIMESTAMP_LTZ(__event_time, 3),
-            WATERMARK FOR __at AS __at - INTERVAL '\(max(1, latenessMilliseconds / 1000))' SECOND(10)) WITH (\(options))
+        let plan = AggregationPlan(view: view, source: source)
+        self.plan = plan
+        windows = Set(plan.computed.filter { $0.function != .last || $0.gate != nil }.compactMap(\.window)).sorted()
+        summed = plan.columns.indices.filter { plan.columns[$0].needsSum || plan.columns[$0].needsSquares }
+        let names = view.joinKeys.map(dialect.identifier)
+        let keys = view.joinKeys.compactMap(source.column).map { FeatureSQL.keyText($0, dialect) }
+        list = names.joined(separator: ", ")
+        let cells = plan.columns.enumerated().map { ", \(dialect.cell($1)) AS x\($0)" }.joined()
+        let scaled = summed.map { ", \(dialect.scaled("x\($0)", of: plan.columns[$0])) AS s\($0)" }.joined()
+        let events = DerivedColumnSQL.table(
+            "events", view: view, source: source, wanted: Set(plan.columns.map(\.name)), dialect)
+        let limit = plan.lateness.map { " WHERE __ingest_time - __event_time <= \($0)" } ?? ""
+        rows = """
+            SELECT \(list), \(Self.own), __at\(plan.columns.indices.map { ", x\($0)" }.joined())\(scaled) FROM (
+            SELECT \(zip(keys, names).map { "\($0) AS \($1)" }.joined(separator: ", ")), \(Self.own), __at\(cells)
+            FROM \(events)\(limit)) v
+            WHERE \(names.map { "\($0) IS NOT NULL" }.joined(separator: " AND "))
             """
+        for (index, window) in windows.enumerated() { add(over: window - 1, terms(of: window, index)) }
+        // The newest of the rows of the moment.
+        let newest = Set(plan.computed.filter { $0.function == .last && $0.gate == nil }.compactMap(\.column))
+        add(over: 0, newest.sorted().map { ("z\($0)", "MAX(\(Self.placed("x\($0)", by: Self.arrival)))") })
+    }
+
+    /// The query; its columns are the keys, the event's times and sequence, and the features.
+    var text: String {
+        let features = plan.features.indices.map {
+            ", \(expression($0)) AS \(dialect.identifier(plan.features[$0].name))"
+        }
+        return "SELECT \(list), \(Self.own)\(features.joined()) FROM (\n\(rows)\n) f"
+    }
+
+    /// A span as an interval.
+    static func seconds(_ milliseconds: Int64) -> String {
+        func padded(_ value: Int64, _ count: Int) -> String {
+            let digits = String(value)
+            return String(repeating: "0", count: count - digits.count) + digits
+        }
+        let seconds = milliseconds / 1000
+        let clock = [seconds / 3600 % 24, seconds / 60 % 60, seconds % 60].map { padded($0, 2) }.joined(separator: ":")
+        return "INTERVAL '\(seconds / 86_400) \(clock).\(padded(milliseconds % 1000, 3))' DAY(3) TO SECOND(3)"
+    }
+
+    // MARK: Windows
+
+    /// Adds one window to the query: Flink takes one for each SELECT.
+    private mutating func add(over span: Int64, _ terms: [(name: String, value: String)]) {
+        guard !terms.isEmpty else { return }
+        let columns =
+            ["\(list), \(Self.own), __at"] + plan.columns.indices.map { "x\($0)" } + summed.map { "s\($0)" } + carried
+        let made = terms.map { "\($0.value) OVER w AS \($0.name)" }
+        rows = """
+            SELECT \((columns + made).joined(separator: ", ")) FROM (
+            \(rows)
+            ) r\(carried.count) WINDOW w AS (PARTITION BY \(list) ORDER BY __at
+            RANGE BETWEEN \(Self.seconds(span)) PRECEDING AND CURRENT ROW)
+            """
+        carried += terms.map(\.name)
+    }
+
+    /// What is aggregated over a window.
+    private func terms(of window: Int64, _ index: Int) -> [(name: String, value: String)] {
+        var terms: [(name: String, value: String)] = []
+        func add(_ name: String, _ value: String) {
+            if !terms.contains(where: { $0.name == name }) { terms.append((name, value)) }
+        }
+        for feature in plan.computed where feature.window == window {
+            guard let column = feature.column else {
+                add("n\(index)", "COUNT(*)")
+                continue
+            }
+            let (place, scaled) = ("\(index)_\(column)", "s\(column)")
+            switch feature.function {
+            case .count: add("n\(place)", "COUNT(x\(column))")
+            case .sum, .mean:
+                add("n\(place)", "COUNT(x\(column))")
+                add("t\(place)", "SUM(\(scaled))")
+            case .stddev:
+                let (fits, zero) = (dialect.hasSquare(scaled), dialect.wide(0))
+                add("n\(place)", "COUNT(x\(column))")
+                add(
+                    "b\(place)",
+                    "SUM(CASE WHEN \(scaled) IS NULL THEN \(zero) WHEN \(fits) THEN \(scaled) "
+                        + "ELSE \(dialect.wide(ExactArithmetic.poison)) END)")
+                add(
+                    "q\(place)",
+                    "SUM(CASE WHEN \(fits) THEN CAST(\(scaled) * \(scaled) AS DECIMAL(38, 0)) ELSE \(zero) END)")
+            case .min: add("low\(place)", "MIN(x\(column))")
+            case .max: add("top\(place)", "MAX(x\(column))")
+            case .first, .last:
+                guard feature.function == .first || feature.gate != nil else { continue }
+                let placed = Self.placed("x\(column)", by: Self.order)
+                let chosen = feature.gate.map { "CASE WHEN x\($0) IS NOT NULL THEN \(placed) END" } ?? placed
+                add(pickName(feature, index), "\(feature.function == .first ? "MIN" : "MAX")(\(chosen))")
+            default: break
+            }
+        }
+        return terms
+    }
+
+    // MARK: Picked events
+
+    /// The order of events, and of those of one moment.
+    private static let order = ["__event_time", "__ingest_time", "__sequence"]
+    private static let arrival = ["__ingest_time", "__sequence"]
+    private static let digitCount = 19
+
+    private func pickName(_ feature: AggregationPlan.Feature, _ index: Int) -> String {
+        "\(feature.function.rawValue)\(index)_\(feature.column ?? 0)_\(feature.gate.map(String.init) ?? "all")"
+    }
+
+    /// A text that sorts as the event does, with its cell behind: the smallest of a window names its first event and is its value.
+    ///
+    /// A function that picks the first row of a window cannot take rows back in Flink; the smallest text can.
+    private static func placed(_ cell: String, by order: [String]) -> String {
+        let places = order.map { "LPAD(CAST(\($0) + 5000000000000000000 AS STRING), \(digitCount), '0')" }
+        return "CONCAT(\(places.joined(separator: ", ")), COALESCE(CONCAT('=', CAST(\(cell) AS STRING)), ''))"
+    }
+
+    /// The cell of such a text.
+    private func cell(_ text: String, by order: [String], of column: Int) -> String {
+        let length = Self.digitCount * order.count
+        return "CASE WHEN CHAR_LENGTH(\(text)) > \(length) THEN CAST(SUBSTRING(\(text) FROM \(length + 2)) AS "
+            + "\(dialect.cellType(plan.columns[column].type))) END"
+    }
+
+    // MARK: Results
+
+    private func expression(_ place: Int) -> String {
+        let feature = plan.computed[place]
+        func typed(_ value: String) -> String { feature.type == .bool ? "\(value) <> 0" : value }
+        if let operands = feature.operands {
+            func number(_ place: Int) -> String {
+                let value = expression(place)
+                return plan.computed[place].type == .bool
+                    ? "CAST(CAST((\(value)) AS INTEGER) AS DOUBLE)" : "CAST((\(value)) AS DOUBLE)"
+            }
+            return dialect.ratio(number(operands.numerator), number(operands.denominator))
+        }
+        let index = feature.window.flatMap { windows.firstIndex(of: $0) } ?? 0
+        guard let column = feature.column else { return "n\(index)" }
+        let power = dialect.real(plan.columns[column].power)
+        let (count, total) = ("n\(index)_\(column)", "t\(index)_\(column)")
+        let isSum = "\(count) > 0 AND \(total) < \(dialect.wide(ExactArithmetic.poisonThreshold))"
+        return switch feature.function {
+        case .count: count
+        case .sum: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / \(power) END"
+        case .mean: "CASE WHEN \(isSum) THEN \(dialect.double(total)) / (\(power) * CAST(\(count) AS DOUBLE)) END"
+        case .stddev: dialect.deviation("b\(index)_\(column)", "q\(index)_\(column)", count, power)
+        case .min: typed("low\(index)_\(column)")
+        case .max: typed("top\(index)_\(column)")
+        default:
+            feature.function == .last && feature.gate == nil
+                ? typed(cell("z\(column)", by: Self.arrival, of: column))
+                : typed(cell(pickName(feature, index), by: Self.order, of: column))
+        }
     }
 }

@@ -1,5 +1,6 @@
 import Aggregation
 import Definitions
+import Expressions
 public import PlatformCore
 import StoragePorts
 
@@ -99,14 +100,20 @@ extension SQLDialect {
     func cell(_ column: AggregationPlan.Column) -> String {
         let name = identifier(column.name)
         return switch column.type {
-        // Adding zero makes a negative zero positive, as the kernel does.
-        case .float64: "CAST(\(name) AS DOUBLE) + \(real(0))"
+        case .float64: positiveZero("CAST(\(name) AS DOUBLE)")
         case .bool: "CAST(CAST(\(name) AS BOOLEAN) AS BIGINT)"
         case .timestamp: milliseconds(name)
         case .string: "CAST(\(name) AS \(text))"
         case .vector: vector(name)
         default: "CAST(\(name) AS BIGINT)"
         }
+    }
+
+    /// A double with its negative zero made a positive one, as the kernel does.
+    private func positiveZero(_ value: String) -> String {
+        // Flink's planner takes a sum with zero away.
+        self == .flink
+            ? "CASE WHEN \(value) = \(real(0)) THEN ABS(\(value)) ELSE \(value) END" : "\(value) + \(real(0))"
     }
 
     /// A cell as the whole multiple that is summed; what has none is the poison of `ExactArithmetic`.
@@ -228,7 +235,7 @@ extension SQLDialect {
         """
         CASE WHEN \(denominator) <> 0 THEN
         CASE WHEN abs(\(numerator) / \(denominator)) <= \(real(Double.greatestFiniteMagnitude))
-        THEN \(numerator) / \(denominator) + \(real(0)) END END
+        THEN \(positiveZero("\(numerator) / \(denominator)")) END END
         """
     }
 
@@ -351,16 +358,36 @@ extension SQLDialect {
 
     // MARK: What is there
 
-    /// Refuses what the plan cannot say in this dialect.
-    func check(_ function: AggregateFunction, of feature: String) throws(PlatformError) {
-        switch (self, function) {
-        case (.duckdb, _), (.spark, _): return
-        case (_, .count), (_, .sum), (_, .mean), (_, .min), (_, .max), (_, .last), (_, .first), (_, .stddev),
-            (_, .ratio):
-            return
-        case (_, .distinctCount), (_, .mode), (_, .lastN), (_, .lastNDistinct):
+    /// Refuses what the plan of a view cannot say in this dialect.
+    ///
+    /// - Throws: `invalidInput` with feature, function and engine.
+    func check(_ view: FeatureViewDefinition, _ source: SourceDefinition) throws(PlatformError) {
+        try check(view, AggregationPlan(view: view, source: source))
+    }
+
+    /// Refuses what a plan cannot say in this dialect.
+    func check(_ view: FeatureViewDefinition, _ plan: AggregationPlan) throws(PlatformError) {
+        guard self == .flink else { return }
+        let needed = Set(plan.derivedColumns.map(\.name))
+        for derived in view.derivedColumns where needed.contains(derived.name) && !derived.expression.supports(self) {
             throw PlatformError(
-                .invalidInput, feature, "'\(function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
+                .invalidInput, "\(view.name)/\(derived.name)",
+                "\(title) has no local names, and without them the expression's SQL would be too long; use it in DuckDB or Spark"
+            )
+        }
+        for feature in plan.computed {
+            let subject = "\(view.name)/\(feature.name)"
+            switch feature.function {
+            case .distinctCount, .mode, .lastN, .lastNDistinct:
+                throw PlatformError(
+                    .invalidInput, subject,
+                    "'\(feature.function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
+            case .last where feature.type == .vector, .first where feature.type == .vector:
+                throw PlatformError(
+                    .invalidInput, subject,
+                    "'\(feature.function.rawValue)' of a vector is not there in \(title) yet; use DuckDB or Spark")
+            default: continue
+            }
         }
     }
 }
