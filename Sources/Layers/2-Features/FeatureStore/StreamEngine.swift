@@ -174,6 +174,19 @@ public final class StreamEngine: SourceListener {
                 lastFailure.withLock { $0 = errorText(error) }
             }
         }
+        await relieve(batch.source)
+    }
+
+    /// Lets who brings rows wait for a checkpoint where new entities come in faster than checkpoints write them down: only
+    /// what is written can leave memory.
+    private func relieve(_ source: Name) async {
+        let views = snapshot.withLock { $0.bySource[source] ?? [] }
+        let isFull = views.contains {
+            $0.hasGrown(
+                byEntities: max(configuration.entityCountMax, 1_000), orByteCount: configuration.stateByteCountMax)
+        }
+        // What the store could not take now, the next checkpoint writes; its failure is told there.
+        if isFull { try? await checkpoint() }
     }
 
     // MARK: Applying
