@@ -30,6 +30,7 @@ final class ViewState: Sendable {
     /// What the last checkpoint left in memory.
     private let keptEntityCount = Atomic(0)
     private let keptByteCount = Atomic(0)
+    private let appliedCount = Atomic(0)
 
     /// Forgets answers about entities whose rows are applied; `nil` where nothing is remembered.
     let cache: EntityCache?
@@ -151,8 +152,10 @@ final class ViewState: Sendable {
         keptByteCount.store(bytes, ordering: .relaxed)
     }
 
-    /// Whether memory holds so many more entities, or bytes, than the last checkpoint left there.
-    func hasGrown(byEntities entityCountMax: Int, orByteCount byteCountMax: Int) -> Bool {
+    /// Whether memory holds so many more entities, or bytes, than the last checkpoint left there; looks each thousand rows.
+    func hasGrown(by rowCount: Int, entityCountMax: Int, byteCountMax: Int) -> Bool {
+        guard appliedCount.add(rowCount, ordering: .relaxed).newValue >= 1_000 else { return false }
+        appliedCount.store(0, ordering: .relaxed)
         var (entities, bytes) = (0, 0)
         for shard in shards {
             entities += shard.count
