@@ -263,7 +263,7 @@ func distinct() async throws {
     var random = Seeded(4)
     let checkpoints = Checkpoints()
     async let writing: Void = checkpoints.run(world.engine)
-    var seconds = 0.0
+    var (seconds, ownMost) = (0.0, 0)
     let portion = 500_000
     for first in stride(from: 0, to: count, by: portion) {
         let pushes = stride(from: first, to: first + portion, by: 1_000).map {
@@ -275,18 +275,21 @@ func distinct() async throws {
         _ = try await send(pushes, senders: 4, world)
         let elapsed = Double(nanoseconds() - start) / 1e9
         seconds += elapsed
+        let resident = residentMegabytes()
+        ownMost = max(ownMost, resident.own)
         print(
             String(
-                format: "  after %d keys: %.0f events/s, %d entities in memory, peak %d MB", first + portion,
-                Double(portion) / elapsed, world.engine.statistics.entities, peakMegabytes()))
+                format: "  after %d keys: %.0f events/s, %d entities in memory, %d MB own, %d MB of files",
+                first + portion, Double(portion) / elapsed, world.engine.statistics.entities, resident.own,
+                resident.files))
     }
     checkpoints.isDone.store(true, ordering: .relaxed)
     try await writing
     print(
         String(
-            format: "distinct keys: %d, at most %d in memory: %.0f events/s; checkpoints %@; peak %d MB", count,
-            countMax,
-            Double(count) / seconds, checkpoints.times.withLock { $0.text() }, peakMegabytes()))
+            format:
+                "distinct keys: %d, at most %d in memory after a checkpoint: %.0f events/s; checkpoints %@; at most %d MB own",
+            count, countMax, Double(count) / seconds, checkpoints.times.withLock { $0.text() }, ownMost))
 }
 
 @main
@@ -297,9 +300,10 @@ struct StreamBench {
         case "hot": try await hotKey()
         case "read": try await reads()
         case "distinct": try await distinct()
+        case "values": try await values()
         default:
             print(
-                "stream-bench ingest|hot|read|distinct [--events N] [--keys N] [--batch N] [--senders N] [--entities N]"
+                "stream-bench ingest|hot|read|distinct|values [--events N] [--keys N] [--batch N] [--senders N] [--entities N]"
             )
         }
     }

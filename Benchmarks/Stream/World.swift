@@ -94,11 +94,11 @@ struct World {
             """
     }()
 
-    init(entityCountMax: Int = 1_000_000) async throws {
+    init(entityCountMax: Int = 1_000_000, yaml: String = World.yaml) async throws {
         folder = (ProcessInfo.processInfo.environment["BOTTEGA_BENCH_DIR"] ?? "/tmp") + "/stream-bench-\(getpid())"
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
         definitions = try DefinitionCompiler.compile([
-            DefinitionFile(path: "payments.yaml", folder: "/", text: Self.yaml)
+            DefinitionFile(path: "payments.yaml", folder: "/", text: yaml)
         ])
         guard let source = definitions.sources[Name(static: "payments")],
             let service = definitions.featureServices[Name(static: "scoring")]
@@ -176,4 +176,16 @@ func peakMegabytes() -> Int {
     var usage = rusage()
     getrusage(0, &usage)
     return usage.ru_maxrss / 1024
+}
+
+/// Memory of this process now: its own, and mapped pages of files, which the system takes back when it needs them.
+func residentMegabytes() -> (own: Int, files: Int) {
+    guard let status = try? String(contentsOfFile: "/proc/self/status", encoding: .utf8) else { return (0, 0) }
+    func megabytes(_ name: String) -> Int {
+        for line in status.split(separator: "\n") where line.hasPrefix(name) {
+            return (line.split(separator: " ").dropLast().last.flatMap { Int($0) } ?? 0) / 1_024
+        }
+        return 0
+    }
+    return (megabytes("RssAnon:"), megabytes("RssFile:"))
 }

@@ -50,6 +50,10 @@ struct WindowParityTests {
         return whole.count == parts.count ? EntityKey(values: whole)?.joined : nil
     }
 
+    private static func makeValueIndexes(of series: inout EventSeries, _ plan: AggregationPlan) throws {
+        try series.makeValueIndexes(plan: plan) { _ in throw DecodingFailure("all pages are in memory") }
+    }
+
     @Test(arguments: UInt64(0)..<12)
     func kernelIsTheOracle(seed: UInt64) throws {
         let history = try GeneratedHistory(seed: seed, rowCount: 420, questionCount: 150)
@@ -68,6 +72,7 @@ struct WindowParityTests {
                 eventTime: logged.row.eventTime, ingestTime: logged.row.ingestTime, sequence: logged.sequence,
                 cells: logged.row.cells, plan: plan)
             if index % 17 == 0 { series = try EventSeries(decoding: series.encoded(plan: plan), plan: plan) }
+            if index % 11 == 0 { try Self.makeValueIndexes(of: &series, plan) }
             states[Array(key.utf8)] = series
         }
         // In the order of time, forgetting what later questions cannot need.
@@ -85,6 +90,7 @@ struct WindowParityTests {
                 if let key, states[key] != nil { states[key] = series }
             }
             if index % 7 == 0 { series = try EventSeries(decoding: series.encoded(plan: plan), plan: plan) }
+            if index % 2 == 0 { try Self.makeValueIndexes(of: &series, plan) }
             let found = series.cells(plan, at: moment)
             switch found.presence {
             case .notFound: #expect(expected.status == .notFound)

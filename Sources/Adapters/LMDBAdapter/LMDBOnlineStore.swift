@@ -161,18 +161,43 @@ public final class LMDBOnlineStore: OnlineStore {
         }
     }
 
+    /// Writes rows in the order of their keys, so that each page of the tree is looked for, and copied, once.
     private func write(_ rows: [KeyedOnlineRow], to view: Name, _ transaction: LMDBTransaction) throws(StoreError) {
         var key = RowCodec.prefix(of: view)
         let prefixByteCount = key.count
-        for row in rows {
-            RowCodec.setKey(&key, prefixByteCount: prefixByteCount, to: row.key)
-            if let stored = try parts(at: key, transaction) {
-                try stored.require(row.key)
-                if stored.sequence > row.row.sequence { continue }
+        try transaction.withCursor(in: environment.rows) { cursor throws(StoreError) in
+            for index in Self.order(of: rows) {
+                let entity = rows[index].key
+                RowCodec.setKey(&key, prefixByteCount: prefixByteCount, to: entity)
+                let isLong = RowCodec.isLong(entity, prefixByteCount: prefixByteCount)
+                try unsafe cursor.put(
+                    byteCount: RowCodec.byteCount(of: rows[index].row, entity: entity, isLong: isLong), at: key
+                ) { stored throws(StoreError) in
+                    let parts = try unsafe RowCodec.Parts(stored)
+                    try parts.require(entity)
+                    return parts.sequence <= rows[index].row.sequence
+                } _: { bytes in
+                    unsafe RowCodec.write(rows[index].row, entity: entity, isLong: isLong, to: bytes)
+                }
             }
-            let isLong = RowCodec.isLong(row.key, prefixByteCount: prefixByteCount)
-            try transaction.put(
-                RowCodec.value(of: row.row, entity: row.key, isLong: isLong), at: key, in: environment.rows)
+        }
+    }
+
+    /// Positions of rows in byte order of their keys; rows of one key stay in their order.
+    private static func order(of rows: [KeyedOnlineRow]) -> [Int] {
+        let starts = rows.map { row in
+            var start: UInt64 = 0
+            for byte in row.key.joined.utf8.prefix(8) { start = start << 8 | UInt64(byte) }
+            return start << UInt64(8 * (8 - min(8, row.key.joined.utf8.count)))
+        }
+        return rows.indices.sorted { left, right in
+            if starts[left] != starts[right] { return starts[left] < starts[right] }
+            let (one, other) = (rows[left].key.joined.utf8, rows[right].key.joined.utf8)
+            if one.count > 8 || other.count > 8 {
+                if one.lexicographicallyPrecedes(other) { return true }
+                if other.lexicographicallyPrecedes(one) { return false }
+            }
+            return one.count == other.count ? left < right : one.count < other.count
         }
     }
 

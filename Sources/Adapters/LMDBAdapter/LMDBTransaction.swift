@@ -54,6 +54,15 @@ func check(_ outcome: Int32, _ doing: @autoclosure () -> String) throws(StoreErr
         try check(outcome, "writing")
     }
 
+    /// Runs `body` with a cursor over a table: keys that are visited in their order are found without a way down the tree.
+    func withCursor(in table: MDB_dbi, _ body: (LMDBCursor) throws(StoreError) -> Void) throws(StoreError) {
+        var opened: OpaquePointer?
+        try check(unsafe mdb_cursor_open(handle, table, &opened), "writing")
+        guard let cursor = unsafe opened else { throw storeFailure(ENOMEM, "writing") }
+        defer { unsafe mdb_cursor_close(cursor) }
+        try body(unsafe LMDBCursor(handle: cursor))
+    }
+
     /// Removes a key.
     func remove(_ key: [UInt8], in table: MDB_dbi) throws(StoreError) {
         let outcome = unsafe key.withUnsafeBytes { key in
@@ -86,6 +95,44 @@ func check(_ outcome: Int32, _ doing: @autoclosure () -> String) throws(StoreErr
             outcome = unsafe mdb_cursor_get(cursor, &key, &value, MDB_NEXT)
         }
         if outcome != MDB_NOTFOUND { try check(outcome, "reading") }
+    }
+}
+
+/// A place in a table, inside a transaction that writes.
+@safe struct LMDBCursor {
+    private let handle: OpaquePointer
+
+    init(handle: OpaquePointer) { unsafe self.handle = unsafe handle }
+
+    /// Keeps a value of `byteCount` bytes under a key, in place of the one before, unless `accepts` refuses.
+    ///
+    /// - Parameters:
+    ///   - accepts: is given the value before; `false` leaves it.
+    ///   - fill: writes every byte of the new one.
+    func put(
+        byteCount: Int, at key: [UInt8], replacing accepts: (UnsafeRawBufferPointer) throws(StoreError) -> Bool,
+        _ fill: (UnsafeMutableRawBufferPointer) -> Void
+    ) throws(StoreError) {
+        var before = unsafe MDB_val()
+        let found = unsafe key.withUnsafeBytes { key in
+            var place = unsafe key.value
+            return unsafe mdb_cursor_get(handle, &place, &before, MDB_SET)
+        }
+        var flags = UInt32(MDB_RESERVE)
+        if found != MDB_NOTFOUND {
+            try check(found, "reading")
+            guard try unsafe accepts(UnsafeRawBufferPointer(start: before.mv_data, count: before.mv_size)) else {
+                return
+            }
+            flags |= UInt32(MDB_CURRENT)
+        }
+        var content = unsafe MDB_val(mv_size: byteCount, mv_data: nil)
+        let outcome = unsafe key.withUnsafeBytes { key in
+            var place = unsafe key.value
+            return unsafe mdb_cursor_put(handle, &place, &content, flags)
+        }
+        try check(outcome, "writing")
+        unsafe fill(UnsafeMutableRawBufferPointer(start: content.mv_data, count: byteCount))
     }
 }
 

@@ -38,20 +38,28 @@ enum RowCodec {
         }
     }
 
-    /// The value of a row.
-    static func value(of row: OnlineRow, entity: EntityKey, isLong: Bool) -> [UInt8] {
-        var writer = ByteWriter(
-            capacity: 5 + fixedByteCount + row.payload.count + (isLong ? entity.joined.utf8.count : 0))
-        writer.write(isLong ? 2 : 1 as UInt8)
-        if isLong {
-            writer.write(fixed: UInt32(entity.joined.utf8.count))
-            writer.write(bytes: entity.joined.utf8)
+    /// Bytes of a row's value.
+    static func byteCount(of row: OnlineRow, entity: EntityKey, isLong: Bool) -> Int {
+        1 + fixedByteCount + row.payload.count + (isLong ? 4 + entity.joined.utf8.count : 0)
+    }
+
+    /// Writes the value of a row into `byteCount(of:entity:isLong:)` bytes.
+    static func write(_ row: OnlineRow, entity: EntityKey, isLong: Bool, to bytes: UnsafeMutableRawBufferPointer) {
+        unsafe bytes[0] = isLong ? 2 : 1
+        var at = 1
+        func put(_ value: some FixedWidthInteger) {
+            unsafe bytes.storeBytes(of: value.littleEndian, toByteOffset: at, as: type(of: value))
+            at += value.bitWidth / 8
         }
-        writer.write(fixed: row.eventTime.milliseconds)
-        writer.write(fixed: row.ingestTime.milliseconds)
-        writer.write(fixed: row.sequence)
-        writer.write(bytes: row.payload)
-        return writer.bytes
+        if isLong {
+            put(UInt32(entity.joined.utf8.count))
+            unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[at...]).copyBytes(from: entity.joined.utf8)
+            at += entity.joined.utf8.count
+        }
+        put(row.eventTime.milliseconds)
+        put(row.ingestTime.milliseconds)
+        put(row.sequence)
+        unsafe UnsafeMutableRawBufferPointer(rebasing: bytes[at...]).copyBytes(from: row.payload)
     }
 
     /// A value taken apart: where it lies, not yet copied.

@@ -1,7 +1,7 @@
 /// Count, exact sums and extremes of one column over the events seen so far.
 struct Accumulator {
     /// What of a column decides how it is added up.
-    struct Traits {
+    struct Traits: Sendable {
         var isReal = false
         var power = 1.0
         var needsSum = false

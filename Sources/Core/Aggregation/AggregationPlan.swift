@@ -104,8 +104,22 @@ public struct AggregationPlan: Sendable {
     public var sizes = SeriesSizes()
     /// How an event lies in memory.
     let layout: EventLayout
+    /// What of `columns` an insertion needs.
+    let shapes: [ColumnShape]
+    /// Whether the view computes columns of its own from a row.
+    let isDerived: Bool
     /// Whether a feature of the view asks which values are equal.
     let comparesValues: Bool
+
+    /// A column without its name, so that going over columns counts no references.
+    struct ColumnShape: Sendable {
+        let storage: Storage
+        let position: Int
+        /// Its first word, or its text, in an event.
+        let slot: Int
+        let length: Int
+        let traits: Accumulator.Traits
+    }
 
     /// Features over one column and window that one accumulation answers.
     struct WindowGroup: Sendable {
@@ -124,6 +138,8 @@ public struct AggregationPlan: Sendable {
     let gatedPicks: [GatedPick]
     /// Features that ask which values are equal, by column, windows rising.
     let valueGroups: [ValueGroup]
+    /// Columns of whose values it is asked how many are different.
+    let countedColumns: [Int]
     /// `last_n`.
     let lists: [List]
     /// Ratios, computed after everything else.
@@ -145,6 +161,8 @@ public struct AggregationPlan: Sendable {
     struct ValueGroup: Sendable {
         let column: Int
         var windows: [ValueWindow]
+        /// Whether all that is asked is how many different values there are.
+        var countsOnly = true
     }
     struct ValueWindow: Sendable {
         let window: Int64
@@ -218,7 +236,14 @@ public struct AggregationPlan: Sendable {
         self.known = known
         computed = Self.withOperands(chosen, of: view, among: known)
         features = Array(computed.prefix(chosen.count))
-        layout = EventLayout(columns)
+        let layout = EventLayout(columns)
+        self.layout = layout
+        shapes = columns.enumerated().map { index, column in
+            ColumnShape(
+                storage: column.storage, position: column.position, slot: layout.slots[index], length: column.length,
+                traits: Accumulator.Traits(column))
+        }
+        isDerived = !view.derivedColumns.isEmpty
         comparesValues = columns.contains(where: \.comparesValues)
         inclusive = view.inclusive
         timeToLive = view.timeToLive?.milliseconds
@@ -270,7 +295,15 @@ public struct AggregationPlan: Sendable {
             }
         }
         for index in groups.indices { groups[index].windows.sort { $0.window < $1.window } }
-        for index in valueGroups.indices { valueGroups[index].windows.sort { $0.window < $1.window } }
+        for index in valueGroups.indices {
+            valueGroups[index].windows.sort { $0.window < $1.window }
+            valueGroups[index].countsOnly = valueGroups[index].windows.allSatisfy { window in
+                window.outputs.allSatisfy { $0.function == .distinctCount }
+            }
+        }
+        countedColumns = valueGroups.filter { group in
+            group.windows.contains { $0.outputs.contains { $0.function == .distinctCount } }
+        }.map(\.column)
         self.groups = groups
         self.picks = picks
         self.gatedPicks = gatedPicks

@@ -20,6 +20,7 @@ extension EntitySweep {
                 sweep(step, ticks, answers)
             }
         }
+        for counted in countedColumns { countValues(counted.column, counted.windows, ticks, answers) }
         for pick in picks {
             if pick.isLast { last(pick, ticks, answers) } else { first(pick, ticks, answers) }
         }
@@ -68,6 +69,53 @@ extension EntitySweep {
                 exit += 1
             }
             for output in step.outputs { answer.write(answers + question * answer.width, output.output, count) }
+        }
+    }
+
+    /// How many different values a column has in windows: a value counts while one of its events is in the window.
+    private func countValues(
+        _ column: Int, _ windows: [(window: Int64, output: Int)], _ ticks: UnsafeBufferPointer<Int64>,
+        _ answers: UnsafeMutablePointer<Int64>
+    ) {
+        let (present, words) = (present[column], words[column])
+        // The events' values by number, from 0; `queue` is free here.
+        let codes = queue
+        var tally = ValueTally()
+        let isText = plan.columns[column].storage == .text
+        for event in 0..<eventCount where present[event] != 0 {
+            let code: Int
+            if isText {
+                let text = texts.text(words[event])
+                code = tally.add(text, hash: ValueTally.hash(text))
+            } else {
+                code = tally.add(words[event], hash: ValueTally.hash(words[event]))
+            }
+            codes[event] = UInt32(truncatingIfNeeded: code)
+        }
+        for (window, output) in windows {
+            var occurrences = [Int32](repeating: 0, count: tally.count)
+            var (enter, exit, count) = (0, 0, Int64(0))
+            for question in 0..<ticks.count {
+                let tick = ticks[question]
+                while enter < eventCount {
+                    let event = Int(order[enter])
+                    guard seen[event] <= tick else { break }
+                    enter += 1
+                    guard present[event] != 0, seen[event] < leaves(event, window) else { continue }
+                    occurrences[Int(codes[event])] += 1
+                    if occurrences[Int(codes[event])] == 1 { count += 1 }
+                }
+                while exit < eventCount {
+                    let end = leaves(exit, window)
+                    guard end <= tick else { break }
+                    if present[exit] != 0, seen[exit] < end {
+                        occurrences[Int(codes[exit])] -= 1
+                        if occurrences[Int(codes[exit])] == 0 { count -= 1 }
+                    }
+                    exit += 1
+                }
+                answer.write(answers + question * answer.width, output, count)
+            }
         }
     }
 

@@ -35,6 +35,8 @@ public final class EntitySweep {
 
     let plan: AggregationPlan
     var steps: [WindowStep] = []
+    /// Distinct counts by column.
+    var countedColumns: [(column: Int, windows: [(window: Int64, output: Int)])] = []
     var picks: [Pick] = []
     /// Features that only `EventSeries` computes, and their places.
     let generic: (plan: AggregationPlan, outputs: [Int])?
@@ -95,6 +97,10 @@ public final class EntitySweep {
                 (.stddev, let column?, let window?),
                 (.min, let column?, let window?), (.max, let column?, let window?):
                 Self.add(feature.function, output, column, window, &steps)
+            case (.distinctCount, let column?, let window?):
+                let index = countedColumns.firstIndex { $0.column == column } ?? countedColumns.count
+                if index == countedColumns.count { countedColumns.append((column, [])) }
+                countedColumns[index].windows.append((window, output))
             default: slow.append(output)
             }
         }

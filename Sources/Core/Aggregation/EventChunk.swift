@@ -77,8 +77,8 @@ struct SpanSummary: Sendable {
         if blocks.isEmpty {
             blocks = other.blocks
         } else {
-            for (index, column) in plan.columns.enumerated() {
-                var accumulator = Accumulator(column, from: blocks[index])
+            for index in plan.shapes.indices {
+                var accumulator = Accumulator(plan.shapes[index].traits, from: blocks[index])
                 accumulator.add(other.blocks[index])
                 blocks[index] = accumulator.total
             }
@@ -176,10 +176,25 @@ struct EventChunk: Sendable {
 
     /// Makes the summaries of all columns, but not of which values are equal.
     mutating func summarizeColumns(_ plan: AggregationPlan) {
-        let layout = plan.layout
-        summary.blocks = plan.columns.enumerated().map { index, column in
-            var accumulator = Accumulator(column)
-            for event in 0..<count { accumulate(event, index, column, layout, &accumulator) }
+        let stride = plan.layout.stride
+        summary.blocks = plan.shapes.indices.map { index in
+            let column = plan.shapes[index]
+            var accumulator = Accumulator(column.traits)
+            words.withUnsafeBufferPointer { words in
+                switch column.storage {
+                case .real: for event in 0..<count { accumulator.add(words[event * stride + column.slot]) }
+                case .integer:
+                    for event in 0..<count where isPresent(event, column: index, stride) {
+                        accumulator.add(words[event * stride + column.slot])
+                    }
+                case .vector:
+                    for event in 0..<count where isPresent(event, column: index, stride) { accumulator.addPresence() }
+                case .text:
+                    for event in 0..<count where texts[event * plan.layout.textCount + column.slot] != nil {
+                        accumulator.addPresence()
+                    }
+                }
+            }
             return accumulator.total
         }
     }
@@ -188,9 +203,10 @@ struct EventChunk: Sendable {
     mutating func addToSummary(
         _ row: UnsafeMutableBufferPointer<Int64>, _ rowTexts: [String?], _ plan: AggregationPlan
     ) {
-        for (index, column) in plan.columns.enumerated() {
-            let slot = plan.layout.slots[index]
-            var accumulator = Accumulator(column, from: summary.blocks[index])
+        for index in plan.shapes.indices {
+            let column = plan.shapes[index]
+            let slot = column.slot
+            var accumulator = Accumulator(column.traits, from: summary.blocks[index])
             var isPresent: Bool { row[EventLayout.flags + index >> 6] >> Int64(index & 63) & 1 != 0 }
             switch column.storage {
             case .real: accumulator.add(row[slot])
@@ -199,24 +215,6 @@ struct EventChunk: Sendable {
             case .vector: if isPresent { accumulator.addPresence() }
             }
             summary.blocks[index] = accumulator.total
-        }
-    }
-
-    /// Adds a column's value of an event, if there is one.
-    @inline(__always)
-    func accumulate(
-        _ event: Int, _ index: Int, _ column: AggregationPlan.Column, _ layout: EventLayout,
-        _ accumulator: inout Accumulator
-    ) {
-        switch column.storage {
-        case .real: accumulator.add(words[event * layout.stride + layout.slots[index]])
-        case .integer:
-            if isPresent(event, column: index, layout.stride) {
-                accumulator.add(words[event * layout.stride + layout.slots[index]])
-            }
-        case .text:
-            if texts[event * layout.textCount + layout.slots[index]] != nil { accumulator.addPresence() }
-        case .vector: if isPresent(event, column: index, layout.stride) { accumulator.addPresence() }
         }
     }
 }

@@ -87,13 +87,17 @@ extension EventSeries {
         out.write(signed: summary.knownFrom &- summary.first.eventTime)
         for block in summary.blocks {
             out.write(varint: UInt64(block.count))
-            for wide in [block.sum, block.squareSum, block.squares] {
-                out.write(fixed: UInt64(truncatingIfNeeded: wide))
-                out.write(signed: Int64(truncatingIfNeeded: wide >> 64))
-            }
+            write(wide: block.sum, to: &out)
+            write(wide: block.squareSum, to: &out)
+            write(wide: block.squares, to: &out)
             out.write(fixed: block.minimum)
             out.write(fixed: block.maximum)
         }
+    }
+
+    private static func write(wide value: Int128, to out: inout ByteWriter) {
+        out.write(fixed: UInt64(truncatingIfNeeded: value))
+        out.write(signed: Int64(truncatingIfNeeded: value >> 64))
     }
 
     private static func write(_ chunk: EventChunk, _ plan: AggregationPlan, to out: inout ByteWriter) {
@@ -239,18 +243,25 @@ extension EventSeries {
             groups[page.group].chunks[page.chunk].identifier == page.identifier
         else { throw DecodingFailure("the series has no page \(page.identifier) there") }
         if groups[page.group].chunks[page.chunk].isLoaded { return }
-        var reader = ByteReader(bytes)
-        try Self.expect(.chunk, &reader)
-        let chunk = try Self.chunk(plan, &reader)
-        try Self.expectEnd(reader)
-        let known = groups[page.group].chunks[page.chunk].summary
-        guard chunk.count == known.count, chunk.summary.first == known.first,
-            chunk.summary.lastEventTime == known.lastEventTime
-        else { throw DecodingFailure("a page of events is not the one that its series names") }
+        let chunk = try Self.chunk(page: bytes, groups[page.group].chunks[page.chunk].summary, plan)
         groups[page.group].chunks[page.chunk].words = chunk.words
         groups[page.group].chunks[page.chunk].texts = chunk.texts
         groups[page.group].chunks[page.chunk].isLoaded = true
         groups[page.group].chunks[page.chunk].summarizeValues(plan)
+    }
+
+    /// The events of a page, which are those that `known` tells of.
+    static func chunk(
+        page bytes: [UInt8], _ known: SpanSummary, _ plan: AggregationPlan
+    ) throws(DecodingFailure) -> EventChunk {
+        var reader = ByteReader(bytes)
+        try expect(.chunk, &reader)
+        let chunk = try chunk(plan, &reader)
+        try expectEnd(reader)
+        guard chunk.count == known.count, chunk.summary.first == known.first,
+            chunk.summary.lastEventTime == known.lastEventTime
+        else { throw DecodingFailure("a page of events is not the one that its series names") }
+        return chunk
     }
 
     private static func expect(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingFailure) {

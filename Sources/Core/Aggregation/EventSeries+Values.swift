@@ -8,6 +8,13 @@ extension EventSeries {
         _ group: AggregationPlan.ValueGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
         into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
+        if group.countsOnly, let index = valueIndex(of: group.column, at: tick) {
+            for window in group.windows {
+                let count = valueIndexes[index].count(after: Self.saturating(tick, minus: window.window))
+                for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
+            }
+            return
+        }
         let (column, layout) = (plan.columns[group.column], plan.layout)
         var tally = ValueTally()
         var from = upper

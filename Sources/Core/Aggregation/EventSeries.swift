@@ -29,6 +29,8 @@ public struct EventSeries: Sendable {
     var groupedCount = 0
     /// Pages that are stored and no longer needed.
     var removedPages: [UInt64] = []
+    /// What distinct counts of a long series go by; see `makeValueIndexes`.
+    var valueIndexes: [ValueIndex] = []
     var nextIdentifier: UInt64 = 1
     /// Events at which the series is next looked through for those that nothing needs.
     var trimCount = Self.trimCountMin
@@ -55,7 +57,8 @@ public struct EventSeries: Sendable {
     public var hasPages: Bool { !groups.isEmpty }
     /// Bytes of memory that its events take, about.
     public var byteCount: Int {
-        var count = tail.words.count * 8 + tail.texts.count * 16 + tail.summary.blocks.count * 96
+        var count = valueIndexes.reduce(0) { $0 + $1.byteCount }
+        count += tail.words.count * 8 + tail.texts.count * 16 + tail.summary.blocks.count * 96
         for group in groups {
             for chunk in group.chunks {
                 count += 160 + 96 * chunk.summary.blocks.count + chunk.words.count * 8 + chunk.texts.count * 16
@@ -78,6 +81,31 @@ public struct EventSeries: Sendable {
         return PageReference(group: group, chunk: chunk, identifier: groups[group].chunks[chunk].identifier)
     }
 
+    /// What came of an event that was offered.
+    public enum Insertion: Sendable {
+        /// It was added; so many of its values are too large to be summed.
+        case added(unsummable: Int)
+        /// Its sequence is not above all that were inserted, so it was added before.
+        case knownBefore
+        /// This page has to be loaded first.
+        case needs(PageReference)
+    }
+
+    /// Adds an event unless it was added before: events are offered in the order of their sequences.
+    ///
+    /// As `insert`, in one call: a caller that keeps the series in an object would copy it for each question.
+    public mutating func offer(
+        eventTime: EventTime, ingestTime: EventTime, sequence: UInt64, cells: [CellValue], plan: AggregationPlan
+    ) -> Insertion {
+        if sequence < nextSequence { return .knownBefore }
+        if let page = pageNeeded(toInsertAt: eventTime, ingestTime: ingestTime, sequence: sequence) {
+            return .needs(page)
+        }
+        return .added(
+            unsummable: insert(
+                eventTime: eventTime, ingestTime: ingestTime, sequence: sequence, cells: cells, plan: plan))
+    }
+
     /// Adds an event at its place, in a time that does not depend on the length of the series.
     ///
     /// The page that it belongs to must be loaded: see `pageNeeded`.
@@ -91,14 +119,16 @@ public struct EventSeries: Sendable {
             eventTime: eventTime.milliseconds, ingestTime: ingestTime.milliseconds, sequence: sequence)
         nextSequence = max(nextSequence, sequence &+ 1)
         newestIngestTime = max(newestIngestTime, order.ingestTime)
-        let layout = plan.layout
-        return withUnsafeTemporaryAllocation(of: Int64.self, capacity: layout.stride) { row in
+        return withUnsafeTemporaryAllocation(of: Int64.self, capacity: plan.layout.stride) { row in
             row.initialize(repeating: 0)
             row[EventLayout.eventTime] = order.eventTime
             row[EventLayout.ingestTime] = order.ingestTime
             row[EventLayout.sequence] = Int64(bitPattern: sequence)
             var texts: [String?] = []
-            let unsummable = Self.fill(row, &texts, plan.view.row(cells), plan)
+            let unsummable =
+                plan.isDerived
+                ? Self.fill(row, &texts, plan.view.row(cells), plan) : Self.fill(row, &texts, cells, plan)
+            if !valueIndexes.isEmpty { noteValues(of: row, texts, at: order.eventTime, plan) }
             place(row, texts, order, plan)
             return unsummable
         }
@@ -109,27 +139,30 @@ public struct EventSeries: Sendable {
         _ plan: AggregationPlan
     ) -> Int {
         var unsummable = 0
-        for (index, column) in plan.columns.enumerated() {
+        for index in plan.shapes.indices {
+            let column = plan.shapes[index]
             let cell = column.position < cells.count ? cells[column.position] : .null
             switch column.storage {
             case .real:
                 // Adding zero makes a negative zero positive: which of two zeros is the smaller must not depend on order.
                 let value = (cell.number ?? .nan) + 0.0
-                if column.needsSum || column.needsSquares, !value.isNaN,
-                    ExactArithmetic.scaled(value, by: column.power) == ExactArithmetic.unsummable
+                if column.traits.needsSum || column.traits.needsSquares, !value.isNaN,
+                    ExactArithmetic.scaled(value, by: column.traits.power) == ExactArithmetic.unsummable
                 {
                     unsummable += 1
                 }
-                row[plan.layout.slots[index]] = Int64(bitPattern: value.bitPattern)
+                row[column.slot] = Int64(bitPattern: value.bitPattern)
             case .integer:
                 guard let value = integer(cell) else { continue }
-                if column.needsSum || column.needsSquares, value == ExactArithmetic.unsummable { unsummable += 1 }
-                row[plan.layout.slots[index]] = value
+                if column.traits.needsSum || column.traits.needsSquares, value == ExactArithmetic.unsummable {
+                    unsummable += 1
+                }
+                row[column.slot] = value
                 row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
             case .text:
                 if case .text(let value) = cell { texts.append(value) } else { texts.append(nil) }
             case .vector:
-                guard EventChunk.write(cell, to: row, at: plan.layout.slots[index], length: column.length) else {
+                guard EventChunk.write(cell, to: row, at: column.slot, length: column.length) else {
                     continue
                 }
                 row[EventLayout.flags + index >> 6] |= 1 << Int64(index & 63)
@@ -259,6 +292,9 @@ public struct EventSeries: Sendable {
         let first = plan.tick(at: earliest.milliseconds)
         if !groups.isEmpty { trimChunks(first, plan) }
         if groups.isEmpty { trimTail(first, plan) }
+        for index in valueIndexes.indices {
+            valueIndexes[index].trim(after: Self.saturating(first, minus: plan.reach))
+        }
         let kept = count
         trimCount = max(Self.trimCountMin, min(2 * kept, kept + plan.sizes.chunk))
     }

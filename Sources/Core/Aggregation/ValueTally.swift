@@ -40,46 +40,50 @@ struct ValueTally {
         return UInt64(bitPattern: Int64(hasher.finalize()))
     }
 
-    mutating func add(_ word: Int64, hash: UInt64, event: Int = 0, count: Int32 = 1) {
+    @discardableResult
+    mutating func add(_ word: Int64, hash: UInt64, event: Int = 0, count: Int32 = 1) -> Int {
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] >= 0 {
             let value = Int(slots[slot])
             if words[value] == word {
                 counts[value] += count
-                return
+                return value
             }
             slot = (slot + 1) & (slots.count - 1)
         }
         words.append(word)
-        append(slot, hash, event, count)
+        return append(slot, hash, event, count)
     }
 
-    mutating func add(_ text: String, hash: UInt64, event: Int = 0, count: Int32 = 1) {
+    @discardableResult
+    mutating func add(_ text: String, hash: UInt64, event: Int = 0, count: Int32 = 1) -> Int {
         var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
         while slots[slot] >= 0 {
             let value = Int(slots[slot])
             if hashes[value] == hash, texts[value].utf8.elementsEqual(text.utf8) {
                 counts[value] += count
-                return
+                return value
             }
             slot = (slot + 1) & (slots.count - 1)
         }
         texts.append(text)
-        append(slot, hash, event, count)
+        return append(slot, hash, event, count)
     }
 
-    private mutating func append(_ slot: Int, _ hash: UInt64, _ event: Int, _ count: Int32) {
-        slots[slot] = Int32(truncatingIfNeeded: counts.count)
+    private mutating func append(_ slot: Int, _ hash: UInt64, _ event: Int, _ count: Int32) -> Int {
+        let added = counts.count
+        slots[slot] = Int32(truncatingIfNeeded: added)
         hashes.append(hash)
         events.append(Int32(truncatingIfNeeded: event))
         counts.append(count)
-        guard 2 * counts.count >= slots.count else { return }
+        guard 2 * counts.count >= slots.count else { return added }
         slots = Array(repeating: -1, count: 4 * slots.count)
         for (value, hash) in hashes.enumerated() {
             var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
             while slots[slot] >= 0 { slot = (slot + 1) & (slots.count - 1) }
             slots[slot] = Int32(truncatingIfNeeded: value)
         }
+        return added
     }
 
     /// Position of the value that occurs most often, the first of several; `nil` without any.

@@ -385,7 +385,7 @@ extension JSONValue {
         switch self {
         case .null: out.append(contentsOf: "null".utf8)
         case .bool(let flag): out.append(contentsOf: (flag ? "true" : "false").utf8)
-        case .integer(let value): out.append(contentsOf: String(value).utf8)
+        case .integer(let value): Self.write(value, to: &out)
         case .number(let value): Self.write(value, to: &out)
         case .string(let text): Self.write(text, to: &out)
         case .array(let elements):
@@ -425,15 +425,86 @@ extension JSONValue {
             return
         }
         if let whole = Int64(exactly: value), whole.magnitude < 1 << 53, value.sign == .plus || whole != 0 {
-            out.append(contentsOf: String(whole).utf8)
-            out.append(contentsOf: ".0".utf8)
+            write(whole, to: &out)
+            out.append(0x2E)
+            out.append(0x30)
+        } else if let (digits, places) = shortDecimal(value) {
+            write(digits, places: places, isNegative: value < 0, to: &out)
         } else {
             out.append(contentsOf: value.description.utf8)
         }
     }
 
+    /// A number of at most 15 digits, up to 6 of them behind the point, taken apart; `nil` for any other.
+    ///
+    /// `digits / 10^places` is the number itself: up to 15 digits both are exact and the division rounds once, as reading
+    /// does. Two decimals of at most 15 digits are two doubles, so this one, without zeros at its end, is the shortest.
+    private static func shortDecimal(_ value: Double) -> (digits: UInt64, places: Int)? {
+        let magnitude = value.magnitude
+        guard magnitude >= 1e-3, magnitude < 1e9 else { return nil }
+        var power = 1.0
+        for places in 1...6 {
+            power *= 10
+            // Below 2^50, so the half that rounds it is added exactly enough; `rounded` would be a call.
+            let digits = UInt64(magnitude * power + 0.5)
+            if Double(digits) / power == magnitude { return (digits, places) }
+        }
+        return nil
+    }
+
+    private static func write(_ digits: UInt64, places: Int, isNegative: Bool, to out: inout [UInt8]) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 32) { buffer in
+            var (at, rest) = (32, digits)
+            var place = 0
+            repeat {
+                if place == places {
+                    at -= 1
+                    buffer[at] = 0x2E
+                }
+                at -= 1
+                buffer[at] = 48 + UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+                place += 1
+            } while rest > 0 || place <= places
+            if isNegative {
+                at -= 1
+                buffer[at] = 0x2D
+            }
+            out.append(contentsOf: UnsafeBufferPointer(rebasing: buffer[at...]))
+        }
+    }
+
+    /// Appends an integer.
+    public static func write(_ value: Int64, to out: inout [UInt8]) {
+        withUnsafeTemporaryAllocation(of: UInt8.self, capacity: 20) { buffer in
+            var (at, rest) = (20, value.magnitude)
+            repeat {
+                at -= 1
+                buffer[at] = 48 + UInt8(truncatingIfNeeded: rest % 10)
+                rest /= 10
+            } while rest > 0
+            if value < 0 {
+                at -= 1
+                buffer[at] = 0x2D
+            }
+            out.append(contentsOf: UnsafeBufferPointer(rebasing: buffer[at...]))
+        }
+    }
+
     /// Appends text in quotes, escaped.
     public static func write(_ text: String, to out: inout [UInt8]) {
+        var text = text
+        let isPlain = text.withUTF8 { bytes in
+            for byte in bytes where byte < 0x20 || byte == 0x22 || byte == 0x5C { return false }
+            out.append(0x22)
+            out.append(contentsOf: bytes)
+            out.append(0x22)
+            return true
+        }
+        if !isPlain { writeEscaped(text, to: &out) }
+    }
+
+    private static func writeEscaped(_ text: String, to out: inout [UInt8]) {
         let digits = Array("0123456789abcdef".utf8)
         out.append(0x22)
         for byte in text.utf8 {

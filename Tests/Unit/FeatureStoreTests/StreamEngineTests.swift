@@ -12,14 +12,15 @@ struct EngineFixture {
     var log = MemoryEventLog()
     static let source = Name(static: "departures")
 
-    static func definitions(windows: [String] = ["10s"], extraColumn: Bool = false, scale: Int = 6) throws
-        -> DefinitionSet
-    {
+    static func definitions(
+        windows: [String] = ["10s"], extraColumn: Bool = false, scale: Int = 6, countsValues: Bool = false
+    ) throws -> DefinitionSet {
         let features = windows.map {
             """
               - {name: n_\($0), aggregate: count, window: \($0)}
               - {name: mean_\($0), aggregate: mean, column: delay, window: \($0)}
             """
+                + (countsValues ? "\n  - {name: d_\($0), aggregate: distinct_count, column: delay, window: \($0)}" : "")
         }.joined(separator: "\n")
         return try DefinitionCompiler.compile([
             DefinitionFile(

@@ -99,7 +99,9 @@ struct StreamStateTests {
     @Test(arguments: 0..<6)
     func stateBuiltAgainFromTheLogHasTheSameBytes(round: Int) async throws {
         var random = SystemRandomNumberGenerator()
-        var world = World(log: MemoryEventLog(), definitions: try EngineFixture.definitions(windows: ["1m", "1h"]))
+        var world = World(
+            log: MemoryEventLog(),
+            definitions: try EngineFixture.definitions(windows: ["1m", "1h"], countsValues: true))
         world.entityCountMax = round % 2 == 0 ? 0 : 1_000
         let arrivals = Self.arrivals(900, &random)
         var engine = try await world.engine()
@@ -109,6 +111,11 @@ struct StreamStateTests {
             // Now and then the engine is not told, and reads the log later.
             try await world.send(arrivals[sent..<end], to: Int.random(in: 0..<6, using: &random) == 0 ? nil : engine)
             sent = end
+            if Bool.random(using: &random) {  // who is asked for distinct counts remembers more than is stored
+                _ = try await engine.onlineFeatures(
+                    view: Name(static: "delays"), entities: (0..<9).map { ["tail": "N\($0)"] },
+                    at: EventTime(milliseconds: arrivals[end - 1].arrival + 1))
+            }
             switch Int.random(in: 0..<8, using: &random) {
             case 0: engine = try await world.engine()  // as after a kill: what was not written is gone
             case 1..<4: try await engine.checkpoint()
@@ -137,7 +144,7 @@ struct StreamStateTests {
     @Test(arguments: [SeriesSizes(chunk: 4, group: 2), SeriesSizes(chunk: 16, group: 4), SeriesSizes()])
     func pagesOutOfMemoryChangeNoAnswer(sizes: SeriesSizes) async throws {
         var random = SystemRandomNumberGenerator()
-        let definitions = try EngineFixture.definitions(windows: ["1m", "20m", "1h"])
+        let definitions = try EngineFixture.definitions(windows: ["1m", "20m", "1h"], countsValues: true)
         var world = World(log: MemoryEventLog(), definitions: definitions)
         world.sizes = sizes
         let view = try #require(definitions.featureViews[Name(static: "delays")])

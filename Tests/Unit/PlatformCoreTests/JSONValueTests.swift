@@ -44,6 +44,28 @@ struct JSONValueTests {
         #expect(Self.isSame(parsed, value), "\(parsed)")
     }
 
+    @Test func numbersAreWrittenAsTheShortestDecimal() {
+        var random = SystemRandomNumberGenerator()
+        var numbers: [Double] = [
+            0.001, 0.1 + 0.2, 999_999_999.999999, 1e9 + 0.5, 0.0009, 4.35, 1.005, -0.5, 123_456.789,
+        ]
+        for _ in 0..<20_000 {
+            var power = 1.0
+            for _ in 0..<Int.random(in: 0...9, using: &random) { power *= 10 }
+            let digits = Int64.random(in: -1_000_000_000_000...1_000_000_000_000, using: &random)
+            let shift = Int64.random(in: 0...40, using: &random)
+            numbers.append(Double(digits >> shift) / power)
+            numbers.append((Double(digits) / power).nextUp)
+            numbers.append(Double.random(in: -2...2, using: &random))
+        }
+        for number in numbers where number.rounded() != number {
+            #expect(JSONValue.number(number).text == number.description)
+        }
+        for whole in [Int64.min, .max, 0, -1, 9, 10, -10, 1_000_000_007] {
+            #expect(JSONValue.integer(whole).text == String(whole))
+        }
+    }
+
     @Test(arguments: ["-0", "-0.0", "-0e5"]) func minusZeroKeepsItsSign(text: String) throws {
         let number = try #require(try JSONValue.parse(text).doubleValue)
         #expect(number == 0 && number.sign == .minus)

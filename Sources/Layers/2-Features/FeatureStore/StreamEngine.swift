@@ -174,6 +174,21 @@ public final class StreamEngine: SourceListener {
                 lastFailure.withLock { $0 = errorText(error) }
             }
         }
+        await relieve(batch.source, rowCount: batch.rows.count)
+    }
+
+    /// Lets who brings rows wait for a checkpoint where new entities come in faster than checkpoints write them down: only
+    /// what is written can leave memory.
+    private func relieve(_ source: Name, rowCount: Int) async {
+        let views = snapshot.withLock { $0.bySource[source] ?? [] }
+        var isFull = false
+        for view in views
+        where view.hasGrown(
+            by: rowCount, entityCountMax: max(configuration.entityCountMax, 1_000),
+            byteCountMax: configuration.stateByteCountMax)
+        { isFull = true }
+        // What the store could not take now, the next checkpoint writes; its failure is told there.
+        if isFull { try? await checkpoint() }
     }
 
     // MARK: Applying

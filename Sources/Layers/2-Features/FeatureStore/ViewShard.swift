@@ -11,6 +11,8 @@ final class EntityState {
     var isDirty = false
     /// What it was last said to take.
     var byteCount = 0
+    /// Checkpoints that wrote it since it was last asked.
+    var unreadCount = 0
     init(_ series: EventSeries) { self.series = series }
 }
 
@@ -41,6 +43,8 @@ struct TakenState: Sendable {
 final class ViewShard: @unchecked Sendable {
     /// Bytes that the keys and objects of an entity take beside its events, about.
     private static let entityByteCount = 320
+    /// Checkpoints that an entity is written in, unread, before what its distinct counts go by is let go.
+    private static let unreadCountMax = 60
 
     private let lock = Mutex(())
     private var entities: [SeriesKey: EntityState] = [:]
@@ -62,6 +66,10 @@ final class ViewShard: @unchecked Sendable {
     ) throws -> Value {
         var missing: [PageReference] = []
         guard let state = try state(key, of: view) else { return try body(nil, &missing) }
+        if view.countsValues {
+            state.unreadCount = 0
+            if state.series.wantsValueIndexes(view.plan) { try index(state, key, of: view) }
+        }
         while true {
             let value = try body(state.series, &missing)
             if missing.isEmpty { return value }
@@ -104,6 +112,21 @@ final class ViewShard: @unchecked Sendable {
         }
     }
 
+    /// Makes what distinct counts of a long series go by.
+    private func index(_ state: EntityState, _ key: SeriesKey, of view: ViewState) throws {
+        do {
+            try state.series.makeValueIndexes(plan: view.plan) { page in
+                guard let row = try view.store.read(key.page(page.identifier), from: view.versionName) else {
+                    throw DecodingFailure("a page of the series is missing")
+                }
+                return row.payload
+            }
+            measure(state)
+        } catch let failure as DecodingFailure {
+            throw StoreError(.corrupted, "feature_view/\(view.versionName)", failure.description)
+        }
+    }
+
     private func measure(_ state: EntityState) {
         let now = state.series.byteCount + Self.entityByteCount
         byteCountNow += now - state.byteCount
@@ -123,38 +146,40 @@ final class ViewShard: @unchecked Sendable {
         _ rows: ArraySlice<KeyedRow>, of batch: ArrivedRows, to view: ViewState, pastQuestions: TimeSpan
     ) throws -> AppliedRows {
         var done = AppliedRows()
+        let plan = view.plan
         for keyed in rows {
             guard let row = batch.rows[keyed.index] else { continue }
             let state: EntityState
             if let known = try self.state(keyed.key, of: view) {
                 state = known
             } else {
-                state = EntityState(EventSeries(plan: view.plan))
+                state = EntityState(EventSeries(plan: plan))
                 entities[keyed.key] = state
                 measure(state)
             }
-            guard keyed.offset >= state.series.nextSequence else {
+            var outcome = state.series.offer(
+                eventTime: row.eventTime, ingestTime: row.ingestTime, sequence: keyed.offset, cells: row.cells,
+                plan: plan)
+            if case .needs(let page) = outcome {
+                try load(page, into: state, keyed.key, of: view)
+                outcome = state.series.offer(
+                    eventTime: row.eventTime, ingestTime: row.ingestTime, sequence: keyed.offset, cells: row.cells,
+                    plan: plan)
+            }
+            guard case .added(let unsummable) = outcome else {
                 done.seenBefore += 1
                 continue
-            }
-            if let page = state.series.pageNeeded(
-                toInsertAt: row.eventTime, ingestTime: row.ingestTime, sequence: keyed.offset)
-            {
-                try load(page, into: state, keyed.key, of: view)
             }
             if !state.isDirty {
                 state.isDirty = true
                 dirty.append(keyed.key)
             }
-            done.unsummable += state.series.insert(
-                eventTime: row.eventTime, ingestTime: row.ingestTime, sequence: keyed.offset, cells: row.cells,
-                plan: view.plan)
+            done.unsummable += unsummable
             done.applied += 1
             // By the row's arrival, not by the clock: who builds the state again from the log forgets the same.
             let arrival = batch.arrival(keyed.index) ?? row.ingestTime
             state.series.trimIfGrown(
-                answeringFrom: arrival.advanced(by: TimeSpan(milliseconds: -pastQuestions.milliseconds)),
-                plan: view.plan)
+                answeringFrom: arrival.advanced(by: TimeSpan(milliseconds: -pastQuestions.milliseconds)), plan: plan)
         }
         return done
     }
@@ -170,7 +195,9 @@ final class ViewShard: @unchecked Sendable {
         for key in dirty {
             guard let state = entities[key] else { continue }
             state.isDirty = false
-            taken.append(TakenState(key: key, series: state.series))
+            var series = state.series
+            series.dropValueIndexes()  // not stored; shared, the next event would copy them
+            taken.append(TakenState(key: key, series: series))
             state.series.markStored()
             measure(state)
         }
@@ -197,6 +224,8 @@ final class ViewShard: @unchecked Sendable {
             for entry in stored where entry.series.hasPages {
                 guard let state = entities[entry.key] else { continue }
                 state.series.unloadPages()
+                state.unreadCount += 1
+                if state.unreadCount > Self.unreadCountMax { state.series.dropValueIndexes() }
                 measure(state)
             }
             guard entities.count > countMax || byteCountNow > byteCountMax else { return }

@@ -19,11 +19,18 @@ final class ViewState: Sendable {
 
     let plan: AggregationPlan
     let versionName: Name
+    /// Whether a feature counts different values.
+    let countsValues: Bool
     let source: Name
     let store: any OnlineStore
     private let shards: [ViewShard]
     /// Log offset of the next row to apply; written only inside the engine's gate.
     let nextOffset: Atomic<UInt64>
+
+    /// What the last checkpoint left in memory.
+    private let keptEntityCount = Atomic(0)
+    private let keptByteCount = Atomic(0)
+    private let appliedCount = Atomic(0)
 
     /// Forgets answers about entities whose rows are applied; `nil` where nothing is remembered.
     let cache: EntityCache?
@@ -36,6 +43,7 @@ final class ViewState: Sendable {
         self.cache = cache
         self.plan = plan
         versionName = plan.view.versionName
+        countsValues = plan.view.features.contains { $0.aggregate == .distinctCount }
         source = plan.view.source
         self.store = store
         self.nextOffset = Atomic(nextOffset)
@@ -133,10 +141,28 @@ final class ViewState: Sendable {
     }
 
     func evict(_ stored: [[TakenState]], keeping countMax: Int, byteCountMax: Int) {
+        var (entities, bytes) = (0, 0)
         for (shard, stored) in zip(shards, stored) {
             shard.evict(
                 stored, keeping: countMax / Self.shardCount + 1, byteCountMax: byteCountMax / Self.shardCount + 1)
+            entities += shard.count
+            bytes += shard.byteCount
         }
+        keptEntityCount.store(entities, ordering: .relaxed)
+        keptByteCount.store(bytes, ordering: .relaxed)
+    }
+
+    /// Whether memory holds so many more entities, or bytes, than the last checkpoint left there; looks each thousand rows.
+    func hasGrown(by rowCount: Int, entityCountMax: Int, byteCountMax: Int) -> Bool {
+        guard appliedCount.add(rowCount, ordering: .relaxed).newValue >= 1_000 else { return false }
+        appliedCount.store(0, ordering: .relaxed)
+        var (entities, bytes) = (0, 0)
+        for shard in shards {
+            entities += shard.count
+            bytes += shard.byteCount
+        }
+        return entities > keptEntityCount.load(ordering: .relaxed) + entityCountMax
+            || bytes > keptByteCount.load(ordering: .relaxed) + byteCountMax
     }
 
     var entityCount: Int { shards.reduce(0) { $0 + $1.count } }

@@ -24,7 +24,7 @@ extension SourceContract {
                 scan.skipBlanks()
                 guard scan.skip(0x3A) else { return nil }
                 scan.skipBlanks()
-                guard let cell = scan.cell(as: definition.columns[index], &check.breaches) else { return nil }
+                guard let cell = scan.cell(as: types[index], at: index, of: definition) else { return nil }
                 take(cell, at: index, isPresent: true, &check)
                 scan.skipBlanks()
             } while scan.skip(0x2C)
@@ -86,11 +86,11 @@ private struct LineScanner {
         return nil
     }
 
-    /// A value of the column's type, or null.
-    mutating func cell(as column: ColumnDefinition, _ breaches: inout [ContractBreach]) -> CellValue? {
+    /// A value of the type of the column at `index`, or null.
+    mutating func cell(as type: ColumnType, at index: Int, of source: SourceDefinition) -> CellValue? {
         guard at < bytes.count else { return nil }
         if bytes[at] == 0x6E { return skip("null") ? .null : nil }
-        switch column.type {
+        switch type {
         case .string: return text().flatMap { $0.utf8.count <= SourceContract.textByteCountMax ? .text($0) : nil }
         case .bool:
             if skip("true") { return .bool(true) }
@@ -98,9 +98,10 @@ private struct LineScanner {
         case .int64: return integer().map(CellValue.integer)
         case .timestamp:
             if bytes[at] == 0x22 {
-                return text().flatMap { CellReader.cell(.string($0), as: column, &breaches) }
+                var breaches: [ContractBreach] = []
+                return text().flatMap { CellReader.cell(.string($0), as: source.columns[index], &breaches) }
             }
-            return integer().flatMap { CellReader.cell(.integer($0), as: column, &breaches) }
+            return integer().flatMap { EventTime(milliseconds: $0).isAccepted ? .integer($0) : nil }
         case .float64: return number().map(CellValue.double)
         case .vector, .list: return nil  // left to the general reader
         }

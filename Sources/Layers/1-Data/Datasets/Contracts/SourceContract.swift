@@ -58,6 +58,8 @@ public struct SourceContract: Sendable {
     private let positions: [String: Int]
     /// The columns' names in UTF-8.
     let names: [[UInt8]]
+    /// The columns' types: apart from the definitions, whose copies count references.
+    let types: [ColumnType]
     private let expectations: [CompiledExpectation]
 
     /// Longest accepted text in one cell, in UTF-8 bytes.
@@ -72,6 +74,7 @@ public struct SourceContract: Sendable {
         for (index, column) in definition.columns.enumerated() { positions[column.name] = index }
         self.positions = positions
         names = definition.columns.map { Array($0.name.utf8) }
+        types = definition.columns.map(\.type)
         guard let eventTimeIndex = positions[definition.eventTimeColumn] else {
             preconditionFailure("a checked source has its event time column")
         }

@@ -3,6 +3,14 @@ struct HashSet64: Sendable {
     private var slots: [UInt64] = []
     private(set) var count = 0
 
+    /// An empty set with room for `capacity` hashes.
+    init(capacity: Int = 0) {
+        guard capacity > 0 else { return }
+        var slotCount = 64
+        while slotCount * 3 <= capacity * 5 { slotCount *= 2 }
+        slots = [UInt64](repeating: 0, count: slotCount)
+    }
+
     /// Whether the hash is in the set.
     func contains(_ hash: UInt64) -> Bool {
         guard !slots.isEmpty else { return false }

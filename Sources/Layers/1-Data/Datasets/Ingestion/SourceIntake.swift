@@ -179,14 +179,15 @@ final class SourceIntake: Sendable {
     // MARK: One round
 
     private struct Plan {
-        struct Row {
-            let row: IntakeRequest.Row
-            let batch: String
-            let rules: [UniqueRule]
+        /// Rows of one request that are stored.
+        struct Part {
+            let request: Int
+            /// Positions among the request's rows.
+            let rows: [Int]
             let push: (key: String, report: JSONValue)?
-            let time: EventTime
         }
-        var rows: [Row] = []
+        var parts: [Part] = []
+        var rowCount = 0
         var quarantined: [(row: QuarantinedRow, hash: UInt64, push: (key: String, report: JSONValue)?)] = []
         var pushes: [(key: String, report: IngestReport)] = []
         var reports: [Result<IngestReport, any Error>] = []
@@ -210,29 +211,44 @@ final class SourceIntake: Sendable {
                 }, to: quarantineTopic)
             memory.withLock { memory in for entry in plan.quarantined { memory.quarantined.insert(entry.hash) } }
         }
-        if !plan.rows.isEmpty {
-            let records = plan.rows.map { entry in
-                last = max(last, entry.time)
-                return LogRecord(
-                    key: entry.row.key, time: last,
-                    value: SourceRowCodec.envelope(
-                        batch: entry.batch, eventTime: entry.row.row.eventTime, ingestTime: entry.row.row.ingestTime,
-                        push: entry.push, content: entry.row.content))
+        if plan.rowCount > 0 {
+            var records: [LogRecord] = []
+            var rows: [SourceRow] = []
+            var arrivals: [EventTime] = []
+            records.reserveCapacity(plan.rowCount)
+            rows.reserveCapacity(plan.rowCount)
+            arrivals.reserveCapacity(plan.rowCount)
+            for part in plan.parts where !part.rows.isEmpty {
+                let request = requests[part.request]
+                last = max(last, request.now)
+                for (number, position) in part.rows.enumerated() {
+                    records.append(
+                        LogRecord(
+                            key: request.rows[position].key, time: last,
+                            value: SourceRowCodec.envelope(
+                                batch: request.batch, eventTime: request.rows[position].row.eventTime,
+                                ingestTime: request.rows[position].row.ingestTime,
+                                push: number == 0 ? part.push : nil, content: request.rows[position].content)))
+                    rows.append(request.rows[position].row)
+                    arrivals.append(last)
+                }
             }
             let first = try await log.append(records, to: topic)
             memory.withLock { memory in
-                for entry in plan.rows {
-                    memory.recent.insert(entry.row.hash)
-                    memory.history?.insert(entry.row.hash)
-                    for (rule, hash) in zip(entry.rules, entry.row.unique) {
-                        if let hash { memory.unique[rule.identifier]?.insert(hash) }
+                for part in plan.parts {
+                    let request = requests[part.request]
+                    for position in part.rows {
+                        let hash = request.rows[position].hash
+                        memory.recent.insert(hash)
+                        memory.history?.insert(hash)
+                        for (rule, hash) in zip(request.rules, request.rows[position].unique) {
+                            if let hash { memory.unique[rule.identifier]?.insert(hash) }
+                        }
                     }
                 }
             }
             await listener?.received(
-                SourceBatch(
-                    source: source, firstOffset: first, rows: plan.rows.map { $0.row.row },
-                    arrivals: records.map(\.time)))
+                SourceBatch(source: source, firstOffset: first, rows: rows, arrivals: arrivals))
         }
         memory.withLock { memory in
             memory.lastTime = last
@@ -243,10 +259,10 @@ final class SourceIntake: Sendable {
 
     private func makePlan(_ requests: [IntakeRequest], _ memory: Memory) -> Plan {
         var plan = Plan()
-        var inRound = Set<UInt64>()
+        var inRound = HashSet64(capacity: requests.reduce(0) { $0 + $1.rows.count })
         var quarantinedInRound = Set<UInt64>()
         var uniqueInRound: [String: Set<UInt64>] = [:]
-        for request in requests {
+        for (number, request) in requests.enumerated() {
             if let key = request.idempotencyKey,
                 let known = memory.pushes[key] ?? plan.pushes.first(where: { $0.key == key })?.report
             {
@@ -255,16 +271,21 @@ final class SourceIntake: Sendable {
             }
             var report = request.report
             report.requestHash = request.requestHash
-            var kept: [IntakeRequest.Row] = []
+            var kept: [Int] = []
             var refused = request.quarantined
             kept.reserveCapacity(request.rows.count)
-            for row in request.rows {
-                if memory.recent.contains(row.hash) || memory.history?.contains(row.hash) == true
-                    || inRound.contains(row.hash)
-                {
+            for position in request.rows.indices {
+                let hash = request.rows[position].hash
+                if memory.recent.contains(hash) || memory.history?.contains(hash) == true || inRound.contains(hash) {
                     report.duplicates += 1
                     continue
                 }
+                if request.rules.isEmpty {
+                    inRound.insert(hash)
+                    kept.append(position)
+                    continue
+                }
+                let row = request.rows[position]
                 var breaches: [ContractBreach] = []
                 for (rule, hash) in zip(request.rules, row.unique) {
                     guard let hash,
@@ -286,20 +307,16 @@ final class SourceIntake: Sendable {
                             form: .push))
                     continue
                 }
-                inRound.insert(row.hash)
+                inRound.insert(hash)
                 for (rule, hash) in zip(request.rules, row.unique) {
                     if let hash { uniqueInRound[rule.identifier, default: []].insert(hash) }
                 }
-                kept.append(row)
+                kept.append(position)
             }
             report.accepted = kept.count
             let push = request.idempotencyKey.map { (key: $0, report: report.stored) }
-            for (index, row) in kept.enumerated() {
-                plan.rows.append(
-                    Plan.Row(
-                        row: row, batch: request.batch, rules: request.rules, push: index == 0 ? push : nil,
-                        time: request.now))
-            }
+            plan.parts.append(Plan.Part(request: number, rows: kept, push: push))
+            plan.rowCount += kept.count
             var isFirst = kept.isEmpty
             for row in refused {
                 let hash = hasher.hash(row.identity.utf8)

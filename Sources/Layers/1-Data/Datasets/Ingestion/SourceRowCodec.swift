@@ -36,12 +36,14 @@ public struct SourceRowCodec: Sendable {
         var out: [UInt8] = []
         out.reserveCapacity(32 * cells.count)
         out.append(0x7B)
-        for field in fields where field.index < cells.count && !cells[field.index].isNull {
+        for place in fields.indices {
+            let index = fields[place].index
+            guard index < cells.count, !cells[index].isNull else { continue }
             if out.count > 1 { out.append(0x2C) }
-            out.append(contentsOf: field.prefix)
-            switch cells[field.index] {
+            out.append(contentsOf: fields[place].prefix)
+            switch cells[index] {
             case .null: break
-            case .integer(let value): out.append(contentsOf: String(value).utf8)
+            case .integer(let value): JSONValue.write(value, to: &out)
             case .double(let value): JSONValue.write(value, to: &out)
             case .bool(let value): out.append(contentsOf: (value ? "true" : "false").utf8)
             case .text(let value): JSONValue.write(value, to: &out)
@@ -82,16 +84,19 @@ public struct SourceRowCodec: Sendable {
     ) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(content.count + batch.utf8.count + 64)
-        out.append(contentsOf: "{\"b\":".utf8)
+        out.append(contentsOf: RowScanner.batchPrefix)
         JSONValue.write(batch, to: &out)
-        out.append(contentsOf: ",\"e\":\(eventTime.milliseconds),\"i\":\(ingestTime.milliseconds)".utf8)
+        out.append(contentsOf: RowScanner.eventPrefix)
+        JSONValue.write(eventTime.milliseconds, to: &out)
+        out.append(contentsOf: RowScanner.ingestPrefix)
+        JSONValue.write(ingestTime.milliseconds, to: &out)
         if let push {
             out.append(contentsOf: ",\"k\":".utf8)
             JSONValue.write(push.key, to: &out)
             out.append(contentsOf: ",\"r\":".utf8)
             push.report.write(to: &out)
         }
-        out.append(contentsOf: ",\"v\":".utf8)
+        out.append(contentsOf: RowScanner.contentPrefix)
         out.append(contentsOf: content)
         out.append(0x7D)
         return out
@@ -183,10 +188,10 @@ private struct RowScanner {
         return true
     }
 
-    private static let eventPrefix = Array(",\"e\":".utf8)
-    private static let ingestPrefix = Array(",\"i\":".utf8)
-    private static let contentPrefix = Array(",\"v\":".utf8)
-    private static let batchPrefix = Array("{\"b\":".utf8)
+    static let eventPrefix = Array(",\"e\":".utf8)
+    static let ingestPrefix = Array(",\"i\":".utf8)
+    static let contentPrefix = Array(",\"v\":".utf8)
+    static let batchPrefix = Array("{\"b\":".utf8)
 
     /// The times of an envelope without a push; stands before the content's brace afterwards.
     mutating func envelope() -> (event: EventTime, ingest: EventTime)? {
