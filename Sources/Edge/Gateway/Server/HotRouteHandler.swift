@@ -138,11 +138,13 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private func resume(context: ChannelHandlerContext) {
+        let hadWaiting = !waiting.isEmpty
         while !waiting.isEmpty {
             if case .head = waiting[0], case .passing = state { break }
             if case .waiting = state { break }
             take(waiting.removeFirst(), context: context)
         }
+        if hadWaiting { context.fireChannelReadComplete() }
         if readIsPending, waiting.count < Self.waitingCountMax {
             readIsPending = false
             context.read()
@@ -233,6 +235,7 @@ final class HotRouteHandler: ChannelDuplexHandler, RemovableChannelHandler {
             traffic.leave()
             handler.pass(head, body, context: context)
             context.fireChannelRead(handler.wrapInboundOut(.end(nil)))
+            context.fireChannelReadComplete()  // the round's own came before: without it the framework waits
         }
     }
 
