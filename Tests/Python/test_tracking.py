@@ -22,6 +22,7 @@ import requests
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 API = "/api/2.0/mlflow/"
 
@@ -84,6 +85,55 @@ def test_histories_of_several_runs_are_thinned_out_together(server, client, expe
         server.url + API + "metrics/get-history-bulk-interval", params=[*query, ("start_step", "5")], timeout=30
     )
     assert (answer.status_code, answer.json()["error_code"]) == (400, "INVALID_PARAMETER_VALUE")
+
+
+def test_thinned_histories_are_those_of_the_reference_store(server, client, experiment, tmp_path):
+    """The same points on the same data, whatever the steps look like."""
+    reference = SqlAlchemyStore(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "artifacts"))
+    theirs_in = reference.create_experiment("thinned")
+    generator = random.Random(11)
+    pairs: list[tuple[str, str]] = []
+    for steps in [
+        range(700),
+        range(0, 2100, 3),
+        generator.sample(range(5000), 400),
+        [generator.randrange(90) for _ in range(300)],
+        range(-40, 60),
+        [7],
+    ]:
+        ours = client.create_run(experiment.experiment_id).info.run_id
+        theirs = reference.create_run(theirs_in, "u", 1, [], "n").info.run_id
+        metrics = [Metric("m", float(generator.randrange(5)), 1000 + index, step) for index, step in enumerate(steps)]
+        client.log_batch(ours, metrics=metrics)
+        reference.log_batch(theirs, metrics=metrics, params=[], tags=[])
+        pairs.append((ours, theirs))
+    for chosen in [[0], [1], [2], [3], [4], [5], [0, 1], [0, 2, 3], [1, 2, 4, 5], list(range(6))]:
+        for count, bounds in [
+            (1, None),
+            (10, None),
+            (50, None),
+            (320, None),
+            (25, (100, 900)),
+            (5, (-20, 20)),
+            (50, (6000, 7000)),
+        ]:
+            query = [("run_ids", pairs[index][0]) for index in chosen]
+            query += [("metric_key", "m"), ("max_results", str(count))]
+            if bounds:
+                query += [("start_step", str(bounds[0])), ("end_step", str(bounds[1]))]
+            answer = requests.get(server.url + API + "metrics/get-history-bulk-interval", params=query, timeout=30)
+            names = dict(pairs)
+            ours = sorted(
+                (names[m["run_id"]], m["step"], m["timestamp"], m["value"]) for m in answer.json().get("metrics", [])
+            )
+            expected = reference.get_metric_history_bulk_interval(
+                run_ids=[pairs[index][1] for index in chosen],
+                metric_key="m",
+                max_results=count,
+                start_step=bounds[0] if bounds else None,
+                end_step=bounds[1] if bounds else None,
+            )
+            assert ours == sorted((m.run_id, m.step, m.timestamp, m.value) for m in expected), (chosen, count, bounds)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", 1e308, -0.0, 5e-324])

@@ -21,22 +21,31 @@ extension TrackingStore {
             try await points(run: id, key: key, after: nil, countMax: .max), pointCountMax: pointCountMax)
     }
 
-    /// Histories of one metric in several runs, thinned out by their steps together, so that they can be compared.
+    /// Histories of one metric in several runs by step, each thinned out to at most `countMax` points.
     ///
-    /// At most about `countMax` steps are kept, spread evenly over all that occur, and the first and last step of each
-    /// run. A run that does not exist has no history.
+    /// A history's points (those whose step lies between `startStep` and `endStep`, if these are given) are put in order
+    /// of step, time and value and cut into `countMax` parts whose sizes differ by one at most, the larger ones first; of
+    /// each part the first point stays, and in place of the last part's the last point of all. A run that does not exist
+    /// has no history.
+    /// - SeeAlso: MLflow's `SqlAlchemyStore.get_metric_history_bulk_interval`, which keeps the same points.
     public func sampledHistories(
         runs: [String], key: String, startStep: Int64?, endStep: Int64?, countMax: Int
     ) async throws -> [(run: String, points: [MetricPoint])] {
         var histories: [(run: String, points: [MetricPoint])] = []
         for run in runs {
-            do { histories.append((run, try await points(run: run, key: key, after: nil, countMax: .max))) } catch {
+            do {
+                let points = try await points(run: run, key: key, after: nil, countMax: .max)
+                histories.append(
+                    (
+                        run,
+                        MetricSampling.thinned(
+                            points, steps: (startStep ?? .min)...(endStep ?? .max), countMax: countMax)
+                    ))
+            } catch {
                 guard (error as? PlatformError)?.code == .notFound else { throw error }
             }
         }
-        let steps = MetricSampling.steps(
-            of: histories.map(\.points), startStep: startStep, endStep: endStep, countMax: countMax)
-        return histories.map { ($0.run, MetricSampling.points(of: $0.points, at: steps)) }
+        return histories
     }
 
     /// What is kept of each metric of a run beside its points, by key.
@@ -153,50 +162,23 @@ enum MetricSampling {
         return kept
     }
 
-    /// The steps that the reference server's interval call keeps, in order.
-    /// - SeeAlso: MLflow `get_metric_history_bulk_interval` and `_get_sampled_steps_from_steps`.
-    static func steps(
-        of histories: [[MetricPoint]], startStep: Int64?, endStep: Int64?, countMax: Int
-    ) -> [Int64] {
-        var all: [Int64] = []
-        all.reserveCapacity(histories.reduce(0) { $0 + $1.count })
-        var borders: [Int64] = []
-        var isSorted = true
-        for points in histories where !points.isEmpty {
-            points.withUnsafeBufferPointer { points in
-                var (least, greatest) = (points[0].step, points[0].step)
-                var last = all.last
-                for point in points where point.step != last {
-                    if let last, point.step < last { isSorted = false }
-                    last = point.step
-                    all.append(point.step)
-                    least = min(least, point.step)
-                    greatest = max(greatest, point.step)
-                }
-                borders += [least, greatest]
-            }
-        }
-        if !isSorted {
-            all.sort()
-            var kept = 0
-            for index in all.indices where index == 0 || all[index] != all[kept - 1] {
-                all[kept] = all[index]
-                kept += 1
-            }
-            all.removeLast(all.count - kept)
-        }
-        let start = startStep ?? (endStep == nil ? min(0, all.first ?? 0) : .min)
-        let end = endStep ?? all.last ?? 0
-        guard start <= end else { return [] }
-        let inside = all[position(of: start, in: all)..<(end == .max ? all.count : position(of: end + 1, in: all))]
-        guard inside.count > countMax, countMax > 0, let last = inside.last else { return Array(inside) }
-        var kept: Set<Int64> = [last]
-        for index in 0..<countMax { kept.insert(inside[inside.startIndex + index * inside.count / countMax]) }
-        return kept.union(borders.filter { start...end ~= $0 }).sorted()
+    /// Evenly spread points of a history by step, the first and the last among them.
+    static func thinned(_ points: [MetricPoint], steps: ClosedRange<Int64>, countMax: Int) -> [MetricPoint] {
+        let points = sortedByStep(points)
+        let start = lowerBound(points.count) { points[$0].step < steps.lowerBound }
+        let end = lowerBound(points.count) { points[$0].step <= steps.upperBound }
+        let count = end - start
+        guard count > countMax, countMax > 0 else { return Array(points[start..<end]) }
+        let (size, larger) = count.quotientAndRemainder(dividingBy: countMax)
+        var kept: [MetricPoint] = []
+        kept.reserveCapacity(countMax)
+        for part in 0..<(countMax - 1) { kept.append(points[start + part * size + min(part, larger)]) }
+        kept.append(points[end - 1])
+        return kept
     }
 
-    /// The points of a history at some sorted steps, by step.
-    static func points(of points: [MetricPoint], at steps: [Int64]) -> [MetricPoint] {
+    /// A history, which is in order of time, in order of step, time and value; as it is if both orders are one.
+    private static func sortedByStep(_ points: [MetricPoint]) -> [MetricPoint] {
         let isSorted = points.withUnsafeBufferPointer { points in
             var last = Int64.min
             for point in points {
@@ -205,23 +187,7 @@ enum MetricSampling {
             }
             return true
         }
-        guard isSorted else {
-            let wanted = Set(steps)
-            return points.filter { wanted.contains($0.step) }.sorted { ($0.step, $0) < ($1.step, $1) }
-        }
-        var kept: [MetricPoint] = []
-        for step in steps {
-            var index = lowerBound(points.count) { points[$0].step < step }
-            while index < points.count, points[index].step == step {
-                kept.append(points[index])
-                index += 1
-            }
-        }
-        return kept
-    }
-
-    private static func position(of step: Int64, in steps: [Int64]) -> Int {
-        lowerBound(steps.count) { steps[$0] < step }
+        return isSorted ? points : points.sorted { ($0.step, $0) < ($1.step, $1) }
     }
 
     /// The first of `count` positions that is not before what is looked for.
