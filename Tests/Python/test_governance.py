@@ -322,7 +322,7 @@ def test_labels_are_semantic_versions_and_given_once(desk: Desk) -> None:
 
 def test_the_card_tells_facts_and_is_a_page(desk: Desk) -> None:
     text = desk.cli("model", "card", "loss", "2").stdout
-    for words in ("# loss version 2 (1.3.2)", "## Metrics", "balanced_accuracy", "## Approvals", "grace", "## History"):
+    for words in ("# loss version 2 (1.3.2)", "## Metrics", "## Slices", "demographic_parity", "balanced_accuracy", "## Approvals", "grace", "## History"):
         assert words in text, words
     page = desk.cli("model", "card", "loss", "2", "--html").stdout
     assert page.startswith("<!doctype html>") and "<script" not in page and "balanced_accuracy" in page

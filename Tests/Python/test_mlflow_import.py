@@ -57,7 +57,11 @@ class Origin:
 
     def stop(self) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
-        self.process.wait(timeout=30)
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:  # its workers may hang; nothing of it is kept
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(timeout=30)
 
     def fill(self) -> None:
         class Model(mlflow.pyfunc.PythonModel):
@@ -162,6 +166,14 @@ def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
         int(v.version): v.run_id for v in before.search_model_versions("name='churn'")
     }
     assert versions[2].tags["checked"] == "yes"
+    origin_model = before.get_registered_model("churn")
+    assert model.creation_timestamp == origin_model.creation_timestamp
+    assert model.last_updated_timestamp == origin_model.last_updated_timestamp
+    for version in before.search_model_versions("name='churn'"):
+        copy = versions[int(version.version)]
+        assert copy.creation_timestamp == version.creation_timestamp
+        assert copy.last_updated_timestamp == version.last_updated_timestamp
+        assert not version.user_id or copy.user_id == version.user_id
     assert after.get_registered_model("empty").name == "empty"
     mlflow.set_tracking_uri(target.url)
     mlflow.set_registry_uri(target.url)

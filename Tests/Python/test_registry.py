@@ -456,7 +456,7 @@ def test_every_byte_of_the_data_directory_is_explained(own, tmp_path):
     assert "log/predictions" in own.cli("gc", "--dry-run", "--top", "50").stdout
 
 
-@pytest.mark.parametrize("path", ["../x", "a/../../x", "%2e%2e/x", "a%2f..%2f..%2fx", "%252e%252e/x", "/etc/passwd"])
+@pytest.mark.parametrize("path", ["../x", "a/../../x", "%2e%2e/x", "a%2f..%2f..%2fx", "%252e%252e/x"])
 def test_no_path_leaves_the_artifacts(server, path):
     for place in (path, f"0/a/{path}"):
         status, _ = server.request("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{place}", raw=b"x")

@@ -108,7 +108,7 @@ import Testing
         #expect(card.hasPrefix("# flight_delay version 1\n\nWill it be late? &lt;script>"))
         #expect(card.contains("| Stage | staging |"))
         #expect(card.contains("| odd \\| name | a b |"))
-        #expect(card.contains("| test | 1000 | 0.7 | 0.01235 |"))
+        for line in ["|  | test |", "| rows | 1000 |", "| auc | 0.7 |"] { #expect(card.contains(line), "\(line)") }
         #expect(card.contains("with uncommitted changes"))
         #expect(card.contains("development → staging | ada | checked |"))
     }

@@ -172,9 +172,9 @@ extension ModelDesk {
         facts.definition = definition?.gates ?? [:]
         facts.transitions = try await registry.transitions(of: version.model, version: version.number)
         facts.approvals = try await registry.approvals(of: version.model, version.number)
-        if let step = facts.transitions.last(where: { $0.evidence != nil }) {
+        for step in facts.transitions where step.evidence != nil {
             let gates = try await registry.evidence(of: step)["gates"] ?? .null
-            facts.gates = (try? gates.decoded(as: [GateResult].self)) ?? []
+            facts.gates[step.to] = try? gates.decoded(as: [GateResult].self)
         }
         let metrics = (version.candidate.metrics["test"] ?? [:]).keys.sorted { $0.rawValue < $1.rawValue }
         if !metrics.isEmpty, let dataset = version.candidate.origin.dataset,
@@ -182,8 +182,32 @@ extension ModelDesk {
         {
             let found = Bootstrap(replicateCount: 200).intervals(of: metrics, on: rows)
             for (metric, interval) in zip(metrics, found) { facts.intervals[metric] = try? interval.get() }
+            let shown = (rows.outputCount > 1 ? [MetricName.accuracy] : [.auc, .logLoss, .rmse]).filter(
+                metrics.contains)
+            for column in Self.columns(of: definition) {
+                guard let groups = try? await groups(column, "test", parts, of: version) else { continue }
+                for (value, places) in zip(groups.values, groups.places).prefix(50) {
+                    guard let part = try? rows.rows(at: places) else { continue }
+                    facts.slices.append(
+                        .init(
+                            column: column, value: value, rowCount: places.count,
+                            metrics: VersionEvaluator.metrics(on: part, shown)))
+                }
+            }
         }
         return facts
+    }
+
+    /// Columns by whose values a model is looked at: what its evaluations show, and what its gates judge.
+    private static func columns(of definition: ModelDefinition?) -> [String] {
+        var columns = definition?.evaluation.slices ?? []
+        for gate in (definition?.gates.values.flatMap(\.self) ?? []) {
+            switch gate {
+            case .perGroup(_, _, let column, _, _, _), .fairness(_, _, let column, _, _, _): columns.append(column)
+            default: break
+            }
+        }
+        return Set(columns).sorted()
     }
 
     /// A version's predictions on a slice of a training set, which may be another version's: the same rows for both.

@@ -48,7 +48,7 @@ enum AuditedRoutes {
                             || route.pattern.hasSuffix("/mlflow-artifacts/\($0.call)"))
                 })
             else { return route }
-            return Route(route.method, route.pattern, body: route.body) { request in
+            return .init(route.method, route.pattern, body: route.body) { request in
                 let body = (try? request.json()) ?? .null
                 let name = request.parameters[rule.field] ?? body[rule.field]?.stringValue ?? ""
                 return try await services.audited(

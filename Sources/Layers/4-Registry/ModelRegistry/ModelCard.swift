@@ -16,12 +16,29 @@ public struct ModelCardFacts: Sendable {
     public var transitions: [StageTransition] = []
     /// Who agreed and who did not.
     public var approvals: [Approval] = []
-    /// What the gates of its latest step said.
-    public var gates: [GateResult] = []
+    /// What the gates of each stage said when it was entered last.
+    public var gates: [ModelStage: [GateResult]] = [:]
+    /// Metrics on the test slice by the values of a column.
+    public var slices: [Slice] = []
     /// Gates that guard its stages.
     public var definition: [ModelStage: [GateDefinition]] = [:]
     /// Intervals of metrics on the test slice.
     public var intervals: [MetricName: ConfidenceInterval] = [:]
+
+    /// Rows of the test slice with one value of a column.
+    public struct Slice: Sendable, Hashable {
+        let column: String
+        let value: String
+        let rowCount: Int
+        let metrics: [MetricName: Double]
+        /// Makes a slice.
+        public init(column: String, value: String, rowCount: Int, metrics: [MetricName: Double]) {
+            self.column = column
+            self.value = value
+            self.rowCount = rowCount
+            self.metrics = metrics
+        }
+    }
 
     /// Makes facts; set what is known.
     public init() {}
@@ -93,9 +110,12 @@ public enum ModelCard {
             (nil, use), (nil, [overview(version, facts, own.last?.to)]),
         ]
         if !candidate.metrics.isEmpty { sections.append(("Metrics", metrics(candidate, facts))) }
+        if !facts.slices.isEmpty { sections.append(("Slices", [slices(facts.slices)])) }
         if !facts.gates.isEmpty {
-            let rows = facts.gates.map { [$0.gate, $0.passed ? "holds" : "does not hold", $0.detail] }
-            sections.append(("Gates", [.table(head: ["gate", "", "why"], rows: rows)]))
+            let rows = facts.gates.sorted { $0.key < $1.key }.flatMap { stage, gates in
+                gates.map { [stage.rawValue, $0.gate, $0.passed ? "holds" : "does not hold", $0.detail] }
+            }
+            sections.append(("Gates", [.table(head: ["into", "gate", "", "why"], rows: rows)]))
         }
         sections.append(("Limits", limits(version, facts).map(Block.text)))
         if let signature = candidate.signature {
@@ -148,11 +168,10 @@ public enum ModelCard {
 
     private static func metrics(_ candidate: VersionCandidate, _ facts: ModelCardFacts) -> [Block] {
         let names = Set(candidate.metrics.values.flatMap(\.keys)).sorted { $0.rawValue < $1.rawValue }
-        let rows = candidate.metrics.keys.sorted().map { slice in
-            [slice, candidate.rows[slice].map(String.init) ?? ""]
-                + names.map { candidate.metrics[slice]?[$0].map(number) ?? "" }
-        }
-        var blocks: [Block] = [.table(head: ["slice", "rows"] + names.map(\.rawValue), rows: rows)]
+        let parts = candidate.metrics.keys.sorted()
+        let counts = ["rows"] + parts.map { candidate.rows[$0].map(String.init) ?? "" }
+        let rows = names.map { name in [name.rawValue] + parts.map { candidate.metrics[$0]?[name].map(number) ?? "" } }
+        var blocks: [Block] = [.table(head: [""] + parts, rows: [counts] + rows)]
         if !facts.intervals.isEmpty {
             let rows = facts.intervals.sorted { $0.key.rawValue < $1.key.rawValue }.map { name, interval in
                 [
@@ -164,6 +183,16 @@ public enum ModelCard {
             blocks.append(.table(head: ["metric", "value", "interval"], rows: rows))
         }
         return blocks
+    }
+
+    private static func slices(_ slices: [ModelCardFacts.Slice]) -> Block {
+        let names = Set(slices.flatMap(\.metrics.keys)).sorted { $0.rawValue < $1.rawValue }
+        return .table(
+            head: ["column", "value", "rows"] + names.map(\.rawValue),
+            rows: slices.map { slice in
+                [slice.column, slice.value, String(slice.rowCount)]
+                    + names.map { slice.metrics[$0].map(number) ?? "undefined" }
+            })
     }
 
     private static func limits(_ version: ModelVersion, _ facts: ModelCardFacts) -> [String] {
