@@ -98,7 +98,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "Workflows", in: "Control",
         uses: [
-            "PlatformCore", "Expressions", "Definitions", "Statistics", "ColumnFiles", "StoragePorts", "RuntimePorts", "Datasets",
+            "PlatformCore", "Expressions", "Definitions", "Statistics", "ColumnFiles", "StoragePorts", "RuntimePorts",
+            "Datasets",
             "FeatureStore", "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance",
             "Catalogue", logging,
             serviceLifecycle,

@@ -1,7 +1,7 @@
 """Ten metrics and bootstrap intervals of many rows, beside scikit-learn: the same Parquet file, the same answers.
 
-    BOTTEGA_ONLY=evaluation-report swift build -c release --scratch-path .build-release
-    .venv/bin/python Benchmarks/evaluation.py --report .build-release/release/evaluation-report
+BOTTEGA_ONLY=evaluation-report swift build -c release --scratch-path .build-release
+.venv/bin/python Benchmarks/evaluation.py --report .build-release/release/evaluation-report
 """
 
 from __future__ import annotations
@@ -78,7 +78,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "rows.parquet"
         parquet.write_table(pa.table({"prediction": scores, "label": labels}), path, row_group_size=122_880)
-        run = subprocess.run([arguments.report, str(path), str(arguments.draws)], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [arguments.report, str(path), str(arguments.draws)], capture_output=True, text=True, check=True
+        )
         ours, other = json.loads(run.stdout), theirs(path, arguments.their_draws)
     for name, value in other.items():
         if not name.endswith(("seconds", "interval", "draw")):

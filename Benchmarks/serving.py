@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The predict route with a real model: 20 stored features behind one key, or 30 features in the body; beside nginx.
 
-    serving.py --bottega .build-release/release/bottega --python .venv/bin/python [--keep FOLDER] [--seconds 10] [--runs 3]
+    serving.py --bottega .build-release/release/bottega --python .venv/bin/python [--keep FOLDER] [--runs 3]
 
 It starts the program in a temporary folder, defines a view of 20 features over payments and a model of 100 trees of
 depth 6 on them (`stored`), and one of the same size on 30 numbers of the request (`body`), trains both through the
@@ -76,7 +76,7 @@ model: %(name)s
 sticky_by: [%(sticky)s]
 fallback: {constant: 0.5}
 """
-TRAIN = '''
+TRAIN = """
 import json, os
 import mlflow, mlflow.xgboost, pyarrow.parquet as parquet, xgboost
 from mlflow.models import ModelSignature
@@ -87,12 +87,13 @@ names = [c["name"] for c in manifest["columns"] if c["role"] in ("request", "fea
 frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
 data = xgboost.DMatrix(frame[names].astype("float32"), frame[manifest["label"]].astype("float32"))
 with mlflow.start_run():
-    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 6, "min_child_weight": 0, "seed": 3}, data, 100)
+    booster = xgboost.train({"objective": "binary:logistic", "max_depth": 6, "min_child_weight": 0}, data, 100)
     signature = ModelSignature(
         inputs=Schema([ColSpec(DataType.double, name, required=False) for name in names]),
         outputs=Schema([ColSpec(DataType.float)]))
-    mlflow.xgboost.log_model(booster, name="model", signature=signature, model_format="ubj", pip_requirements=["xgboost-cpu"])
-'''
+    mlflow.xgboost.log_model(
+        booster, name="model", signature=signature, model_format="ubj", pip_requirements=["xgboost-cpu"])
+"""
 
 
 def rows(now: int) -> tuple[list[str], list[str]]:

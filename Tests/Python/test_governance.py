@@ -122,7 +122,9 @@ described = {
 x, y = load("train")
 with mlflow.start_run():
     if kind in ("binary", "softprob"):
-        objective = {"objective": "binary:logistic"} if kind == "binary" else {"objective": "multi:softprob", "num_class": 3}
+        objective = {"objective": "binary:logistic"}
+        if kind == "softprob":
+            objective = {"objective": "multi:softprob", "num_class": 3}
         data = xgboost.DMatrix(x, y, feature_names=names, nthread=1)
         booster = xgboost.train({**objective, "max_depth": 3, "seed": seed, "nthread": 1}, data, rounds)
         mlflow.xgboost.log_model(booster, model_format="ubj", pip_requirements=["xgboost"], **described)
@@ -227,7 +229,16 @@ def test_every_kind_of_gate_refuses_with_its_reason(desk: Desk) -> None:
     for stage in ("staging", "canary", "production"):
         found |= verdicts(desk.gates("loss", 2, stage))
     refused = {gate: detail for gate, (passed, detail) in found.items() if not passed}
-    for words in ("log_loss", "training set", "memory", "by channel", "demographic_parity", "ece", "1 approval", "2 approvals"):
+    for words in (
+        "log_loss",
+        "training set",
+        "memory",
+        "by channel",
+        "demographic_parity",
+        "ece",
+        "1 approval",
+        "2 approvals",
+    ):
         assert any(words in gate or words in detail for gate, detail in refused.items()), (words, refused)
     assert all(detail and "was not measured" not in detail for detail in refused.values()), refused
     passed = {gate: detail for gate, (passed, detail) in found.items() if passed}
@@ -235,7 +246,9 @@ def test_every_kind_of_gate_refuses_with_its_reason(desk: Desk) -> None:
     assert any("different 0" in detail for detail in passed.values()), "features as served"
     assert any("customer" in gate for gate in passed), "groups by a column that the model does not read"
     result = desk.promote("loss", 2, "staging")
-    assert result.returncode == 3 and "FAILED  log_loss" in result.stderr and "passed  signature present" in result.stderr
+    assert (
+        result.returncode == 3 and "FAILED  log_loss" in result.stderr and "passed  signature present" in result.stderr
+    )
     shown = desk.json("model", "show", "loss", "2")
     assert shown["stage"] == "development" and "balanced_accuracy" in shown["metrics"]["test"]
 
@@ -309,7 +322,10 @@ def test_what_was_live_is_told_of_any_moment(desk: Desk) -> None:
     assert rolled["champion"] == 1 and rolled["deployments"][0]["variants"] == [
         {**rolled["deployments"][0]["variants"][0], "version": 1, "share": 1}
     ]
-    assert desk.json("model", "live", "loss", "--at", shop.text(shop.START + int((LIVE + 0.005) * shop.DAY)))["champion"] == 2
+    assert (
+        desk.json("model", "live", "loss", "--at", shop.text(shop.START + int((LIVE + 0.005) * shop.DAY)))["champion"]
+        == 2
+    )
 
 
 def test_labels_are_semantic_versions_and_given_once(desk: Desk) -> None:
@@ -322,7 +338,16 @@ def test_labels_are_semantic_versions_and_given_once(desk: Desk) -> None:
 
 def test_the_card_tells_facts_and_is_a_page(desk: Desk) -> None:
     text = desk.cli("model", "card", "loss", "2").stdout
-    for words in ("# loss version 2 (1.3.2)", "## Metrics", "## Slices", "demographic_parity", "balanced_accuracy", "## Approvals", "grace", "## History"):
+    for words in (
+        "# loss version 2 (1.3.2)",
+        "## Metrics",
+        "## Slices",
+        "demographic_parity",
+        "balanced_accuracy",
+        "## Approvals",
+        "grace",
+        "## History",
+    ):
         assert words in text, words
     page = desk.cli("model", "card", "loss", "2", "--html").stdout
     assert page.startswith("<!doctype html>") and "<script" not in page and "balanced_accuracy" in page

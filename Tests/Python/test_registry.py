@@ -5,6 +5,7 @@ import concurrent.futures
 import hashlib
 import hmac
 import http.server
+import itertools
 import json
 import os
 import sqlite3
@@ -472,12 +473,14 @@ def test_of_two_who_change_a_stage_at_once_both_are_told_the_truth(server):
         client.create_model_version(model, SOURCE)
         identity = server.get(f"/api/v1/models/{model.replace(' ', '%20')}")["versions"][0]["model"]
 
-        def change(index):
+        def change(index, identity=identity):
             body = {"stage": ("staging", "archived")[index % 2], "reason": "r"}
             return server.request("POST", f"/api/v1/models/{identity}/versions/1/stage", body)[0]
 
         statuses = run_at_once(4, change)
         steps = server.get(f"/api/v1/models/{identity}/versions/1")["transitions"]
         assert len(steps) == 1 + statuses.count(200), (statuses, steps)
-        assert all(a["to"] == b["from"] for a, b in zip(steps, steps[1:])), "each step begins where the last one ended"
+        assert all(a["to"] == b["from"] for a, b in itertools.pairwise(steps)), (
+            "each step begins where the last one ended"
+        )
         assert set(statuses) <= {200, 409}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import socket
 import time
@@ -12,11 +13,16 @@ from conftest import Server
 
 PREDICT = b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
 LIVE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-GROUP = b'POST /features/groups/nothing/get-online HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"entities":[]}'
-CHUNKED = (
-    b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+GROUP = (
+    b'POST /features/groups/nothing/get-online HTTP/1.1\r\nHost: localhost\r\nContent-Length: 15\r\n\r\n{"entities":[]}'
 )
-EXPECTED = {PREDICT: (404, b"model/nobody"), LIVE: (200, b"ok"), GROUP: (422, b"entities"), CHUNKED: (404, b"model/nobody")}
+CHUNKED = b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+EXPECTED = {
+    PREDICT: (404, b"model/nobody"),
+    LIVE: (200, b"ok"),
+    GROUP: (422, b"entities"),
+    CHUNKED: (404, b"model/nobody"),
+}
 
 
 class Connection:
@@ -77,7 +83,7 @@ def test_answers_keep_their_order_however_they_are_packed(server: Server) -> Non
         connection = Connection(server)
         pieces = draw.choice([1, 3, 20])
         cuts = [0, *sorted(draw.randrange(len(stream) + 1) for _ in range(pieces - 1)), len(stream)]
-        for start, end in zip(cuts, cuts[1:], strict=False):
+        for start, end in itertools.pairwise(cuts):
             connection.send(stream[start:end])
             time.sleep(0.001 if pieces > 1 else 0)
         for request in requests:

@@ -230,7 +230,8 @@ struct Platform {
         let operations = OperationRunner(identifiers: machineIdentifiers)
         let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
         let parity = FeatureParityService(
-            definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables, engine: engine, stream: stream, archive: archive,
+            definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables,
+            engine: engine, stream: stream, archive: archive,
             content: content, metadata: metadata, clock: clock, limits: limits,
             journal: audit, changed: { relay.wake() })
         let questions = { @Sendable (manifest: DatasetManifest) async throws -> String? in

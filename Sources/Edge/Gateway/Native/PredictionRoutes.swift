@@ -31,7 +31,9 @@ enum PredictionRoutes {
 
     static func routes(_ services: PlatformServices) -> [Route] {
         [
-            Route("POST", "/predict/{model}", body: .collect(byteCountMax: 4 << 20)) { request in await predict(request, services) },
+            Route("POST", "/predict/{model}", body: .collect(byteCountMax: 4 << 20)) { request in
+                await predict(request, services)
+            },
             Route("POST", "/labels") { request in try await labels(request, services) },
             Route("GET", "/predictions/{id}/why") { request in
                 .json(try await why(request.parameters["id"] ?? "", services))

@@ -61,7 +61,8 @@ extension ParityChecker {
                 counts[value.feature] = count
             }
         }
-        return Finding(features: service.onDemand.compactMap { counts[$0.name] }, differences: differences, beyondRetention: 0)
+        return Finding(
+            features: service.onDemand.compactMap { counts[$0.name] }, differences: differences, beyondRetention: 0)
     }
 
     private static func asDouble(_ value: CellValue) -> CellValue { value.number.map(CellValue.double) ?? .null }

@@ -1,7 +1,7 @@
 /// Positions of a few names, found by their bytes, without making a string.
 struct NameTable: Sendable {
     private let names: [[UInt8]]
-    /// Positions plus one by hash; 0 for none. A power of two, at most half full.
+    /// Positions plus one by hash, 0 for none; a power of two, at most half full.
     private let slots: [UInt32]
 
     init(_ names: [String]) {
