@@ -249,6 +249,31 @@ def test_a_pushed_event_changes_the_next_prediction(loop: Loop) -> None:
     loop.history.payments.append({**event, "method": None})
 
 
+def test_a_prediction_explains_itself_now_and_later(loop: Loop) -> None:
+    one = {"entities": {"customer": "nobody yet"}, "features": {"channel": "app", "price": 10.0}}
+    told = loop.server.post("/predict/loss?explain=true", one)
+    explanation = told["explanation"]
+    assert explanation == loop.server.post("/predict/loss", {**one, "explain": True})["explanation"]
+    why = loop.server.get(f"/predictions/{told['prediction_id']}/why")
+    assert set(explanation["contributions"]) == {entry["name"] for entry in why["inputs"]}
+    total = explanation["base_value"] + sum(explanation["contributions"].values())
+    assert total == pytest.approx(explanation["margin"], abs=1e-9)
+    assert 1 / (1 + math.exp(-explanation["margin"])) == pytest.approx(told["prediction"], rel=1e-5)
+    assert "explanation" not in loop.server.post("/predict/loss?explain=false", one)
+    batch = loop.server.post("/predict/loss?explain=true", {"instances": [one] * 100})["predictions"]
+    assert [entry["explanation"] for entry in batch] == [explanation] * 100
+    status, failure = loop.server.request("POST", "/predict/loss?explain=true", {"instances": [one] * 101})
+    assert status == 422 and failure["error"]["subject"] == "explain", failure
+    assert loop.server.request("POST", "/predict/loss?explain=maybe", one)[0] == 422
+    later = loop.server.get(f"/predictions/{told['prediction_id']}/explain")
+    assert later["explanation"] == explanation and later["inputs"]["price"] == 10
+    chart = loop.server.cli("why", told["prediction_id"], "--explain").stdout
+    largest = max(explanation["contributions"], key=lambda name: abs(explanation["contributions"][name]))
+    assert chart.splitlines()[3].startswith(largest) and ("+" * 30 in chart or "-" * 30 in chart), chart
+    asked = loop.server.cli("predict", "loss", "--explain", "--body", json.dumps(one)).stdout
+    assert asked.splitlines()[-1].startswith("margin") and largest in asked, asked
+
+
 def test_traffic_drifts_and_the_loop_closes(loop: Loop) -> None:
     """Live days: events, predictions and labels in event-time order, until the challenger has answered for good."""
     server = loop.server

@@ -17,8 +17,6 @@ DOCUMENT_PATH = ROOT / "API" / "openapi.yaml"
 DOCUMENT: dict[str, Any] = yaml.safe_load(DOCUMENT_PATH.read_text(encoding="utf-8"))
 METHODS = ("get", "post", "put", "patch", "delete")
 OPERATIONS = [(method, path) for path, item in DOCUMENT["paths"].items() for method in METHODS if method in item]
-# Served beside the framework, so it is no `Route` in the sources.
-HOT_ROUTE = ("post", "/predict/{model}")
 
 DEFINITIONS = """
 kind: Entity
@@ -154,7 +152,7 @@ def test_the_document_has_the_routes_of_the_sources() -> None:
     routes = [route for text in sources for route in route_names(text)]
     # A route whose name is no literal would be missed.
     assert len(routes) == sum(len(re.findall(r"(?<![\w.])Route\(", text)) for text in sources)
-    assert sorted([*routes, HOT_ROUTE]) == sorted(OPERATIONS)
+    assert sorted(routes) == sorted(OPERATIONS)
 
 
 def asks_nothing(path: str) -> bool:

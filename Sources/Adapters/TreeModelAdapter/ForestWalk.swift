@@ -61,7 +61,7 @@ struct ForestWalk<Node: FlatNode, Leaves: LeafValues>: Sendable {
     /// Trees deeper than this are walked one at a time until a leaf: long thin branches would make all others wait.
     private static var sideBySideDepthMax: Int { 16 }
 
-    private let forest: FlatForest<Node>
+    let forest: FlatForest<Node>
     private let runs: [Run]
 
     init(_ forest: FlatForest<Node>) {
@@ -104,6 +104,16 @@ struct ForestWalk<Node: FlatNode, Leaves: LeafValues>: Sendable {
         } else {
             node += current.distance &+ (key > current.key ? 1 : 0)
         }
+    }
+
+    /// Where a row goes from a split.
+    @inline(__always)
+    static func child(
+        of node: UnsafePointer<Node>, _ keys: UnsafePointer<Int32>, _ sets: UnsafePointer<UInt32>
+    ) -> UnsafePointer<Node> {
+        var next = node
+        step(&next, keys, 1, 0, sets, categorical: true)
+        return next
     }
 
     @inline(__always)

@@ -93,6 +93,9 @@ struct LightGBMLayout: Sendable {
         codeIndex = Dictionary(uniqueKeysWithValues: categoricalFeatures.enumerated().map { ($1, $0) })
     }
 
+    /// The feature behind each slot; 0 for the one of the leaves.
+    var slotFeatures: [Int32] { slots.map { Int32($0.feature) } + [0] + categoricalFeatures.map(Int32.init) }
+
     func slot(of feature: Int, _ rule: MissingRule) -> Int? { slotIndex[Slot(feature: feature, rule: rule)] }
     func code(of feature: Int) -> Int? { codeIndex[feature].map { codesStart + $0 } }
 }
@@ -135,22 +138,29 @@ struct LightGBMCompiler {
             categoricalFeatures: layout.categoricalFeatures, outputCount: groups, objective: objective.name,
             treeCount: file.trees.count)
 
-        func walk<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> ForestWalk<Node, DoubleLeaves>? {
+        func compiled<Node: FlatNode>(
+            of _: Node.Type
+        ) throws(ModelError) -> (walk: ForestWalk<Node, DoubleLeaves>, explanation: ForestExplanation)? {
             var forest = FlatForest<Node>()
+            var covers = NodeCovers()
             for (index, tree) in file.trees.enumerated() {
-                guard try append(tree, index: index, group: index % groups, layout: layout, to: &forest) else {
-                    return nil
-                }
+                let fits = try append(
+                    tree, index: index, group: index % groups, layout: layout, to: &forest, covers: &covers)
+                guard fits else { return nil }
             }
-            return ForestWalk(forest)
+            let explanation = ForestExplanation(
+                forest, leaves: DoubleLeaves.self, covers: covers, groups: groups, featureCount: featureCount,
+                slotFeatures: layout.slotFeatures)
+            return (ForestWalk(forest), explanation)
         }
-        func model(_ forest: LightGBMForest) -> LightGBMModel {
+        func model(_ forest: LightGBMForest, _ explanation: ForestExplanation) -> LightGBMModel {
             LightGBMModel(
                 description: description, layout: layout, forest: forest, objective: objective,
-                divisor: file.averagesOutput ? Double(max(1, file.trees.count / groups)) : 1)
+                divisor: file.averagesOutput ? Double(max(1, file.trees.count / groups)) : 1,
+                explanation: explanation)
         }
-        if let walk = try walk(of: PackedNode.self) { return model(.packed(walk)) }
-        if let walk = try walk(of: WideNode.self) { return model(.wide(walk)) }
+        if let made = try compiled(of: PackedNode.self) { return model(.packed(made.walk), made.explanation) }
+        if let made = try compiled(of: WideNode.self) { return model(.wide(made.walk), made.explanation) }
         throw ModelError(.tooLarge, "a tree of the model has more than 2³² nodes")
     }
 
@@ -163,7 +173,8 @@ struct LightGBMCompiler {
 
     /// Adds a tree to the forest; `false` if a number does not fit the node layout.
     private func append<Node: FlatNode>(
-        _ tree: LightGBMTree, index: Int, group: Int, layout: LightGBMLayout, to forest: inout FlatForest<Node>
+        _ tree: LightGBMTree, index: Int, group: Int, layout: LightGBMLayout, to forest: inout FlatForest<Node>,
+        covers: inout NodeCovers
     ) throws(ModelError) -> Bool {
         func failure(_ what: String) -> ModelError { ModelError(.malformedModel, "Tree=\(index): \(what)") }
         let splitCount = tree.leafCount - 1
@@ -171,6 +182,16 @@ struct LightGBMCompiler {
         let firstLeaf = forest.leafValues.count
         guard Int32(exactly: firstLeaf + tree.leafCount) != nil else { return false }
         forest.leafValues.append(contentsOf: tree.leafValues)
+        // A tree that never split has no counts, and none is asked for.
+        let (splitCovers, leafCovers) = splitCount == 0 ? ([], [0]) : (tree.splitCovers, tree.leafCovers)
+        for (name, list, count) in [
+            ("internal_count", splitCovers, splitCount), ("leaf_count", leafCovers, tree.leafCount),
+        ] where list.count != count {
+            covers.refuse(
+                list.isEmpty
+                    ? "explanations need covers: Tree=\(index) has no '\(name)'"
+                    : "explanations need covers: \(name) of Tree=\(index) holds \(list.count) values, not \(count)")
+        }
         var order: [Int32] = [splitCount == 0 ? ~0 : 0]
         order.reserveCapacity(2 * tree.leafCount)
         var isPlaced = [Bool](repeating: false, count: splitCount)
@@ -192,6 +213,9 @@ struct LightGBMCompiler {
                 guard leaf < tree.leafCount, leavesPlaced <= tree.leafCount else {
                     throw failure("leaf \(leaf) is out of range or reached twice")
                 }
+                if covers.fault == nil {
+                    covers.append(leafCovers[leaf], isSplit: false, place: "leaf_count[\(leaf)] of Tree=\(index)")
+                }
                 let key = Int32(truncatingIfNeeded: firstLeaf + leaf)
                 guard let node = Node(key: key, slot: layout.leafSlot, distance: 0, isCategorical: false) else {
                     return false
@@ -201,6 +225,10 @@ struct LightGBMCompiler {
                 continue
             }
             let split = Int(place)
+            if covers.fault == nil {
+                covers.append(
+                    splitCovers[split], isSplit: true, place: "internal_count[\(split)] of Tree=\(index)")
+            }
             let (left, right) = (tree.leftChildren[split], tree.rightChildren[split])
             for child in [left, right] where child >= 0 {
                 guard child < splitCount, !isPlaced[Int(child)] else {

@@ -15,6 +15,10 @@ struct LightGBMTree {
     var leftChildren: [Int32] = []
     var rightChildren: [Int32] = []
     var leafValues: [Double] = []
+    /// Rows of the training data that reached each split; empty if the file has no counts.
+    var splitCovers: [Float] = []
+    /// Rows that reached each leaf.
+    var leafCovers: [Float] = []
     /// Where the words of each categorical split start in `categoryWords`.
     var categoryBoundaries: [Int32] = []
     /// Bit sets of categories that go left.
@@ -127,6 +131,10 @@ extension LightGBMTree {
             rightChildren = try lines.integers()
         } else if lines.isKey("leaf_value") {
             leafValues = try lines.doubles()
+        } else if lines.isKey("internal_count") {
+            splitCovers = try lines.doubles().map { Float($0) }
+        } else if lines.isKey("leaf_count") {
+            leafCovers = try lines.doubles().map { Float($0) }
         } else if lines.isKey("cat_boundaries") {
             categoryBoundaries = try lines.integers()
         } else if lines.isKey("cat_threshold") {

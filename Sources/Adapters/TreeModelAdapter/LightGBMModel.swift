@@ -88,23 +88,25 @@ enum LightGBMForest: Sendable {
 }
 
 /// A LightGBM ensemble in memory, compiled for scoring.
-struct LightGBMModel: LoadedModel {
+struct LightGBMModel: ExplainingModel {
     let description: ModelDescription
     private let layout: LightGBMLayout
     private let forest: LightGBMForest
     private let objective: LightGBMObjective
     /// The number of iterations for a random forest, else 1.
     private let divisor: Double
+    private let explanation: ForestExplanation
 
     init(
         description: ModelDescription, layout: LightGBMLayout, forest: LightGBMForest, objective: LightGBMObjective,
-        divisor: Double
+        divisor: Double, explanation: ForestExplanation
     ) {
         self.description = description
         self.layout = layout
         self.forest = forest
         self.objective = objective
         self.divisor = divisor
+        self.explanation = explanation
     }
 
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
@@ -116,6 +118,26 @@ struct LightGBMModel: LoadedModel {
         case .packed(let walk): score(rows, rowCount: rowCount, into: target, walk)
         case .wide(let walk): score(rows, rowCount: rowCount, into: target, walk)
         }
+    }
+
+    var explanationFault: String? { explanation.fault }
+
+    func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {
+        try description.checkShape(rows: rows.count, rowCount: rowCount)
+        if let fault = explanation.fault { throw ModelError(.unsupportedModel, fault) }
+        switch forest {
+        case .packed(let walk): return try explain(rows, rowCount: rowCount, walk)
+        case .wide(let walk): return try explain(rows, rowCount: rowCount, walk)
+        }
+    }
+
+    private func explain<Node: FlatNode>(
+        _ rows: UnsafeBufferPointer<Float>, rowCount: Int, _ walk: ForestWalk<Node, DoubleLeaves>
+    ) throws(ModelError) -> [Explanation] {
+        try walk.explain(
+            rows, rowCount: rowCount, slotCount: layout.slotCount, explanation,
+            intercepts: Array(repeating: 0, count: description.outputCount), divisor: divisor
+        ) { (_, source, keys) throws(ModelError) in encode(source, into: keys, stride: 1) }
     }
 
     @inline(__always)
@@ -181,14 +203,20 @@ struct LightGBMModel: LoadedModel {
 }
 
 extension ModelDescription {
-    /// Checks that buffers hold `rowCount` rows of features and of outputs.
+    /// Checks that a buffer holds `rowCount` rows of features.
     /// - Throws: `shapeMismatch`.
-    func checkShape(rows: Int, rowCount: Int, output: Int) throws(ModelError) {
+    func checkShape(rows: Int, rowCount: Int) throws(ModelError) {
         let (values, overflow) = rowCount.multipliedReportingOverflow(by: featureCount)
         guard rowCount >= 0, !overflow, rows == values else {
             throw ModelError(
                 .shapeMismatch, "\(rows) values are not \(rowCount) rows of the model's \(featureCount) features")
         }
+    }
+
+    /// Checks that buffers hold `rowCount` rows of features and of outputs.
+    /// - Throws: `shapeMismatch`.
+    func checkShape(rows: Int, rowCount: Int, output: Int) throws(ModelError) {
+        try checkShape(rows: rows, rowCount: rowCount)
         let (results, overflowToo) = rowCount.multipliedReportingOverflow(by: outputCount)
         guard !overflowToo, output == results else {
             throw ModelError(

@@ -12,6 +12,11 @@ struct RowLayout: Sendable {
     var codesStart: Int { 2 * featureCount + 1 }
     /// Keys in a row.
     var slotCount: Int { codesStart + categoricalFeatures.count }
+    /// The feature behind each slot; 0 for the one of the leaves.
+    var slotFeatures: [Int32] {
+        let all = (0..<Int32(featureCount)).map { $0 }
+        return all + all + [0] + categoricalFeatures.map(Int32.init)
+    }
 }
 
 /// Trees in the form that is walked.
@@ -68,7 +73,8 @@ struct TreeCompiler {
 
     /// Adds a checked tree to the forest; `false` if a number does not fit the node layout.
     func append<Node: FlatNode>(
-        _ tree: RawTree, index: Int, group: Int, weight: Float, to forest: inout FlatForest<Node>
+        _ tree: RawTree, index: Int, group: Int, weight: Float, to forest: inout FlatForest<Node>,
+        covers: inout NodeCovers
     ) throws(ModelError) -> Bool {
         func failure(_ what: String) -> ModelError { ModelError(.malformedModel, "trees[\(index)]: \(what)") }
         let count = tree.leftChildren.count
@@ -79,6 +85,13 @@ struct TreeCompiler {
         }
         let segments = try categorySegments(tree, index: index)
 
+        if tree.covers.count != count {
+            covers.refuse(
+                tree.covers.isEmpty
+                    ? "explanations need covers: trees[\(index)] has no 'sum_hessian'"
+                    : "explanations need covers: trees[\(index)].sum_hessian holds \(tree.covers.count) values for \(count) nodes"
+            )
+        }
         let root = forest.nodes.count
         var order: [Int32] = [0]
         order.reserveCapacity(count)
@@ -96,6 +109,10 @@ struct TreeCompiler {
             let node = Int(order[position])
             let left = tree.leftChildren[node]
             let right = tree.rightChildren[node]
+            if covers.fault == nil {
+                covers.append(
+                    tree.covers[node], isSplit: left != -1, place: "trees[\(index)].sum_hessian[\(node)]")
+            }
             if left == -1 {
                 guard right == -1 else { throw failure("node \(node) has a right child but no left one") }
                 let value = weight == 1 ? tree.splitConditions[node] : weight * tree.splitConditions[node]

@@ -1,6 +1,6 @@
 public import RuntimePorts
 
-/// Scores raw rows with a model file: what `bottega model score` does between reading and writing its files.
+/// Scores raw rows with a model file: what `bottega score-file` does between reading and writing its files.
 public enum TreeModelTool {
     /// The runtimes for tree ensembles.
     public static var all: [any ModelRuntime] { [XGBoostRuntime(), LightGBMRuntime()] }
@@ -16,6 +16,38 @@ public enum TreeModelTool {
     public static func score(
         model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
+        let (loaded, values, rowCount) = try open(model, fileName, rows, runtimes)
+        let predictions = try loaded.predict(values, rowCount: rowCount)
+        var output: [UInt8] = []
+        output.reserveCapacity(4 * predictions.count)
+        for value in predictions {
+            withUnsafeBytes(of: value.bitPattern.littleEndian) { output.append(contentsOf: $0) }
+        }
+        return output
+    }
+
+    /// Explains rows as `score` takes them, and gives little-endian `float64` numbers of shape
+    /// `[rows, margins, features + 1]`: what each feature adds to each margin, and last the base value.
+    ///
+    /// - Throws: as `score`, and `unsupportedModel` if the model cannot explain.
+    public static func explain(
+        model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
+    ) throws(ModelError) -> [UInt8] {
+        let (loaded, values, rowCount) = try open(model, fileName, rows, runtimes)
+        var output: [UInt8] = []
+        for explanation in try loaded.explaining().explain(values, rowCount: rowCount) {
+            for (base, contributions) in zip(explanation.baseValues, explanation.contributions) {
+                for value in contributions + [base] {
+                    withUnsafeBytes(of: value.bitPattern.littleEndian) { output.append(contentsOf: $0) }
+                }
+            }
+        }
+        return output
+    }
+
+    private static func open(
+        _ model: [UInt8], _ fileName: String, _ rows: [UInt8], _ runtimes: [any ModelRuntime]
+    ) throws(ModelError) -> (any LoadedModel, values: [Float], rowCount: Int) {
         guard let runtime = runtimes.first(where: { $0.recognizes(model, fileName: fileName) }) ?? runtimes.first else {
             throw ModelError(.unsupportedModel, "there is no runtime")
         }
@@ -31,12 +63,6 @@ public enum TreeModelTool {
                 return Float(bitPattern: UInt32(littleEndian: bits))
             }
         }
-        let predictions = try loaded.predict(values, rowCount: values.count / width)
-        var output: [UInt8] = []
-        output.reserveCapacity(4 * predictions.count)
-        for value in predictions {
-            withUnsafeBytes(of: value.bitPattern.littleEndian) { output.append(contentsOf: $0) }
-        }
-        return output
+        return (loaded, values, values.count / width)
     }
 }

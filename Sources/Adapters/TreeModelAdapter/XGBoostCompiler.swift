@@ -27,25 +27,31 @@ struct XGBoostCompiler {
             outputCount: objective.output == .argumentOfMaximum ? 1 : groups, objective: file.objective,
             treeCount: treeCount)
 
-        func walk<Node: FlatNode>(of _: Node.Type) throws(ModelError) -> ForestWalk<Node, SingleLeaves>? {
+        func compiled<Node: FlatNode>(
+            of _: Node.Type
+        ) throws(ModelError) -> (walk: ForestWalk<Node, SingleLeaves>, explanation: ForestExplanation)? {
             var forest = FlatForest<Node>()
+            var covers = NodeCovers()
             let compiler = TreeCompiler(layout: layout, limits: limits)
             for index in file.trees.indices {  // trees past the used ones are checked too
                 let fits = try compiler.append(
                     file.trees[index], index: index, group: Int(file.treeGroups[index]), weight: weights[index],
-                    to: &forest)
+                    to: &forest, covers: &covers)
                 guard fits else { return nil }
             }
             forest.trees.removeLast(forest.trees.count - treeCount)
-            return ForestWalk(forest)
+            let explanation = ForestExplanation(
+                forest, leaves: SingleLeaves.self, covers: covers, groups: groups, featureCount: featureCount,
+                slotFeatures: layout.slotFeatures)
+            return (ForestWalk(forest), explanation)
         }
-        func model(_ forest: CompiledForest) -> XGBoostModel {
+        func model(_ forest: CompiledForest, _ explanation: ForestExplanation) -> XGBoostModel {
             XGBoostModel(
                 description: description, layout: layout, forest: forest, intercepts: intercepts,
-                transform: objective.output)
+                transform: objective.output, explanation: explanation)
         }
-        if let walk = try walk(of: PackedNode.self) { return model(.packed(walk)) }
-        if let walk = try walk(of: WideNode.self) { return model(.wide(walk)) }
+        if let made = try compiled(of: PackedNode.self) { return model(.packed(made.walk), made.explanation) }
+        if let made = try compiled(of: WideNode.self) { return model(.wide(made.walk), made.explanation) }
         throw ModelError(.tooLarge, "a tree of the model has more than 2³² nodes")
     }
 

@@ -9,6 +9,8 @@ struct RawTree {
     var splitFeatures: [Int32] = []
     /// The threshold of a split; the value of a leaf.
     var splitConditions: [Float] = []
+    /// Sums of the training rows' second derivatives; empty if the file has none.
+    var covers: [Float] = []
     var defaultLeft: [Int32] = []
     /// 0 for a numeric split, 1 for a categorical one; empty in files older than XGBoost 1.3.
     var splitTypes: [Int32] = []
@@ -169,6 +171,7 @@ struct XGBoostFile {
             case "right_children": tree.rightChildren = try cursor.integers()
             case "split_indices": tree.splitFeatures = try cursor.integers()
             case "split_conditions": tree.splitConditions = try cursor.floats()
+            case "sum_hessian": tree.covers = try cursor.floats()
             case "default_left": tree.defaultLeft = try cursor.integers()
             case "split_type": tree.splitTypes = try cursor.integers()
             case "categories": tree.categories = try cursor.integers()

@@ -12,23 +12,25 @@ enum CompiledForest: Sendable {
 }
 
 /// An XGBoost ensemble in memory, compiled for scoring.
-struct XGBoostModel: LoadedModel {
+struct XGBoostModel: ExplainingModel {
     let description: ModelDescription
     private let layout: RowLayout
     private let forest: CompiledForest
     /// The margin of each output before any tree.
     private let intercepts: [Float]
     private let transform: OutputTransform
+    private let explanation: ForestExplanation
 
     init(
         description: ModelDescription, layout: RowLayout, forest: CompiledForest, intercepts: [Float],
-        transform: OutputTransform
+        transform: OutputTransform, explanation: ForestExplanation
     ) {
         self.description = description
         self.layout = layout
         self.intercepts = intercepts
         self.transform = transform
         self.forest = forest
+        self.explanation = explanation
     }
 
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
@@ -42,6 +44,28 @@ struct XGBoostModel: LoadedModel {
             case .wide(let walk): score(rows, rowCount: rowCount, into: target, walk)
             }
         if let infinite { throw infiniteValue(row: infinite, rows) }
+    }
+
+    var explanationFault: String? { explanation.fault }
+
+    func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {
+        try description.checkShape(rows: rows.count, rowCount: rowCount)
+        if let fault = explanation.fault { throw ModelError(.unsupportedModel, fault) }
+        switch forest {
+        case .packed(let walk): return try explain(rows, rowCount: rowCount, walk)
+        case .wide(let walk): return try explain(rows, rowCount: rowCount, walk)
+        }
+    }
+
+    private func explain<Node: FlatNode>(
+        _ rows: UnsafeBufferPointer<Float>, rowCount: Int, _ walk: ForestWalk<Node, SingleLeaves>
+    ) throws(ModelError) -> [Explanation] {
+        try walk.explain(
+            rows, rowCount: rowCount, slotCount: layout.slotCount, explanation, intercepts: intercepts.map(Double.init),
+            divisor: 1
+        ) { (row, source, keys) throws(ModelError) in
+            guard encode(source, into: keys, stride: 1) else { throw infiniteValue(row: row, rows) }
+        }
     }
 
     /// Scores all rows; returns the first row that has an infinite value.

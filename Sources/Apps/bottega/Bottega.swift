@@ -134,6 +134,8 @@ struct ScoreFile: ParsableCommand {
     @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text.") var file: String
     @Option(help: "Rows, one after the other.") var rows: String
     @Option(help: "Where predictions go.") var output: String
+    @Flag(help: "Write what each feature adds to each margin instead, and last the base value, as float64.")
+    var explain = false
 
     func run() throws {
         do {
@@ -145,8 +147,11 @@ struct ScoreFile: ParsableCommand {
             }
             let result: [UInt8]
             do {
-                result = try TreeModelTool.score(
-                    model: read(file), fileName: URL(fileURLWithPath: file).lastPathComponent, rows: read(rows))
+                let name = URL(fileURLWithPath: file).lastPathComponent
+                result =
+                    try explain
+                    ? TreeModelTool.explain(model: read(file), fileName: name, rows: read(rows))
+                    : TreeModelTool.score(model: read(file), fileName: name, rows: read(rows))
             } catch let error as ModelError { throw PlatformError(.invalidInput, "", error.message) }
             try Data(result).write(to: URL(fileURLWithPath: output))
         } catch { throw fail(error) }

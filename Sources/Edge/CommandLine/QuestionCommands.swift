@@ -10,6 +10,7 @@ struct Predict: ClientCommand {
             """)
     @Argument(help: "The model.") var model: String
     @Option(help: "The request as JSON; '-' reads standard input.") var body: String = "-"
+    @Flag(help: "Show what each feature adds to the answer, the largest first.") var explain = false
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
@@ -18,7 +19,14 @@ struct Predict: ClientCommand {
         do { request = try JSONValue.parse(text) } catch {
             throw CommandFailure(exitCode: 2, description: "the request is no JSON: \(error.description)")
         }
-        print(try await client.post("/predict/\(model)", request).prettyText)
+        guard explain else { return print(try await client.post("/predict/\(model)", request).prettyText) }
+        show(try await client.post("/predict/\(model)?explain=true", request)) { answer in
+            (answer["predictions"]?.arrayValue ?? [answer]).map { answer in
+                "prediction \(Human.cell(answer["prediction"])) of \(Human.cell(answer["model"])) "
+                    + "version \(Human.cell(answer["model_version"])), \(Human.cell(answer["prediction_id"]))\n"
+                    + ExplanationChart(answer["explanation"]).text
+            }.joined(separator: "\n\n")
+        }
     }
 }
 
@@ -26,11 +34,17 @@ struct Why: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say where a prediction came from: version, features, data, code, gates, who promoted it.")
     @Argument(help: "The prediction's identifier.") var id: String
+    @Flag(help: "Show what each feature added to the answer, computed again from the logged inputs.") var explain =
+        false
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
-        let answer = try await client.get("/predictions/\(id)/why")
-        show(answer, Self.describe)
+        guard explain else { return show(try await client.get("/predictions/\(id)/why"), Self.describe) }
+        show(try await client.get("/predictions/\(id)/explain")) { answer in
+            "prediction \(Human.cell(answer["prediction"])) of \(Human.cell(answer["model"])) "
+                + "version \(Human.cell(answer["version"]))\n"
+                + ExplanationChart(answer["explanation"], inputs: answer["inputs"]).text
+        }
     }
 
     static func describe(_ why: JSONValue) -> String {

@@ -107,6 +107,12 @@ private struct GeneratedModel {
             line("left_child", splits.map { String($0.left) })
             line("right_child", splits.map { String($0.right) })
             line("leaf_value", leaves.map { "\($0)" })
+            let leafCounts = leaves.map { _ in Int.random(in: 1...400, using: &random) }
+            func count(_ place: Int) -> Int {
+                place < 0 ? leafCounts[~place] : count(splits[place].left) + count(splits[place].right)
+            }
+            line("leaf_count", leafCounts.map { String($0) })
+            line("internal_count", splits.indices.map { String(count($0)) })
             if boundaries.count > 1 {
                 line("cat_boundaries", boundaries.map(String.init))
                 line("cat_threshold", words.map { String($0) })
@@ -152,6 +158,12 @@ struct LightGBMTests {
         let rows = Self.rows(19, featureCount: generated.featureCount, seed: seed)
         let expected = rows.flatMap { generated.scores($0).map(Float.init) }
         #expect(try model.predict(rows.flatMap { $0 }, rowCount: rows.count) == expected)
+        let explanations = try model.explaining().explain(rows.flatMap { $0 }, rowCount: rows.count)
+        for (row, explanation) in zip(rows, explanations) {
+            for (margin, score) in zip(explanation.margins, generated.scores(row)) {
+                #expect(abs(margin - score) < 1e-12 * Double(generated.trees.count + 1))
+            }
+        }
         for (index, row) in rows.enumerated() {
             #expect(
                 try model.predict(row, rowCount: 1) == Array(expected[(index * groups)..<((index + 1) * groups)]))
@@ -191,7 +203,10 @@ struct LightGBMTests {
             do {
                 let model = try LightGBMRuntime(limits: limits).load(bytes, fileName: "fuzz")
                 let width = model.description.featureCount
-                _ = try model.predict(Self.rows(9, featureCount: width, seed: 1).flatMap { $0 }, rowCount: 9)
+                let rows = Self.rows(9, featureCount: width, seed: 1).flatMap { $0 }
+                _ = try model.predict(rows, rowCount: 9)
+                let explanations = try model.explaining().explain(rows, rowCount: 9)
+                #expect(explanations.allSatisfy { $0.margins.allSatisfy(\.isFinite) })
             } catch { #expect(!error.message.contains("\n")) }
         }
     }

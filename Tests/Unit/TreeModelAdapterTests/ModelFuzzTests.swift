@@ -27,6 +27,11 @@ struct ModelFuzzTests {
             let model = try XGBoostRuntime(limits: limits).load(bytes, fileName: "fuzz")
             let width = model.description.featureCount
             _ = try model.predict(randomRows(9, featureCount: width, seed: 1), rowCount: 9)
+            if let explaining = try? model.explaining(),
+                let explanations = try? explaining.explain(randomRows(2, featureCount: width, seed: 1), rowCount: 2)
+            {
+                #expect(explanations.allSatisfy { $0.margins.allSatisfy(\.isFinite) })
+            }
             return true
         } catch {
             #expect(!error.message.contains("\n"))

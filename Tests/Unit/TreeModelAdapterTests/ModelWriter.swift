@@ -27,6 +27,7 @@ struct ModelWriter {
                 ("split_conditions", .floats(tree.splitConditions)),
                 ("split_indices", .integers(tree.splitFeatures)),
                 ("split_type", .integers(tree.splitTypes)),
+                ("sum_hessian", .floats(tree.covers)),
                 (
                     "tree_param",
                     .object([("num_nodes", .text("\(tree.leftChildren.count)")), ("size_leaf_vector", .text("1"))])

@@ -75,6 +75,11 @@ func randomTree(_ shape: ModelShape, using random: inout SeededGenerator) -> Raw
                 : Float.random(in: -2...2, using: &random)
         }
     }
+    // Children stand after their parents.
+    tree.covers = tree.leftChildren.map { _ in Float(Int.random(in: 1...1000, using: &random)) / 8 }
+    for index in tree.leftChildren.indices.reversed() where tree.leftChildren[index] != -1 {
+        tree.covers[index] = tree.covers[Int(tree.leftChildren[index])] + tree.covers[Int(tree.rightChildren[index])]
+    }
     return tree
 }
 

@@ -16,13 +16,20 @@ enum PredictionRoutes {
     /// Most labels in one request.
     static let labelCountMax = 10_000
 
-    /// Answers what the event loop leaves to the framework: large bodies, and those of unknown length.
-    private static func predict(_ request: APIRequest, _ services: PlatformServices) async -> APIResponse {
+    /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, and explanations.
+    private static func predict(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let explaining: Predictor.Explaining
+        switch request.queryValue("explain") {
+        case nil, "false": explaining = .asked
+        case "true": explaining = .always
+        case let text?:
+            throw PlatformError(.invalidInput, "explain", "true or false is expected, not '\(text.prefix(40))'")
+        }
         let answer = request.body.withUnsafeBytes {
             services.predictor.answer(
                 model: request.parameters["model"] ?? "", body: $0,
                 caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "",
-                scratch: PredictionScratch())
+                scratch: PredictionScratch(), explaining: explaining)
         }
         await services.predictor.log.take(answer.entries, policy: answer.logPolicy)
         return APIResponse(
@@ -32,11 +39,14 @@ enum PredictionRoutes {
     static func routes(_ services: PlatformServices) -> [Route] {
         [
             Route("POST", "/predict/{model}", body: .collect(byteCountMax: 4 << 20)) { request in
-                await predict(request, services)
+                try await predict(request, services)
             },
             Route("POST", "/labels") { request in try await labels(request, services) },
             Route("GET", "/predictions/{id}/why") { request in
                 .json(try await why(request.parameters["id"] ?? "", services))
+            },
+            Route("GET", "/predictions/{id}/explain") { request in
+                .json(try await explain(request.parameters["id"] ?? "", services))
             },
             Route("POST", "/predictions/{id}/replay") { request in
                 var models: [String: any LoadedModel] = [:]
@@ -191,6 +201,33 @@ enum PredictionRoutes {
             }
         }
         return .object(answer)
+    }
+
+    // MARK: Explain
+
+    /// Why the model answered as it did, from the inputs and the version that the log holds.
+    private static func explain(_ id: String, _ services: PlatformServices) async throws -> JSONValue {
+        await services.predictor.log.settle()
+        let record = try await services.archive.find(id)[0]
+        var bound: ServiceVersion?
+        if let version = ContentHash(hex: record.serviceVersion) { bound = try await services.catalog.service(version) }
+        // A version that is being served is in memory.
+        var models: [String: any LoadedModel] = [:]
+        for variant in services.predictor.routes.route(record.model)?.variants ?? [] {
+            models[variant.version.artifact.hex] = variant.version.loaded
+        }
+        let explanation = try await services.archive.explain(record, models: &models)
+        let names = bound?.service.inputNames ?? record.inputs.indices.map { "input \($0)" }
+        return [
+            "prediction_id": .string(record.id), "model": .string(record.model),
+            "version": .integer(Int64(record.version)),
+            "prediction": record.output.first.map { .number(Double($0)) } ?? .null,
+            "output": .array(record.output.map { .number(Double($0)) }),
+            "inputs": .object(
+                Dictionary(
+                    zip(names, record.inputs).map { ($0, $1.isNaN ? .null : .number($1)) }, uniquingKeysWith: { $1 })),
+            "explanation": ExplanationAnswer.json(explanation, names: names),
+        ]
     }
 
     static func age(_ milliseconds: Int64) -> String {

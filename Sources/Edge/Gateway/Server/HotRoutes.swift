@@ -30,7 +30,8 @@ struct HotRoutes: Sendable {
         guard request.bodyByteCount <= Self.bodyByteCountMax else { return nil }
         let path = UnsafeRawBufferPointer(rebasing: bytes[request.path])
         if path.starts(with: Self.predictPath), WireRequest.equals(bytes, request.method, "post") {
-            let name = path[Self.predictPath.count...].prefix { $0 != 0x3F }
+            let name = path[Self.predictPath.count...]
+            if name.contains(0x3F) { return nil }  // the framework reads queries
             return .model(Self.decoded(String(decoding: name, as: UTF8.self)))
         }
         for route in direct where request.bodyByteCount <= route.byteCountMax && route.matches(path) {

@@ -208,6 +208,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                     caller: request.caller.map { String(String(decoding: bytes[$0], as: UTF8.self).prefix(64)) } ?? "",
                     scratch: scratch)
             }
+            if answer.isLeft { return pass(whole, context: context) }
             give(answer, keepsAlive: request.keepsAlive, context: context)
         case .route(let route, let name):
             if let lonely = route.lonelyHandler {
@@ -280,6 +281,13 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         resume(context: context)
     }
 
+    /// Leaves a whole request to the framework.
+    private func pass(_ whole: ByteBuffer, context: ChannelHandlerContext) {
+        sendGathered(context: context)
+        state = .passing(bodyLeft: 0, isAnswered: false)
+        context.fireChannelRead(wrapInboundOut(whole))
+    }
+
     /// Asks a direct route; where it passes the request on, the framework gets it.
     private func ask(
         _ handler: DirectRoute.Handler, name: String, _ whole: ByteBuffer, _ request: WireRequest,
@@ -294,9 +302,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         guard isTaken else {
             answered.succeed((0, []))
             isAnswered?()
-            sendGathered(context: context)
-            state = .passing(bodyLeft: 0, isAnswered: false)
-            return context.fireChannelRead(wrapInboundOut(whole))
+            return pass(whole, context: context)
         }
         state = .waiting
         let bound = NIOLoopBound((self, context, isAnswered), eventLoop: context.eventLoop)

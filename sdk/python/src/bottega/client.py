@@ -59,10 +59,16 @@ class Client:
         return self.transport.url
 
     def predict(
-        self, model: str, *, entities: dict[str, str | None], features: dict[str, Any] | None = None
+        self,
+        model: str,
+        *,
+        entities: dict[str, str | None],
+        features: dict[str, Any] | None = None,
+        explain: bool = False,
     ) -> Prediction:
-        """Asks a model about one thing."""
-        return Prediction.read(self.post(f"/predict/{model}", predict_body(entities, features)))
+        """Asks a model about one thing; with `explain`, `document["explanation"]` says what each feature added."""
+        body = predict_body(entities, features) | ({"explain": True} if explain else {})
+        return Prediction.read(self.post(f"/predict/{model}", body))
 
     def predict_many(self, model: str, instances: Sequence[JSON]) -> list[Prediction]:
         """Asks a model about several things in one request; each is `{"entities": …, "features": …}`."""

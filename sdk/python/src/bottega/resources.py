@@ -232,6 +232,11 @@ class Predictions(Resource):
         answer: JSON = self._client.get(f"/predictions/{part(prediction_id)}/why")
         return answer
 
+    def explain(self, prediction_id: str) -> JSON:
+        """What each feature added to a prediction, computed again from its logged inputs."""
+        answer: JSON = self._client.get(f"/predictions/{part(prediction_id)}/explain")
+        return answer
+
     def replay(self, prediction_id: str) -> JSON:
         """The prediction, computed again."""
         answer: JSON = self._client.post(f"/predictions/{part(prediction_id)}/replay")

@@ -78,18 +78,31 @@ public struct PredictionArchive: Sendable {
     /// Computes a prediction again from its logged inputs, with the artifact that its hash names.
     /// - Throws: `PlatformError` (`refused` for a fallback answer, which no model computed).
     public func replay(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Comparison {
+        let model = try await model(behind: record, known: &models)
+        return Comparison(record: record, output: try model.predict(record.inputs.map(Float.init), rowCount: 1))
+    }
+
+    /// Explains a prediction from its logged inputs, with the artifact that its hash names.
+    /// - Parameter models: loaded models by the hashes of their artifacts.
+    /// - Throws: `PlatformError` (`refused` for a fallback answer), `ModelError` (`unsupportedModel`) for a model that cannot
+    ///   be explained.
+    public func explain(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Explanation
+    {
+        let model = try await model(behind: record, known: &models)
+        return try model.explaining().explain(record.inputs.map(Float.init), rowCount: 1)[0]
+    }
+
+    private func model(
+        behind record: PredictionRecord, known models: inout [String: any LoadedModel]
+    ) async throws -> any LoadedModel {
         guard let hash = ContentHash(hex: record.artifact) else {
             throw PlatformError(
-                .refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay")
+                .refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay or explain")
         }
-        let model: any LoadedModel
-        if let known = models[hash.hex] {
-            model = known
-        } else {
-            model = try await load(try await content.get(hash))
-            models[hash.hex] = model
-        }
-        return Comparison(record: record, output: try model.predict(record.inputs.map(Float.init), rowCount: 1))
+        if let known = models[hash.hex] { return known }
+        let model = try await load(try await content.get(hash))
+        models[hash.hex] = model
+        return model
     }
 
     /// About `count` answered predictions of a model, spread over the whole log, chosen by `seed`.

@@ -41,14 +41,21 @@ public final class Predictor: Sendable {
         public let entries: [PredictionLogEntry]
         /// What the answer owes the log.
         public let logPolicy: PredictionLogPolicy
+        /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`).
+        public var isLeft: Bool { status == 0 }
+
+        static let left = Answer(status: 0, body: [], entries: [], logPolicy: .shed)
     }
 
     /// Answers one request body.
     ///
-    /// - Parameter scratch: kept by the caller from request to request, so that few of them allocate; used by one at a time.
-    public func answer(model: String, body: UnsafeRawBufferPointer, caller: String, scratch: PredictionScratch)
-        -> Answer
-    {
+    /// - Parameters:
+    ///   - scratch: kept by the caller from request to request, so that few of them allocate; used by one at a time.
+    ///   - explaining: whether explanations can be had here.
+    public func answer(
+        model: String, body: UnsafeRawBufferPointer, caller: String, scratch: PredictionScratch,
+        explaining: Explaining = .left
+    ) -> Answer {
         let start = ContinuousClock.now
         guard let route = routes.route(model) else {
             metrics.countRefused(model: "", status: 404)
@@ -57,7 +64,7 @@ public final class Predictor: Sendable {
         }
         let question = Question(route: route, time: clock.now(), start: start, caller: caller)
         var out: [UInt8] = []
-        if body.count <= Self.quickByteCountMax,
+        if body.count <= Self.quickByteCountMax, explaining != .always,
             case .success(let entry)? = predict(.bytes(body), question, scratch)
         {
             out.reserveCapacity(256)
@@ -66,7 +73,7 @@ public final class Predictor: Sendable {
                 status: Self.status(question, isFallback: scratch.record.choice == .fallback), body: out,
                 entries: [entry], logPolicy: route.definition.predictionLog)
         }
-        return answerWhole(question, model: model, body: body, scratch: scratch)
+        return answerWhole(question, model: model, body: body, scratch: scratch, explaining: explaining)
     }
 
     /// Largest body that is tried the quick way.
@@ -84,9 +91,10 @@ public final class Predictor: Sendable {
         isFallback && question.route.definition.fallback == nil ? 503 : 200
     }
 
-    /// Answers a request of any form: batches, ages, and whatever has a fault to be worded.
+    /// Answers a request of any form: batches, ages, explanations, and whatever has a fault to be worded.
     private func answerWhole(
-        _ question: Question, model: String, body: UnsafeRawBufferPointer, scratch: PredictionScratch
+        _ question: Question, model: String, body: UnsafeRawBufferPointer, scratch: PredictionScratch,
+        explaining: Explaining
     ) -> Answer {
         var request: JSONValue
         do {
@@ -95,15 +103,20 @@ public final class Predictor: Sendable {
             metrics.countRefused(model: model, status: 400)
             return refusal(400, .invalidInput, "request body", error.description)
         }
-        var withAges = false
-        if case .object(var members) = request, let wanted = members.removeValue(forKey: "ages") {
-            guard case .bool(let flag) = wanted else {
-                metrics.countRefused(model: model, status: 422)
-                return refusal(422, .invalidInput, "ages", "true or false is expected, not \(wanted.kindName)")
+        var flags = ["ages": false, "explain": explaining == .always]
+        if case .object(var members) = request {
+            for name in ["ages", "explain"] {
+                guard let wanted = members.removeValue(forKey: name) else { continue }
+                guard case .bool(let flag) = wanted else {
+                    metrics.countRefused(model: model, status: 422)
+                    return refusal(422, .invalidInput, name, "true or false is expected, not \(wanted.kindName)")
+                }
+                flags[name] = flag
             }
-            withAges = flag
             request = .object(members)
         }
+        let (withAges, withExplanations) = (flags["ages"] == true, flags["explain"] == true)
+        if withExplanations, explaining == .left { return .left }
         var instances = [request]
         var isBatch = false
         if let list = request["instances"] {
@@ -115,6 +128,7 @@ public final class Predictor: Sendable {
             instances = elements
             isBatch = true
         }
+        if withExplanations, let refusal = refusalToExplain(instances.count, question.route) { return refusal }
         var out: [UInt8] = []
         out.reserveCapacity(256 * instances.count)
         if isBatch { out.append(contentsOf: "{\"predictions\":[".utf8) }
@@ -126,7 +140,17 @@ public final class Predictor: Sendable {
             switch predict(.value(instance), question, scratch) {
             case .success(let entry)?:
                 if index > 0 { out.append(0x2C) }
-                if faults.isEmpty { Self.write(scratch.record, agesOf: withAges ? scratch.binding : nil, to: &out) }
+                var explanation: JSONValue?
+                if withExplanations, faults.isEmpty {
+                    do { explanation = try question.route.explain(scratch.record) } catch {
+                        metrics.countRefused(model: model, status: 422)
+                        return refusal(422, .invalidInput, "explain", error.message)
+                    }
+                }
+                if faults.isEmpty {
+                    Self.write(
+                        scratch.record, agesOf: withAges ? scratch.binding : nil, explanation: explanation, to: &out)
+                }
                 entries.append(entry)
                 isFallback = isFallback || scratch.record.choice == .fallback
             case .failure(let fault)?: faults += fault.faults.map { (index, $0) }
@@ -141,6 +165,18 @@ public final class Predictor: Sendable {
         return Answer(
             status: Self.status(question, isFallback: isFallback), body: out, entries: entries,
             logPolicy: question.route.definition.predictionLog)
+    }
+
+    private func refusalToExplain(_ count: Int, _ route: DeploymentRoute) -> Answer? {
+        var reason = "up to \(Self.explainedInstanceCountMax) instances are explained in one request, not \(count)"
+        if count <= Self.explainedInstanceCountMax {
+            do {
+                try route.checkExplaining()
+                return nil
+            } catch { reason = error.message }
+        }
+        metrics.countRefused(model: route.definition.model.text, status: 422)
+        return refusal(422, .invalidInput, "explain", reason)
     }
 
     private struct Faults: Error { let faults: [FieldFault] }
@@ -227,8 +263,13 @@ public final class Predictor: Sendable {
     /// Appends one answer.
     ///
     /// `prediction` is the probability of the positive class, the value, or the most probable class.
-    /// - Parameter binding: names the features whose ages are told too: milliseconds since the newest event behind each.
-    static func write(_ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, to out: inout [UInt8]) {
+    /// - Parameters:
+    ///   - binding: names the features whose ages are told too: milliseconds since the newest event behind each.
+    ///   - explanation: told too; null for a fallback, which no model computed.
+    static func write(
+        _ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, explanation: JSONValue? = nil,
+        to out: inout [UInt8]
+    ) {
         out.append(contentsOf: "{\"prediction\":".utf8)
         if record.output.count > 1 {
             let best = record.output.indices.max { record.output[$0] < record.output[$1] } ?? 0
@@ -270,6 +311,10 @@ public final class Predictor: Sendable {
                 out.append(contentsOf: (age < 0 ? "null" : String(age)).utf8)
             }
             out.append(0x7D)
+        }
+        if let explanation {
+            out.append(contentsOf: ",\"explanation\":".utf8)
+            out.append(contentsOf: explanation.canonicalBytes)
         }
         out.append(0x7D)
     }
