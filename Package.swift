@@ -120,6 +120,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    // Types and positions only: the library is opened while the program runs.
+    .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
+    module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),
     // Edge: the HTTP contract and what speaks it.
     module("APIContract", in: "Edge", uses: ["PlatformCore"]),
     module(
@@ -178,7 +181,8 @@ let targets: [Target] = [  // each row leans only on rows above it
             "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "Gateway", "CommandLine",
             "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
-            "TreeModelAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals, yams,
+            "TreeModelAdapter", "ONNXAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals,
+            yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
@@ -251,6 +255,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
+    tests("Unit/ONNXAdapterTests", named: "ONNXAdapterTests", uses: ["RuntimePorts", "ONNXAdapter"]),
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
     tests(

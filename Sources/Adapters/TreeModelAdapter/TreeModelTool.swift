@@ -11,10 +11,12 @@ public enum TreeModelTool {
     ///   - model: the bytes of the model file.
     ///   - fileName: its name, for messages.
     ///   - rows: the rows; NaN is a missing value.
+    ///   - categories: texts of the features that a model reads as text, by position.
     ///   - runtimes: what may load the model; the first that recognizes it does.
     /// - Throws: what `load` and `predict` throw; `shapeMismatch` when the bytes are no whole number of rows.
     public static func score(
-        model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
+        model: [UInt8], fileName: String, rows: [UInt8], categories: [Int: [String]] = [:],
+        runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
         let (loaded, values, rowCount) = try open(model, fileName, rows, runtimes)
         let predictions = try loaded.predict(values, rowCount: rowCount)
@@ -51,7 +53,7 @@ public enum TreeModelTool {
         guard let runtime = runtimes.first(where: { $0.recognizes(model, fileName: fileName) }) ?? runtimes.first else {
             throw ModelError(.unsupportedModel, "there is no runtime")
         }
-        let loaded = try runtime.load(model, fileName: fileName)
+        let loaded = try runtime.load(model, fileName: fileName).reading(categories: categories)
         let width = loaded.description.featureCount
         guard width > 0, rows.count.isMultiple(of: 4 * width) else {
             throw ModelError(

@@ -2,6 +2,7 @@ import ArgumentParser
 import CommandLine
 import Foundation
 import Logging
+import ONNXAdapter
 import PlatformCore
 import RuntimePorts
 import ServiceLifecycle
@@ -21,7 +22,7 @@ struct Bottega: AsyncParsableCommand {
             Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 69 no server.
             """, version: version,
         subcommands: [Up.self, Doctor.self] + ClientCommands.all + [
-            ImportCommand.self, ScoreFile.self, WeighModel.self,
+            ImportCommand.self, ScoreFile.self, WeighModel.self, TryModel.self,
         ])
 }
 
@@ -131,8 +132,11 @@ struct ScoreFile: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "score-file",
         abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
-    @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text.") var file: String
+    @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text, ONNX.") var file: String
+    @Option(help: "ONNX Runtime's library, if it is not that of .venv or the system.") var library: String?
     @Option(help: "Rows, one after the other.") var rows: String
+    @Option(help: "Texts of the features that a model reads as text: a JSON object from position to list.")
+    var categories: String?
     @Option(help: "Where predictions go.") var output: String
     @Flag(help: "Write what each feature adds to each margin instead, and last the base value, as float64.")
     var explain = false
@@ -148,12 +152,29 @@ struct ScoreFile: ParsableCommand {
             let result: [UInt8]
             do {
                 let name = URL(fileURLWithPath: file).lastPathComponent
+                let onnx = ONNXConfiguration(
+                    libraryPath: library ?? Settings.onnxLibrary(besides: ".venv/bin/python"))
                 result =
                     try explain
                     ? TreeModelTool.explain(model: read(file), fileName: name, rows: read(rows))
-                    : TreeModelTool.score(model: read(file), fileName: name, rows: read(rows))
+                    : TreeModelTool.score(
+                        model: read(file), fileName: name, rows: read(rows), categories: try texts(),
+                        runtimes: ModelRuntimes.all(onnx))
             } catch let error as ModelError { throw PlatformError(.invalidInput, "", error.message) }
             try Data(result).write(to: URL(fileURLWithPath: output))
         } catch { throw fail(error) }
+    }
+
+    private func texts() throws -> [Int: [String]] {
+        guard let categories else { return [:] }
+        let lists = try JSONDecoder().decode([String: [String]].self, from: Data(categories.utf8))
+        var result: [Int: [String]] = [:]
+        for (position, texts) in lists {
+            guard let position = Int(position) else {
+                throw PlatformError(.invalidInput, "--categories", "'\(position)' is no position")
+            }
+            result[position] = texts
+        }
+        return result
     }
 }

@@ -2,7 +2,9 @@ import ArgumentParser
 import DuckDBAdapter
 import Foundation
 import Logging
+import ONNXAdapter
 import PlatformCore
+import RuntimePorts
 import SparkAdapter
 import StoragePorts
 
@@ -23,6 +25,7 @@ struct Doctor: AsyncParsableCommand {
             checks.append(await duckDB(settings))
             if settings.offlineEngine == .spark { checks.append(await spark(settings)) }
             checks.append(python(settings))
+            checks.append(onnx(settings))
             checks.append(port(settings))
             if json {
                 let list = checks.map { check -> JSONValue in
@@ -102,6 +105,16 @@ struct Doctor: AsyncParsableCommand {
                 "python", nil, output.trimmingCharacters(in: .whitespacesAndNewlines) + " at \(settings.pythonPath)"
             )
         } catch { return ("python", "\(settings.pythonPath): \(error.localizedDescription); set python.path", "") }
+    }
+
+    /// ONNX Runtime is optional: only a path that was given and is wrong is a fault.
+    private func onnx(_ settings: Settings) -> (String, String?, String) {
+        let runtime = ONNXRuntime(configuration: ONNXConfiguration(libraryPath: settings.onnxLibraryPath))
+        do {
+            return ("onnx", nil, "\(try runtime.libraryVersion()) at \(settings.onnxLibraryPath ?? "")")
+        } catch {
+            return settings.isONNXLibraryGiven ? ("onnx", error.message, "") : ("onnx", nil, error.message)
+        }
     }
 
     private func port(_ settings: Settings) -> (String, String?, String) {

@@ -161,7 +161,7 @@ struct Platform {
         let predictor = Predictor(
             routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
         let desk = ModelDesk(
-            registry: registry, content: content, runtimes: TreeModelTool.all, routes: routes,
+            registry: registry, content: content, runtimes: settings.modelRuntimes(isGated: true), routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
             service: { try await catalog.service($0) },
             reader: {
@@ -228,7 +228,9 @@ struct Platform {
         try await lifecycle.prepare()
 
         let operations = OperationRunner(identifiers: machineIdentifiers)
-        let archive = PredictionArchive(log: log, content: content) { try await desk.load($0, fileName: "artifact") }
+        let archive = PredictionArchive(log: log, content: content) {
+            try await desk.load($0, servedWith: $1)
+        }
         let parity = FeatureParityService(
             definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables,
             engine: engine, stream: stream, archive: archive,
@@ -252,7 +254,10 @@ struct Platform {
                         .filter { $0.severity == .leak }
                     return LeakEvidence(count: leaks.count, example: leaks.first.map { "\($0.subject): \($0.detail)" })
                 },
-                memory: { try await WeighModel.measure(content.localPath(of: $0), fileName: $1) },
+                memory: {
+                    try await WeighModel.measure(
+                        content.localPath(of: $0), fileName: $1, library: settings.onnxLibraryPath)
+                },
                 knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf },
                 questions: { try await questions(TrainingSetBuilder.manifest($0, in: content)) },
                 now: { clock.now() }))

@@ -33,6 +33,8 @@ import Yams
 /// | `features.memory` | integer, MiB that `native` may hold before it spills | 2048 |
 /// | `features.threads` | integer; threads of `native` | as many as processors |
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
+/// | `onnx.library` | path of `libonnxruntime.so` | that of the package `onnxruntime` beside `python.path`, else of the system |
+/// | `onnx.threads` | integer; threads of one call of an ONNX model | 1 |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
 /// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
@@ -52,7 +54,8 @@ struct Settings: Sendable {
         "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.rowsatonce", "duckdb.path",
         "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
-        "features.threads", "python.path", "jobs.slots", "tables.interval", "tables.compact", "tables.retention",
+        "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
+        "tables.compact", "tables.retention",
         "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
         "monitor.enabled",
     ]
@@ -82,6 +85,11 @@ struct Settings: Sendable {
     /// What the kernel of training sets may use; `nil` for DuckDB alone.
     let featureKernel: PointInTimeJoin.Settings?
     let pythonPath: String
+    /// ONNX Runtime's library as configured or found; `nil` when there is none.
+    let onnxLibraryPath: String?
+    /// Whether its path was given, not found.
+    let isONNXLibraryGiven: Bool
+    let onnxThreadCount: Int
     let jobSlots: Int
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
@@ -170,6 +178,10 @@ struct Settings: Sendable {
         case let other: throw Self.error("features.engine", "must be native or duckdb, not '\(other)'")
         }
         pythonPath = text("python.path") ?? Self.program(".venv/bin/python", else: "python3")
+        let library = text("onnx.library")
+        isONNXLibraryGiven = library != nil
+        onnxLibraryPath = library ?? Self.onnxLibrary(besides: pythonPath)
+        onnxThreadCount = try integer("onnx.threads", default: 1, in: 1...1024)
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
         lineageURL = text("openlineage.url")

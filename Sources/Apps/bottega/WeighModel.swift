@@ -1,8 +1,8 @@
 import ArgumentParser
 import Foundation
+import ONNXAdapter
 import PlatformCore
 import RuntimePorts
-import TreeModelAdapter
 
 /// Loads a model file in a process of its own and says how much memory it holds: what the `memory` gate measures.
 struct WeighModel: ParsableCommand {
@@ -10,9 +10,10 @@ struct WeighModel: ParsableCommand {
         commandName: "weigh-model", abstract: "Print the bytes that a loaded model file holds.", shouldDisplay: false)
     @Option(help: "The model file.") var file: String
     @Option(help: "The name it was logged under.") var name: String
+    @Option(help: "ONNX Runtime's library.") var library: String?
 
     func run() throws {
-        do { print(try Self.weigh(file, name: name)) } catch { throw fail(error) }
+        do { print(try Self.weigh(file, name: name, library: library)) } catch { throw fail(error) }
     }
 
     /// Memory of this process that is no file's: what `VmRSS` counts without mapped files.
@@ -22,7 +23,7 @@ struct WeighModel: ParsableCommand {
         return (line?.split(separator: " ").dropLast().last.flatMap { Int($0) } ?? 0) << 10
     }
 
-    private static func weigh(_ path: String, name: String) throws -> Int {
+    private static func weigh(_ path: String, name: String, library: String?) throws -> Int {
         let before = heldByteCount()
         guard
             var bytes = FileManager.default.contents(atPath: path)
@@ -30,22 +31,25 @@ struct WeighModel: ParsableCommand {
         else {
             throw PlatformError(.invalidInput, path, "cannot be read")
         }
-        let runtimes: [any ModelRuntime] = [XGBoostRuntime(), LightGBMRuntime()]
+        let runtimes = ModelRuntimes.all(ONNXConfiguration(libraryPath: library))
         guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: name) }) else {
             throw PlatformError(.invalidInput, name, "no runtime recognizes this model file")
         }
         let model = try runtime.load(bytes, fileName: name)
         bytes = []
-        _ = try model.predict([Float](repeating: 0, count: model.description.featureCount), rowCount: 1)
+        // An encoder may refuse the texts of zeros, which are not known here; what it takes is measured all the same.
+        _ = try? model.predict([Float](repeating: 0, count: model.description.featureCount), rowCount: 1)
         return withExtendedLifetime(model) { max(0, heldByteCount() - before) }
     }
 
     /// Measures in a child process, which nothing else shares.
     @concurrent
-    static func measure(_ path: String, fileName: String) async throws -> Int {
+    static func measure(_ path: String, fileName: String, library: String?) async throws -> Int {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
-        process.arguments = ["weigh-model", "--file", path, "--name", fileName]
+        process.arguments =
+            ["weigh-model", "--file", path, "--name", fileName]
+            + (library.map { ["--library", $0] } ?? [])
         let output = Pipe()
         process.standardOutput = output
         process.standardError = FileHandle.nullDevice

@@ -193,4 +193,13 @@ public struct FeatureServiceDefinition: Sendable, Hashable {
 
     /// Names in the order of the model's input.
     public var inputNames: [String] { request.map(\.name) + features.map(\.servedName) + onDemand.map(\.name) }
+
+    /// Values of the categories among the inputs, by position; a row holds their places in these lists.
+    public var categories: [Int: [String]] {
+        var result: [Int: [String]] = [:]
+        for (position, feature) in request.enumerated() {
+            if case .category(let values) = feature.kind { result[position] = values }
+        }
+        return result
+    }
 }

@@ -34,11 +34,11 @@ public struct ModelDescription: Sendable, Hashable, Codable {
     public let featureNames: [String]
     /// Number of features in a row.
     public let featureCount: Int
-    /// Positions of features that are categorical codes.
+    /// Positions of features that are categorical codes, as far as the file says so.
     public let categoricalFeatures: [Int]
     /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass.
     public let outputCount: Int
-    /// The training objective, `binary:logistic`.
+    /// The training objective, `binary:logistic`; starts with `binary:` when the one output is a probability.
     public let objective: String
     /// Number of trees, for ensembles.
     public let treeCount: Int
@@ -66,13 +66,24 @@ public protocol LoadedModel: Sendable {
     /// Predicts `rowCount` rows held one after the other in `rows` (shape `[rowCount, featureCount]`; NaN is a missing
     /// value) into `output` (shape `[rowCount, outputCount]`): probabilities for classifiers, values for regressors.
     ///
-    /// The result for a row does not depend on the other rows. No I/O, no lock, no allocation per row.
+    /// The result for a row does not depend on the other rows, but for the last bits of a model whose library sums batches
+    /// in another order than single rows. No I/O and no lock; a native model takes microseconds and does not allocate
+    /// for each row, one that a library computes may.
     /// - Throws: `shapeMismatch` when the buffers do not have these sizes, or a value is infinite and the format refuses that.
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
         throws(ModelError)
+    /// The same model for rows whose categorical features hold codes of these texts.
+    ///
+    /// Only a model that reads texts needs them; the others are what they were.
+    /// - Parameter categories: for each categorical feature of a row, by position, the texts of the codes 0, 1, ….
+    /// - Throws: `shapeMismatch` when the model reads a text where there are none.
+    func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel
 }
 
 extension LoadedModel {
+    /// This model: it reads no texts.
+    public func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel { self }
+
     /// Predicts rows of an array, for callers that are not hot.
     public func predict(_ rows: [Float], rowCount: Int) throws(ModelError) -> [Float] {
         var output = [Float](repeating: 0, count: rowCount * description.outputCount)
@@ -93,7 +104,15 @@ public protocol ModelRuntime: Sendable {
     var formats: [String] { get }
     /// Whether the bytes look like one of its formats, by their first bytes and the file's name.
     func recognizes(_ bytes: [UInt8], fileName: String) -> Bool
+    /// Tries bytes apart from this process where loading them could end it; to be awaited before `load`.
+    /// - Throws: as `load`, for what must not be loaded.
+    func admit(_ bytes: [UInt8], fileName: String) async throws(ModelError)
     /// Loads a model.
     /// - Throws: `malformedModel`, `unsupportedModel`, `tooLarge`.
     func load(_ bytes: [UInt8], fileName: String) throws(ModelError) -> any LoadedModel
+}
+
+extension ModelRuntime {
+    /// Admits everything: loading is our own code, which does not trap.
+    public func admit(_ bytes: [UInt8], fileName: String) async throws(ModelError) {}
 }

@@ -22,7 +22,7 @@ struct PredictionArchiveTests {
 
     private var archive: PredictionArchive {
         let loads = loads
-        return PredictionArchive(log: events, content: content) { bytes in
+        return PredictionArchive(log: events, content: content) { bytes, _ in
             loads.count.withLock { $0 += 1 }
             return try LinearModel(bytes: bytes)
         }

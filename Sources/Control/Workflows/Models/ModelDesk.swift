@@ -90,15 +90,25 @@ public actor ModelDesk {
     }
 
     /// Loads a model's bytes with the runtime that knows them.
-    public func load(_ bytes: [UInt8], fileName: String) throws -> any LoadedModel {
+    public func load(_ bytes: [UInt8], fileName: String) async throws -> any LoadedModel {
         guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: fileName) }) else {
             let known = runtimes.flatMap(\.formats).joined(separator: ", ")
             throw PlatformError(
                 .invalidInput, fileName, "no runtime recognizes this model file; known formats: \(known)")
         }
-        do { return try runtime.load(bytes, fileName: fileName) } catch {
+        do throws(ModelError) {
+            try await runtime.admit(bytes, fileName: fileName)
+            return try runtime.load(bytes, fileName: fileName)
+        } catch {
             throw PlatformError(error.code == .tooLarge ? .tooLarge : .invalidInput, fileName, error.message)
         }
+    }
+
+    /// Loads an artifact to compute predictions again that were made with a version of a feature service.
+    public func load(_ bytes: [UInt8], servedWith version: String) async throws -> any LoadedModel {
+        let model = try await load(bytes, fileName: "artifact")
+        guard let version = ContentHash(hex: version), let found = try await service(version) else { return model }
+        return try model.reading(categories: found.service.categories)
     }
 
     /// A version in memory with its features.
@@ -109,9 +119,10 @@ public actor ModelDesk {
         let service = try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
+        let file = try await load(bytes, fileName: artifact.fileName)
+        if let known = loaded[key] { return known }
         let ready = try ServedVersion(
-            model: model, number: number, artifact: artifact.hash,
-            loaded: try load(bytes, fileName: artifact.fileName), binding: try binding(service))
+            model: model, number: number, artifact: artifact.hash, loaded: file, binding: try binding(service))
         loaded[key] = ready
         return ready
     }
@@ -154,8 +165,8 @@ public actor ModelDesk {
     }
 
     /// The format of a model file that a runtime of ours loads; `nil` for any other.
-    public func format(of bytes: [UInt8], fileName: String) -> String? {
-        (try? load(bytes, fileName: fileName))?.description.format
+    public func format(of bytes: [UInt8], fileName: String) async -> String? {
+        (try? await load(bytes, fileName: fileName))?.description.format
     }
 
     /// Scores a model file on the slices of its training set: what a registration says of it.
@@ -165,7 +176,7 @@ public actor ModelDesk {
         guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
-        let file = try load(bytes, fileName: fileName)
+        let file = try await load(bytes, fileName: fileName)
         guard let trainedOn = origin.dataset else {
             throw PlatformError(.invalidInput, "model/\(model)", "the training set is missing")
         }
@@ -178,9 +189,10 @@ public actor ModelDesk {
         }
         let service = trained.service
         let hash = try await content.put(bytes)
-        _ = try ServedVersion(model: model, number: 0, artifact: hash, loaded: file, binding: try binding(trained))
+        let ready = try ServedVersion(
+            model: model, number: 0, artifact: hash, loaded: file, binding: try binding(trained))
         let evaluated = try await evaluator.evaluate(
-            file, parts: parts.paths, service: service, label: parts.label,
+            ready.loaded, parts: parts.paths, service: service, label: parts.label,
             gates: definition.gates.values.flatMap(\.self))
         let profile = try await content.put(try JSONValue.of(evaluated.profile).canonicalBytes)
         let candidate = VersionCandidate(

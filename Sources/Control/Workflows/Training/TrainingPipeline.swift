@@ -299,7 +299,7 @@ public struct TrainingPipeline: Sendable {
         }
         throw PlatformError(
             .notFound, "run/\(run)",
-            "it logged no model file (model.ubj, model.json or model.lgb); log one with "
+            "it logged no model file (model.ubj, model.json, model.lgb or model.onnx); log one with "
                 + "mlflow.xgboost.log_model(booster, name=\"model\") or mlflow.lightgbm.log_model(booster, name=\"model\")"
         )
     }

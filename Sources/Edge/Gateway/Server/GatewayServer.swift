@@ -178,26 +178,37 @@ public struct GatewayServer: Service {
         }
     }
 
-    private static func checkLength(_ request: Request, limit: Int) throws {
-        if let length = request.headers[.contentLength].flatMap(Int.init), length > limit {
-            throw PlatformError(.tooLarge, "request body", "it has \(length) bytes, \(limit) are accepted")
+    /// What is read of a body that is refused for its size, so that its sender comes to reading the answer.
+    private static let refusedByteCountMax = 256 << 20
+
+    /// Refuses a body that says itself that it is too large, once the caller has sent it: most callers read no answer before.
+    private static func checkLength(_ request: Request, limit: Int) async throws {
+        guard let length = request.headers[.contentLength].flatMap(Int.init), length > limit else { return }
+        var count = 0
+        for try await chunk in request.body {
+            count += chunk.readableBytes
+            if count > refusedByteCountMax { break }
         }
+        throw PlatformError(.tooLarge, "request body", "it has \(length) bytes, \(limit) are accepted")
     }
 
     private static func collectBytes(_ request: Request, limit: Int) async throws -> [UInt8] {
-        try checkLength(request, limit: limit)
+        try await checkLength(request, limit: limit)
         var bytes: [UInt8] = []
+        var count = 0
         for try await chunk in request.body {
-            guard bytes.count + chunk.readableBytes <= limit else {
-                throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
-            }
-            bytes.append(contentsOf: chunk.readableBytesView)
+            count += chunk.readableBytes
+            if count > refusedByteCountMax { break }
+            if count <= limit { bytes.append(contentsOf: chunk.readableBytesView) }
+        }
+        guard count <= limit else {
+            throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
         }
         return bytes
     }
 
     private static func spool(_ request: Request, limit: Int, directory: String) async throws -> String {
-        try checkLength(request, limit: limit)
+        try await checkLength(request, limit: limit)
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let path = "\(directory)/body-\(UUID().uuidString)"
         let descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)

@@ -6,12 +6,12 @@ public import StoragePorts
 public struct PredictionArchive: Sendable {
     private let log: any EventLog
     private let content: ContentStore
-    private let load: @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
+    private let load: @Sendable (_ bytes: [UInt8], _ serviceVersion: String) async throws -> any LoadedModel
 
-    /// Reads `log`; `load` turns an artifact's bytes into a model.
+    /// Reads `log`; `load` turns an artifact's bytes into a model for rows of a version of its feature service.
     public init(
         log: any EventLog, content: ContentStore,
-        load: @escaping @Sendable (_ bytes: [UInt8]) async throws -> any LoadedModel
+        load: @escaping @Sendable (_ bytes: [UInt8], _ serviceVersion: String) async throws -> any LoadedModel
     ) {
         self.log = log
         self.content = content
@@ -99,9 +99,10 @@ public struct PredictionArchive: Sendable {
             throw PlatformError(
                 .refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay or explain")
         }
-        if let known = models[hash.hex] { return known }
-        let model = try await load(try await content.get(hash))
-        models[hash.hex] = model
+        let key = hash.hex + record.serviceVersion
+        if let known = models[key] { return known }
+        let model = try await load(try await content.get(hash), record.serviceVersion)
+        models[key] = model
         return model
     }
 

@@ -41,7 +41,7 @@ public final class ServedVersion: Sendable {
         self.number = number
         self.artifact = artifact
         artifactText = artifact.hex
-        self.loaded = loaded
+        self.loaded = try loaded.reading(categories: binding.definition.categories)
         self.binding = binding
     }
 }
