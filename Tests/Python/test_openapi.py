@@ -97,6 +97,8 @@ def check_answer(method: str, path: str, status: int, answer: Any) -> None:
         assert not found, f"{method} {path} {status}: {found}\n{json.dumps(answer, indent=1)[:2000]}"
     else:
         # JSON lines may be none at all.
+        if path.endswith("export") and isinstance(answer, dict):  # a single line of JSON was read as JSON
+            return
         assert isinstance(answer, str) and (answer or path.endswith("export")), (
             f"{method} {path} {status}: text is promised, not {answer!r}"
         )

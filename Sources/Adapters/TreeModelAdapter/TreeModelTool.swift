@@ -18,7 +18,7 @@ public enum TreeModelTool {
         model: [UInt8], fileName: String, rows: [UInt8], categories: [Int: [String]] = [:],
         runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
-        let (loaded, values, rowCount) = try open(model, fileName, rows, runtimes)
+        let (loaded, values, rowCount) = try open(model, fileName, rows, categories, runtimes)
         let predictions = try loaded.predict(values, rowCount: rowCount)
         var output: [UInt8] = []
         output.reserveCapacity(4 * predictions.count)
@@ -35,7 +35,7 @@ public enum TreeModelTool {
     public static func explain(
         model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
-        let (loaded, values, rowCount) = try open(model, fileName, rows, runtimes)
+        let (loaded, values, rowCount) = try open(model, fileName, rows, [:], runtimes)
         var output: [UInt8] = []
         for explanation in try loaded.explaining().explain(values, rowCount: rowCount) {
             for (base, contributions) in zip(explanation.baseValues, explanation.contributions) {
@@ -48,7 +48,8 @@ public enum TreeModelTool {
     }
 
     private static func open(
-        _ model: [UInt8], _ fileName: String, _ rows: [UInt8], _ runtimes: [any ModelRuntime]
+        _ model: [UInt8], _ fileName: String, _ rows: [UInt8], _ categories: [Int: [String]],
+        _ runtimes: [any ModelRuntime]
     ) throws(ModelError) -> (any LoadedModel, values: [Float], rowCount: Int) {
         guard let runtime = runtimes.first(where: { $0.recognizes(model, fileName: fileName) }) ?? runtimes.first else {
             throw ModelError(.unsupportedModel, "there is no runtime")

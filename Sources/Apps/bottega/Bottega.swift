@@ -156,7 +156,8 @@ struct ScoreFile: ParsableCommand {
                     libraryPath: library ?? Settings.onnxLibrary(besides: ".venv/bin/python"))
                 result =
                     try explain
-                    ? TreeModelTool.explain(model: read(file), fileName: name, rows: read(rows))
+                    ? TreeModelTool.explain(
+                        model: read(file), fileName: name, rows: read(rows), runtimes: ModelRuntimes.all(onnx))
                     : TreeModelTool.score(
                         model: read(file), fileName: name, rows: read(rows), categories: try texts(),
                         runtimes: ModelRuntimes.all(onnx))

@@ -214,7 +214,7 @@ enum PredictionRoutes {
         // A version that is being served is in memory.
         var models: [String: any LoadedModel] = [:]
         for variant in services.predictor.routes.route(record.model)?.variants ?? [] {
-            models[variant.version.artifact.hex] = variant.version.loaded
+            models[PredictionArchive.key(of: variant.version)] = variant.version.loaded
         }
         let explanation = try await services.archive.explain(record, models: &models)
         let names = bound?.service.inputNames ?? record.inputs.indices.map { "input \($0)" }

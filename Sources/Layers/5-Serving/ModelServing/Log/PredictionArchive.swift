@@ -83,7 +83,7 @@ public struct PredictionArchive: Sendable {
     }
 
     /// Explains a prediction from its logged inputs, with the artifact that its hash names.
-    /// - Parameter models: loaded models by the hashes of their artifacts.
+    /// - Parameter models: loaded models by `key(of:)`.
     /// - Throws: `PlatformError` (`refused` for a fallback answer), `ModelError` (`unsupportedModel`) for a model that cannot
     ///   be explained.
     public func explain(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Explanation
@@ -92,6 +92,13 @@ public struct PredictionArchive: Sendable {
         return try model.explaining().explain(record.inputs.map(Float.init), rowCount: 1)[0]
     }
 
+    /// What a version in memory is called among the models that `replay` and `explain` know.
+    public static func key(of version: ServedVersion) -> String {
+        key(artifact: version.artifactText, service: version.binding.versionText)
+    }
+
+    private static func key(artifact: String, service: String) -> String { artifact + service }
+
     private func model(
         behind record: PredictionRecord, known models: inout [String: any LoadedModel]
     ) async throws -> any LoadedModel {
@@ -99,7 +106,7 @@ public struct PredictionArchive: Sendable {
             throw PlatformError(
                 .refused, "prediction/\(record.id)", "the fallback answered it; there is no model to replay or explain")
         }
-        let key = hash.hex + record.serviceVersion
+        let key = Self.key(artifact: hash.hex, service: record.serviceVersion)
         if let known = models[key] { return known }
         let model = try await load(try await content.get(hash), record.serviceVersion)
         models[key] = model
