@@ -38,6 +38,11 @@ enum AuditedRoutes {
             field: "path"),
     ]
 
+    /// A name as a subject may have it; the route itself says what is wrong with a name that has other characters.
+    private static func clean(_ name: String) -> String {
+        String(String.UnicodeScalarView(name.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }.prefix(500)))
+    }
+
     /// The same routes, those that change things audited.
     static func wrap(_ routes: [Route], _ services: PlatformServices) -> [Route] {
         routes.map { route in
@@ -52,7 +57,7 @@ enum AuditedRoutes {
                 let body = (try? request.json()) ?? .null
                 let name = request.parameters[rule.field] ?? body[rule.field]?.stringValue ?? ""
                 return try await services.audited(
-                    request.actor, rule.action, "\(rule.subject)/\(name.prefix(500))",
+                    request.actor, rule.action, "\(rule.subject)/\(Self.clean(name))",
                     outcome: { (response: APIResponse) in
                         guard response.status < 300 else { return nil }
                         let renamed = rule.action == "experiment.renamed" ? body["new_name"]?.stringValue : nil
