@@ -40,7 +40,8 @@ enum AuditedRoutes {
 
     /// A name as a subject may have it; the route itself says what is wrong with a name that has other characters.
     private static func clean(_ name: String) -> String {
-        String(String.UnicodeScalarView(name.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }.prefix(500)))
+        let scalars = name.unicodeScalars.filter { $0.value >= 0x20 && $0.value != 0x7F }
+        return String(String.UnicodeScalarView(scalars.prefix(500)))
     }
 
     /// The same routes, those that change things audited.
