@@ -4,7 +4,7 @@
 
 The Python that runs it needs xgboost, lightgbm, numpy and, for its column, shap. Ours is `bottega score-file --explain`
 over all rows less the same over one row, so that starting and loading are left out, as they are for the others.
-Contenders take turns; the median of the rounds is shown, and the contributions are compared before anything is measured.
+Contenders take turns; the median of the rounds is shown; the contributions are compared first.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def compare(library: str, case: tuple[int, int, int, int], folder: pathlib.Path,
         if explainer is not None:
             times["shap"].append(seconds(lambda: explainer.shap_values(rows)))
     each = {name: statistics.median(found) / len(rows) * 1e6 for name, found in times.items() if found}
-    third = f"{each['shap']:.0f} µs" if "shap" in each else "–"
+    third = f"{each['shap']:.0f} µs" if "shap" in each else "-"
     shape = f"{library}: {rounds * classes} trees, depth {depth}, {features} features" + (
         f", {classes} classes" if classes > 1 else ""
     )
