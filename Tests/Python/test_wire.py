@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import random
 import socket
 import time
@@ -126,6 +127,22 @@ def test_the_caller_says_when_it_ends(server: Server) -> None:
     connection.socket.shutdown(socket.SHUT_WR)  # no more requests; the answers still come
     check(connection, PREDICT)
     check(connection, GROUP)
+    assert connection.is_closed()
+
+
+def test_answers_that_wait_for_the_disk_come_before_the_end(server: Server) -> None:
+    experiment = server.post("/api/2.0/mlflow/experiments/create", {"name": "wire"})["experiment_id"]
+    run = server.post("/api/2.0/mlflow/runs/create", {"experiment_id": experiment})["run"]["info"]["run_id"]
+    body = json.dumps({"run_id": run, "key": "loss", "value": 1, "timestamp": 1, "step": 1}).encode()
+    request = (
+        b"POST /api/2.0/mlflow/runs/log-metric HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    ) + body
+    connection = Connection(server).send(request * 3 + PREDICT + LIVE)
+    connection.socket.shutdown(socket.SHUT_WR)
+    for _ in range(3):
+        assert connection.answer()[0] == 200
+    check(connection, PREDICT)
+    check(connection, LIVE)
     assert connection.is_closed()
 
 

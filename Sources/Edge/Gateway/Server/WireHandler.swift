@@ -43,6 +43,8 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private var out: [UInt8] = []
     private var readIsHeldBack = false
     private var closesAfterAnswer = false
+    /// That the server stops, or that the caller has closed its side: heard while an answer was waited for.
+    private var heldEvents: [Any] = []
     /// Counts requests taken, so that a timer knows its own.
     private var requestNumber = 0
     private var timerIsSet = false
@@ -92,6 +94,10 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             readIsHeldBack = false
             context.read()
         }
+        if case .waiting = state { return }
+        let events = heldEvents
+        heldEvents = []
+        for event in events { context.fireUserInboundEventTriggered(event) }
     }
 
     /// Takes what has arrived as far as it goes.
@@ -276,8 +282,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private func goOn(_ status: Int, _ body: [UInt8], keepsAlive: Bool, context: ChannelHandlerContext) {
         guard context.channel.isActive else { return }
         state = .reading
-        let closes = closesAfterAnswer
-        write(status, body, keepsAlive: keepsAlive && !closes)
+        write(status, body, keepsAlive: keepsAlive)
         resume(context: context)
     }
 
@@ -343,12 +348,12 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         resume(context: context)
     }
 
-    /// A server that stops asks idle connections to close, and a caller may close its side: a connection that waits for an
-    /// answer of ours closes after it.
+    /// A server that stops asks idle connections to close, and a caller may close its side: the framework, which closes then,
+    /// hears of it once the answers that are waited for are written.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         let isEnd = event is ChannelShouldQuiesceEvent || (event as? ChannelEvent) == .inputClosed
         if case .waiting = state, isEnd {
-            closesAfterAnswer = true
+            heldEvents.append(event)
         } else {
             context.fireUserInboundEventTriggered(event)
         }
