@@ -133,5 +133,24 @@ extension TrackingStore {
                     created_at DESC, model_id DESC)
                 """,
             ]),
+        MetadataMigration(
+            name: "tracking-4",
+            statements: [
+                "ALTER TABLE tracking_logged_model_metric RENAME TO tracking_logged_model_metric_latest",
+                """
+                CREATE TABLE tracking_logged_model_metric (
+                    model_id TEXT NOT NULL, key TEXT NOT NULL, run_id TEXT NOT NULL, dataset_name TEXT NOT NULL,
+                    dataset_digest TEXT NOT NULL, step BIGINT NOT NULL, measured_at BIGINT NOT NULL,
+                    value DOUBLE PRECISION NOT NULL, is_nan BIGINT NOT NULL,
+                    PRIMARY KEY (model_id, key, run_id, dataset_name, dataset_digest, step, measured_at)) /* clustered */
+                """,
+                """
+                INSERT INTO tracking_logged_model_metric (model_id, key, run_id, dataset_name, dataset_digest, step,
+                    measured_at, value, is_nan)
+                SELECT model_id, key, run_id, dataset_name, dataset_digest, step, measured_at, value, is_nan
+                FROM tracking_logged_model_metric_latest
+                """,
+                "DROP TABLE tracking_logged_model_metric_latest",
+            ]),
     ]
 }

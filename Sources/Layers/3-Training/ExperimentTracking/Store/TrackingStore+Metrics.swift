@@ -150,7 +150,7 @@ extension TrackingStore {
         for entry in content.modelMetrics { try append(entry.metric, ofModelIn: id, transaction) }
     }
 
-    /// Keeps the latest value of a metric that describes a logged model, per run and dataset.
+    /// Keeps a measurement of a metric that describes a logged model.
     static func append(
         _ metric: Metric, ofModelIn runID: String, _ transaction: any MetadataTransaction
     ) throws {
@@ -158,10 +158,8 @@ extension TrackingStore {
             """
             INSERT INTO tracking_logged_model_metric (model_id, key, run_id, dataset_name, dataset_digest, step,
                 measured_at, value, is_nan) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-            ON CONFLICT (model_id, key, run_id, dataset_name, dataset_digest) DO UPDATE SET step = excluded.step,
-                measured_at = excluded.measured_at, value = excluded.value, is_nan = excluded.is_nan
-            WHERE (excluded.step, excluded.measured_at) >= (tracking_logged_model_metric.step,
-                tracking_logged_model_metric.measured_at)
+            ON CONFLICT (model_id, key, run_id, dataset_name, dataset_digest, step, measured_at)
+                DO UPDATE SET value = excluded.value, is_nan = excluded.is_nan
             """,
             [
                 MetadataValue(metric.modelID), .text(metric.key), .text(runID), .text(metric.datasetName ?? ""),
