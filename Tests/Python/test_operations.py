@@ -133,15 +133,16 @@ def test_doctor_tries_every_part(server: Server, binary: str, tmp_path: pathlib.
     )  # fmt: skip
     checks = {entry["check"]: entry for entry in json.loads(healthy.stdout)}
     assert healthy.returncode == 0, healthy.stdout
-    assert set(checks) == {"data directory", "duckdb", "python", "port"} and all(e["ok"] for e in checks.values())
+    assert set(checks) == {"data directory", "duckdb", "python", "onnx", "port"}
+    assert all(entry["ok"] for entry in checks.values())
     sick = subprocess.run(
         [binary, "doctor", "--data-dir", "/proc/no", "--port", server.url.rsplit(":", 1)[1], "--set",
-         "duckdb.path=/bin/false", "--set", "python.path=/no/python"],
+         "duckdb.path=/bin/false", "--set", "python.path=/no/python", "--set", "onnx.library=/no/library"],
         capture_output=True, text=True, cwd=ROOT,
     )  # fmt: skip
     assert sick.returncode == 1
     lines = sick.stdout.strip().splitlines()
-    assert len(lines) == 4 and all(line.startswith("FAULT") for line in lines), sick.stdout
+    assert len(lines) == 5 and all(line.startswith("FAULT") for line in lines), sick.stdout
 
 
 def children(parent: int) -> list[int]:
