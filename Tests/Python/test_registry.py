@@ -238,6 +238,13 @@ class Receiver:
         assert len(self.deliveries) >= count, [json.loads(d[2]) for d in self.deliveries]
         return self.deliveries
 
+    def wait_for(self, events, seconds=30):
+        """Waits until all events were heard, among others and in any order: deliveries go out side by side."""
+        end = time.monotonic() + seconds
+        while not (heard := {json.loads(d[2])["event"] for d in list(self.deliveries)}) >= events:
+            assert time.monotonic() < end, f"not heard: {events - heard}"
+            time.sleep(0.02)
+
 
 def signed(headers, body, secret):
     content = f"{headers['x-mlflow-delivery-id']}.{headers['x-mlflow-timestamp']}.".encode() + body
@@ -298,9 +305,7 @@ def test_a_webhook_hears_of_every_change_and_follows_no_redirect(own):
     client.create_registered_model("m")
     client.create_model_version("m", SOURCE)
     client.transition_model_version_stage("m", "1", "Staging")
-    receiver.wait(4)
-    heard = [json.loads(d[2])["event"] for d in receiver.deliveries]
-    assert set(heard) >= {"webhook.created", "model.created", "model.version.registered", "model.stage.changed"}
+    receiver.wait_for({"webhook.created", "model.created", "model.version.registered", "model.stage.changed"})
     hook = own.get("/api/v1/webhooks")["webhooks"][0]["id"]
     end = time.monotonic() + 20
     states = ["pending"]
