@@ -167,6 +167,10 @@ let targets: [Target] = [  // each row leans only on rows above it
     .executableTarget(
         name: "evaluation-report", dependencies: ["PlatformCore", "ColumnFiles", "Statistics"],
         path: "Benchmarks/Evaluation", swiftSettings: settings),
+    // One model file, timed in process: `Benchmarks/model_scoring.py` measures it beside other scorers.
+    .executableTarget(
+        name: "model-timing", dependencies: ["PlatformCore", "RuntimePorts", "TreeModelAdapter", "ONNXAdapter"],
+        path: "Benchmarks/ModelTiming", swiftSettings: settings),
     // What was live at a moment, with a long history: run by hand.
     .executableTarget(
         name: "registry-live",
