@@ -3,10 +3,10 @@
     BOTTEGA_ONLY=model-timing swift build -c release --scratch-path .build-release
     python3 Benchmarks/model_scoring.py --timing .build-release/release/model-timing
 
-The Python that runs it needs numpy, xgboost, lightgbm, onnxruntime, onnxmltools, lleaves with
-llvmlite < 0.44, treelite and tl2cgen (and gcc). 100 trees of depth 6 and 30 features, 2 % of the values missing. ONNX Runtime is called through its C interface, as the
-server does; lleaves and tl2cgen through Python, which counts for one row and for nothing at 10,000. Contenders take
-turns; medians of the rounds, and their results are compared first.
+The Python that runs it needs numpy, xgboost, lightgbm, onnxruntime, onnxmltools, treelite, tl2cgen (and gcc),
+and lleaves with llvmlite < 0.44. 100 trees of depth 6 and 30 features, 2 % of the values missing. ONNX Runtime is
+called through C, as the server does; lleaves and tl2cgen through Python, which counts for one row and not for 10,000.
+Contenders take turns; medians of the rounds, and their results are compared first.
 """
 
 from __future__ import annotations
