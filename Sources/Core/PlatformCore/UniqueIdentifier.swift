@@ -7,7 +7,24 @@ public final class IdentifierSource: Sendable {
     private struct State {
         var lastMilliseconds: Int64 = -1
         var counter: UInt32 = 0
-        var generator: any RandomNumberGenerator & Sendable
+        var generator: Generator
+
+        /// The usual generator is called directly, another one through its protocol.
+        enum Generator {
+            case usual(IdentifierGenerator)
+            case other(any RandomNumberGenerator & Sendable)
+
+            mutating func next() -> UInt64 {
+                switch self {
+                case .usual(var generator):
+                    defer { self = .usual(generator) }
+                    return generator.next()
+                case .other(var generator):
+                    defer { self = .other(generator) }
+                    return generator.next()
+                }
+            }
+        }
     }
     private let clock: any PlatformClock
     private let state: Mutex<State>
@@ -18,7 +35,7 @@ public final class IdentifierSource: Sendable {
         generator: sending any RandomNumberGenerator & Sendable = IdentifierGenerator()
     ) {
         self.clock = clock
-        state = Mutex(State(generator: generator))
+        state = Mutex(State(generator: (generator as? IdentifierGenerator).map { .usual($0) } ?? .other(generator)))
     }
 
     /// A new identifier, 36 characters, `0190163d-8694-7123-8abc-0123456789ab`.
@@ -27,7 +44,7 @@ public final class IdentifierSource: Sendable {
         let (milliseconds, counter, low): (Int64, UInt32, UInt64) = state.withLock { state in
             if now > state.lastMilliseconds {
                 state.lastMilliseconds = now
-                state.counter = UInt32(truncatingIfNeeded: state.generator.next() as UInt64) & 0x00FF_FFFF
+                state.counter = UInt32(truncatingIfNeeded: state.generator.next()) & 0x00FF_FFFF
             } else {
                 state.counter += 1
                 if state.counter >> 26 != 0 {  // 26 bits of counter: 12 in rand_a, 14 in rand_b
@@ -53,8 +70,6 @@ public final class IdentifierSource: Sendable {
         return EventTime(milliseconds: milliseconds)
     }
 
-    private static let hexDigits = Array("0123456789abcdef".utf8)
-
     private static func text(_ high: UInt64, _ low: UInt64) -> String {
         String(unsafeUninitializedCapacity: 36) { target in
             var at = 0
@@ -64,7 +79,8 @@ public final class IdentifierSource: Sendable {
                         target[at] = 45
                         at += 1
                     }
-                    target[at] = hexDigits[Int(half >> UInt64(shift) & 15)]
+                    let digit = UInt8(truncatingIfNeeded: half >> UInt64(shift)) & 15
+                    target[at] = digit + (digit < 10 ? 48 : 87)
                     at += 1
                 }
             }

@@ -1,5 +1,6 @@
 import APIContract
 import Definitions
+import Foundation
 import ModelServing
 import NIOCore
 import NIOHTTPTypes
@@ -49,6 +50,8 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private var requestNumber = 0
     private var timerIsSet = false
     private var isWorking = false
+    /// Whether the framework was given bytes since it last heard of the end of a read.
+    private var hasPassedOn = false
     /// The last `Host` and `Authorization` that were let in: the same bytes are let in again without being looked at.
     private var admitted: (host: [UInt8], authorization: [UInt8]?)?
 
@@ -65,7 +68,20 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     func channelReadComplete(context: ChannelHandlerContext) {
         sendGathered(context: context)
+        if case .handedOver = state { return context.fireChannelReadComplete() }
+        completePassing(context: context)
+    }
+
+    /// Tells the framework of the end of a read, if it had a part in it: its handlers need not hear of the others.
+    private func completePassing(context: ChannelHandlerContext) {
+        guard hasPassedOn else { return }
+        hasPassedOn = false
         context.fireChannelReadComplete()
+    }
+
+    private func passOn(_ bytes: ByteBuffer, context: ChannelHandlerContext) {
+        hasPassedOn = true
+        context.fireChannelRead(wrapInboundOut(bytes))
     }
 
     func read(context: ChannelHandlerContext) {
@@ -89,7 +105,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         work(context: context)
         sendGathered(context: context)
         // What was passed on outside of a read is delivered by the framework at the end of one only.
-        context.fireChannelReadComplete()
+        completePassing(context: context)
         if readIsHeldBack, !isFull {
             readIsHeldBack = false
             context.read()
@@ -112,11 +128,11 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                 guard let part = arrived.readSlice(length: min(left, arrived.readableBytes)) else { return }
                 let rest = left - part.readableBytes
                 state = rest == 0 && isAnswered ? .reading : .passing(bodyLeft: rest, isAnswered: isAnswered)
-                context.fireChannelRead(wrapInboundOut(part))
+                passOn(part, context: context)
             case .handedOver:
                 let all = arrived
                 arrived = ByteBuffer()
-                return context.fireChannelRead(wrapInboundOut(all))
+                return passOn(all, context: context)
             case .reading:
                 // A caller that sends on and on but reads no answer is not read on either.
                 guard context.channel.isWritable, takeRequest(context: context) else { return }
@@ -146,7 +162,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                 let head = min(arrived.readableBytes, byteCount)
                 guard let part = arrived.readSlice(length: head) else { return false }
                 state = .passing(bodyLeft: byteCount - head, isAnswered: false)
-                context.fireChannelRead(wrapInboundOut(part))
+                passOn(part, context: context)
                 return true
             }
             guard arrived.readableBytes >= byteCount else {
@@ -164,12 +180,12 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     /// Whether the access policy lets the request in; a refused one goes to the framework, which words the refusal.
     private func isAdmitted(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> Bool {
-        let host = bytes[request.host]
-        let authorization = request.authorization.map { bytes[$0] }
-        if let admitted, host.elementsEqual(admitted.host) {
+        let host = UnsafeRawBufferPointer(rebasing: bytes[request.host])
+        let authorization = request.authorization.map { UnsafeRawBufferPointer(rebasing: bytes[$0]) }
+        if let admitted, Self.areEqual(host, admitted.host) {
             switch (authorization, admitted.authorization) {
             case (nil, nil): return true
-            case (let new?, let old?) where new.elementsEqual(old): return true
+            case (let new?, let old?) where Self.areEqual(new, old): return true
             default: break
             }
         }
@@ -179,6 +195,14 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         guard refusal == nil else { return false }
         admitted = (Array(host), authorization.map(Array.init))
         return true
+    }
+
+    private static func areEqual(_ bytes: UnsafeRawBufferPointer, _ known: [UInt8]) -> Bool {
+        bytes.count == known.count
+            && known.withUnsafeBytes { known in
+                guard let one = bytes.baseAddress, let other = known.baseAddress else { return true }
+                return memcmp(one, other, bytes.count) == 0
+            }
     }
 
     /// Closes the connection if the request that has begun is not here in time.
@@ -290,7 +314,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private func pass(_ whole: ByteBuffer, context: ChannelHandlerContext) {
         sendGathered(context: context)
         state = .passing(bodyLeft: 0, isAnswered: false)
-        context.fireChannelRead(wrapInboundOut(whole))
+        passOn(whole, context: context)
     }
 
     /// Asks a direct route; where it passes the request on, the framework gets it.
@@ -335,7 +359,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             handler.ask(
                 traffic.isLonely ? lonely : route.handler, name: name, whole, request, context: context,
                 answered: { traffic.leave() })
-            if case .passing = handler.state { context.fireChannelReadComplete() }
+            if case .passing = handler.state { handler.completePassing(context: context) }
         }
     }
 

@@ -16,7 +16,16 @@ public struct PredictionRecord: Sendable, Hashable {
         case fallback = 3
 
         /// The word for it.
-        public var word: String { "\(self)" }
+        ///
+        /// Written out: printing a case looks its name up by reflection, which takes longer than the trees.
+        public var word: String {
+            switch self {
+            case .primary: "primary"
+            case .canary: "canary"
+            case .shadow: "shadow"
+            case .fallback: "fallback"
+            }
+        }
     }
     /// Identifier the caller got.
     ///

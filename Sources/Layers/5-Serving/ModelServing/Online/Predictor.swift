@@ -254,6 +254,10 @@ public final class Predictor: Sendable {
     }
 
     static func microseconds(_ duration: Duration) -> UInt32 {
+        // Up to nine seconds without a division of 128 bits.
+        if let attoseconds = Int64(exactly: duration.attoseconds) {
+            return UInt32(clamping: attoseconds / 1_000_000_000_000)
+        }
         let (seconds, attoseconds) = duration.components
         return UInt32(clamping: seconds * 1_000_000 + attoseconds / 1_000_000_000_000)
     }
