@@ -120,6 +120,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
     module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Types and positions only: the library is opened while the program runs.
     .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
     module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),
@@ -185,8 +186,8 @@ let targets: [Target] = [  // each row leans only on rows above it
             "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "Gateway", "CommandLine",
             "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
-            "TreeModelAdapter", "ONNXAdapter", argumentParser, configuration, logging, serviceLifecycle, unixSignals,
-            yams,
+            "TreeModelAdapter", "LinearModelAdapter", "ONNXAdapter", argumentParser, configuration, logging,
+            serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
@@ -259,6 +260,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
+    tests("Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
     tests("Unit/ONNXAdapterTests", named: "ONNXAdapterTests", uses: ["RuntimePorts", "ONNXAdapter"]),
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),

@@ -132,7 +132,7 @@ struct ScoreFile: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "score-file",
         abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
-    @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text, ONNX.") var file: String
+    @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text, linear JSON, ONNX.") var file: String
     @Option(help: "ONNX Runtime's library, if it is not that of .venv or the system.") var library: String?
     @Option(help: "Rows, one after the other.") var rows: String
     @Option(help: "Texts of the features that a model reads as text: a JSON object from position to list.")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import LinearModelAdapter
 import ONNXAdapter
 import RuntimePorts
 import TreeModelAdapter
@@ -8,7 +9,7 @@ import TreeModelAdapter
 enum ModelRuntimes {
     /// All runtimes, in the order in which they are asked.
     static func all(_ configuration: ONNXConfiguration, gate: ONNXGate? = nil) -> [any ModelRuntime] {
-        TreeModelTool.all + [ONNXRuntime(configuration: configuration, gate: gate)]
+        [LinearModelRuntime()] + TreeModelTool.all + [ONNXRuntime(configuration: configuration, gate: gate)]
     }
 }
 
