@@ -32,6 +32,8 @@ public actor MonitorService {
         public var snapshotInterval: Duration = .seconds(1)
         /// Time between two looks at idle topics.
         public var pollInterval: Duration = .milliseconds(50)
+        /// How long records gather under load before the next look: a look costs as much as some dozens of records.
+        public var gatherInterval: Duration = .milliseconds(25)
         /// Records of one topic that are held at a time.
         public var batchCountMax = 5000
         /// The defaults.
@@ -110,7 +112,9 @@ public actor MonitorService {
         try await start()
         while !Task.isCancelled {
             let busy = try await step()
-            if !busy {
+            if busy {
+                if Self.gatherCounts ~= lastTaken { try? await Task.sleep(for: configuration.gatherInterval) }
+            } else {
                 do {
                     try await log.waitForRecords(
                         PlatformTopic.predictions, partition: 0, past: predictionOffset,
@@ -123,6 +127,10 @@ public actor MonitorService {
         }
         try save()
     }
+
+    /// Records of one look after which it is worth while to wait for more: a stream, but no backlog.
+    private static let gatherCounts = 32..<2000
+    private var lastTaken = 0
 
     /// Reads everything that is in the topics now, as `run` would, and saves the snapshot.
     public func runUntilIdle() async throws {
@@ -182,6 +190,7 @@ public actor MonitorService {
             // Refilling as soon as one side is empty keeps the merge in order.
             if predictions.isEmpty != labels.isEmpty { try await refillEmptySide() }
         }
+        lastTaken = taken
         if !busy, let moment = await now() { effects += engine.advance(to: moment) }
         if !effects.isEmpty { try await write(effects) }
         if busy || !effects.isEmpty {
