@@ -3,6 +3,8 @@
 //
 // cc -O2 -o open_loop open_loop.c
 // ./open_loop PORT PATH BODIES.ndjson RATE SECONDS [CONNECTIONS]
+//
+// PATH may be @FILE with a path on each line: requests go round them. Connections are used in turn, all of them.
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -41,24 +43,37 @@ static int by_size(const void *a, const void *b) {
 static char **requests;
 static size_t *lengths, request_count;
 
-static void read_bodies(const char *file, const char *path, int port) {
+static char **read_lines(const char *file, size_t *count) {
     FILE *f = fopen(file, "r");
     if (!f) { perror(file); exit(2); }
-    char *line = NULL;
+    char **lines = NULL, *line = NULL;
     size_t capacity = 0;
     ssize_t length;
+    *count = 0;
     while ((length = getline(&line, &capacity, f)) > 0) {
         if (line[length - 1] == '\n') line[--length] = 0;
         if (length == 0) continue;
-        requests = realloc(requests, (request_count + 1) * sizeof *requests);
-        lengths = realloc(lengths, (request_count + 1) * sizeof *lengths);
-        int written = asprintf(&requests[request_count],
-            "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %zd\r\n\r\n%s",
-            path, port, length, line);
-        lengths[request_count++] = (size_t)written;
+        lines = realloc(lines, (*count + 1) * sizeof *lines);
+        lines[(*count)++] = strdup(line);
     }
     fclose(f);
-    if (!request_count) { fprintf(stderr, "%s holds no body\n", file); exit(2); }
+    if (!*count) { fprintf(stderr, "%s is empty\n", file); exit(2); }
+    return lines;
+}
+
+static void make_requests(const char *file, char *path, int port) {
+    size_t body_count, path_count = 1;
+    char **bodies = read_lines(file, &body_count), **paths = &path;
+    if (path[0] == '@') paths = read_lines(path + 1, &path_count);
+    request_count = (body_count + path_count - 1) / path_count * path_count;  // rounds of all paths
+    requests = malloc(request_count * sizeof *requests);
+    lengths = malloc(request_count * sizeof *lengths);
+    for (size_t i = 0; i < request_count; i++) {
+        const char *body = bodies[i % body_count];
+        lengths[i] = (size_t)asprintf(&requests[i],
+            "POST %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+            paths[i % path_count], port, strlen(body), body);
+    }
 }
 
 static void send_one(struct connection *c, size_t index, uint64_t scheduled) {
@@ -98,7 +113,7 @@ int main(int argc, char **argv) {
     if (argc < 6) { fprintf(stderr, "open_loop PORT PATH BODIES.ndjson RATE SECONDS [CONNECTIONS]\n"); return 2; }
     int port = atoi(argv[1]), count = argc > 6 ? atoi(argv[6]) : 32;
     double rate = atof(argv[4]), seconds = atof(argv[5]);
-    read_bodies(argv[3], argv[2], port);
+    make_requests(argv[3], argv[2], port);
     int poll = epoll_create1(0), timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
     struct connection *all = calloc((size_t)count, sizeof *all);
     for (int i = 0; i < count; i++) {
@@ -120,12 +135,14 @@ int main(int argc, char **argv) {
     uint64_t *started = calloc((size_t)count, sizeof *started);
     double step = 1e9 / rate;
     uint64_t start = now_ns() + 50000000u;
-    int *idle = malloc((size_t)count * sizeof *idle), idle_count = count;
+    int *idle = malloc((size_t)count * sizeof *idle), idle_count = count, next = 0;  // a ring
     for (int i = 0; i < count; i++) idle[i] = i;
     while (answered < total) {
         uint64_t now = now_ns();
         while (sent < total && idle_count > 0 && start + (uint64_t)((double)sent * step) <= now) {
-            int i = idle[--idle_count];
+            int i = idle[next];
+            next = (next + 1) % count;
+            idle_count--;
             started[i] = now_ns();
             send_one(&all[i], sent, start + (uint64_t)((double)sent * step));
             sent++;
@@ -149,7 +166,7 @@ int main(int argc, char **argv) {
             times[answered] = end - c->scheduled;
             bare[answered++] = end - started[c - all];
             c->busy = 0;
-            idle[idle_count++] = (int)(c - all);
+            idle[(next + idle_count++) % count] = (int)(c - all);
         }
     }
     double took = (double)(now_ns() - start) / 1e9;
