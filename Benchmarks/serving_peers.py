@@ -1,0 +1,242 @@
+"""Predictions over HTTP beside other servers of models: the same number of trees, features and connections, in turns.
+
+    python3 Benchmarks/serving_peers.py --bottega .build-release/release/bottega --python .venv/bin/python \\
+        --peers PEERS/bin/python --keep FOLDER [--seconds 6] [--rounds 3] [--only fastapi,mosec]
+
+PEERS is an environment with `xgboost-cpu`, `numpy`, `fastapi`, `uvicorn[standard]`, `mosec`, `bentoml`, `ray[serve]`;
+FOLDER is one that `serving.py --keep` has prepared. Everybody scores 100 trees of depth 6 on 30 features that come in
+the body. Ours also chooses a variant, writes inputs and answer to the log, and feeds the monitor; the others only score.
+Load comes from `wrk`, one thread, 64 connections. Prints medians over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+MODEL = """
+import sys
+import numpy, xgboost
+random = numpy.random.default_rng(7)
+rows = random.normal(size=(50_000, 30)).astype("f4")
+label = (rows[:, 0] * rows[:, 1] + rows[:, 2] + random.normal(size=len(rows)) > 0).astype(int)
+settings = {"objective": "binary:logistic", "max_depth": 6}
+xgboost.train(settings, xgboost.DMatrix(rows, label), 100).save_model(sys.argv[1])
+"""
+LOAD = """
+import os, numpy as np, xgboost as xgb
+def load():
+    booster = xgb.Booster()
+    booster.load_model(os.environ["MODEL"])
+    booster.set_param({"nthread": 1})
+    return booster
+def score(booster, rows):
+    return [float(value) for value in booster.inplace_predict(np.asarray(rows, dtype="f4"))]
+"""
+PROGRAMS = {
+    "fastapi": """
+from fastapi import FastAPI, Request
+from peer_model import load, score
+booster = load()
+app = FastAPI()
+@app.post("/predict")
+async def predict(request: Request):
+    return {"prediction": score(booster, [(await request.json())["features"]])[0]}
+""",
+    "mosec": """
+from mosec import Server, Worker
+from peer_model import load, score
+class Scorer(Worker):
+    def __init__(self):
+        super().__init__()
+        self.booster = load()
+    def forward(self, data):
+        return [{"prediction": value} for value in score(self.booster, [one["features"] for one in data])]
+if __name__ == "__main__":
+    server = Server()
+    server.append_worker(Scorer, num=2, max_batch_size=32, max_wait_time=1)
+    server.run()
+""",
+    "bentoml": """
+import bentoml
+from peer_model import load, score
+@bentoml.service(workers=2)
+class Service:
+    def __init__(self):
+        self.booster = load()
+    @bentoml.api
+    def predict(self, features: list[float]) -> float:
+        return score(self.booster, [features])[0]
+""",
+    "ray": """
+from ray import serve
+from starlette.requests import Request
+from peer_model import load, score
+@serve.deployment(num_replicas=1, max_ongoing_requests=64)
+class Scorer:
+    def __init__(self):
+        self.booster = load()
+    async def __call__(self, request: Request):
+        return {"prediction": score(self.booster, [(await request.json())["features"]])[0]}
+app = Scorer.bind()
+""",
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Peer:
+    """Another server, in a process group of its own."""
+
+    def __init__(self, name: str, python: str, folder: pathlib.Path, model: pathlib.Path) -> None:
+        self.name, self.bin, self.folder = name, pathlib.Path(python).absolute().parent, folder
+        self.environment = os.environ | {
+            "MODEL": str(model),
+            "PYTHONPATH": str(folder),
+            "PATH": f"{self.bin}:{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+            "BENTOML_DO_NOT_TRACK": "true",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+
+    def run(self, *command: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [str(self.bin / command[0]), *command[1:]],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=(self.folder / f"{self.name}.log").open("ab"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def start(self) -> str:
+        port = str(free_port())
+        program = f"peer_{self.name}"
+        path = "/predict"
+        if self.name == "fastapi":
+            words = ["uvicorn", f"{program}:app", "--workers", "2", "--port", port, "--log-level", "warning"]
+        elif self.name == "mosec":
+            words = ["python", f"{program}.py", "--port", port, "--path", str(self.folder / "sockets")]
+            path = "/inference"
+        elif self.name == "bentoml":
+            words = ["bentoml", "serve", f"{program}:Service", "--port", port]
+        else:
+            self.run("ray", "start", "--head", "--num-cpus", "2", "--disable-usage-stats").wait(120)
+            words = ["serve", "run", f"{program}:app"]
+            port, path = "8000", "/"
+        self.process = self.run(*words)
+        return f"http://127.0.0.1:{port}{path}"
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        if self.name == "ray":
+            self.run("ray", "stop", "--force").wait(60)
+
+
+def ready(url: str, body: bytes, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                answer.read()
+                return
+        except (urllib.error.URLError, ConnectionError, TimeoutError) as problem:
+            if time.monotonic() > end:
+                raise SystemExit(f"{url} does not answer: {problem}") from problem
+            time.sleep(0.3)
+
+
+def wrk(url: str, body: bytes, folder: pathlib.Path, seconds: int) -> tuple[float, float, float]:
+    """Requests a second, and p50 and p99 in milliseconds."""
+    script = folder / "load.lua"
+    script.write_text(
+        f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body=[[{body.decode()}]]\n"
+    )
+    command = ["wrk", "-t1", "-c64", "--latency", "-s", str(script)]
+    subprocess.run([*command, "-d2s", url], check=True, capture_output=True)
+    text = subprocess.run([*command, f"-d{seconds}s", url], check=True, capture_output=True, text=True).stdout
+    if wrong := re.search(r"Non-2xx.*|Socket errors.*", text):
+        print(f"  {url}: {wrong.group()}", flush=True)
+    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    assert found is not None, text
+
+    def quantile(share: str) -> float:
+        match = re.search(rf"\s{share}%\s+([\d.]+)(us|ms|s)", text)
+        assert match is not None, text
+        return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+
+    return float(found[1]), quantile("50"), quantile("99")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bottega", required=True)
+    parser.add_argument("--python", required=True, help="what serving.py was prepared with")
+    parser.add_argument("--peers", required=True, help="python of the environment with the other servers")
+    parser.add_argument("--keep", required=True)
+    parser.add_argument("--seconds", type=int, default=6)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(PROGRAMS))
+    options = parser.parse_args()
+    random.seed(3)
+    numbers = [round(random.gauss(0, 1), 5) for _ in range(30)]
+    theirs = json.dumps({"features": numbers}).encode()
+    ours = json.dumps({"features": {f"x{place}": value for place, value in enumerate(numbers)}}).encode()
+    names = options.only.split(",")
+    found: dict[str, list[tuple[float, float, float]]] = {"bottega": []} | {name: [] for name in names}
+    with tempfile.TemporaryDirectory(prefix="peers-") as place:
+        folder = pathlib.Path(place)
+        model = folder / "m.ubj"
+        subprocess.run([options.peers, "-c", MODEL, str(model)], check=True)
+        (folder / "peer_model.py").write_text(LOAD)
+        for name, program in PROGRAMS.items():
+            (folder / f"peer_{name}.py").write_text(program)
+        for _ in range(options.rounds):
+            command = [options.bottega, "up", "--data-dir", f"{options.keep}/data", "--port", "0"]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            url = process.stdout.readline().strip().rsplit(" ", 1)[1] + "/predict/body"
+            ready(url, ours)
+            found["bottega"].append(wrk(url, ours, folder, options.seconds))
+            process.terminate()
+            process.wait(60)
+            for name in names:
+                peer = Peer(name, options.peers, folder, model)
+                url = peer.start()
+                try:
+                    ready(url, theirs)
+                    found[name].append(wrk(url, theirs, folder, options.seconds))
+                finally:
+                    peer.stop()
+            print({name: round(values[-1][0]) for name, values in found.items()}, flush=True)
+    own = statistics.median(value[0] for value in found["bottega"])
+    print("| server | req/s | p50 | p99 | ours is |\n|---|---|---|---|---|")
+    for name, values in found.items():
+        rate, middle, tail = (statistics.median(value[part] for value in values) for part in range(3))
+        print(f"| {name} | {rate:,.0f} | {middle:.1f} ms | {tail:.1f} ms | {own / rate:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
