@@ -5,7 +5,7 @@
 
 PEERS is an environment with `xgboost-cpu`, `numpy`, `fastapi`, `uvicorn[standard]`, `mosec`, `bentoml`, `ray[serve]`;
 FOLDER is one that `serving.py --keep` has prepared. Everybody scores 100 trees of depth 6 on 30 features that come in
-the body. Ours also chooses a variant, writes inputs and answer to the log, and feeds the monitor; the others only score.
+the body. Ours also chooses a variant, writes inputs and answer to the log, and feeds the monitor; the others score.
 Load comes from `wrk`, one thread, 64 connections. Prints medians over the rounds.
 """
 
