@@ -56,42 +56,6 @@ struct SearchFilterTests {
         }
     }
 
-    @Test(arguments: UInt64(0)..<20)
-    func likeAgreesWithTheNaiveMatcher(seed: UInt64) {
-        func naive(_ text: Substring, _ pattern: Substring) -> Bool {
-            guard let first = pattern.first else { return text.isEmpty }
-            if first == "%" {
-                return naive(text, pattern.dropFirst()) || !text.isEmpty && naive(text.dropFirst(), pattern)
-            }
-            return !text.isEmpty && (first == "_" || first == text.first)
-                && naive(text.dropFirst(), pattern.dropFirst())
-        }
-        var generator = SeededGenerator(state: seed)
-        func draw(_ letters: [String], _ count: Int) -> String {
-            (0..<Int.random(in: 0...count, using: &generator)).map { _ in
-                letters.randomElement(using: &generator) ?? ""
-            }.joined()
-        }
-        for _ in 0..<200 {
-            let text = draw(["a", "b"], 7)
-            let pattern = draw(["a", "b", "%", "_"], 5)
-            #expect(likeMatches(text, pattern: pattern) == naive(text[...], pattern[...]), "\(text) LIKE \(pattern)")
-        }
-    }
-
-    @Test func ordersPutNothingLastAndNaNBeforeIt() throws {
-        let values: [Double?] = [nil, 2, .nan, 1, 3]
-        for (isAscending, expected) in [(true, [1.0, 2, 3]), (false, [3.0, 2, 1])] {
-            let order = SearchOrder(entity: "metrics", key: "m", isAscending: isAscending)
-            let sorted = try sort(values, by: [order]) { (value, _) throws(PlatformError) in
-                value.map(SearchOperand.number)
-            }
-            #expect(sorted.prefix(3).map { $0 ?? -1 } == expected)
-            #expect(sorted[3]?.isNaN == true)
-            #expect(sorted[4] == nil)
-        }
-    }
-
     @Test func aSortKeyIsNamedOnce() throws {
         #expect(throws: PlatformError.self) { try SearchOrder.list(["metrics.a", "metrics.a DESC"]) }
         let order = try SearchOrder("params.`x y` desc")

@@ -26,21 +26,6 @@ struct MLflowRoutesTests {
         #expect(status(of: StoreError(.unavailable, "x", "y")) == 503)
     }
 
-    @Test func pageTokensReadBack() throws {
-        let token = try #require(pageToken(offset: 1234)?.stringValue)
-        let request = try MLflowRequest(
-            APIRequest(method: "GET", path: "/", query: [("page_token", token), ("max_results", "7")]))
-        #expect(try request.offset() == 1234)
-        #expect(try request.countMax(default: 5, limit: 10) == 7)
-        #expect(pageToken(offset: nil) == nil)
-    }
-
-    @Test(arguments: ["%%", "e30=", "eyJvZmZzZXQiOi0xfQ==", "eyJvZmZzZXQiOjk5OTk5OTk5OTk5OTk5fQ=="])
-    func foreignPageTokensAreRefused(token: String) throws {
-        let request = try MLflowRequest(APIRequest(method: "GET", path: "/", query: [("page_token", token)]))
-        #expect(throws: MLflowError.self) { try request.offset() }
-    }
-
     @Test func fieldsComeFromPathBodyAndQuery() throws {
         let request = try MLflowRequest(
             APIRequest(

@@ -72,10 +72,10 @@ extension MLflowRoutes {
     @Sendable private func searchExperiments(_ fields: MLflowRequest) async throws -> JSONValue {
         let page = try await tracking.searchExperiments(
             filter: SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
-            view: fields.view("view_type"), offset: fields.offset(),
+            view: fields.view("view_type"), pageToken: fields.text("page_token"),
             countMax: fields.countMax(default: 1000, limit: 50_000))
         return object([
-            "experiments": .array(page.elements.map(\.wire)), "next_page_token": pageToken(offset: page.nextOffset),
+            "experiments": .array(page.experiments.map(\.wire)), "next_page_token": .text(page.nextPageToken),
         ])
     }
 }

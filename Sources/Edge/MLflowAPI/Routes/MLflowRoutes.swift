@@ -41,8 +41,8 @@ public struct MLflowRoutes: Sendable {
     ///
     /// The ones that end in `{rest...}` come last and catch what no other takes.
     public var routes: [Route] {
-        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + registryRoutes + webhookRoutes
-            + serverRoutes
+        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + traceRoutes + registryRoutes
+            + webhookRoutes + serverRoutes
     }
 
     private var serverRoutes: [Route] {

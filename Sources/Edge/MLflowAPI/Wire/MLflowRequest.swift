@@ -106,15 +106,6 @@ struct MLflowRequest {
         }
         return Int(count)
     }
-
-    /// How many results come before this page.
-    func offset() throws(MLflowError) -> Int {
-        guard let token = try text("page_token"), !token.isEmpty else { return 0 }
-        guard token.utf8.count <= 1024, let bytes = Data(base64Encoded: token),
-            let offset = (try? JSONValue.parse([UInt8](bytes)))?["offset"]?.integerValue, 0...Int64(Int32.max) ~= offset
-        else { throw .invalid("Invalid page token, could not be decoded: '\(token.prefix(64))'") }
-        return Int(offset)
-    }
 }
 
 /// Members of one object inside a request.
@@ -162,8 +153,4 @@ struct MLflowMember {
         }
         throw .invalid("Invalid value for parameter '\(place).\(name)' supplied: a number is expected")
     }
-}
-
-func pageToken(offset: Int?) -> JSONValue? {
-    offset.map { .string(Data("{\"offset\":\($0)}".utf8).base64EncodedString()) }
 }

@@ -11,7 +11,7 @@ enum RunPage {
     // MARK: Experiments
 
     static func experiments(_ services: PlatformServices) async throws -> String {
-        let experiments = try await services.tracking.searchExperiments(countMax: 1000).elements
+        let experiments = try await services.tracking.searchExperiments(countMax: 1000).experiments
         var rows = ""
         for experiment in experiments {
             let newest = try await services.tracking.searchRuns(experiments: [experiment.id], countMax: 1).runs.first

@@ -113,7 +113,7 @@ enum RunRoutes {
 
     /// The experiments that a question names, by name or number; every one if it names none.
     static func experiments(_ names: [String], _ services: PlatformServices) async throws -> [Experiment] {
-        if names.isEmpty { return try await services.tracking.searchExperiments(countMax: 10_000).elements }
+        if names.isEmpty { return try await services.tracking.searchExperiments(countMax: 10_000).experiments }
         var found: [Experiment] = []
         for name in names {
             if let experiment = try await services.tracking.experiment(named: name) {
@@ -121,7 +121,7 @@ enum RunRoutes {
             } else if Int64(name) != nil {
                 found.append(try await services.tracking.experiment(name))
             } else {
-                let known = try await services.tracking.searchExperiments(countMax: 10_000).elements.map(\.name)
+                let known = try await services.tracking.searchExperiments(countMax: 10_000).experiments.map(\.name)
                 throw PlatformError(
                     .notFound, "experiment/\(name.prefix(100))",
                     "no such experiment" + (nearestName(to: name, among: known).map { "; did you mean '\($0)'?" } ?? "")

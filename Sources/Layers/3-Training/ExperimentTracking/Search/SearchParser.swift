@@ -138,12 +138,12 @@ struct SearchParser {
             guard let dot = word.firstIndex(of: ".") else { return (nil, word) }
             let entity = word[..<dot].lowercased()
             let rest = word[word.index(after: dot)...]
-            if !rest.isEmpty { return (entity, String(rest)) }
+            if !rest.isEmpty, !rest.hasSuffix(".") { return (entity, String(rest)) }
             guard let next = current, next.start == token.end, case .quoted(let key, _) = next.kind else {
                 throw failure("a key after '\(word)'")
             }
             at += 1
-            return (entity, key)
+            return (entity, rest + key)  // `` span.attributes.`user.id` ``
         default:
             at -= 1
             throw failure("a key")

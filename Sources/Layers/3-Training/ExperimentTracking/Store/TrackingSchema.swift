@@ -152,5 +152,53 @@ extension TrackingStore {
                 """,
                 "DROP TABLE tracking_logged_model_metric_latest",
             ]),
+        MetadataMigration(
+            name: "tracking-5",
+            statements: [
+                """
+                CREATE TABLE tracking_trace (
+                    trace_id TEXT PRIMARY KEY,
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number),
+                    requested_at BIGINT NOT NULL, duration BIGINT, state TEXT NOT NULL, client_request_id TEXT,
+                    request_preview TEXT, response_preview TEXT, is_final BIGINT NOT NULL)
+                """,
+                """
+                CREATE INDEX tracking_trace_by_time ON tracking_trace (experiment_number, requested_at DESC, trace_id)
+                """,
+                """
+                CREATE TABLE tracking_trace_tag (
+                    trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id), key TEXT NOT NULL,
+                    value TEXT NOT NULL, PRIMARY KEY (trace_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_trace_metadata (
+                    trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id), key TEXT NOT NULL,
+                    value TEXT NOT NULL, PRIMARY KEY (trace_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_trace_span (
+                    trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id), span_id TEXT NOT NULL,
+                    parent_id TEXT, name TEXT NOT NULL, kind TEXT, status TEXT NOT NULL, started_at BIGINT NOT NULL,
+                    ended_at BIGINT, document TEXT NOT NULL, PRIMARY KEY (trace_id, span_id))
+                """,
+                """
+                CREATE TABLE tracking_trace_attribute (
+                    trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id), span_id TEXT NOT NULL,
+                    key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (trace_id, span_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_trace_assessment (
+                    trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id), assessment_id TEXT NOT NULL,
+                    name TEXT NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, number DOUBLE PRECISION,
+                    is_valid BIGINT NOT NULL, overrides TEXT, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
+                    body TEXT NOT NULL, PRIMARY KEY (trace_id, assessment_id)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_trace_run (
+                    run_id TEXT NOT NULL, trace_id TEXT NOT NULL REFERENCES tracking_trace (trace_id),
+                    PRIMARY KEY (run_id, trace_id)) /* clustered */
+                """,
+                "CREATE INDEX tracking_trace_run_by_trace ON tracking_trace_run (trace_id)",
+            ]),
     ]
 }

@@ -1,4 +1,4 @@
-public import PlatformCore
+import PlatformCore
 import StoragePorts
 
 extension TrackingStore {
@@ -61,32 +61,24 @@ extension TrackingStore {
     }
 
     /// Experiments that pass a filter; newest first unless `orders` says otherwise.
+    ///
+    /// - Parameter pageToken: where the page begins, as the page before it said.
+    /// - Throws: `invalidInput` for a key that there is not, or for a token of another search.
     public func searchExperiments(
-        filter: SearchFilter = .all, orders: [SearchOrder] = [], view: LifecycleView = .active, offset: Int = 0,
-        countMax: Int = 1000
-    ) async throws -> TrackedPage<Experiment> {
-        let all = try await metadata.read { transaction in
-            try Self.experiments(
-                transaction.query("SELECT * FROM tracking_experiment \(view.condition(joinedBy: "WHERE"))"), transaction
-            )
+        filter: SearchFilter = .all, orders: [SearchOrder] = [], view: LifecycleView = .active,
+        pageToken: String? = nil, countMax: Int = 1000
+    ) async throws -> (experiments: [Experiment], nextPageToken: String?) {
+        let query = try ExperimentQuery(filter: filter, orders: orders, view: view).query
+        let question: JSONValue = [
+            "call": "experiments", "filter": .string(String(describing: filter.clauses)),
+            "orders": .string(String(describing: orders)), "view": .string("\(view)"),
+        ]
+        let place = try place(pageToken, question: question, query)
+        let (experiments, page) = try await metadata.read { transaction in
+            let page = try query.page(behind: place, countMax: countMax, transaction)
+            return (try Self.experiments(page.rows, transaction), page)
         }
-        var found: [Experiment] = []
-        for experiment in all {
-            if try filter.matches({ (clause) throws(PlatformError) in try experiment.operand(for: clause) }) {
-                found.append(experiment)
-            }
-        }
-        let orders =
-            orders.isEmpty
-            ? [
-                SearchOrder(entity: nil, key: "creation_time", isAscending: false),
-                SearchOrder(entity: nil, key: "experiment_id", isAscending: false),
-            ] : orders
-        let sorted = try sort(found, by: orders) { (experiment, order) throws(PlatformError) in
-            try experiment.operand(
-                for: SearchClause(entity: order.entity, key: order.key, comparison: .isNotNull, operand: .none))
-        }
-        return TrackedPage(of: sorted, offset: offset, countMax: countMax)
+        return (experiments, token(behind: page, question: question))
     }
 
     /// Renames an experiment.
@@ -238,60 +230,4 @@ extension LifecycleView {
         case .all: ""
         }
     }
-}
-
-extension Experiment {
-    func operand(for clause: SearchClause) throws(PlatformError) -> SearchOperand? {
-        switch (clause.entity, clause.key) {
-        case ("tags", let key), ("tag", let key): return tags.first { $0.key == key }.map { .text($0.value) }
-        case (nil, "name"), ("attribute", "name"), ("attributes", "name"): return .text(name)
-        case (nil, "experiment_id"), ("attribute", "experiment_id"), ("attributes", "experiment_id"):
-            if case .text = clause.operand { return .text(id) }
-            return Double(id).map(SearchOperand.number)
-        case (nil, "creation_time"), ("attribute", "creation_time"): return .number(Double(createdAt.milliseconds))
-        case (nil, "last_update_time"), ("attribute", "last_update_time"):
-            return .number(Double(updatedAt.milliseconds))
-        default:
-            throw PlatformError(
-                .invalidInput, "filter",
-                "'\(clause.key)' is no key of an experiment; known are name, experiment_id, "
-                    + "creation_time, last_update_time and tags.…")
-        }
-    }
-}
-
-/// Sorts by several keys: nothing comes last and NaN before nothing, in both directions.
-public func sort<Element>(
-    _ elements: [Element], by orders: [SearchOrder],
-    _ value: (Element, SearchOrder) throws(PlatformError) -> SearchOperand?
-) throws(PlatformError) -> [Element] {
-    var keyed: [(element: Element, keys: [SearchOperand?], position: Int)] = []
-    for (position, element) in elements.enumerated() {
-        var keys: [SearchOperand?] = []
-        for order in orders { keys.append(try value(element, order)) }
-        keyed.append((element, keys, position))
-    }
-    func rank(_ key: SearchOperand?) -> Int {
-        switch key {
-        case .number(let number): number.isNaN ? 1 : 0
-        case nil, SearchOperand.none?: 2
-        default: 0
-        }
-    }
-    keyed.sort { left, right in
-        for (index, order) in orders.enumerated() {
-            let (leftKey, rightKey) = (left.keys[index], right.keys[index])
-            let ranks = (rank(leftKey), rank(rightKey))
-            if ranks.0 != ranks.1 { return ranks.0 < ranks.1 }
-            switch (leftKey, rightKey) {
-            case (.number(let first), .number(let second)) where first < second || first > second:
-                return (first < second) == order.isAscending
-            case (.text(let first), .text(let second)) where first != second:
-                return (first < second) == order.isAscending
-            default: continue
-            }
-        }
-        return left.position < right.position
-    }
-    return keyed.map(\.element)
 }

@@ -120,23 +120,22 @@ extension TrackingStore {
                 .invalidInput, "experiment_ids", "\(experiments.count) experiments, 10000 are accepted")
         }
         let numbers = experiments.compactMap { Int64($0) }
-        let query = try LoggedModelQuery(experiments: numbers, filter: filter, datasets: datasets, orders: orders)
+        let query = try LoggedModelQuery(
+            experiments: numbers, filter: filter, datasets: datasets, orders: orders
+        ).query
         let question: JSONValue = [
             "call": "logged-models", "experiments": .array(experiments.map(JSONValue.string)),
             "filter": .string(String(describing: filter.clauses)), "datasets": .string(String(describing: datasets)),
             "orders": .string(String(describing: orders)),
         ]
-        let place = try pageToken.flatMap { $0.isEmpty ? nil : $0 }.map { token throws(PlatformError) in
-            try Self.place(pageSeal.place(token, question: question), termCount: query.termCount)
-        }
+        let place = try place(pageToken, question: question, query)
         if numbers.isEmpty { return ([], nil) }
         try await settle()
-        let (models, last) = try await metadata.read { transaction in
-            let rows = try query.rows(behind: place, countMax: countMax + 1, transaction)
-            let last = rows.count > countMax ? query.place(of: rows[countMax - 1]) : nil
-            return (try Self.loggedModels(Array(rows.prefix(countMax)), transaction), last)
+        let (models, page) = try await metadata.read { transaction in
+            let page = try query.page(behind: place, countMax: countMax, transaction)
+            return (try Self.loggedModels(page.rows, transaction), page)
         }
-        return (models, last.map { pageSeal.token(Self.json($0), question: question) })
+        return (models, token(behind: page, question: question))
     }
 
     // MARK: Inside a transaction

@@ -62,6 +62,9 @@ public struct TrackingStore: Sendable {
         }
     }
 
+    /// The present moment by the store's clock.
+    public var now: EventTime { clock.now() }
+
     /// 32 hexadecimal digits that nobody else has; they rise with time.
     func newIdentifier() -> String { identifiers.next().replacing("-", with: "") }
 }

@@ -248,23 +248,3 @@ public struct ArtifactEntry: Sendable, Hashable {
     /// Whether it is a folder.
     public var isFolder: Bool { byteCount == nil }
 }
-
-/// One page of an answer.
-public struct TrackedPage<Element: Sendable>: Sendable {
-    /// The elements, in order.
-    public let elements: [Element]
-    /// How many come before the next page; `nil` when there is none.
-    public let nextOffset: Int?
-
-    /// Makes a page.
-    public init(elements: [Element], nextOffset: Int?) {
-        self.elements = elements
-        self.nextOffset = nextOffset
-    }
-
-    /// Cuts a page out of everything.
-    public init(of all: [Element], offset: Int, countMax: Int) {
-        elements = Array(all.dropFirst(offset).prefix(countMax))
-        nextOffset = offset + elements.count < all.count && !elements.isEmpty ? offset + elements.count : nil
-    }
-}
