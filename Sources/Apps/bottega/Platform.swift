@@ -159,7 +159,8 @@ struct Platform {
         let predictionLog = PredictionLog(log: log, observer: observer, logger: logger)
         let metrics = ServingMetrics()
         let predictor = Predictor(
-            routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers)
+            routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers,
+            admission: Admission(waitingMax: settings.overloadConcurrency))
         let desk = ModelDesk(
             registry: registry, content: content, runtimes: settings.modelRuntimes(isGated: true), routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
@@ -327,7 +328,8 @@ struct Platform {
             ).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
-                host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool"),
+                host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool",
+                queueTargetMilliseconds: settings.overloadTargetMilliseconds),
             routes: all, directRoutes: mlflow.directRoutes, platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"

@@ -44,6 +44,8 @@ import Yams
 /// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
 /// | `webhooks.http` | bool; whether webhooks may be `http` as well as `https` | false |
 /// | `webhooks.private` | bool; whether webhooks may go to loopback, private and link-local addresses | false |
+/// | `overload.concurrency` | integer; predictions in hand at once that wait for a disk, a worker or a large body | 10000 |
+/// | `overload.target` | span; how long predictions may wait before they are looked at until some are refused; `0s` refuses none | `100ms` |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -57,7 +59,7 @@ struct Settings: Sendable {
         "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
         "tables.compact", "tables.retention",
         "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
-        "monitor.enabled",
+        "overload.concurrency", "overload.target", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -96,6 +98,8 @@ struct Settings: Sendable {
     let lineageURL: String?
     let allowsHTTPWebhooks: Bool
     let allowsPrivateWebhooks: Bool
+    let overloadConcurrency: Int
+    let overloadTargetMilliseconds: Int
     let lineageKey: String?
     let lineageFile: String?
 
@@ -187,6 +191,12 @@ struct Settings: Sendable {
         lineageURL = text("openlineage.url")
         allowsHTTPWebhooks = try flag("webhooks.http", default: false)
         allowsPrivateWebhooks = try flag("webhooks.private", default: false)
+        overloadConcurrency = try integer("overload.concurrency", default: 10_000, in: 1...1_000_000)
+        let target = text("overload.target") ?? "100ms"
+        guard let delay = TimeSpan(text: target), 0...60_000 ~= delay.milliseconds else {
+            throw Self.error("overload.target", "must be a span of time up to 60s such as 100ms, not '\(target)'")
+        }
+        overloadTargetMilliseconds = Int(delay.milliseconds)
         lineageKey = text("openlineage.key", secret: true)
         lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"

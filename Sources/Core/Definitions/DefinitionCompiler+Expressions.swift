@@ -101,8 +101,8 @@ extension DefinitionCompiler {
 
     // MARK: Services
 
-    /// What on-demand features of a service may read: what the request brings, and numbers of views.
-    private func inputs(_ request: [RequestFeatureDefinition], _ features: [ServedFeature]) -> [ExpressionColumn] {
+    /// What on-demand features and fallbacks may read: what the request brings, and numbers of views.
+    func inputs(_ request: [RequestFeatureDefinition], _ features: [ServedFeature]) -> [ExpressionColumn] {
         let requested = request.map { feature in
             switch feature.kind {
             case .number: ExpressionColumn(name: feature.name, type: .float64, nullable: feature.nullable)

@@ -208,11 +208,8 @@ extension DefinitionCompiler {
             )
         }
         let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .block
-        var fallback: Double?
-        if let reader = try fields.mapping("fallback") {
-            fallback = try reader.number("constant")
-            try reader.finish()
-        }
+        var uses = ["Model/\(modelName)"]
+        let promise = try promise(fields, service: service, uses: &uses)
         var shadow = (atLeast: TimeSpan.days(1), pairs: 1000)
         var canary = [(0.05, TimeSpan.days(1)), (0.25, .days(1)), (0.5, .days(1))].map {
             CanaryStep(share: $0.0, atLeast: $0.1)
@@ -245,12 +242,12 @@ extension DefinitionCompiler {
             try reader.finish()
         }
         let deployment = DeploymentDefinition(
-            name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, fallback: fallback,
+            name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, promise: promise,
             shadowAtLeast: shadow.atLeast, shadowPairsMin: shadow.pairs, canary: canary, predictionPSIMax: limits.psi,
             errorRateMax: limits.errors, latencyP99MillisecondsMax: limits.latency)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
-        record("Deployment", name, meaning: .string("\(deployment)"), uses: ["Model/\(modelName)"])
+        record("Deployment", name, meaning: .string("\(deployment)"), uses: uses)
         return deployment
     }
 

@@ -203,3 +203,12 @@ public struct FeatureServiceDefinition: Sendable, Hashable {
         return result
     }
 }
+
+extension FeatureServiceDefinition {
+    /// The service of one feature of a view, for reading it by itself.
+    public init(reading feature: ServedFeature, of view: FeatureViewDefinition) {
+        self.init(
+            name: feature.view, request: [], features: [feature], joinKeys: view.joinKeys.sorted(), description: "",
+            owner: "", version: view.version)
+    }
+}

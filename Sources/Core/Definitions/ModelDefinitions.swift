@@ -175,8 +175,8 @@ public struct DeploymentDefinition: Sendable, Hashable {
     public let stickyBy: [String]
     /// What a full prediction log means.
     public let predictionLog: PredictionLogPolicy
-    /// Answer given when the model cannot answer; `nil` means an error (503).
-    public let fallback: Double?
+    /// What callers are promised: fallback, deadline, priority, cache.
+    public let promise: AnswerPromise
     /// Time a challenger spends in shadow.
     public let shadowAtLeast: TimeSpan
     /// Paired answers a shadow needs before it may go on.

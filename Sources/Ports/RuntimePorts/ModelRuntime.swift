@@ -12,6 +12,10 @@ public struct ModelError: Error, Sendable, Equatable, CustomStringConvertible {
         case shapeMismatch
         /// The runtime failed.
         case unavailable
+        /// The answer did not come in time.
+        case deadlineExceeded
+        /// The model failed so often that it is not asked for a while.
+        case breakerOpen
     }
     /// The kind of failure.
     public let code: Code

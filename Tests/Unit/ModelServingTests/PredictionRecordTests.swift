@@ -1,3 +1,4 @@
+import Definitions
 import ModelServing
 import PlatformCore
 import PlatformTesting
@@ -72,7 +73,7 @@ struct PredictionRecordTests {
     private static func randomRecord(_ random: inout SplitMix64) -> PredictionRecord {
         func text() -> String { ["", "flight_delay", "é😀", String(random.next())].randomElement(using: &random) ?? "" }
         let count = Int.random(in: 0...20, using: &random)
-        return PredictionRecord(
+        var record = PredictionRecord(
             id: text(), time: EventTime(milliseconds: Int64(bitPattern: random.next())), model: text(),
             version: Int(random.next() >> UInt64.random(in: 1..<64, using: &random)), artifact: text(),
             policyRevision: Int.random(in: 0...1000, using: &random),
@@ -91,5 +92,12 @@ struct PredictionRecordTests {
             latency: .init(
                 features: UInt32(truncatingIfNeeded: random.next()), score: UInt32(truncatingIfNeeded: random.next()),
                 total: UInt32(truncatingIfNeeded: random.next())), caller: text())
+        record.origin = PredictionRecord.Origin.allCases.randomElement(using: &random) ?? .model
+        if Bool.random(using: &random) {
+            record.fallback = .init(
+                cause: AnswerFault.allCases.randomElement(using: &random) ?? .timeout, step: text(),
+                version: Int.random(in: 0...1000, using: &random))
+        }
+        return record
     }
 }

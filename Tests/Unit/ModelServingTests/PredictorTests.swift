@@ -52,11 +52,14 @@ struct PredictorTests {
         #expect(json["probabilities"] == [0.25, 0.5, 0.25])
     }
 
-    @Test func aPredictionThatIsNoNumberIsNull() throws {
-        let route = try ServingFixture.route([
-            (ServingFixture.version(1, LinearModel(weights: [0, 0, 0, 0, 0], bias: .infinity)), 1)
-        ])
-        #expect(try answer(try predictor(route), ServingFixture.request).json["prediction"] == JSONValue.null)
+    @Test(arguments: [Float.infinity, -.infinity, .nan]) func whatIsNoNumberIsAFault(value: Float) throws {
+        let broken = LinearModel(weights: [0, 0, 0, 0, 0], bias: value)
+        for (deployment, status) in [("", 503), ("fallback: {constant: 0.25}", 200)] {
+            let route = try ServingFixture.route([(ServingFixture.version(1, broken), 1)], deployment: deployment)
+            let (answer, json) = try answer(try predictor(route), ServingFixture.request)
+            #expect(answer.status == status && json["fallback_cause"] == "no_number")
+            #expect(json["prediction"] == (status == 200 ? 0.25 : JSONValue.null))
+        }
     }
 
     @Test func anUnknownModelIsNotFound() throws {

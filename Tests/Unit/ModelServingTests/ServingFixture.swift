@@ -102,12 +102,13 @@ enum ServingFixture {
 
     static func route(
         _ versions: [(ServedVersion, Double)], shadows: [ServedVersion] = [],
-        deployment: String = "fallback: {constant: 0.25}", sticky: String = "tailnum"
+        deployment: String = "fallback: {constant: 0.25}", sticky: String = "tailnum",
+        fallbackVersions: [Int: ServedVersion] = [:], precomputed: PrecomputedScores? = nil
     ) throws -> DeploymentRoute {
         let definition = try #require(try definitions(deployment: deployment, sticky: sticky).deployments[model])
         return DeploymentRoute(
             definition: definition, revision: 3, variants: versions.map { .init(version: $0, share: $1) },
-            shadows: shadows)
+            shadows: shadows, fallbackVersions: fallbackVersions, precomputed: precomputed)
     }
 
     static func log(

@@ -344,8 +344,62 @@ public actor ModelDesk {
         var shadows: [ServedVersion] = []
         for number in revision.policy.shadows { shadows.append(try await served(revision.model, number)) }
         routes.publish(
-            DeploymentRoute(definition: definition, revision: revision.revision, variants: variants, shadows: shadows),
+            DeploymentRoute(
+                definition: definition, revision: revision.revision, variants: variants, shadows: shadows,
+                fallbackVersions: await fallbackVersions(definition, revision),
+                precomputed: try precomputed(definition)),
             for: revision.model)
+    }
+
+    /// The versions of the fallback's steps; a step whose version is not there is left out and named in the log.
+    private func fallbackVersions(_ definition: DeploymentDefinition, _ revision: PolicyRevision) async
+        -> [Int: ServedVersion]
+    {
+        var versions: [Int: ServedVersion] = [:]
+        for (index, step) in definition.promise.fallback.enumerated() {
+            let number: Int
+            switch step {
+            case .version(let wanted): number = wanted
+            case .previousVersion:
+                let history = try? await registry.history(definition.name)
+                guard let previous = history.flatMap(PolicyRevision.previousVersion) else { continue }
+                number = previous
+            case .expression, .constant: continue
+            }
+            do { versions[index] = try await served(revision.model, number) } catch {
+                logger.error(
+                    "a fallback's version cannot be loaded; its step is passed over",
+                    metadata: [
+                        "deployment": "\(definition.name)", "version": "\(number)", "error": "\(errorText(error))",
+                    ])
+            }
+        }
+        return versions
+    }
+
+    /// Reads the feature that holds predictions computed before.
+    private func precomputed(_ definition: DeploymentDefinition) throws -> PrecomputedScores? {
+        let set = definitions()
+        guard let feature = definition.promise.precomputed, let view = set.featureViews[feature.view] else {
+            return nil
+        }
+        let service = FeatureServiceDefinition(reading: feature, of: view)
+        return PrecomputedScores(
+            reader: try reader(ServiceVersion(service: service, definitions: set)), joinKeys: service.joinKeys)
+    }
+
+    /// Refuses deployments of which a fallback names a version that is not registered.
+    public func checkFallbacks(_ definitions: DefinitionSet) async throws {
+        for deployment in definitions.deployments.values.sorted(by: { $0.name.text < $1.name.text }) {
+            for case .version(let number) in deployment.promise.fallback {
+                do { _ = try await registry.version(deployment.model, number) } catch {
+                    throw PlatformError(
+                        .invalidInput, "Deployment/\(deployment.name)",
+                        "its fallback names version \(number) of the model '\(deployment.model)', which is not registered"
+                    )
+                }
+            }
+        }
     }
 
     /// Puts every stored policy in front of traffic: at start, and after definitions changed.

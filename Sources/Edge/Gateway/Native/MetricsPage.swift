@@ -45,6 +45,7 @@ enum MetricsPage {
                     Double(count))
             }
         }
+        promises(services.predictor, &page)
         let log = services.predictor.log
         page.gauge("bottega_prediction_log_pending", "Predictions answered but not yet in the log.")
         page.sample("bottega_prediction_log_pending", [:], Double(log.pending))
@@ -101,6 +102,38 @@ enum MetricsPage {
             page.sample("bottega_monitor_heartbeat_age_seconds", [:], Double(progress.age.components.seconds))
         }
         return page.text
+    }
+
+    /// What answered in the place of models, and who was not let in.
+    private static func promises(_ predictor: Predictor, _ page: inout Page) {
+        page.header(
+            "bottega_prediction_fallbacks_total", "counter",
+            "Predictions whose own model did not answer, by cause and the step that answered; no step: an error.")
+        for (key, count) in predictor.metrics.fallbacks().sorted(by: { "\($0.key)" < "\($1.key)" }) {
+            page.sample(
+                "bottega_prediction_fallbacks_total",
+                ["model": key.model, "cause": key.cause.rawValue, "step": key.step], Double(count))
+        }
+        page.header(
+            "bottega_predictions_looked_up_total", "counter",
+            "Predictions that were remembered (cache) or read from a feature (precomputed).")
+        for (key, count) in predictor.metrics.origins().sorted(by: { "\($0.key)" < "\($1.key)" }) {
+            page.sample(
+                "bottega_predictions_looked_up_total", ["model": key.model, "origin": key.origin.word], Double(count))
+        }
+        page.header(
+            "bottega_predictions_overload_refused_total", "counter", "Requests refused because there were too many.")
+        for (key, count) in predictor.metrics.shed().sorted(by: { "\($0.key)" < "\($1.key)" }) {
+            page.sample(
+                "bottega_predictions_overload_refused_total",
+                ["model": key.model, "priority": key.priority.rawValue], Double(count))
+        }
+        page.gauge(
+            "bottega_prediction_pressure",
+            "Share of low-priority predictions that is refused, from 0 to 1; beyond 1 also of normal ones.")
+        page.sample("bottega_prediction_pressure", [:], Double(predictor.admission.pressure) / 1000)
+        page.gauge("bottega_predictions_waiting", "Predictions that wait for the log, a worker or a large body.")
+        page.sample("bottega_predictions_waiting", [:], Double(predictor.admission.waiting))
     }
 
     private static func number(_ value: Double) -> String {

@@ -18,22 +18,44 @@ enum PredictionRoutes {
 
     /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, and explanations.
     private static func predict(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
-        let explaining: Predictor.Explaining
-        switch request.queryValue("explain") {
-        case nil, "false": explaining = .asked
-        case "true": explaining = .always
-        case let text?:
-            throw PlatformError(.invalidInput, "explain", "true or false is expected, not '\(text.prefix(40))'")
-        }
+        let terms = try terms(request)
+        let predictor = services.predictor
         let answer = request.body.withUnsafeBytes {
-            services.predictor.answer(
-                model: request.parameters["model"] ?? "", body: $0,
-                caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "",
-                scratch: PredictionScratch(), explaining: explaining)
+            predictor.answer(
+                model: request.parameters["model"] ?? "", body: $0, terms: terms,
+                pressure: predictor.admission.pressure, scratch: PredictionScratch())
         }
-        await services.predictor.log.take(answer.entries, policy: answer.logPolicy)
-        return APIResponse(
-            status: answer.status, headers: [("Content-Type", "application/json")], body: .bytes(answer.body))
+        return await logged(answer, predictor)
+    }
+
+    /// What a request asks for beside a prediction, from its query and header fields.
+    static func terms(_ request: APIRequest) throws -> RequestTerms {
+        func flag(_ name: String) throws -> Bool {
+            switch request.queryValue(name) {
+            case nil, "false": return false
+            case "true": return true
+            case let text?:
+                throw PlatformError(.invalidInput, name, "true or false is expected, not '\(text.prefix(40))'")
+            }
+        }
+        var terms = RequestTerms(
+            caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "",
+            withAges: try flag("ages"), withLatency: try flag("latency"),
+            explaining: try flag("explain") ? .always : .asked)
+        terms.read(
+            timeout: request.headers["x-request-timeout-ms"]?.utf8, priority: request.headers["x-priority"]?.utf8)
+        return terms
+    }
+
+    /// Gives an answer once the prediction log has what the deployment's policy wants it to have.
+    static func logged(_ answer: Predictor.Answer, _ predictor: Predictor) async -> APIResponse {
+        predictor.admission.beginWaiting()
+        defer { predictor.admission.endWaiting() }
+        let isTaken = await predictor.log.take(answer.entries, policy: answer.logPolicy, until: answer.deadline)
+        let answer = isTaken ? answer : predictor.refusalOfLate(answer) ?? answer
+        var headers = [("Content-Type", "application/json")]
+        if answer.retryAfterSeconds > 0 { headers.append(("Retry-After", String(answer.retryAfterSeconds))) }
+        return APIResponse(status: answer.status, headers: headers, body: .bytes(answer.body))
     }
 
     static func routes(_ services: PlatformServices) -> [Route] {
@@ -170,6 +192,9 @@ enum PredictionRoutes {
             "policy_revision": .integer(Int64(record.policyRevision)),
             "fallback": .bool(record.choice == .fallback),
             "fallback_reason": record.fallbackReason.isEmpty ? .null : .string(record.fallbackReason),
+            "fallback_cause": record.fallback.map { .string($0.cause.rawValue) } ?? .null,
+            "fallback_step": record.fallback.flatMap { $0.step.isEmpty ? nil : .string($0.step) } ?? .null,
+            "origin": .string(record.origin.word),
             "feature_service": service.map { .string($0.name.text) } ?? .null,
             "service_version": .string(record.serviceVersion), "caller": .string(record.caller),
             "entities": .object(

@@ -118,6 +118,7 @@ enum SystemRoutes {
             files, isRehearsal: isRehearsal, actor: request.actor,
             expectedRevision: expected < 0 ? nil : Int(expected)
         ) { outcome in
+            try await services.desk.checkFallbacks(outcome.after)
             let radius = try await blastRadius(of: outcome, services)
             seen.withLock { $0 = radius }
             if !isForced, !radius.refusals.isEmpty {

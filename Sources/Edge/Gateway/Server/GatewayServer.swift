@@ -19,13 +19,18 @@ public struct GatewayConfiguration: Sendable {
     public var access: AccessPolicy
     /// Folder for bodies that are spooled to disk.
     public var spoolDirectory: String
+    /// How long a prediction may wait before it is looked at, in milliseconds, until others are refused; 0 refuses none.
+    public var queueTargetMilliseconds: Int
 
     /// Makes a configuration.
-    public init(host: String, port: Int, access: AccessPolicy, spoolDirectory: String) {
+    public init(
+        host: String, port: Int, access: AccessPolicy, spoolDirectory: String, queueTargetMilliseconds: Int = 0
+    ) {
         self.host = host
         self.port = port
         self.access = access
         self.spoolDirectory = spoolDirectory
+        self.queueTargetMilliseconds = queueTargetMilliseconds
     }
 }
 
@@ -61,7 +66,10 @@ public struct GatewayServer: Service {
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
         let hot = HotRoutes(
-            predictor: predictor, direct: directRoutes, access: configuration.access, traffic: LoopTraffic())
+            predictor: predictor, direct: directRoutes, access: configuration.access, traffic: LoopTraffic(),
+            gauges: LoopGauges(
+                admission: predictor.admission,
+                targetNanoseconds: UInt64(configuration.queueTargetMilliseconds) * 1_000_000))
         let onReady = onReady
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)

@@ -11,6 +11,7 @@ struct HotRoutes: Sendable {
     let direct: [DirectRoute]
     let access: AccessPolicy
     let traffic: LoopTraffic
+    let gauges: LoopGauges
 
     /// Who answers.
     enum Target {
@@ -48,7 +49,9 @@ struct HotRoutes: Sendable {
     }
 
     /// Appends the head of an answer in JSON, up to the empty line.
-    static func writeHead(status: Int, byteCount: Int, keepsAlive: Bool, to out: inout [UInt8]) {
+    static func writeHead(
+        status: Int, byteCount: Int, retryAfterSeconds: Int = 0, keepsAlive: Bool, to out: inout [UInt8]
+    ) {
         if status == 200 {
             out.append(contentsOf: "HTTP/1.1 200 OK\r\n".utf8)
         } else {
@@ -56,6 +59,7 @@ struct HotRoutes: Sendable {
         }
         out.append(contentsOf: "Content-Type: application/json\r\nContent-Length: ".utf8)
         out.append(contentsOf: String(byteCount).utf8)
+        if retryAfterSeconds > 0 { out.append(contentsOf: "\r\nRetry-After: \(retryAfterSeconds)".utf8) }
         out.append(contentsOf: (keepsAlive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n").utf8)
     }
 
@@ -71,6 +75,7 @@ struct HotRoutes: Sendable {
         case 429: "Too Many Requests"
         case 500: "Internal Server Error"
         case 503: "Service Unavailable"
+        case 504: "Gateway Timeout"
         default: "Status"
         }
     }

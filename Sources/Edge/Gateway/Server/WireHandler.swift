@@ -55,7 +55,12 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// The last `Host` and `Authorization` that were let in: the same bytes are let in again without being looked at.
     private var admitted: (host: [UInt8], authorization: [UInt8]?)?
 
+    /// How long requests wait for this event loop.
+    private var gauge: LoopGauges.Gauge?
+
     init(routes: HotRoutes) { self.routes = routes }
+
+    func handlerAdded(context: ChannelHandlerContext) { gauge = routes.gauges.gauge(of: context.eventLoop) }
 
     // MARK: Bytes in
 
@@ -233,10 +238,16 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         switch target {
         case .model(let model):
             let answer = whole.withUnsafeReadableBytes { bytes in
-                routes.predictor.answer(
-                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]),
-                    caller: request.caller.map { String(String(decoding: bytes[$0], as: UTF8.self).prefix(64)) } ?? "",
-                    scratch: scratch)
+                var terms = RequestTerms()
+                if let caller = request.caller {
+                    terms.caller = String(String(decoding: bytes[caller], as: UTF8.self).prefix(64))
+                }
+                if request.timeout != nil || request.priority != nil {
+                    terms.read(timeout: request.timeout.map { bytes[$0] }, priority: request.priority.map { bytes[$0] })
+                }
+                return routes.predictor.answer(
+                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]), terms: terms,
+                    pressure: gauge?.pressure ?? 0, scratch: scratch)
             }
             if answer.isLeft { return pass(whole, context: context) }
             give(answer, keepsAlive: request.keepsAlive, context: context)
@@ -249,8 +260,10 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
     }
 
-    private func write(_ status: Int, _ body: [UInt8], keepsAlive: Bool) {
-        HotRoutes.writeHead(status: status, byteCount: body.count, keepsAlive: keepsAlive, to: &out)
+    private func write(_ status: Int, _ body: [UInt8], retryAfterSeconds: Int = 0, keepsAlive: Bool) {
+        HotRoutes.writeHead(
+            status: status, byteCount: body.count, retryAfterSeconds: retryAfterSeconds, keepsAlive: keepsAlive,
+            to: &out)
         out.append(contentsOf: body)
         if !keepsAlive { closesAfterAnswer = true }
     }
@@ -270,16 +283,22 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// Gives an answer as soon as the prediction log has what the deployment's policy wants it to have.
     private func give(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
         let log = routes.predictor.log
-        if answer.entries.isEmpty { return write(answer.status, answer.body, keepsAlive: keepsAlive) }
+        if answer.entries.isEmpty {
+            return write(
+                answer.status, answer.body, retryAfterSeconds: answer.retryAfterSeconds, keepsAlive: keepsAlive)
+        }
         if answer.logPolicy == .durable {
             let written = context.eventLoop.makePromise(of: Void.self)
             var entries = answer.entries
             entries[entries.count - 1].onDurable = { written.succeed() }
             if log.offer(entries) {
                 state = .waiting
+                let admission = routes.predictor.admission
+                admission.beginWaiting()
                 let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
                 let loopContext = NIOLoopBound(context, eventLoop: context.eventLoop)
                 return written.futureResult.whenComplete { _ in
+                    admission.endWaiting()
                     bound.value.goOn(
                         answer.status, answer.body, keepsAlive: keepsAlive, context: loopContext.value)
                 }
@@ -291,9 +310,16 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             log.countShed(answer.entries.count)
             return write(answer.status, answer.body, keepsAlive: keepsAlive)
         }
-        state = .waiting  // the queue is full, and the policy is to wait rather than to lose a record
+        // The queue is full, and the policy is to wait rather than to lose a record.
+        if let late = routes.predictor.refusalOfLate(answer) {
+            return write(late.status, late.body, keepsAlive: keepsAlive)
+        }
+        state = .waiting
+        let admission = routes.predictor.admission
+        admission.beginWaiting()
         let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
         context.eventLoop.scheduleTask(in: .milliseconds(1)) {
+            admission.endWaiting()
             let (handler, context) = bound.value
             guard context.channel.isActive else { return }
             handler.state = .reading

@@ -22,6 +22,8 @@ struct WireRequest {
     let host: Range<Int>
     let authorization: Range<Int>?
     let caller: Range<Int>?
+    let timeout: Range<Int>?
+    let priority: Range<Int>?
     /// Bytes of the head, the empty line included.
     let headByteCount: Int
     /// Bytes of the body.
@@ -42,7 +44,8 @@ struct WireRequest {
         return .plain(
             WireRequest(
                 method: words.method, path: words.path, host: host, authorization: fields.authorization,
-                caller: fields.caller, headByteCount: end + 2, bodyByteCount: fields.length ?? 0,
+                caller: fields.caller, timeout: fields.timeout, priority: fields.priority, headByteCount: end + 2,
+                bodyByteCount: fields.length ?? 0,
                 keepsAlive: fields.keepsAlive))
     }
 
@@ -109,6 +112,8 @@ struct WireRequest {
         var host: Range<Int>?
         var authorization: Range<Int>?
         var caller: Range<Int>?
+        var timeout: Range<Int>?
+        var priority: Range<Int>?
         var length: Int?
         var keepsAlive = true
 
@@ -132,6 +137,9 @@ struct WireRequest {
                 } else if !equals(bytes, value, "keep-alive") {
                     return false
                 }
+            case 10 where equals(bytes, name, "x-priority"):
+                guard priority == nil else { return false }
+                priority = trimmed(bytes, (colon + 1)..<line.upperBound)
             case 13 where equals(bytes, name, "authorization"):
                 guard authorization == nil else { return false }
                 authorization = trimmed(bytes, (colon + 1)..<line.upperBound)
@@ -144,6 +152,9 @@ struct WireRequest {
             case 16 where equals(bytes, name, "x-bottega-caller"):
                 guard caller == nil else { return false }
                 caller = trimmed(bytes, (colon + 1)..<line.upperBound)
+            case 20 where equals(bytes, name, "x-request-timeout-ms"):
+                guard timeout == nil else { return false }
+                timeout = trimmed(bytes, (colon + 1)..<line.upperBound)
             default: break
             }
             return true

@@ -78,13 +78,8 @@ public struct PolicyRevision: Sendable, Hashable {
 }
 
 extension PolicyRevision {
-    /// Finds where a rollback of `history` (all revisions, oldest first) goes, or says why there is no such place.
-    ///
-    /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies
-    /// that were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth
-    /// again.
-    static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError>
-    {
+    /// The policies that led to the one in force, oldest first: without those that a rollback left.
+    private static func path(_ history: [PolicyRevision]) -> [PolicyRevision] {
         var path: [PolicyRevision] = []
         for revision in history {
             if let restored = revision.restores {
@@ -93,6 +88,24 @@ extension PolicyRevision {
                 path.append(revision)
             }
         }
+        return path
+    }
+
+    /// The main version before the one that is it now, in a history of all revisions, oldest first; `nil` if there was none.
+    public static func previousVersion(_ history: [PolicyRevision]) -> Int? {
+        let path = path(history)
+        guard let current = path.last?.policy.mainVersion else { return nil }
+        return path.last { $0.policy.mainVersion != current }?.policy.mainVersion
+    }
+
+    /// Finds where a rollback of `history` (all revisions, oldest first) goes, or says why there is no such place.
+    ///
+    /// The version to leave is the variant that came in last. The goal is the latest policy before it, where policies
+    /// that were themselves left by a rollback do not count: rolling back twice goes back two steps and never forth
+    /// again.
+    static func rollbackGoal(_ history: [PolicyRevision]) -> Result<(goal: PolicyRevision, leaving: Int), PlatformError>
+    {
+        let path = path(history)
         guard let current = path.last else {
             return .failure(PlatformError(.notFound, "deployment", "nothing was ever deployed"))
         }

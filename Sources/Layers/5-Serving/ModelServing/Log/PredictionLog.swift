@@ -97,8 +97,14 @@ public final class PredictionLog: Sendable {
     }
 
     /// Takes entries as the deployment's policy says: at once, when there is room, or until they are durable.
-    public func take(_ entries: [PredictionLogEntry], policy: PredictionLogPolicy) async {
-        guard let last = entries.indices.last else { return }
+    ///
+    /// - Parameter deadline: until when room is waited for; `nil` for ever.
+    /// - Returns: whether the log did what the policy wants; `false` when the time was over before there was room.
+    @discardableResult
+    public func take(
+        _ entries: [PredictionLogEntry], policy: PredictionLogPolicy, until deadline: ContinuousClock.Instant? = nil
+    ) async -> Bool {
+        guard let last = entries.indices.last else { return true }
         while true {
             if policy == .durable {
                 let isTaken = await withCheckedContinuation { continuation in
@@ -106,14 +112,19 @@ public final class PredictionLog: Sendable {
                     entries[last].onDurable = { continuation.resume(returning: true) }
                     if !offer(entries) { continuation.resume(returning: false) }
                 }
-                if isTaken { return }
+                if isTaken { return true }
             } else if offer(entries) {
-                return
+                return true
             } else if policy == .shed {
-                return countShed(entries.count)
+                countShed(entries.count)
+                return true
             }
+            if let deadline, ContinuousClock.now >= deadline { return false }
             try? await Task.sleep(for: .milliseconds(1))
-            if queue.withLock({ $0.isClosed }) { return countShed(entries.count) }
+            if queue.withLock({ $0.isClosed }) {
+                countShed(entries.count)
+                return true
+            }
         }
     }
 

@@ -1,3 +1,4 @@
+public import Definitions
 public import PlatformCore
 
 /// What the platform remembers of one prediction: enough to explain it and to compute it again, bit for bit.
@@ -67,6 +68,45 @@ public struct PredictionRecord: Sendable, Hashable {
     public var latency: Latency
     /// Who asked.
     public var caller: String
+    /// What answered in the model's place; `nil` where the model was able to.
+    public var fallback: Fallback?
+    /// Where the output comes from.
+    public var origin = Origin.model
+
+    /// Whether nothing answered.
+    var isUnanswered: Bool { choice == .fallback && output.isEmpty }
+    /// Whether nothing answered because the time of the request was over.
+    var isUnansweredForTime: Bool { isUnanswered && fallback?.cause == .timeout }
+
+    /// What answered in the model's place.
+    public struct Fallback: Sendable, Hashable {
+        /// Why the model did not.
+        public let cause: AnswerFault
+        /// The step of the chain that answered, `version 3`, `expression`, `constant`; empty if none did.
+        public let step: String
+        /// The version that computed the output; 0 for none.
+        public let version: Int
+
+        /// Puts them together.
+        public init(cause: AnswerFault, step: String, version: Int) {
+            self.cause = cause
+            self.step = step
+            self.version = version
+        }
+    }
+
+    /// Where an output comes from.
+    public enum Origin: UInt8, Sendable, CaseIterable {
+        /// It was computed for this request, by the model or by what stood in for it.
+        case model = 0
+        /// The same version computed it for the same input a while ago.
+        case cache = 1
+        /// It was read from a feature that holds predictions.
+        case precomputed = 2
+
+        /// The word for it.
+        public var word: String { "\(self)" }
+    }
 
     /// One entity key value.
     public struct Entity: Sendable, Hashable {
@@ -126,12 +166,16 @@ public struct PredictionRecord: Sendable, Hashable {
 // MARK: - Codec
 
 extension PredictionRecord {
+    /// The usual record.
     private static let formatVersion: UInt8 = 1
+    /// One with `origin` and `fallback` behind it.
+    private static let extendedVersion: UInt8 = 2
 
     /// The record as bytes.
     public func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 256 + inputs.count * 12)
-        writer.write(Self.formatVersion)
+        let isExtended = fallback != nil || origin != .model
+        writer.write(isExtended ? Self.extendedVersion : Self.formatVersion)
         writer.write(id)
         writer.write(fixed: time.milliseconds)
         writer.write(model)
@@ -159,13 +203,22 @@ extension PredictionRecord {
         writer.write(varint: UInt64(latency.score))
         writer.write(varint: UInt64(latency.total))
         writer.write(caller)
+        if isExtended {
+            writer.write(origin.rawValue)
+            writer.write(fallback?.cause.rawValue ?? "")
+            if let fallback {
+                writer.write(fallback.step)
+                writer.write(varint: UInt64(fallback.version))
+            }
+        }
         return writer.bytes
     }
 
     /// Reads what `encoded` wrote.
     public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(bytes)
-        guard try reader.byte() == Self.formatVersion else {
+        let form = try reader.byte()
+        guard form == Self.formatVersion || form == Self.extendedVersion else {
             throw DecodingFailure("an unknown form of prediction record")
         }
         id = try reader.text()
@@ -199,6 +252,13 @@ extension PredictionRecord {
             features: UInt32(clamping: try reader.varint()), score: UInt32(clamping: try reader.varint()),
             total: UInt32(clamping: try reader.varint()))
         caller = try reader.text()
+        guard form == Self.extendedVersion else { return }
+        guard let origin = Origin(rawValue: try reader.byte()) else { throw DecodingFailure("an unknown origin") }
+        self.origin = origin
+        let cause = try reader.text()
+        guard !cause.isEmpty else { return }
+        guard let cause = AnswerFault(rawValue: cause) else { throw DecodingFailure("an unknown cause of a fallback") }
+        fallback = Fallback(cause: cause, step: try reader.text(), version: Int(clamping: try reader.varint()))
     }
 }
 

@@ -14,15 +14,23 @@ public final class PredictionScratch {
         output: [], fallbackReason: "", latency: .init(), caller: "")
     /// What read the last prediction's features.
     var binding: ServiceBinding?
-    private var row: [Float] = []
+    /// The vector as the model reads it.
+    private(set) var row: [Float] = []
 
     /// Empty arrays.
     public init() {}
 
-    /// Predicts the vector into the record's output.
-    func score(_ model: any LoadedModel) throws(ModelError) {
+    /// Puts the vector into `row`.
+    func fillRow() {
         if row.count != vector.inputs.count { row = Array(repeating: 0, count: vector.inputs.count) }
         for position in row.indices { row[position] = Float(vector.inputs[position]) }
+    }
+
+    /// Whether every output is a finite number.
+    var outputIsFinite: Bool { record.output.allSatisfy(\.isFinite) }
+
+    /// Predicts the row into the record's output.
+    func score(_ model: any LoadedModel) throws(ModelError) {
         let count = model.description.outputCount
         if record.output.count != count { record.output = Array(repeating: 0, count: count) }
         try row.withUnsafeBufferPointer { (source) throws(ModelError) in

@@ -13,7 +13,9 @@ public final class Predictor: Sendable {
     public let log: PredictionLog
     /// What was measured.
     public let metrics: ServingMetrics
-    private let clock: any PlatformClock
+    /// Who is let in.
+    public let admission: Admission
+    let clock: any PlatformClock
     private let identifiers: IdentifierSource
 
     /// Most instances in one request.
@@ -22,12 +24,13 @@ public final class Predictor: Sendable {
     /// Makes a predictor.
     public init(
         routes: RouteTable, log: PredictionLog, metrics: ServingMetrics, clock: any PlatformClock,
-        identifiers: IdentifierSource
+        identifiers: IdentifierSource, admission: Admission = Admission()
     ) {
         self.routes = routes
         self.log = log
         self.metrics = metrics
         self.clock = clock
+        self.admission = admission
         self.identifiers = identifiers
     }
 
@@ -41,6 +44,12 @@ public final class Predictor: Sendable {
         public let entries: [PredictionLogEntry]
         /// What the answer owes the log.
         public let logPolicy: PredictionLogPolicy
+        /// Seconds after which a refused caller may try again; 0 where that is not said.
+        public var retryAfterSeconds = 0
+        /// Until when it has to be given; `nil` for no bound.
+        public internal(set) var deadline: ContinuousClock.Instant?
+        /// The request's place among those in hand; to be kept until the answer is given.
+        var ticket: AdmissionTicket?
         /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`).
         public var isLeft: Bool { status == 0 }
 
@@ -56,46 +65,119 @@ public final class Predictor: Sendable {
         model: String, body: UnsafeRawBufferPointer, caller: String, scratch: PredictionScratch,
         explaining: Explaining = .left
     ) -> Answer {
+        answer(
+            model: model, body: body, terms: RequestTerms(caller: caller, explaining: explaining), scratch: scratch)
+    }
+
+    /// Answers one request body on the terms of its sender.
+    ///
+    /// - Parameters:
+    ///   - pressure: how much is refused by priority, see `Admission`.
+    ///   - scratch: kept by the caller from request to request, so that few of them allocate; used by one at a time.
+    public func answer(
+        model: String, body: UnsafeRawBufferPointer, terms: RequestTerms, pressure: Int = 0, scratch: PredictionScratch
+    ) -> Answer {
         let start = ContinuousClock.now
         guard let route = routes.route(model) else {
             metrics.countRefused(model: "", status: 404)
             return refusal(
                 404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
         }
-        let question = Question(route: route, time: clock.now(), start: start, caller: caller)
-        var out: [UInt8] = []
-        if body.count <= Self.quickByteCountMax, explaining != .always,
+        if let fault = terms.fault {
+            metrics.countRefused(model: model, status: 422)
+            return refusal(422, .invalidInput, fault.field, fault.message)
+        }
+        let promise = route.definition.promise
+        let priority = terms.priority ?? promise.priority
+        if let reason = admission.refusal(priority, pressure: pressure) {
+            return overloaded(model, priority, reason)
+        }
+        var ticket: AdmissionTicket?
+        if let most = promise.concurrencyMax {
+            ticket = routes.limit(model).enter(priority, of: most)
+            if ticket == nil { return overloaded(model, priority, "the deployment has too many requests in hand") }
+        }
+        var deadline = terms.deadline
+        if let timeout = route.timeout { deadline = min(deadline ?? start + timeout, start + timeout) }
+        let question = Question(
+            route: route, time: clock.now(), start: start, caller: terms.caller, deadline: deadline)
+        var answer = answer(question, model: model, body: body, terms: terms, scratch: scratch)
+        answer.deadline = deadline
+        answer.ticket = ticket
+        return answer
+    }
+
+    private func answer(
+        _ question: Question, model: String, body: UnsafeRawBufferPointer, terms: RequestTerms,
+        scratch: PredictionScratch
+    ) -> Answer {
+        if body.count <= Self.quickByteCountMax, terms.explaining != .always,
             case .success(let entry)? = predict(.bytes(body), question, scratch)
         {
+            if scratch.record.isUnansweredForTime { return tooLate(model, [entry], question) }
+            var out: [UInt8] = []
             out.reserveCapacity(256)
-            Self.write(scratch.record, to: &out)
+            Self.write(
+                scratch.record, agesOf: terms.withAges ? scratch.binding : nil, withLatency: terms.withLatency, to: &out
+            )
             return Answer(
-                status: Self.status(question, isFallback: scratch.record.choice == .fallback), body: out,
-                entries: [entry], logPolicy: route.definition.predictionLog)
+                status: scratch.record.isUnanswered ? 503 : 200, body: out, entries: [entry],
+                logPolicy: question.route.definition.predictionLog)
         }
-        return answerWhole(question, model: model, body: body, scratch: scratch, explaining: explaining)
+        return answerWhole(question, model: model, body: body, scratch: scratch, terms: terms)
+    }
+
+    /// Refuses a request because there are too many.
+    private func overloaded(_ model: String, _ priority: RequestPriority, _ reason: String) -> Answer {
+        metrics.countRefused(model: model, status: 429)
+        metrics.countShed(model: model, priority: priority)
+        var answer = refusal(
+            429, .overloaded, "predict/\(model)", "\(reason); try again in a second, or say 'X-Priority: high'")
+        answer.retryAfterSeconds = 1
+        return answer
+    }
+
+    /// What is said instead of an answer for whose record the log had no room in the request's time.
+    ///
+    /// `nil` while there is time. No record is kept of it, and it is counted as refused.
+    public func refusalOfLate(_ answer: Answer) -> Answer? {
+        guard let deadline = answer.deadline, ContinuousClock.now >= deadline else { return nil }
+        metrics.countRefused(model: "", status: 504)
+        return refusal(
+            504, .deadlineExceeded, "prediction log", "it had no room in the time of the request; nothing was predicted"
+        )
+    }
+
+    /// Says that no answer came in time; what is known of the request is in the log all the same.
+    private func tooLate(_ model: String, _ entries: [PredictionLogEntry], _ question: Question) -> Answer {
+        let body = Self.errorBody(
+            .deadlineExceeded, "predict/\(model)",
+            "no answer in the time of the request, and no fallback answers for it")
+        return Answer(
+            status: 504, body: body, entries: entries, logPolicy: question.route.definition.predictionLog)
     }
 
     /// Largest body that is tried the quick way.
     private static let quickByteCountMax = 64 << 10
 
     /// What is the same for all instances of a request.
-    private struct Question {
+    struct Question {
         let route: DeploymentRoute
         let time: EventTime
         let start: ContinuousClock.Instant
         let caller: String
-    }
+        let deadline: ContinuousClock.Instant?
 
-    private static func status(_ question: Question, isFallback: Bool) -> Int {
-        isFallback && question.route.definition.fallback == nil ? 503 : 200
+        /// Whether the time of the request is over at a moment.
+        func isOver(at moment: ContinuousClock.Instant) -> Bool { deadline.map { moment >= $0 } ?? false }
     }
 
     /// Answers a request of any form: batches, ages, explanations, and whatever has a fault to be worded.
     private func answerWhole(
         _ question: Question, model: String, body: UnsafeRawBufferPointer, scratch: PredictionScratch,
-        explaining: Explaining
+        terms: RequestTerms
     ) -> Answer {
+        let explaining = terms.explaining
         var request: JSONValue
         do {
             request = try JSONValue.parse(Array(body)[...], limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
@@ -103,9 +185,9 @@ public final class Predictor: Sendable {
             metrics.countRefused(model: model, status: 400)
             return refusal(400, .invalidInput, "request body", error.description)
         }
-        var flags = ["ages": false, "explain": explaining == .always]
+        var flags = ["ages": terms.withAges, "explain": explaining == .always, "latency": terms.withLatency]
         if case .object(var members) = request {
-            for name in ["ages", "explain"] {
+            for name in ["ages", "explain", "latency"] {
                 guard let wanted = members.removeValue(forKey: name) else { continue }
                 guard case .bool(let flag) = wanted else {
                     metrics.countRefused(model: model, status: 422)
@@ -135,7 +217,7 @@ public final class Predictor: Sendable {
         var entries: [PredictionLogEntry] = []
         entries.reserveCapacity(instances.count)
         var faults: [(Int, FieldFault)] = []
-        var isFallback = false
+        var (isUnanswered, isTooLate) = (false, false)
         for (index, instance) in instances.enumerated() {
             switch predict(.value(instance), question, scratch) {
             case .success(let entry)?:
@@ -149,10 +231,12 @@ public final class Predictor: Sendable {
                 }
                 if faults.isEmpty {
                     Self.write(
-                        scratch.record, agesOf: withAges ? scratch.binding : nil, explanation: explanation, to: &out)
+                        scratch.record, agesOf: withAges ? scratch.binding : nil,
+                        withLatency: flags["latency"] == true, explanation: explanation, to: &out)
                 }
                 entries.append(entry)
-                isFallback = isFallback || scratch.record.choice == .fallback
+                isUnanswered = isUnanswered || scratch.record.isUnanswered
+                isTooLate = isTooLate || scratch.record.isUnansweredForTime
             case .failure(let fault)?: faults += fault.faults.map { (index, $0) }
             case nil: break
             }
@@ -161,9 +245,10 @@ public final class Predictor: Sendable {
             metrics.countRefused(model: model, status: 422)
             return refusal(faults, isBatch: isBatch, model: model)
         }
+        if isTooLate { return tooLate(model, entries, question) }
         if isBatch { out.append(contentsOf: "]}".utf8) }
         return Answer(
-            status: Self.status(question, isFallback: isFallback), body: out, entries: entries,
+            status: isUnanswered ? 503 : 200, body: out, entries: entries,
             logPolicy: question.route.definition.predictionLog)
     }
 
@@ -181,7 +266,7 @@ public final class Predictor: Sendable {
 
     private struct Faults: Error { let faults: [FieldFault] }
     /// One instance of a request: its bytes, to be tried the quick way, or its value.
-    private enum Instance {
+    enum Instance {
         case bytes(UnsafeRawBufferPointer)
         case value(JSONValue)
 
@@ -193,6 +278,17 @@ public final class Predictor: Sendable {
             case .bytes(let bytes): try binding.assembleQuickly(bytes, asOf: asOf, into: &vector) ? [] : nil
             case .value(let value): try binding.assemble(value, asOf: asOf, into: &vector)
             }
+        }
+
+        /// The same, where the quick way's no is none.
+        func assembleSlowly(_ binding: ServiceBinding, asOf: EventTime, into vector: inout InputVector)
+            throws(PlatformError) -> [FieldFault]
+        {
+            if let faults = try assemble(binding, asOf: asOf, into: &vector) { return faults }
+            guard case .bytes(let bytes) = self, let value = try? JSONValue.parse(Array(bytes)[...]) else {
+                return [FieldFault(field: "", message: "it cannot be read")]
+            }
+            return try binding.assemble(value, asOf: asOf, into: &vector)
         }
     }
 
@@ -207,7 +303,7 @@ public final class Predictor: Sendable {
         let begin = ContinuousClock.now
         var version = primary
         var choice = PredictionRecord.Choice.primary
-        var reason = ""
+        var failure: AnswerFailure?
         do {
             guard let faults = try instance.assemble(primary.binding, asOf: question.time, into: &scratch.vector) else {
                 return nil
@@ -223,32 +319,46 @@ public final class Predictor: Sendable {
                 }
             }
         } catch {
-            reason = "features cannot be read: \(error.message)"
+            failure = AnswerFailure(features: error)
         }
         let assembled = ContinuousClock.now
-        if reason.isEmpty {
-            do { try scratch.score(version.loaded) } catch { reason = "the model failed: \(error.message)" }
+        scratch.record.origin = .model
+        scratch.record.fallback = nil
+        if failure == nil {
+            if question.isOver(at: assembled) {
+                failure = .late
+            } else if route.asksModelAtOnce {
+                failure = Self.score(version, scratch)
+            } else {
+                failure = Self.lookUpOrScore(version, question, scratch)
+            }
         }
-        if !reason.isEmpty {
+        var done = ContinuousClock.now
+        if failure == nil, question.isOver(at: done) { failure = .late }
+        var answering: ServedVersion?
+        if let failure {
             choice = .fallback
-            scratch.record.output = route.definition.fallback.map { [Float($0)] } ?? []
+            answering = answerInstead(failure, of: version, instance, question, scratch)
+            done = ContinuousClock.now
         }
-        let done = ContinuousClock.now
-        scratch.binding = version.binding
+        let binding = (answering ?? version).binding
+        scratch.binding = binding
         scratch.record.id = identifiers.next()
         scratch.record.time = question.time
         scratch.record.model = version.model.text
         scratch.record.version = version.number
-        scratch.record.artifact = choice == .fallback ? "" : version.artifactText
+        scratch.record.artifact =
+            choice == .fallback
+            ? answering?.artifactText ?? "" : scratch.record.origin == .precomputed ? "" : version.artifactText
         scratch.record.policyRevision = route.revision
         scratch.record.choice = choice
-        scratch.record.serviceVersion = version.binding.versionText
-        scratch.record.fallbackReason = reason
+        scratch.record.serviceVersion = binding.versionText
+        scratch.record.fallbackReason = failure?.message ?? ""
         scratch.record.latency = .init(
             features: Self.microseconds(assembled - begin), score: Self.microseconds(done - assembled),
             total: Self.microseconds(done - question.start))
         scratch.record.caller = question.caller
-        scratch.takeInputs(joinKeys: version.binding.definition.joinKeys)
+        scratch.takeInputs(joinKeys: binding.definition.joinKeys)
         metrics.count(scratch.record)
         return .success(PredictionLogEntry(record: scratch.record, shadows: route.shadows))
     }
@@ -269,10 +379,11 @@ public final class Predictor: Sendable {
     /// `prediction` is the probability of the positive class, the value, or the most probable class.
     /// - Parameters:
     ///   - binding: names the features whose ages are told too: milliseconds since the newest event behind each.
+    ///   - withLatency: whether it is told where the time went.
     ///   - explanation: told too; null for a fallback, which no model computed.
     static func write(
-        _ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, explanation: JSONValue? = nil,
-        to out: inout [UInt8]
+        _ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, withLatency: Bool = false,
+        explanation: JSONValue? = nil, to out: inout [UInt8]
     ) {
         out.append(contentsOf: "{\"prediction\":".utf8)
         if record.output.count > 1 {
@@ -292,7 +403,7 @@ public final class Predictor: Sendable {
         out.append(contentsOf: ",\"model\":\"".utf8)
         out.append(contentsOf: record.model.utf8)  // a Name: nothing to escape
         out.append(contentsOf: "\",\"model_version\":".utf8)
-        out.append(contentsOf: String(record.choice == .fallback ? 0 : record.version).utf8)
+        out.append(contentsOf: String(record.choice == .fallback ? record.fallback?.version ?? 0 : record.version).utf8)
         out.append(contentsOf: ",\"variant\":\"".utf8)
         out.append(contentsOf: record.choice.word.utf8)
         out.append(contentsOf: "\",\"prediction_id\":\"".utf8)
@@ -301,8 +412,24 @@ public final class Predictor: Sendable {
         if record.choice == .fallback {
             out.append(contentsOf: "true,\"fallback_reason\":".utf8)
             JSONValue.write(record.fallbackReason, to: &out)
+            if let fallback = record.fallback {
+                out.append(contentsOf: ",\"fallback_cause\":\"\(fallback.cause.rawValue)\",\"fallback_step\":".utf8)
+                out.append(contentsOf: (fallback.step.isEmpty ? "null" : "\"\(fallback.step)\"").utf8)
+            }
         } else {
             out.append(contentsOf: "false".utf8)
+        }
+        switch record.origin {
+        case .model: break
+        case .cache: out.append(contentsOf: ",\"cached\":true".utf8)
+        case .precomputed: out.append(contentsOf: ",\"precomputed\":true".utf8)
+        }
+        if withLatency {
+            let latency = record.latency
+            out.append(
+                contentsOf:
+                    ",\"latency_microseconds\":{\"features\":\(latency.features),\"score\":\(latency.score),\"total\":\(latency.total)}"
+                    .utf8)
         }
         if let binding {
             out.append(contentsOf: ",\"feature_ages\":{".utf8)
@@ -332,10 +459,14 @@ public final class Predictor: Sendable {
     }
 
     private func refusal(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String) -> Answer {
+        Answer(status: status, body: Self.errorBody(code, subject, message), entries: [], logPolicy: .shed)
+    }
+
+    static func errorBody(_ code: PlatformError.Code, _ subject: String, _ message: String) -> [UInt8] {
         let error: JSONValue = [
             "error": ["code": .string(code.rawValue), "subject": .string(subject), "message": .string(message)]
         ]
-        return Answer(status: status, body: error.canonicalBytes, entries: [], logPolicy: .shed)
+        return error.canonicalBytes
     }
 
     private func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {

@@ -1,3 +1,4 @@
+public import Definitions
 import Foundation
 import Synchronization
 
@@ -69,10 +70,36 @@ public final class ServingMetrics: Sendable {
         /// Why this variant answered.
         public let choice: PredictionRecord.Choice
     }
+    /// Fallbacks that are counted together.
+    public struct FallbackKey: Hashable, Sendable {
+        /// Model.
+        public let model: String
+        /// Why its model did not answer.
+        public let cause: AnswerFault
+        /// The step that answered; empty if none did.
+        public let step: String
+    }
+    /// Predictions that no model computed at that moment and that are counted together.
+    public struct OriginKey: Hashable, Sendable {
+        /// Model.
+        public let model: String
+        /// Where they come from.
+        public let origin: PredictionRecord.Origin
+    }
+    /// Requests refused under load that are counted together.
+    public struct ShedKey: Hashable, Sendable {
+        /// Model.
+        public let model: String
+        /// Their priority.
+        public let priority: RequestPriority
+    }
     private struct State {
         var places: [Key: Int] = [:]
         var histograms: [(key: Key, histogram: LatencyHistogram)] = []
         var refused: [String: [Int: Int]] = [:]
+        var fallbacks: [FallbackKey: Int] = [:]
+        var origins: [OriginKey: Int] = [:]
+        var shed: [ShedKey: Int] = [:]
         /// Where the last answer was counted: mostly the next one goes there too.
         var last = 0
 
@@ -98,7 +125,20 @@ public final class ServingMetrics: Sendable {
 
     func count(_ record: PredictionRecord) {
         let key = Key(model: record.model, version: record.version, choice: record.choice)
-        part.state.withLock { $0.add(record.latency.total, to: key) }
+        part.state.withLock { state in
+            state.add(record.latency.total, to: key)
+            if record.origin != .model {
+                state.origins[OriginKey(model: record.model, origin: record.origin), default: 0] += 1
+            }
+        }
+    }
+
+    func countFallback(model: String, cause: AnswerFault, step: String) {
+        part.state.withLock { $0.fallbacks[FallbackKey(model: model, cause: cause, step: step), default: 0] += 1 }
+    }
+
+    func countShed(model: String, priority: RequestPriority) {
+        part.state.withLock { $0.shed[ShedKey(model: model, priority: priority), default: 0] += 1 }
     }
 
     func countRefused(model: String, status: Int) {
@@ -117,6 +157,18 @@ public final class ServingMetrics: Sendable {
     public func refused() -> [String: [Int: Int]] {
         parts.reduce(into: [:]) { sum, part in
             sum.merge(part.state.withLock { $0.refused }) { $0.merging($1) { $0 + $1 } }
+        }
+    }
+    /// Predictions whose own model did not answer, by cause and the step that answered.
+    public func fallbacks() -> [FallbackKey: Int] { sum { $0.fallbacks } }
+    /// Predictions that were remembered or computed before.
+    public func origins() -> [OriginKey: Int] { sum { $0.origins } }
+    /// Requests refused because there were too many.
+    public func shed() -> [ShedKey: Int] { sum { $0.shed } }
+
+    private func sum<Counted: Hashable>(_ counts: (State) -> [Counted: Int]) -> [Counted: Int] {
+        parts.reduce(into: [:]) { sum, part in
+            sum.merge(counts(part.state.withLock { $0 })) { $0 + $1 }
         }
     }
 }

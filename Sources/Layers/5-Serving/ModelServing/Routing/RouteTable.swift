@@ -70,6 +70,16 @@ public final class DeploymentRoute: Sendable {
     public let variants: [Variant]
     /// Versions that see a copy of every request.
     public let shadows: [ServedVersion]
+    /// What answers when the model does not.
+    let fallback: FallbackChain
+    /// Predictions made a short while ago.
+    let cache: PredictionCache?
+    /// Predictions made before.
+    let precomputed: PrecomputedScores?
+    /// Longest time of a request.
+    let timeout: Duration?
+    /// Whether nothing is looked up and nothing required before the model is asked.
+    let asksModelAtOnce: Bool
     /// Where the sticky fields are found.
     private let sticky: [StickyField]
 
@@ -83,16 +93,36 @@ public final class DeploymentRoute: Sendable {
     /// Makes a route.
     ///
     /// The primary takes what the other shares leave.
-    public init(definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion]) {
+    ///
+    /// - Parameters:
+    ///   - fallbackVersions: versions that answer when another does not, by the place of their step in the promise.
+    ///   - precomputed: predictions that are looked up before the model is asked.
+    public init(
+        definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion],
+        fallbackVersions: [Int: ServedVersion] = [:], precomputed: PrecomputedScores? = nil
+    ) {
         precondition(!variants.isEmpty, "a route has a primary")
         self.definition = definition
         self.revision = revision
         self.variants = variants
         self.shadows = shadows
         let binding = variants[0].version.binding
+        let promise = definition.promise
+        fallback = FallbackChain(promise, versions: fallbackVersions, binding: binding)
+        cache = promise.cache.map(PredictionCache.init)
+        self.precomputed = precomputed
+        timeout = promise.deadline.map { .milliseconds($0.milliseconds) }
+        asksModelAtOnce = promise.requiredFeatures.isEmpty && promise.cache == nil && precomputed == nil
         sticky = definition.stickyBy.compactMap { name in
             if let position = binding.joinKeyPositions[name] { return .key(position) }
             return binding.definition.request.firstIndex { $0.name == name }.map(StickyField.input)
+        }
+    }
+
+    /// The first of the required features that has no value; `nil` if all have one.
+    func missingFeature(_ vector: InputVector, _ binding: ServiceBinding) -> String? {
+        definition.promise.requiredFeatures.first { name in
+            binding.position(of: name).map { vector.inputs[$0].isNaN } ?? false
         }
     }
 
@@ -129,12 +159,25 @@ public final class DeploymentRoute: Sendable {
 /// Where each deployed model's requests go: read by every prediction, replaced a few times a day.
 public final class RouteTable: Sendable {
     private let current = Mutex<[String: DeploymentRoute]>([:])  // held for one look-up; an actor would add a hop
+    /// Requests in hand by deployed model, for deployments that bound them; they outlive a route.
+    private let limits = Mutex<[String: ConcurrencyLimit]>([:])
 
     /// A table without routes.
     public init() {}
 
     /// The route of a model.
     public func route(_ model: String) -> DeploymentRoute? { current.withLock { $0[model] } }
+    /// The requests in hand of a model's deployment.
+    func limit(_ model: String) -> ConcurrencyLimit {
+        limits.withLock { limits in
+            if let known = limits[model] { return known }
+            let limit = ConcurrencyLimit()
+            limits[model] = limit
+            return limit
+        }
+    }
+    /// Requests in hand by model, of deployments that bound them.
+    public func inHand() -> [String: Int] { limits.withLock { $0.mapValues(\.inHand) } }
     /// All routes by model.
     public func routes() -> [String: DeploymentRoute] { current.withLock { $0 } }
     /// Replaces the route of a model for all requests from now on; `nil` removes it.

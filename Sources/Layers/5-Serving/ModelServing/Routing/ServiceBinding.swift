@@ -82,6 +82,9 @@ public final class ServiceBinding: Sendable {
         versionText = definition.version.hex
     }
 
+    /// Where an input stands.
+    func position(of name: String) -> Int? { positions[name] }
+
     /// Number of inputs of the model.
     public var inputCount: Int { positions.count }
 
@@ -92,7 +95,7 @@ public final class ServiceBinding: Sendable {
     ///   - asOf: the moment of the question.
     ///   - vector: receives keys, inputs, ages and statuses.
     /// - Returns: faults, one for each bad field; the vector is of use only when there are none.
-    /// - Throws: when the feature store cannot be read.
+    /// - Throws: when the feature store cannot be read; what the request brought is in the vector then.
     public func assemble(_ instance: JSONValue, asOf: EventTime, into vector: inout InputVector) throws(PlatformError)
         -> [FieldFault]
     {
@@ -116,17 +119,18 @@ public final class ServiceBinding: Sendable {
             faults.append(FieldFault(field: "features", message: "an object is expected, not \(sent.kindName)"))
             return faults
         }
-        if faults.isEmpty { try readViews(asOf: asOf, into: &vector) }
+        let unreadable = faults.isEmpty ? readViews(asOf: asOf, into: &vector) : nil
         readRequestFeatures(features, into: &vector, faults: &faults)
         readOverrides(features, into: &vector, faults: &faults)
         if faults.isEmpty { onDemand.compute(into: &vector) }
+        if let unreadable, faults.isEmpty { throw unreadable }
         return faults
     }
 
     /// The same for the bytes of a request, by a shorter way that the usual request takes.
     ///
     /// - Returns: whether the vector is complete; `false` decides nothing, and `assemble` is to be asked.
-    /// - Throws: when the feature store cannot be read.
+    /// - Throws: when the feature store cannot be read; what the request brought is in the vector then.
     func assembleQuickly(_ bytes: UnsafeRawBufferPointer, asOf: EventTime, into vector: inout InputVector)
         throws(PlatformError) -> Bool
     {
@@ -134,7 +138,7 @@ public final class ServiceBinding: Sendable {
         vector.forgetSent()
         var request = QuickInstance(bytes)
         guard request.read(self, into: &vector) else { return false }
-        try readViews(asOf: asOf, into: &vector)
+        let unreadable = readViews(asOf: asOf, into: &vector)
         for position in 0..<requestFeatures.count {
             vector.statuses[position] = Self.requestStatus
             if vector.isSent[position] { vector.inputs[position] = vector.sent[position] }
@@ -146,14 +150,23 @@ public final class ServiceBinding: Sendable {
             vector.overridden.append(position)
         }
         onDemand.compute(into: &vector)
+        if let unreadable { throw unreadable }
         return true
     }
 
-    private func readViews(asOf: EventTime, into vector: inout InputVector) throws(PlatformError) {
-        guard !definition.features.isEmpty else { return }
+    /// Reads the view features; none of them has a value where that fails.
+    private func readViews(asOf: EventTime, into vector: inout InputVector) -> PlatformError? {
+        guard !definition.features.isEmpty else { return nil }
         let keys = vector.keys
-        try vector.withBuffers(from: requestFeatures.count) { (values, ages, statuses) throws(PlatformError) in
-            try reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
+        do {
+            try vector.withBuffers(from: requestFeatures.count) { (values, ages, statuses) throws(PlatformError) in
+                try reader.read(keys: keys, asOf: asOf, values: values, ages: ages, statuses: statuses)
+            }
+            return nil
+        } catch {
+            vector.reset(keyCount: 0, inputCount: inputCount)
+            vector.keys = keys
+            return error
         }
     }
 

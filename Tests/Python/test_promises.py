@@ -1,0 +1,164 @@
+"""What a deployment promises its callers: fallbacks, deadlines, priorities, remembered and asynchronous predictions."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import shop
+from conftest import Server
+from test_wire import Connection
+
+DAYS = 12
+KNOWN = {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 20}}
+UNKNOWN = {"entities": {"customer": "nobody"}, "features": {"channel": "app", "price": 30}}
+PLAIN = "fallback: {constant: 0.25}"
+
+
+@pytest.fixture(scope="module")
+def shopped(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
+    """A server with a deployed model whose promises the tests change; it is quick to call itself overloaded."""
+    folder = tmp_path_factory.mktemp("promises")
+    environment = {
+        "BOTTEGA_OVERLOAD_TARGET": "2ms",
+        "BOTTEGA_WEBHOOKS_HTTP": "true",
+        "BOTTEGA_WEBHOOKS_PRIVATE": "true",
+        "BOTTEGA_MONITOR_ENABLED": "false",
+    }
+    server = Server(folder / "data", "--clock", "manual", environment=environment).start()
+    server.definitions = shop.write_definitions(folder / "definitions")
+    promise(server, PLAIN)
+    server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY})
+    history = shop.history(DAYS)
+    for name in ("payments", "orders", "outcomes"):
+        server.cli("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(history, name))))
+    span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + (DAYS - 1) * shop.DAY)]
+    dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+    for number in (1, 2):
+        job = json.loads(server.cli("train", "loss", "--dataset", dataset, "--seed", str(number), "--json").stdout)
+        server.cli("model", "register", "loss", "--job", job["id"])
+        for stage in ("staging", "canary", "production"):
+            server.cli("model", "promote", "loss", str(number), stage, "--reason", "for the tests")
+        server.cli("deploy", "loss", str(number), "--reason", "for the tests")
+    yield server
+    assert server.stop() == 0
+
+
+def promise(server: Server, text: str, check: bool = True) -> str:
+    """Applies the deployment with another promise, and the model without gates."""
+    model = re.sub(r"gates:\n(  .*\n)+", "", shop.MODEL % {"log_loss": 0.9, "timeout": "3m"}).replace(PLAIN, text)
+    (server.definitions / "model.yaml").write_text(model)
+    result = server.cli("apply", str(server.definitions), check=check)
+    return result.stdout + result.stderr
+
+
+def predict(server: Server, body: Any, path: str = "/predict/loss", **headers: str) -> tuple[int, Any]:
+    """Asks, with header fields whose names are written with underscores."""
+    return server.request("POST", path, body, headers={key.replace("_", "-"): text for key, text in headers.items()})
+
+
+def metric(server: Server, name: str) -> float:
+    """The sum over all labels."""
+    page = server.request("GET", "/metrics")[1]
+    return sum(float(line.rsplit(" ", 1)[1]) for line in page.splitlines() if re.match(rf"{name}[{{ ]", line))
+
+
+def test_the_chain_answers_and_says_why(shopped: Server) -> None:
+    promise(shopped, "fallback: {constant: 0.25}\nrequired_features: [fresh__amount]")
+    status, known = predict(shopped, KNOWN)
+    assert (status, known["model_version"], known["fallback"]) == (200, 2, False), known
+    before = metric(shopped, "bottega_prediction_fallbacks_total")
+    status, unknown = predict(shopped, UNKNOWN)
+    assert status == 200 and (unknown["prediction"], unknown["model_version"]) == (0.25, 0), unknown
+    assert (unknown["fallback_cause"], unknown["fallback_step"]) == ("missing_features", "constant")
+    promise(
+        shopped,
+        "fallback: [{version: previous}, {expression: \"if(channel = 'app', price / 100, null)\"}, {constant: 0.5}]\n"
+        "required_features: [fresh__amount]",
+    )
+    _, answer = predict(shopped, UNKNOWN)
+    assert (answer["prediction"], answer["fallback_step"]) == (0.3, "expression"), "the other version lacks it too"
+    _, answer = predict(shopped, {**UNKNOWN, "features": {"channel": "web", "price": 30}})
+    assert (answer["prediction"], answer["fallback_step"]) == (0.5, "constant")
+    assert metric(shopped, "bottega_prediction_fallbacks_total") == before + 3
+    why = shopped.get(f"/predictions/{answer['prediction_id']}/why")
+    assert (why["fallback_cause"], why["fallback_step"]) == ("missing_features", "constant")
+    assert "version 9" in promise(shopped, "fallback: [{version: 9}, {constant: 1}]", check=False)
+
+
+def test_a_request_says_how_long_and_how_urgent(shopped: Server) -> None:
+    promise(shopped, PLAIN)
+    for name, text in (("X_Request_Timeout_Ms", "soon"), ("X_Request_Timeout_Ms", "0"), ("X_Priority", "urgent")):
+        for path in ("/predict/loss", "/predict/loss?ages=true"):  # both ways through the server
+            status, answer = predict(shopped, KNOWN, path, **{name: text})
+            assert status == 422 and answer["error"]["subject"] == name.replace("_", "-"), answer
+    status, answer = predict(
+        shopped, KNOWN, "/predict/loss?ages=true&latency=true", X_Request_Timeout_Ms="60000", X_Priority="HIGH"
+    )
+    assert status == 200 and answer["fallback"] is False
+    assert set(answer["latency_microseconds"]) == {"features", "score", "total"} and answer["feature_ages"]
+
+
+def test_the_same_input_is_remembered(shopped: Server) -> None:
+    promise(shopped, "cache: {for: 60s, entries_max: 100}")
+    first, second = predict(shopped, KNOWN)[1], predict(shopped, KNOWN)[1]
+    assert "cached" not in first and second["cached"] is True
+    assert first["prediction"] == second["prediction"] and first["prediction_id"] != second["prediction_id"]
+    assert shopped.get(f"/predictions/{second['prediction_id']}/why")["origin"] == "cache"
+
+
+def test_a_score_that_is_there_already_comes_first(shopped: Server) -> None:
+    promise(shopped, "precomputed: paid.last")
+    _, answer = predict(shopped, KNOWN)
+    assert answer["precomputed"] is True
+    why = shopped.get(f"/predictions/{answer['prediction_id']}/why")
+    last = next(feature["value"] for feature in why["inputs"] if feature["name"] == "paid__last")
+    assert answer["prediction"] == pytest.approx(last, rel=1e-6)
+    assert "precomputed" not in predict(shopped, UNKNOWN)[1]
+
+
+def test_under_load_the_low_are_refused_and_the_high_live(shopped: Server) -> None:
+    """Connections that send large low-priority requests without end keep the event loops busy."""
+    promise(shopped, PLAIN)
+    body = json.dumps({"instances": [KNOWN] * 60}).encode()
+    low = b"POST /predict/loss HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Priority: low\r\nContent-Length: %d\r\n\r\n" % len(body)
+    refused = threading.Event()
+    enough = threading.Event()
+    faults: list[str] = []
+
+    def flood() -> None:
+        connection = Connection(shopped, timeout=60)
+        try:
+            while not enough.is_set():
+                connection.send((low + body) * 4)
+                for _ in range(4):
+                    status, headers, _ = connection.answer()
+                    if status == 429 and headers.get("retry-after") == "1":
+                        refused.set()
+                    elif status != 200:
+                        faults.append(f"low: {status} {headers}")
+        except OSError as error:
+            faults.append(str(error))
+        finally:
+            connection.socket.close()
+
+    threads = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert refused.wait(60), "nothing was refused"
+        for _ in range(40):
+            status, answer = predict(shopped, KNOWN, X_Priority="high")
+            assert status == 200, answer
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join(60)
+    assert not faults
+    page = shopped.request("GET", "/metrics")[1]
+    assert re.search(r'overload_refused_total\{model="loss",priority="low"\} [1-9]', page)
+    assert 'priority="high"' not in page
