@@ -9,6 +9,7 @@ import ServiceLifecycle
 import Synchronization
 import TreeModelAdapter
 import UnixSignals
+import Workflows
 
 /// The program: the server, and the commands that talk to one.
 @main
@@ -128,21 +129,33 @@ struct ClosureService: Service {
 }
 
 /// Scores a file of rows with a model file, apart from any server: the native scorer for comparison with others.
-struct ScoreFile: ParsableCommand {
+struct ScoreFile: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "score-file",
-        abstract: "Score little-endian float32 rows with a model file, natively; writes float32 predictions.")
+        abstract: "Score rows with a model file, apart from any server.",
+        discussion: """
+            Rows are a Parquet file whose columns have the names of the model's features, which gives a Parquet file; or
+            little-endian float32 numbers row after row, which give float32 predictions.
+            """)
     @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text, linear JSON, ONNX.") var file: String
     @Option(help: "ONNX Runtime's library, if it is not that of .venv or the system.") var library: String?
-    @Option(help: "Rows, one after the other.") var rows: String
+    @Option(help: "The rows: Parquet, or float32 numbers.") var rows: String
+    @Option(parsing: .upToNextOption, help: "Columns of a Parquet file to keep. Default: all that are no features.")
+    var keep: [String] = []
+    @Option(help: "Threads for a Parquet file. Default: one for each processor.") var threads: Int?
     @Option(help: "Texts of the features that a model reads as text: a JSON object from position to list.")
     var categories: String?
     @Option(help: "Where predictions go.") var output: String
     @Flag(help: "Write what each feature adds to each margin instead, and last the base value, as float64.")
     var explain = false
 
-    func run() throws {
+    func run() async throws {
         do {
+            if let handle = FileHandle(forReadingAtPath: rows), try handle.read(upToCount: 4) == Data("PAR1".utf8),
+                !explain
+            {
+                return try await scoreColumns()
+            }
             func read(_ path: String) throws -> [UInt8] {
                 guard let data = FileManager.default.contents(atPath: path) else {
                     throw PlatformError(.invalidInput, path, "cannot be read")
@@ -164,6 +177,32 @@ struct ScoreFile: ParsableCommand {
             } catch let error as ModelError { throw PlatformError(.invalidInput, "", error.message) }
             try Data(result).write(to: URL(fileURLWithPath: output))
         } catch { throw fail(error) }
+    }
+
+    private func scoreColumns() async throws {
+        let name = URL(fileURLWithPath: file).lastPathComponent
+        guard let bytes = FileManager.default.contents(atPath: file).map(Array.init) else {
+            throw PlatformError(.invalidInput, file, "cannot be read")
+        }
+        let runtimes = ModelRuntimes.all(
+            ONNXConfiguration(libraryPath: library ?? Settings.onnxLibrary(besides: ".venv/bin/python")))
+        let texts = try texts()
+        let model: any LoadedModel
+        do {
+            guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: name) }) else {
+                throw PlatformError(.invalidInput, file, "no runtime recognizes this model file")
+            }
+            model = try runtime.load(bytes, fileName: name).reading(categories: texts)
+        } catch let error as ModelError { throw PlatformError(.invalidInput, file, error.message) }
+        let names = model.description.featureNames
+        let scorer = try BatchScorer(
+            path: rows, model: model,
+            inputs: names.isEmpty
+                ? nil : names.enumerated().map { ScoringInput(name: $1, categories: texts[$0]) },
+            kept: keep.isEmpty ? nil : keep,
+            stamp: ScoreStamp(model: name, version: nil, scoredAt: SystemClock().now()))
+        _ = try await scorer.score(
+            to: output, workerCount: threads ?? ProcessInfo.processInfo.activeProcessorCount)
     }
 
     private func texts() throws -> [Int: [String]] {

@@ -185,14 +185,14 @@ struct Platform {
             },
             recorded: { await recorder.recorded($0, $1) }, used: { await recorder.used($0, $1) },
             finished: { await recorder.finished($0) }, logger: logger)
+        let spines = SpineReader(
+            engine: engine, content: content, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
+            secret: { environment[$0] }, queryLimits: limits)
+        let builder = TrainingSetBuilder(
+            engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
+            leakageEngine: engine, spines: spines)
         let pipeline = TrainingPipeline(
-            catalog: catalog, tables: tables,
-            builder: TrainingSetBuilder(
-                engine: trainingEngine, content: content, limits: limits, kernel: settings.featureKernel,
-                leakageEngine: engine,
-                spines: SpineReader(
-                    engine: engine, content: content, files: LocalSourceFiles(), database: PostgreSQLRowSource(),
-                    secret: { environment[$0] }, queryLimits: limits)),
+            catalog: catalog, tables: tables, builder: builder,
             content: content, jobs: jobs, tracking: tracking, desk: desk, clock: clock, datasets: datasets,
             lineage: lineage,
             built: { manifest in
@@ -266,6 +266,11 @@ struct Platform {
             desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
             tracking: tracking, store: metadata, definitions: { catalog.current },
             questions: questions, clock: clock)
+        let scoring = ScoringService(
+            desk: desk, registry: registry, tables: tables, builder: builder, spines: spines, engine: engine,
+            content: content, serviceVersion: { try await catalog.service($0) }, lineage: lineage, clock: clock,
+            root: "\(directory)/scores", limits: limits)
+        catalogue.extend { try await scoring.extend(&$0) }
         let monitoring = MonitoringIndex(log: log)
         let webhooks = WebhookStore(
             store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
@@ -278,7 +283,7 @@ struct Platform {
             archive: archive, log: log, clock: clock, manualClock: manualClock,
             rememberClock: { try clockFile.write($0) },
             ingest: ingest, tables: tables, stream: stream, pipeline: pipeline, jobs: jobs, runs: runs,
-            tracking: tracking, evaluations: evaluations, parity: parity,
+            tracking: tracking, evaluations: evaluations, scoring: scoring, parity: parity,
             trial: FeatureTrial(tables: tables, engine: engine, clock: clock, limits: limits), monitoring: monitoring,
             changed: { relay.wake() }, auditLog: audit,
             expectsMonitor: settings.startsMonitor, maintenance: maintenance, catalogue: catalogue,

@@ -43,6 +43,7 @@ public final class CatalogueService: Sendable {
     private let content: ContentStore
     private let engine: any OfflineEngine
     private let external: ExternalLineage
+    private let extensions = Mutex<[@Sendable (inout LineageGraph) async throws -> Void]>([])
     private let state = Mutex(State())  // held for copies and look-ups
     private static let basisCountMax = 200
 
@@ -149,6 +150,11 @@ public final class CatalogueService: Sendable {
 
     // MARK: Lineage
 
+    /// Adds what another part of the platform makes to the graph, each time it is asked for.
+    public func extend(with addition: @escaping @Sendable (inout LineageGraph) async throws -> Void) {
+        extensions.withLock { $0.append(addition) }
+    }
+
     /// What is made from what: definitions, datasets, model versions, live deployments, and what others told.
     public func graph() async throws -> LineageGraph {
         var graph = current.graph
@@ -178,6 +184,7 @@ public final class CatalogueService: Sendable {
                 }
             }
         }
+        for addition in extensions.withLock({ $0 }) { try await addition(&graph) }
         external.extend(&graph)
         return graph
     }

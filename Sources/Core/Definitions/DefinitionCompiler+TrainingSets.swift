@@ -141,42 +141,15 @@ extension DefinitionCompiler {
         guard ColumnDefinition.isName(time) else {
             throw reader.error("event_time", "'event_time' must be the name of a column")
         }
-        var columns = [ColumnDefinition(addedColumn: time, type: .timestamp)]
-        func add(_ name: String, _ type: ColumnType) {
-            if !columns.contains(where: { $0.name == name }) {
-                columns.append(ColumnDefinition(addedColumn: name, type: type))
-            }
-        }
-        for key in labelKeys { if let column = labelSource?.column(key) { add(key, column.type) } }
-        for key in service.joinKeys { add(key, keyType(key, service)) }
-        for request in service.request {
-            if case .number = request.kind { add(request.name, .float64) } else { add(request.name, .string) }
-        }
-        if let labelColumn {
-            guard ColumnDefinition.isName(labelColumn), labelColumn != time else {
-                throw reader.error(nil, "the label's column '\(labelColumn.prefix(60))' is no name of a number column")
-            }
-            add(labelColumn, .float64)
+        if let labelColumn, !ColumnDefinition.isName(labelColumn) || labelColumn == time {
+            throw reader.error(nil, "the label's column '\(labelColumn.prefix(60))' is no name of a number column")
         }
         try reader.finish()
         guard let spineName = Name("spine.\(name.text)") else {
             throw reader.error(nil, "the training set's name is too long for a spine of its own")
         }
         return SpineDefinition(
-            origin: origin,
-            contract: SourceDefinition(
-                name: spineName, eventTimeColumn: time, ingestTimeColumn: time, key: [time], columns: columns,
-                expectations: [], loadChecks: [], schemaChange: .ignore, origin: nil, every: nil, filter: nil,
-                sample: 1, versionRetention: nil, description: "", owner: ""))
-    }
-
-    /// The type of a join key in the sources of the service's views; text where they do not agree.
-    private func keyType(_ key: String, _ service: FeatureServiceDefinition) -> ColumnType {
-        let types = Set(
-            service.features.compactMap { served -> ColumnType? in
-                guard let view = set.featureViews[served.view], view.joinKeys.contains(key) else { return nil }
-                return set.sources[view.source]?.column(key)?.type
-            })
-        return types.count == 1 ? types.first ?? .string : .string
+            origin: origin, name: spineName, eventTime: time, service: service, in: set,
+            labelKeys: labelKeys.compactMap { labelSource?.column($0) }, labelColumn: labelColumn)
     }
 }

@@ -40,6 +40,7 @@ public enum ClientCommands {
     public static let all: [any ParsableCommand.Type] = [
         Plan.self, Apply.self, Ingest.self, DataCommand.self, QuarantineCommand.self, TableCommand.self,
         CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self, Evaluate.self,
+        Score.self, Scores.self,
         RunCommand.self,
         ModelCommand.self, Deploy.self, Rollback.self, Predict.self, Why.self, Replay.self, MonitorCommand.self,
         WorkflowsCommand.self, AuditCommand.self, CollectCommand.self, Status.self,

@@ -61,7 +61,7 @@ public struct StorageSurvey: Sendable {
         switch parts.first {
         case "objects":
             depth = parts.dropFirst().first == "objects" ? (parts.dropFirst(2).first == "tables" ? 4 : 3) : 2
-        case "log", "jobs": depth = 2
+        case "log", "jobs", "scores": depth = 2
         default: depth = parts.count > 1 ? 1 : 0
         }
         guard depth > 0 else {
@@ -86,6 +86,7 @@ public struct StorageSurvey: Sendable {
         case ("jobs", 2...):
             if let job = await jobs(name) { return job }
             return "no job has this folder: it may be deleted"
+        case ("scores", _): return "partitions of the table of scores \(name)"
         case ("jobs", _): return "what running jobs are known by"
         case ("metrics", _): return "metric histories of runs, as they were logged"
         case ("online", _): return "newest feature values, rebuilt from the log where they are lost"

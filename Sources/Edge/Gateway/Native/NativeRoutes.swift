@@ -8,7 +8,8 @@ public enum NativeRoutes {
             + TableRoutes.routes(services) + CatalogueRoutes.routes(services) + LineageRoutes.routes(services)
             + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
             + WebhookRoutes.routes(services) + TrainingRoutes.routes(services)
-            + EvaluationRoutes.routes(services) + RunRoutes.routes(services) + ImportRoutes.routes(services)
+            + EvaluationRoutes.routes(services) + ScoringRoutes.routes(services) + RunRoutes.routes(services)
+            + ImportRoutes.routes(services)
             + PredictionRoutes.routes(services)
             + MonitoringRoutes.routes(services)
     }

@@ -56,6 +56,8 @@ public struct PlatformServices: Sendable {
     public let tracking: TrackingStore
     /// Evaluates versions on any data.
     public let evaluations: EvaluationService
+    /// Scores batches.
+    public let scoring: ScoringService
     /// Makes parity certificates.
     public let parity: FeatureParityService
     /// Computes views that are not applied.
@@ -90,7 +92,8 @@ public struct PlatformServices: Sendable {
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
         ingest: IngestService, tables: TableService, stream: StreamEngine, pipeline: TrainingPipeline,
         jobs: TrainingJobService, runs: RunDesk,
-        tracking: TrackingStore, evaluations: EvaluationService, parity: FeatureParityService, trial: FeatureTrial,
+        tracking: TrackingStore, evaluations: EvaluationService, scoring: ScoringService, parity: FeatureParityService,
+        trial: FeatureTrial,
         monitoring: MonitoringIndex,
         changed: @escaping @Sendable () -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
@@ -111,6 +114,7 @@ public struct PlatformServices: Sendable {
         self.parity = parity
         self.trial = trial
         self.evaluations = evaluations
+        self.scoring = scoring
         self.monitoring = monitoring
         self.changed = changed
         self.auditLog = auditLog

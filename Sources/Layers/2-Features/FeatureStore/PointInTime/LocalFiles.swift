@@ -1,6 +1,6 @@
 public import ColumnFiles
 import Foundation
-import StoragePorts
+package import StoragePorts
 import Synchronization
 
 #if canImport(Glibc)
@@ -45,11 +45,12 @@ public final class FileBytes: ByteSource {
 }
 
 /// A file that is written from its beginning to its end.
-final class OutputFile {
+package final class OutputFile: Sendable {
     private let descriptor: Int32
     private let path: String
 
-    init(_ path: String) throws(StoreError) {
+    /// Makes an empty file, or empties the one that is there.
+    package init(_ path: String) throws(StoreError) {
         self.path = path
         descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
         guard descriptor >= 0 else {
@@ -59,8 +60,16 @@ final class OutputFile {
 
     deinit { close(descriptor) }
 
-    func write(_ bytes: [UInt8]) throws(StoreError) {
+    /// Writes after what was written before.
+    package func write(_ bytes: [UInt8]) throws(StoreError) {
         try writeAll(descriptor, UnsafeRawBuffer(bytes), at: nil, path)
+    }
+
+    /// Waits until what was written is on the disk.
+    package func synchronize() throws(StoreError) {
+        guard fsync(descriptor) == 0 else {
+            throw StoreError(.unavailable, path, "cannot be synchronized: \(String(cString: strerror(errno)))")
+        }
     }
 }
 

@@ -2,21 +2,22 @@ import Dispatch
 import Synchronization
 
 /// Runs work that fills whole processors on Dispatch's threads: Swift's few cooperative ones stay free for requests.
-struct Workers: Sendable {
-    let count: Int
+package struct Workers: Sendable {
+    package let count: Int
     private let isStopped = StopFlag()
 
-    init(count: Int) { self.count = max(1, count) }
+    /// - Parameter count: workers at a time, at least 1.
+    package init(count: Int) { self.count = max(1, count) }
 
     private final class StopFlag: Sendable { let value = Atomic<Bool>(false) }
 
     /// Lets running work end at its next step.
-    func stop() { isStopped.value.store(true, ordering: .relaxed) }
+    package func stop() { isStopped.value.store(true, ordering: .relaxed) }
 
     /// Calls `body` once for each unit, several at a time, each worker with its own state.
     ///
     /// The first error ends it and is thrown.
-    func run<State>(
+    package func run<State>(
         units: Int, state: @Sendable () throws -> State, _ body: @Sendable (inout State, Int) throws -> Void,
         finish: @Sendable (inout State) throws -> Void = { _ in }
     ) throws {
@@ -38,7 +39,7 @@ struct Workers: Sendable {
     }
 
     /// Runs `body` on a thread of Dispatch while the caller waits without holding one; a cancelled task stops the work.
-    func detached<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    package func detached<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
         try await withTaskCancellationHandler {
             try await withCheckedThrowingContinuation { continuation in
                 DispatchQueue.global(qos: .utility).async { continuation.resume(with: Result { try body() }) }

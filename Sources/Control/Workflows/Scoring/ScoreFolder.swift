@@ -1,0 +1,82 @@
+import Foundation
+import PlatformCore
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#endif
+
+/// One partition of a table of scores on the disk, and the place where it is made.
+///
+/// `table/date=2026-11-21/part-00000.parquet`, …, `_manifest.json`; while it is made, `table/.date=2026-11-21/`: `state.json`
+/// (what was asked for, and since when), `input.parquet` (questions with features), `out/` (parts), and for each finished part
+/// a note beside it. A part counts once its note is there; the folder `out` becomes the partition in one rename.
+struct ScoreFolder {
+    static let manifestName = "_manifest.json"
+
+    let final: String
+    let work: String
+    var out: String { "\(work)/out" }
+    var input: String { "\(work)/input.parquet" }
+
+    init(root: String, table: Name, date: String) {
+        final = "\(root)/\(table)/date=\(date)"
+        work = "\(root)/\(table)/.date=\(date)"
+    }
+
+    static func partName(_ index: Int) -> String {
+        let digits = String(index)
+        return "part-\(String(repeating: "0", count: max(0, 5 - digits.count)))\(digits).parquet"
+    }
+
+    func prepare() throws {
+        try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+    }
+
+    func discardWork() { try? FileManager.default.removeItem(atPath: work) }
+
+    func read(_ name: String) -> JSONValue? {
+        FileManager.default.contents(atPath: "\(work)/\(name)").flatMap { try? JSONValue.parse(Array($0)) }
+    }
+
+    /// Writes a small file so that it is whole or not there.
+    func write(_ value: JSONValue, to name: String, below folder: String? = nil) throws {
+        let path = "\(folder ?? work)/\(name)"
+        let temporary = "\(work)/.\(name).new"
+        try Data(value.canonicalBytes).write(to: URL(fileURLWithPath: temporary))
+        try Self.synchronize(temporary)
+        guard rename(temporary, path) == 0 else { throw Self.failure(path) }
+    }
+
+    /// What the finished partition says of itself.
+    func manifest() -> ScoredPartition? {
+        guard let data = FileManager.default.contents(atPath: "\(final)/\(Self.manifestName)") else { return nil }
+        return try? JSONValue.parse(Array(data)).decoded()
+    }
+
+    /// Makes the parts the partition; one that is there gives way first, so for a moment there is none.
+    func publish() throws {
+        try Self.synchronize(out)
+        let old = "\(work)/old"
+        if FileManager.default.fileExists(atPath: final) {
+            try? FileManager.default.removeItem(atPath: old)
+            guard rename(final, old) == 0 else { throw Self.failure(final) }
+        }
+        guard rename(out, final) == 0 else { throw Self.failure(final) }
+        try Self.synchronize(URL(fileURLWithPath: final).deletingLastPathComponent().path)
+        discardWork()
+    }
+
+    /// Waits until a file, or the names in a folder, are on the disk.
+    static func synchronize(_ path: String) throws {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure(path) }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw failure(path) }
+    }
+
+    private static func failure(_ path: String) -> PlatformError {
+        PlatformError(.unavailable, path, "cannot be written: \(String(cString: strerror(errno)))")
+    }
+}

@@ -1,0 +1,97 @@
+import ArgumentParser
+import Foundation
+import PlatformCore
+
+struct Score: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Score a batch with a registered version and write a dated partition of a table of scores.",
+        discussion: """
+            Features are joined as they could have been known at the moment of each row; with --features-in-file they stand in the
+            file. A partition appears whole or not at all. Work that was killed continues when it is asked for again.
+            """)
+    @Argument(help: "The model, or MODEL@VERSION, MODEL@ALIAS, MODEL@STAGE. Without: the champion, else the newest.")
+    var model: String
+    @Option(help: "A source, a .parquet, .csv or .ndjson file, or with --sources a query in DuckDB's SQL.")
+    var spine: String
+    @Option(help: "The table of scores to write into.") var out: String
+    @Option(help: "Day of the partition, and of a source's rows. Default: today, and all rows.") var date: String?
+    @Option(help: "Column with the moment of each row, of a file or query.") var eventTime: String?
+    @Option(parsing: .upToNextOption, help: "The sources that the query reads.") var sources: [String] = []
+    @Option(help: "Environment variable of the server with a PostgreSQL connection: --spine is a query there.")
+    var postgres: String?
+    @Flag(help: "The Parquet file has the model's inputs already: nothing is joined.") var featuresInFile = false
+    @Option(help: "What was not known by then is not used. Default: now.") var asOf: String?
+    @Option(
+        parsing: .upToNextOption, help: "Columns to keep. Default: keys and time; all others of a file with features.")
+    var keep: [String] = []
+    @Flag(help: "Replace a partition that is there.") var replace = false
+    @Flag(help: "Publish rows for which the model gives no number.") var allowNulls = false
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let parts = model.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
+        var body: [String: JSONValue] = ["table": .string(out), "rows": try rows()]
+        if parts.count == 2 { body["version"] = .string(parts[1]) }
+        if let date { body["date"] = .string(date) }
+        if let asOf { body["as_of"] = .string(asOf) }
+        if !keep.isEmpty { body["keep"] = .array(keep.map(JSONValue.string)) }
+        if replace { body["replace"] = true }
+        if allowNulls { body["allow_nulls"] = true }
+        let started = try await client.post("/api/v1/models/\(parts[0])/scores", .object(body))
+        let result = try await client.wait(for: started, label: "score \(model)", quiet: server.json)
+        show(result) { found in
+            let rows = Human.count(found["rows"]?.doubleValue ?? 0)
+            let resumed = found["resumed_parts"]?.integerValue ?? 0
+            let note =
+                found["unchanged"]?.boolValue == true
+                ? "; it was there already" : resumed > 0 ? "; \(resumed) parts were there already" : ""
+            return """
+                \(rows) rows scored with \(Human.cell(found["model"])) version \(Human.cell(found["version"]))\(note)
+                \(Human.cell(found["folder"]))
+                """
+        }
+    }
+
+    private func rows() throws -> JSONValue {
+        func time() throws -> JSONValue {
+            guard let eventTime else {
+                throw CommandFailure(
+                    exitCode: 2, description: "say with --event-time which column has the moment of each row")
+            }
+            return .string(eventTime)
+        }
+        if let postgres {
+            return ["postgres": .string(spine), "connection": .string(postgres), "event_time": try time()]
+        }
+        if !sources.isEmpty {
+            return [
+                "sql": .string(spine), "sources": .array(sources.map(JSONValue.string)), "event_time": try time(),
+            ]
+        }
+        let path = URL(fileURLWithPath: spine).standardizedFileURL.path
+        if featuresInFile { return ["features": .string(path)] }
+        let isFile =
+            spine.contains("/") || FileManager.default.fileExists(atPath: path)
+            || ["parquet", "csv", "ndjson", "jsonl", "json"].contains(URL(fileURLWithPath: spine).pathExtension)
+        return isFile ? ["files": .string(path), "event_time": try time()] : ["source": .string(spine)]
+    }
+}
+
+struct Scores: ClientCommand {
+    static let configuration = CommandConfiguration(abstract: "List the partitions of tables of scores.")
+    @Argument(help: "The table. Without: all.") var table: String?
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let found = try await client.get("/api/v1/scores" + (table.map { "?table=\($0)" } ?? ""))
+        show(found) { found in
+            let partitions = found["partitions"]?.arrayValue ?? []
+            guard !partitions.isEmpty else { return "nothing was scored yet; 'bottega score' does" }
+            return Human.table(
+                ["TABLE", "DATE", "MODEL", "VERSION", "ROWS", "SCORED AT"],
+                partitions.map { partition in
+                    ["table", "date", "model", "version", "rows", "scored_at"].map { Human.cell(partition[$0]) }
+                })
+        }
+    }
+}

@@ -1,0 +1,151 @@
+import APIContract
+import Definitions
+import Foundation
+import ModelRegistry
+import PlatformCore
+import Workflows
+
+/// Batches that are scored, and the tables of scores they make.
+enum ScoringRoutes {
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/api/v1/models/{model}/scores") { request in
+                let asked = try scoringRequest(try request.name("model"), try RequestBody(request))
+                let actor = request.actor
+                let version = try await services.scoring.version(asked)
+                return try services.start { progress in
+                    let outcome = try await services.audited(
+                        actor, "scores.written", "model/\(asked.model)",
+                        outcome: { (outcome: ScoringOutcome) in
+                            [
+                                "table": .string(outcome.partition.table), "date": .string(outcome.partition.date),
+                                "version": .integer(Int64(version.number)),
+                                "rows": .integer(Int64(outcome.partition.rows)),
+                                "unchanged": .bool(outcome.isUnchanged),
+                            ]
+                        }
+                    ) { try await services.scoring.score(asked, progress: progress) }
+                    return try describe(outcome)
+                }
+            },
+            Route("GET", "/api/v1/scores") { request in
+                let table = try request.queryValue("table").map { text in
+                    guard let name = Name(text) else {
+                        throw PlatformError(.invalidInput, "query", "'table' must be the name of a table of scores")
+                    }
+                    return name
+                }
+                let found = try await services.scoring.partitions(of: table)
+                return .json(["partitions": .array(try found.map(describe))])
+            },
+        ]
+    }
+
+    private static func describe(_ partition: ScoredPartition) throws -> JSONValue {
+        guard case .object(var members) = try JSONValue.of(partition) else { return .null }
+        members["scoredAt"] = nil
+        members["request"] = nil
+        members["scored_at"] = .string(partition.scoredAt.description)
+        return .object(members)
+    }
+
+    private static func describe(_ outcome: ScoringOutcome) throws -> JSONValue {
+        guard case .object(var members) = try describe(outcome.partition) else { return .null }
+        members["folder"] = .string(outcome.folder)
+        members["unchanged"] = .bool(outcome.isUnchanged)
+        members["resumed_parts"] = .integer(Int64(outcome.resumedPartCount))
+        return .object(members)
+    }
+
+    // MARK: Reading requests
+
+    private static func scoringRequest(_ model: Name, _ body: RequestBody) throws -> ScoringRequest {
+        try body.checkKeys(["version", "rows", "table", "date", "as_of", "keep", "replace", "allow_nulls"])
+        guard let rows = body["rows"] else {
+            throw PlatformError(
+                .invalidInput, "request body",
+                "'rows' is missing: {features: path}, {source: name}, {files: path, …}, …")
+        }
+        var asked = ScoringRequest(
+            model: model, rows: try self.rows(try RequestBody(rows)), table: try body.name("table"))
+        if let version = body["version"] {
+            guard let text = version.stringValue ?? version.integerValue.map(String.init) else {
+                throw PlatformError(
+                    .invalidInput, "request body", "'version' must be a number, an alias, a stage or latest")
+            }
+            asked.version = text
+        }
+        if body["date"] != nil { asked.date = try body.text("date") }
+        asked.asOf = try body.time("as_of")
+        if let keep = body["keep"] {
+            guard let list = keep.arrayValue, list.count <= 1000, list.allSatisfy({ $0.stringValue != nil }) else {
+                throw PlatformError(.invalidInput, "request body", "'keep' must be a list of at most 1,000 columns")
+            }
+            asked.kept = list.compactMap(\.stringValue)
+        }
+        asked.replaces = try flag(body, "replace")
+        asked.allowsMissing = try flag(body, "allow_nulls")
+        return asked
+    }
+
+    private static func flag(_ body: RequestBody, _ key: String) throws -> Bool {
+        guard let value = body[key] else { return false }
+        guard let flag = value.boolValue else {
+            throw PlatformError(.invalidInput, "request body", "'\(key)' must be true or false")
+        }
+        return flag
+    }
+
+    private static func rows(_ body: RequestBody) throws -> ScoringRequest.Rows {
+        let kinds = ["features", "source", "files", "sql", "postgres"].filter { body[$0] != nil }
+        guard kinds.count == 1 else {
+            throw PlatformError(
+                .invalidInput, "request body",
+                "'rows' must have one of 'features', 'source', 'files', 'sql', 'postgres'")
+        }
+        func path(_ key: String) throws -> String {
+            let text = try body.text(key)
+            guard text.hasPrefix("/"), !text.contains("\0") else {
+                throw PlatformError(
+                    .invalidInput, "request body", "'\(key)' must be an absolute path on the server's machine")
+            }
+            return text
+        }
+        switch kinds[0] {
+        case "features":
+            try body.checkKeys(["features"])
+            return .features(path: try path("features"))
+        case "source":
+            try body.checkKeys(["source"])
+            return .source(try body.name("source"))
+        case "files":
+            try body.checkKeys(["files", "format", "event_time"])
+            return .questions(
+                .files(location: try path("files"), format: body["format"] == nil ? nil : try body.text("format")),
+                eventTime: try body.text("event_time"))
+        case "sql":
+            try body.checkKeys(["sql", "sources", "event_time"])
+            let sources = try (body["sources"]?.arrayValue ?? []).map { value in
+                try checkedName(value.stringValue ?? "", "sources")
+            }
+            guard 1...100 ~= sources.count else {
+                throw PlatformError(
+                    .invalidInput, "request body", "'sources' must name the 1 to 100 sources that the query reads")
+            }
+            return .questions(
+                .sql(query: try body.text("sql"), sources: sources), eventTime: try body.text("event_time"))
+        default:
+            try body.checkKeys(["postgres", "connection", "timeout", "event_time"])
+            let timeout = try body["timeout"].map { value in
+                guard let span = value.stringValue.flatMap({ TimeSpan(text: $0) }) else {
+                    throw PlatformError(.invalidInput, "request body", "'timeout' must be a span of time such as 10m")
+                }
+                return span
+            }
+            return .questions(
+                .postgreSQL(
+                    connection: try body.text("connection"), query: try body.text("postgres"),
+                    timeout: timeout ?? .minutes(10)), eventTime: try body.text("event_time"))
+        }
+    }
+}

@@ -1,0 +1,205 @@
+"""Batches that are scored: against xgboost on the same rows, again and again, and killed in the middle."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+import shop
+import xgboost as xgb
+from conftest import Server
+
+DAYS = 14
+
+
+class Scored:
+    """A server with a trained model, its file and its training set."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+        self.server = server = Server(folder / "data", "--clock", "manual").start()
+        server.cli("apply", str(shop.write_definitions(folder / "definitions")))
+        server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY})
+        self.rows = shop.history(DAYS)
+        for name in ("payments", "orders", "outcomes"):
+            server.cli("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(self.rows, name))))
+        span = ["--from", shop.text(shop.START), "--to", shop.text(shop.START + DAYS * shop.DAY)]
+        self.dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+        job = json.loads(server.cli("train", "loss", "--dataset", self.dataset, "--json").stdout)
+        server.cli("model", "register", "loss", "--job", job["id"])
+        version = server.get("/api/v1/models/loss/versions/1")
+        artifact = version["artifact"]
+        artifact = artifact["hash"] if isinstance(artifact, dict) else artifact
+        self.model = folder / "model.ubj"
+        shutil.copy(
+            next(path for path in (folder / "data/objects").rglob(f"*{artifact[4:]}*") if path.is_file()), self.model
+        )
+
+    def expected(self) -> pd.DataFrame:
+        """Every row of the training set with the prediction of xgboost itself."""
+        manifest = self.server.get(f"/api/v1/datasets/{self.dataset}")
+        manifest = manifest.get("manifest", manifest)
+        frames = []
+        for part in manifest["slices"]:
+            path = next(p for p in (self.folder / "data/objects").rglob(f"*{part['part'][4:]}*") if p.is_file())
+            frames.append(parquet.read_table(path).to_pandas())
+        self.parts = frames
+        frame = pd.concat(frames, ignore_index=True)
+        columns = [c for c in manifest["columns"] if c["role"] in ("request", "feature")]
+        self.inputs = [column["name"] for column in columns]
+        values = pd.DataFrame(
+            {
+                c["name"]: pd.Categorical(frame[c["name"]], categories=c["categories"])
+                if c.get("categories")
+                else frame[c["name"]].astype("float32")
+                for c in columns
+            }
+        )
+        booster = xgb.Booster(model_file=self.model)
+        frame["expected"] = booster.predict(xgb.DMatrix(values, enable_categorical=True))
+        return frame
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Scored]:
+    scored = Scored(tmp_path_factory.mktemp("scoring"))
+    yield scored
+    assert scored.server.stop() == 0
+
+
+def read(result: dict[str, Any]) -> pd.DataFrame:
+    folder = pathlib.Path(result["folder"])
+    return pd.concat([parquet.read_table(folder / p["file"]).to_pandas() for p in result["parts"]], ignore_index=True)
+
+
+def score(server: Server, *arguments: str) -> dict[str, Any]:
+    return json.loads(server.cli("score", "loss", *arguments, "--json").stdout)
+
+
+def pairs(times: pd.Series, predictions: pd.Series) -> list[tuple[int, float]]:
+    return sorted(zip(times, predictions.astype("float32").tolist(), strict=True))
+
+
+def milliseconds(column: pd.Series) -> pd.Series:
+    return (
+        column.astype("int64")
+        if column.dtype == "int64"
+        else pd.to_datetime(column, utc=True).map(lambda moment: int(moment.timestamp() * 1000 + 0.5))
+    )
+
+
+def test_rows_of_a_source_are_scored_as_xgboost_scores_them(scored: Scored) -> None:
+    result = score(scored.server, "--spine", "orders", "--out", "all_orders")
+    found = read(result)
+    frame = scored.expected()
+    assert list(found.columns) == ["asked_at", "customer", "prediction", "model", "model_version", "scored_at"]
+    assert len(found) == len(scored.rows.orders) == result["rows"] and (found["model_version"] == 1).all()
+    assert {e["name"] for e in result["contract"]} == {"schema", "rows_equal_input", "predictions_present"}
+    known = {order["asked_at"]: order["customer"] or "" for order in scored.rows.orders}
+    assert [known[t] for t in milliseconds(found["asked_at"])] == found["customer"].fillna("").tolist()
+    # Rows without a label are in no training set; the others have the very same features.
+    wanted = pairs(frame["__event_time"], frame["expected"])
+    assert len(wanted) > 500 and set(wanted) <= set(pairs(milliseconds(found["asked_at"]), found["prediction"]))
+
+
+def test_a_file_and_one_day_of_a_source_give_the_same(scored: Scored) -> None:
+    day = shop.text(shop.START + 10 * shop.DAY)[:10]
+    one = score(scored.server, "--spine", "orders", "--out", "by_source", "--date", day)
+    orders = [o for o in scored.rows.orders if shop.text(o["asked_at"])[:10] == day]
+    path = shop.write_csv(scored.folder / "some.csv", orders[::-1])
+    other = score(scored.server, "--spine", str(path), "--event-time", "asked_at", "--out", "by_file", "--date", day)
+    left, right = read(one), read(other)
+    assert len(left) == len(orders) > 20
+    assert pairs(milliseconds(left["asked_at"]), left["prediction"]) == pairs(
+        milliseconds(right["asked_at"]), right["prediction"]
+    )
+
+
+def test_a_partition_is_written_once_unless_it_is_to_be_replaced(scored: Scored) -> None:
+    server, day = scored.server, "2024-01-12"
+    first = score(server, "--spine", "orders", "--out", "once", "--date", day)
+    again = score(server, "--spine", "orders", "--out", "once", "--date", day)
+    assert not first["unchanged"] and again["unchanged"] and again["scored_at"] == first["scored_at"]
+    server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY + 1000})
+    refused = server.cli(
+        "score", "loss", "--spine", "orders", "--out", "once", "--date", day, "--keep", "customer", check=False
+    )
+    assert refused.returncode != 0 and "replaced" in refused.stderr
+    other = score(server, "--spine", "orders", "--out", "once", "--date", day, "--keep", "customer", "--replace")
+    assert "asked_at" not in read(other) and len(read(other)) == first["rows"]
+    assert sorted(p.name for p in (scored.folder / "data/scores/once").iterdir()) == [f"date={day}"]
+    listed = server.get("/api/v1/scores?table=once")["partitions"]
+    assert [p["rows"] for p in listed] == [first["rows"]]
+
+
+def test_what_is_wrong_is_said(scored: Scored) -> None:
+    for arguments, words in [
+        (["loss@champio", "--spine", "orders"], "did you mean"),
+        (["loss", "--spine", "ordrs"], "did you mean 'orders'"),
+        (["loss", "--spine", "payments"], "has no column 'channel'"),
+        (["loss", "--spine", "/nowhere.parquet", "--features-in-file"], "cannot be read"),
+        (["loss", "--spine", "orders", "--date", "2024-02-30"], "no day"),
+    ]:
+        done = scored.server.cli("score", *arguments, "--out", "wrong", check=False)
+        assert done.returncode != 0 and words in done.stderr, done.stderr
+    assert not (scored.folder / "data/scores/wrong").exists() or not list(
+        (scored.folder / "data/scores/wrong").glob("date=*")
+    )
+
+
+def test_scores_have_their_place_in_lineage_and_audit(scored: Scored) -> None:
+    score(scored.server, "--spine", "orders", "--out", "traced", "--date", "2024-01-11")
+    slice_ = json.loads(scored.server.cli("lineage", "scores/traced", "--json").stdout)
+    assert any(edge["from"] == "version/loss.1" for edge in slice_["edges"])
+    entries = json.dumps(scored.server.get("/api/v1/audit"))
+    assert "scores.written" in entries
+
+
+def test_work_that_is_killed_goes_on_where_it_was(scored: Scored) -> None:
+    """Scores a large file, is killed after the first parts, and gives every row once in the end."""
+    frame = scored.expected()
+    count = 300_000
+    picks = np.random.default_rng(1).integers(0, len(frame), count)
+    rows = frame.iloc[picks][[*scored.inputs, "expected"]].reset_index(drop=True)
+    rows["row"] = np.arange(count)
+    path = scored.folder / "large.parquet"
+    parquet.write_table(pa.Table.from_pandas(rows, preserve_index=False), path, row_group_size=20_000)
+    server = scored.server
+    body = {"rows": {"features": str(path)}, "table": "large", "date": "2024-01-13"}
+    status, _ = server.request("POST", "/api/v1/models/loss/scores", body)
+    assert status == 202
+    out = scored.folder / "data/scores/large/.date=2024-01-13/out"
+    end = time.monotonic() + 60
+    while not list(out.parent.glob("part-*.json")) and not (out.parents[1] / "date=2024-01-13").exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    server.kill()
+    server.start()
+    result = server.post("/api/v1/models/loss/scores", body)
+    found = read(result)
+    assert result["unchanged"] or result["resumed_parts"] > 0
+    assert found["row"].tolist() == list(range(count)) and found["scored_at"].nunique() == 1
+    assert (found["prediction"].astype("float32") == rows["expected"].astype("float32")).all()
+    assert not out.parent.exists()
+
+
+def test_a_parquet_file_is_scored_without_a_server(scored: Scored, binary: str, tmp_path: pathlib.Path) -> None:
+    frame = scored.expected()
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False), source, row_group_size=100)
+    command = [binary, "score-file", "--file", scored.model, "--rows", source, "--output", target, "--keep", "expected"]
+    command += ["--categories", json.dumps({"0": shop.CHANNELS})]
+    subprocess.run([str(part) for part in command], check=True, timeout=120)
+    found = parquet.read_table(target).to_pandas()
+    assert list(found.columns) == ["expected", "prediction", "model", "model_version", "scored_at"]
+    assert (found["prediction"].astype("float32") == found["expected"].astype("float32")).all()
