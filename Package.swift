@@ -136,6 +136,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         "FeastAPI", in: "Edge",
         uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
     module(
+        "InferenceAPI", in: "Edge",
+        uses: ["PlatformCore", "Definitions", "RuntimePorts", "ModelServing", "APIContract"]),
+    module(
         "Gateway", in: "Edge",
         uses: [
             "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
@@ -183,7 +186,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         dependencies: [
             "PlatformCore", "Definitions", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "ModelMonitoring", "Governance",
-            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "Gateway", "CommandLine",
+            "Catalogue", "Workflows", "APIContract", "MLflowAPI", "MLflowImport", "FeastAPI", "InferenceAPI", "Gateway",
+            "CommandLine",
             "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
             "TreeModelAdapter", "LinearModelAdapter", "ONNXAdapter", argumentParser, configuration, logging,
@@ -242,6 +246,9 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/FeastAPITests", named: "FeastAPITests",
         uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
+    tests(
+        "Unit/InferenceAPITests", named: "InferenceAPITests",
+        uses: ["PlatformCore", "ModelServing", "InferenceAPI", "PlatformTesting"]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

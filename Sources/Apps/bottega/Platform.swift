@@ -11,6 +11,7 @@ import FileSystemAdapter
 import Foundation
 import Gateway
 import Governance
+import InferenceAPI
 import LMDBAdapter
 import Logging
 import MLflowAPI
@@ -318,6 +319,19 @@ struct Platform {
         }
         let mlflow = MLflowRoutes(
             tracking: tracking, registry: mlflowRegistry, webhooks: webhooks, dispatcher: dispatcher, logger: logger)
+        let inference = InferenceService(
+            version: Bottega.version, predictor: predictor, clock: clock,
+            registered: {
+                var known: [(model: String, versions: [Int])] = []
+                for model in try await registry.models() {
+                    known.append((model.text, try await registry.versions(of: model).map(\.number)))
+                }
+                return known
+            },
+            failure: { stream.failure.map { "features: \($0)" } },
+            audit: { actor, action, subject in
+                await announce.audit(AuditRecord(actor: actor, action: action, subject: subject))
+            })
         let all =
             NativeRoutes.all(platform)
             + NativeRoutes.audited(mlflow.routes, platform)
@@ -331,6 +345,7 @@ struct Platform {
                             actor: actor, action: "source.pulled", subject: "source/\(source)", after: report.json))
                 }
             ).routes
+            + InferenceRoutes(service: inference).routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool",

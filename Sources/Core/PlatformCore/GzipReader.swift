@@ -11,6 +11,30 @@ public enum GzipReader {
         return out
     }
 
+    /// The content of a zlib stream (RFC 1950): what HTTP calls `deflate`.
+    /// - Throws: as `decompress`.
+    public static func decompressZlib(_ bytes: [UInt8], byteCountMax: Int) throws(DecodingFailure) -> [UInt8] {
+        var reader = BitReader(bytes: bytes)
+        var out: [UInt8] = []
+        let (method, flags) = (Int(try reader.byte()), Int(try reader.byte()))
+        guard method & 15 == 8, method >> 4 <= 7, (method << 8 | flags) % 31 == 0, flags & 32 == 0 else {
+            throw DecodingFailure("this is no zlib stream")
+        }
+        try inflate(&reader, &out, byteCountMax)
+        reader.alignToByte()
+        var checksum: UInt32 = 0
+        for _ in 0..<4 { checksum = checksum << 8 | UInt32(try reader.byte()) }
+        var (low, high): (UInt32, UInt32) = (1, 0)
+        for byte in out {
+            low = (low + UInt32(byte)) % 65_521
+            high = (high + low) % 65_521
+        }
+        guard checksum == high << 16 | low, reader.position == bytes.count else {
+            throw DecodingFailure("the zlib stream's checksum or length does not fit its content")
+        }
+        return out
+    }
+
     private static func member(_ reader: inout BitReader, _ out: inout [UInt8], _ limit: Int) throws(DecodingFailure) {
         guard try reader.byte() == 0x1F, try reader.byte() == 0x8B, try reader.byte() == 8 else {
             throw DecodingFailure("this is no gzip")

@@ -167,10 +167,15 @@ public final class Predictor: Sendable {
         let start: ContinuousClock.Instant
         let caller: String
         let deadline: ContinuousClock.Instant?
+        /// The version that is to answer whatever the shares are; `nil` mostly.
+        var version: Int?
 
         /// Whether the time of the request is over at a moment.
         func isOver(at moment: ContinuousClock.Instant) -> Bool { deadline.map { moment >= $0 } ?? false }
     }
+
+    /// The moment of a question.
+    func now() -> EventTime { clock.now() }
 
     /// Answers a request of any form: batches, ages, explanations, and whatever has a fault to be worded.
     private func answerWhole(
@@ -264,11 +269,12 @@ public final class Predictor: Sendable {
         return refusal(422, .invalidInput, "explain", reason)
     }
 
-    private struct Faults: Error { let faults: [FieldFault] }
-    /// One instance of a request: its bytes, to be tried the quick way, or its value.
+    struct Faults: Error { let faults: [FieldFault] }
+    /// One instance of a request: its bytes, to be tried the quick way, its value, or a row of columns.
     enum Instance {
         case bytes(UnsafeRawBufferPointer)
         case value(JSONValue)
+        case row(InputColumns, Int)
 
         /// Turns it into the input of a service: the faults, none for a good one; `nil` if the quick way does not take it.
         func assemble(_ binding: ServiceBinding, asOf: EventTime, into vector: inout InputVector)
@@ -277,6 +283,7 @@ public final class Predictor: Sendable {
             switch self {
             case .bytes(let bytes): try binding.assembleQuickly(bytes, asOf: asOf, into: &vector) ? [] : nil
             case .value(let value): try binding.assemble(value, asOf: asOf, into: &vector)
+            case .row(let columns, let row): try binding.assemble(columns, row: row, asOf: asOf, into: &vector)
             }
         }
 
@@ -295,7 +302,7 @@ public final class Predictor: Sendable {
     /// Predicts one instance; leaves its record and the binding that read it in `scratch`.
     ///
     /// `nil` if the quick way does not take it.
-    private func predict(_ instance: Instance, _ question: Question, _ scratch: PredictionScratch)
+    func predict(_ instance: Instance, _ question: Question, _ scratch: PredictionScratch)
         -> Result<PredictionLogEntry, Faults>?
     {
         let route = question.route
@@ -310,7 +317,9 @@ public final class Predictor: Sendable {
             }
             guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
             if route.variants.count > 1 {
-                let chosen = route.choose(scratch.vector.keys, inputs: scratch.vector.inputs)
+                let chosen =
+                    question.version.flatMap(route.variant(of:))
+                    ?? route.choose(scratch.vector.keys, inputs: scratch.vector.inputs)
                 (version, choice) = (chosen.variant.version, chosen.choice)
                 if version.binding !== primary.binding {  // another feature service: its own reading
                     guard let more = try instance.assemble(version.binding, asOf: question.time, into: &scratch.vector)

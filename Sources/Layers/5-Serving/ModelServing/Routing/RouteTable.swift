@@ -126,6 +126,11 @@ public final class DeploymentRoute: Sendable {
         }
     }
 
+    /// The variant of a version, for a caller who asks for that one.
+    func variant(of version: Int) -> (variant: Variant, choice: PredictionRecord.Choice)? {
+        variants.firstIndex { $0.version.number == version }.map { (variants[$0], $0 == 0 ? .primary : .canary) }
+    }
+
     /// The variant for these values of the sticky fields: the same values always get the same point in [0, 1), so
     /// raising a share only adds some.
     func choose(_ keys: [String?], inputs: [Double]) -> (variant: Variant, choice: PredictionRecord.Choice) {

@@ -42,7 +42,7 @@ public final class ServiceBinding: Sendable {
     let versionText: String
     let requestFeatures: [RequestFeature]
     private let positions: [String: Int]
-    private let onDemand: OnDemandInputs
+    let onDemand: OnDemandInputs
     let joinKeyPositions: [String: Int]
     let joinKeyTable: NameTable
     let inputTable: NameTable
@@ -155,7 +155,7 @@ public final class ServiceBinding: Sendable {
     }
 
     /// Reads the view features; none of them has a value where that fails.
-    private func readViews(asOf: EventTime, into vector: inout InputVector) -> PlatformError? {
+    func readViews(asOf: EventTime, into vector: inout InputVector) -> PlatformError? {
         guard !definition.features.isEmpty else { return nil }
         let keys = vector.keys
         do {

@@ -1,0 +1,201 @@
+public import APIContract
+import ModelServing
+import PlatformCore
+
+/// The HTTP API of the Open Inference Protocol V2 with Triton's extensions for binary tensors, classification, statistics,
+/// configuration and the model repository.
+public struct InferenceRoutes: Sendable {
+    private let service: InferenceService
+    /// Largest body in bytes, compressed or not.
+    static let byteCountMax = 16 << 20
+
+    /// Answers from a service.
+    public init(service: InferenceService) { self.service = service }
+
+    /// Every route.
+    public var routes: [Route] { server + models + repository + sharedMemory }
+
+    /// Runs a handler and says its failure as Triton does.
+    private static func answer(_ handler: () async throws -> APIResponse) async throws -> APIResponse {
+        do { return try await handler() } catch let error as PlatformError { return InferenceAnswer.failure(error) }
+    }
+
+    private static func empty(_ isTrue: Bool) -> APIResponse { APIResponse(status: isTrue ? 200 : 400) }
+
+    // MARK: The server
+
+    private var server: [Route] {
+        [
+            Route("GET", "/v2") { _ in
+                .json([
+                    "name": "bottega", "version": .string(service.version),
+                    "extensions": .array(InferenceService.extensions.map(JSONValue.string)),
+                ])
+            },
+            Route("GET", "/v2/health/live") { _ in Self.empty(true) },
+            Route("GET", "/v2/health/ready") { _ in Self.empty(service.isReady) },
+        ]
+    }
+
+    // MARK: Models
+
+    private var models: [Route] {
+        [("/v2/models/{model}"), ("/v2/models/{model}/versions/{version}")].flatMap { path in
+            [
+                Route("GET", path) { request in
+                    try await Self.answer { try metadata(request) }
+                },
+                Route("GET", "\(path)/ready") { request in
+                    Self.empty(
+                        service.isReady(
+                            request.parameters["model"] ?? "", version: request.parameters["version"] ?? ""))
+                },
+                Route("GET", "\(path)/config") { request in
+                    try await Self.answer { try configuration(request) }
+                },
+                Route("GET", "\(path)/stats") { request in
+                    try await Self.answer {
+                        try statistics(request.parameters["model"] ?? "", request.parameters["version"] ?? "")
+                    }
+                },
+                Route("POST", "\(path)/infer", body: .collect(byteCountMax: Self.byteCountMax)) { request in
+                    try await Self.answer { try await infer(request) }
+                },
+            ]
+        } + [
+            Route("GET", "/v2/models/stats") { _ in try await Self.answer { try statistics("", "") } }
+        ]
+    }
+
+    private func infer(_ request: APIRequest) async throws -> APIResponse {
+        let body = try Self.content(request)
+        var headerByteCount: Int?
+        if let text = request.headers["inference-header-content-length"] {
+            guard let count = Int(text), count >= 0 else {
+                throw InferenceFault.invalid("Inference-Header-Content-Length must be a number of bytes")
+            }
+            headerByteCount = count
+        }
+        let result = try await service.infer(
+            request.parameters["model"] ?? "", version: request.parameters["version"] ?? "",
+            try InferenceBody.read(body, headerByteCount: headerByteCount),
+            caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "")
+        return InferenceAnswer.response(result)
+    }
+
+    /// The body, unpacked.
+    private static func content(_ request: APIRequest) throws -> [UInt8] {
+        do {
+            switch request.headers["content-encoding"]?.lowercased() {
+            case nil, "", "identity": return request.body
+            case "gzip", "x-gzip": return try GzipReader.decompress(request.body, byteCountMax: byteCountMax)
+            case "deflate": return try GzipReader.decompressZlib(request.body, byteCountMax: byteCountMax)
+            case let other?:
+                throw InferenceFault.invalid(
+                    "Content-Encoding '\(other.prefix(32))' is not known; gzip and deflate are")
+            }
+        } catch let failure as DecodingFailure {
+            throw InferenceFault.invalid("the request body cannot be unpacked: \(failure.description)")
+        }
+    }
+
+    private func metadata(_ request: APIRequest) throws -> APIResponse {
+        let model = request.parameters["model"] ?? ""
+        let (route, number) = try service.route(model, version: request.parameters["version"] ?? "")
+        return .json(
+            ModelDescriptions.metadata(
+                model, route, service.served(route, number), service.tensors(route, version: number)))
+    }
+
+    private func configuration(_ request: APIRequest) throws -> APIResponse {
+        let model = request.parameters["model"] ?? ""
+        let (route, number) = try service.route(model, version: request.parameters["version"] ?? "")
+        return .json(
+            ModelDescriptions.configuration(
+                model, route, service.served(route, number), service.tensors(route, version: number)))
+    }
+
+    private func statistics(_ model: String, _ version: String) throws -> APIResponse {
+        let counted = try service.counted(model, version: version)
+        return .json([
+            "model_stats": .array(
+                counted.map {
+                    ModelDescriptions.statistics(
+                        $0.model, $0.version, service.statistics.counts(model: $0.model, version: $0.version))
+                })
+        ])
+    }
+
+    // MARK: The repository
+
+    private var repository: [Route] {
+        [
+            Route("POST", "/v2/repository/index", body: .collect(byteCountMax: 1 << 20)) { request in
+                try await Self.answer {
+                    let readyOnly = try Self.members(request)["ready"]?.boolValue ?? false
+                    let entries = try await service.index(readyOnly: readyOnly)
+                    return .json(
+                        .array(
+                            entries.map {
+                                [
+                                    "name": .string($0.name), "version": .string($0.version),
+                                    "state": .string($0.state), "reason": .string($0.reason),
+                                ]
+                            }))
+                }
+            },
+            Route("POST", "/v2/repository/models/{model}/load", body: .collect(byteCountMax: 1 << 20)) { request in
+                try await Self.answer {
+                    var parameters: [String: InferenceParameter] = [:]
+                    for name in try Self.members(request)["parameters"]?.objectValue?.keys.sorted() ?? [] {
+                        parameters[name] = .flag(true)
+                    }
+                    try await service.load(
+                        request.parameters["model"] ?? "", parameters: parameters, actor: request.actor)
+                    return APIResponse()
+                }
+            },
+            Route("POST", "/v2/repository/models/{model}/unload", body: .collect(byteCountMax: 1 << 20)) { request in
+                try await Self.answer {
+                    _ = try Self.members(request)
+                    try await service.unload(request.parameters["model"] ?? "", actor: request.actor)
+                    return APIResponse()
+                }
+            },
+        ]
+    }
+
+    private static func members(_ request: APIRequest) throws(PlatformError) -> JSONValue {
+        do { return try request.json() } catch let error as PlatformError { throw error } catch {
+            throw InferenceFault.invalid("the request body is no JSON")
+        }
+    }
+
+    // MARK: Shared memory
+
+    /// There is none: nothing is registered, and nothing can be.
+    private var sharedMemory: [Route] {
+        [("systemsharedmemory", "system"), ("cudasharedmemory", "CUDA")].flatMap { path, name in
+            [
+                Route("GET", "/v2/\(path)/status") { _ in .json(.array([])) },
+                Route("GET", "/v2/\(path)/region/{region}/status") { request in Self.noRegion(request, name) },
+                Route("POST", "/v2/\(path)/region/{region}/register") { request in
+                    let region = request.parameters["region"] ?? ""
+                    return InferenceAnswer.failure(
+                        InferenceFault.invalid(
+                            "failed to register \(name) shared memory region: '\(region.prefix(128))', "
+                                + "shared memory is not supported"))
+                },
+                Route("POST", "/v2/\(path)/region/{region}/unregister") { _ in APIResponse() },
+                Route("POST", "/v2/\(path)/unregister") { _ in APIResponse() },
+            ]
+        }
+    }
+
+    private static func noRegion(_ request: APIRequest, _ name: String) -> APIResponse {
+        InferenceAnswer.failure(
+            PlatformError(
+                .notFound, "",
+                "Unable to find \(name) shared memory region: '\((request.parameters["region"] ?? "").prefix(128))'"))
+    }
+}
