@@ -34,7 +34,9 @@ let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-h
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioHTTP2: Target.Dependency = .product(name: "NIOHTTP2", package: "swift-nio-http2")
 let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
+let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
 let serviceLifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
@@ -137,7 +139,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "StoragePorts", "Datasets", "FeatureStore", "APIContract"]),
     module(
         "InferenceAPI", in: "Edge",
-        uses: ["PlatformCore", "Definitions", "RuntimePorts", "ModelServing", "APIContract"]),
+        uses: [
+            "PlatformCore", "Definitions", "RuntimePorts", "ModelServing", "APIContract", logging, nioCore, nioHTTP2,
+            nioPosix, serviceLifecycle,
+        ]),
     module(
         "Gateway", in: "Edge",
         uses: [
@@ -248,7 +253,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/InferenceAPITests", named: "InferenceAPITests",
-        uses: ["PlatformCore", "ModelServing", "InferenceAPI", "PlatformTesting"]),
+        uses: ["PlatformCore", "ModelServing", "InferenceAPI", "PlatformTesting", nioCore]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(
@@ -340,6 +345,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
+        .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),

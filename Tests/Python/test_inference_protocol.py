@@ -1,22 +1,32 @@
-"""The Open Inference Protocol V2 by Triton's own client: unmodified, over HTTP, blocking and asynchronous."""
+"""The Open Inference Protocol V2 by Triton's own client: unmodified, over HTTP and gRPC, blocking and asynchronous."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
 import json
+import pathlib
+import queue
+import socket
 import struct
+import subprocess
 import urllib.request
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 import shop
+import tritonclient.grpc as triton_grpc
+import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
 from conftest import Server
+from tritonclient.grpc import model_config_pb2 as triton_model_config
+from tritonclient.grpc import service_pb2 as triton_service
+from tritonclient.grpc import service_pb2_grpc as triton_stub
 from tritonclient.utils import InferenceServerException
 
 CHANNELS = ["app", "web", "shop", "app"]
@@ -24,10 +34,17 @@ PRICES = [10.0, 99.5, 40.0, 12.25]
 CUSTOMERS = ["c01", "c02", "nobody", "c03"]
 
 
+def free_port() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("inference")
-    server = Server(folder / "data", "--clock", "manual").start()
+    environment = {"BOTTEGA_GATEWAY_GRPCPORT": free_port()}
+    server = Server(folder / "data", "--clock", "manual", environment=environment).start()
     server.post("/api/v1/clock", {"now": shop.START + 27 * shop.DAY})
     server.cli("apply", str(shop.write_definitions(folder / "definitions", log_loss=0.7)))
     history = shop.history(27)
@@ -350,3 +367,214 @@ def test_the_asynchronous_clients(served: Server, client: triton.InferenceServer
             return [result.as_numpy("prediction")[:, 0].tolist() for result in results]
 
     assert asyncio.run(ask()) == [wanted] * 5
+
+
+# gRPC
+
+
+@pytest.fixture(scope="module")
+def remote(served: Server) -> Iterator[triton_grpc.InferenceServerClient]:
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{served.environment['BOTTEGA_GATEWAY_GRPCPORT']}") as client:
+        yield client
+
+
+def remote_inputs() -> list[Any]:
+    return inputs(triton_grpc, None)
+
+
+def test_grpc_says_what_http_says(client: triton.InferenceServerClient, remote: Any) -> None:
+    assert remote.is_server_live()
+    assert remote.is_server_ready()
+    assert remote.is_model_ready("loss") and remote.is_model_ready("loss", "1")
+    assert not remote.is_model_ready("los") and not remote.is_model_ready("loss", "2")
+    metadata = remote.get_server_metadata(as_json=True)
+    assert metadata == client.get_server_metadata()
+    described = remote.get_model_metadata("loss", as_json=True)
+    wanted = client.get_model_metadata("loss")
+    for tensors in (wanted["inputs"], wanted["outputs"]):
+        for entry in tensors:
+            entry["shape"] = [str(extent) for extent in entry["shape"]]  # as protobuf's JSON has 64 bits
+    assert described == wanted
+    configuration = remote.get_model_config("loss").config
+    told = client.get_model_config("loss")
+    assert (configuration.name, configuration.max_batch_size) == ("loss", told["max_batch_size"])
+    assert list(configuration.version_policy.specific.versions) == [1]
+    for own, other in zip(configuration.input, told["input"], strict=True):
+        assert (own.name, list(own.dims), own.optional) == (other["name"], other["dims"], other["optional"])
+        assert triton_model_config.DataType.Name(own.data_type) == other["data_type"]
+
+
+def test_a_batch_over_grpc_has_the_bits_of_predict(served: Server, remote: Any) -> None:
+    wanted = [float(value) for value in expected(served)]
+    result = remote.infer("loss", remote_inputs(), request_id="batch 8", model_version="1")
+    assert result.get_response().id == "batch 8"
+    assert result.as_numpy("prediction")[:, 0].tolist() == wanted
+    assert result.as_numpy("model_version")[:, 0].tolist() == [1] * 4
+    assert result.as_numpy("fallback")[:, 0].tolist() == [False] * 4
+    identifier = result.as_numpy("prediction_id")[2, 0].decode()
+    assert served.get(f"/predictions/{identifier}/why")["entities"] == {"customer": "nobody"}
+    outputs = [triton_grpc.InferRequestedOutput("prediction", class_count=1)]
+    for algorithm in ("gzip", "deflate", None):
+        words = remote.infer("loss", remote_inputs(), outputs=outputs, compression_algorithm=algorithm)
+        assert [output.name for output in words.get_response().outputs] == ["prediction"]
+        assert words.as_numpy("prediction").shape == (4, 1)
+    row = [tensor(triton_grpc, "features", [[1.0] * 9], "FP32", None)]
+    assert remote.infer("loss", row, parameters={"customer": "c01"}).as_numpy("prediction").shape == (1, 1)
+
+
+def test_typed_contents(served: Server, remote: Any) -> None:
+    """What clients send that do not make raw bytes: grpcurl, KServe's."""
+    request = triton_service.ModelInferRequest(model_name="loss", id="typed")
+    for name, datatype, field, values in [
+        ("customer", "BYTES", "bytes_contents", [name.encode() for name in CUSTOMERS]),
+        ("channel", "BYTES", "bytes_contents", [name.encode() for name in CHANNELS]),
+        ("price", "FP64", "fp64_contents", PRICES),
+        ("paid__count_7d", "INT32", "int_contents", [1, 2, 3, 4]),
+        ("paid__last", "FP32", "fp32_contents", [1.5, 2.5, 3.5, 4.5]),
+        ("paid__count_1h", "UINT8", "uint_contents", [0, 1, 0, 1]),
+    ]:
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=[4, 1])
+        getattr(tensor.contents, field).extend(values)
+    with grpc.insecure_channel(f"127.0.0.1:{served.environment['BOTTEGA_GATEWAY_GRPCPORT']}") as channel:
+        stub = triton_stub.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(request, timeout=60)
+        assert answer.id == "typed"
+        assert not answer.raw_output_contents
+        outputs = {output.name: output.contents for output in answer.outputs}
+        assert len(outputs["prediction"].fp32_contents) == len(outputs["prediction_id"].bytes_contents) == 4
+        instances = [
+            {
+                "entities": {"customer": CUSTOMERS[place]},
+                "features": {
+                    "channel": CHANNELS[place], "price": PRICES[place], "paid__count_7d": place + 1,
+                    "paid__last": place + 1.5, "paid__count_1h": place % 2,
+                },
+            }
+            for place in range(4)
+        ]  # fmt: skip
+        answers = served.post("/predict/loss", {"instances": instances})["predictions"]
+        assert list(outputs["prediction"].fp32_contents) == [np.float32(answer["prediction"]) for answer in answers]
+        request.inputs[0].contents.bytes_contents.append(b"one more")
+        with pytest.raises(grpc.RpcError, match="expecting 4"):
+            stub.ModelInfer(request, timeout=60)
+        with pytest.raises(grpc.RpcError, match="no method"):
+            stub.LogSettings(triton_service.LogSettingsRequest(), timeout=60)
+        with pytest.raises(grpc.RpcError, match="no protocol buffer"):
+            raw = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            raw(b"\x0a\xff\xff\xff\xff\x0f", timeout=60)
+
+
+def test_faults_over_grpc(remote: Any) -> None:
+    for model, version, sent, status, words in [
+        ("los", "", remote_inputs(), "NOT_FOUND", "unknown model: 'los'"),
+        ("loss", "7", remote_inputs(), "NOT_FOUND", "version 7"),
+        ("loss", "", remote_inputs()[:1], "INVALID_ARGUMENT", "Missing required"),
+        ("loss", "", [tensor(triton_grpc, "pric", [1.0], "FP64", None)], "INVALID_ARGUMENT", "did you mean 'price'"),
+        ("loss", "", [tensor(triton_grpc, "features", [[1.0]], "FP32", None)], "INVALID_ARGUMENT", "Expected"),
+    ]:
+        with pytest.raises(InferenceServerException, match=words) as raised:
+            remote.infer(model, sent, model_version=version)
+        assert raised.value.status() == f"StatusCode.{status}"
+
+
+def test_statistics_and_repository_over_grpc(client: triton.InferenceServerClient, remote: Any) -> None:
+    remote.infer("loss", remote_inputs())
+    [entry] = remote.get_inference_statistics("loss").model_stats
+    [wanted] = client.get_inference_statistics("loss")["model_stats"]
+    assert (entry.inference_count, entry.execution_count) == (wanted["inference_count"], wanted["execution_count"])
+    assert entry.inference_stats.success.ns == wanted["inference_stats"]["success"]["ns"]
+    assert [batch.batch_size for batch in entry.batch_stats] == [batch["batch_size"] for batch in wanted["batch_stats"]]
+    assert [(model.name, model.state) for model in remote.get_model_repository_index().models] == [("loss", "READY")]
+    remote.unload_model("loss")
+    assert not remote.is_model_ready("loss") and not client.is_model_ready("loss")
+    remote.load_model("loss")
+    assert remote.is_model_ready("loss")
+    with pytest.raises(InferenceServerException, match="no deployment"):
+        remote.load_model("nothing")
+    assert not remote.get_system_shared_memory_status().regions
+
+
+def test_a_stream(served: Server, remote: Any) -> None:
+    wanted = [float(value) for value in expected(served)]
+    answers: queue.Queue[Any] = queue.Queue()
+    remote.start_stream(callback=lambda result, error: answers.put((result, error)))
+    count = 50
+    for number in range(count):
+        sent = remote_inputs()[: 1 if number == 20 else 3]
+        remote.async_stream_infer("loss", sent, request_id=str(number), enable_empty_final_response=number == 30)
+    for number in range(count):
+        result, error = answers.get(timeout=60)
+        if number == 20:
+            assert "Missing required" in str(error)
+            continue
+        assert error is None
+        assert result.get_response().id == str(number)
+        assert result.as_numpy("prediction")[:, 0].tolist() == wanted
+        assert ("triton_final_response" in result.get_response().parameters) == (number == 30)
+    remote.stop_stream()
+
+
+def test_the_asynchronous_grpc_clients(served: Server, remote: Any) -> None:
+    wanted = [float(value) for value in expected(served)]
+    answers: queue.Queue[Any] = queue.Queue()
+    for _ in range(20):
+        remote.async_infer("loss", remote_inputs(), callback=lambda result, error: answers.put((result, error)))
+    for _ in range(20):
+        result, error = answers.get(timeout=60)
+        assert error is None and result.as_numpy("prediction")[:, 0].tolist() == wanted
+
+    async def ask() -> list[Any]:
+        async with triton_grpc_aio.InferenceServerClient(
+            f"127.0.0.1:{served.environment['BOTTEGA_GATEWAY_GRPCPORT']}"
+        ) as client:
+            assert await client.is_model_ready("loss")
+            results = await asyncio.gather(*(client.infer("loss", inputs(triton_grpc_aio, None)) for _ in range(20)))
+
+            async def requests() -> AsyncIterator[dict[str, Any]]:
+                for number in range(5):
+                    yield {"model_name": "loss", "inputs": inputs(triton_grpc_aio, None), "request_id": str(number)}
+
+            async for result, error in client.stream_infer(requests()):
+                assert error is None
+                results.append(result)
+            return [result.as_numpy("prediction")[:, 0].tolist() for result in results]
+
+    assert asyncio.run(ask()) == [wanted] * 25
+
+
+def test_a_large_batch_over_grpc(remote: Any) -> None:
+    """More than the windows of HTTP/2 hold at once."""
+    rows = 1000
+    sent = [tensor(triton_grpc, "features", [[1.0] * 9] * rows, "FP32", None)]
+    sent += [tensor(triton_grpc, "customer", ["x" * 400] * rows, "BYTES", None)]
+    result = remote.infer("loss", sent)
+    assert result.as_numpy("prediction").shape == (rows, 1)
+    assert len(set(result.as_numpy("prediction_id")[:, 0])) == rows
+
+
+def test_a_token_is_asked_for(tmp_path: pathlib.Path) -> None:
+    port = free_port()
+    environment = {"BOTTEGA_GATEWAY_GRPCPORT": port, "BOTTEGA_GATEWAY_TOKEN": "a token of some length"}
+    server = Server(tmp_path / "data", environment=environment).start()
+    headers = {"authorization": "Bearer a token of some length"}
+    with triton_grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
+        assert client.is_server_live(headers=headers)
+        for wrong in ({}, {"authorization": "Bearer another"}):
+            with pytest.raises(InferenceServerException, match="token") as raised:
+                client.is_server_live(headers=wrong)
+            assert raised.value.status() == "StatusCode.UNAUTHENTICATED"
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
+        assert client.is_server_live(headers=headers) and not client.is_server_live()
+    with grpc.insecure_channel(f"localhost:{port}", options=[("grpc.default_authority", "elsewhere")]) as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        assert live(b"", metadata=list(headers.items()), timeout=60) == b"\x08\x01"
+    assert server.stop() == 0
+
+
+def test_a_port_in_use_is_named(served: Server, tmp_path: pathlib.Path) -> None:
+    port = served.environment["BOTTEGA_GATEWAY_GRPCPORT"]
+    server = Server(tmp_path / "data", environment={"BOTTEGA_GATEWAY_GRPCPORT": port})
+    command = [server.binary, "up", "--data-dir", str(server.data_dir), "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, env=server.environment)
+    assert ended.returncode != 0
+    assert f"127.0.0.1:{port}" in ended.stderr and "gateway.grpcport" in ended.stderr, ended.stderr

@@ -365,6 +365,18 @@ struct Platform {
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
         ]
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
+        if let port = settings.grpcPort {
+            services.append(
+                InferenceGRPCServer(
+                    host: settings.host, port: port, service: inference,
+                    admission: { authority, authorization in
+                        switch access.refusal(host: authority, authorization: authorization) {
+                        case .unauthenticated?: (16, "the token is missing or wrong")
+                        case .forbiddenHost?: (7, "the authority names another machine; use 127.0.0.1 or localhost")
+                        case nil: nil
+                        }
+                    }, logger: logger))
+        }
         services.append(gateway)
         self.services = services
     }

@@ -14,6 +14,7 @@ import Yams
 /// | `gateway.host` | address | `127.0.0.1` |
 /// | `gateway.port` | integer; 0 lets the system choose | 8000 |
 /// | `gateway.token` | secret | none; made at the first start on an address that is not loopback |
+/// | `gateway.grpcport` | integer; port of the inference protocol over gRPC; 0 for none | 0 |
 /// | `clock.mode` | `system` or `manual` | `system` |
 /// | `clock.start` | time; first moment of a manual clock | the last moment set, else 1970-01-01 |
 /// | `log.level` | trace … critical | `warning` |
@@ -52,7 +53,8 @@ import Yams
 /// dotted keys or nested mappings; an unknown key stops the start. Nothing is reloaded.
 struct Settings: Sendable {
     static let keys = [
-        "data.directory", "gateway.host", "gateway.port", "gateway.token", "clock.mode", "clock.start", "log.level",
+        "data.directory", "gateway.host", "gateway.port", "gateway.token", "gateway.grpcport", "clock.mode",
+        "clock.start", "log.level",
         "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.rowsatonce", "duckdb.path",
         "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
@@ -69,6 +71,8 @@ struct Settings: Sendable {
     let host: String
     let port: Int
     let token: String?
+    /// Port of the inference protocol over gRPC; `nil` for none.
+    let grpcPort: Int?
     let clockMode: ClockMode
     let clockStart: EventTime?
     let logLevel: Logger.Level
@@ -134,6 +138,8 @@ struct Settings: Sendable {
         host = text("gateway.host") ?? "127.0.0.1"
         port = try integer("gateway.port", default: 8000, in: 0...65_535)
         token = text("gateway.token", secret: true)
+        let grpcPort = try integer("gateway.grpcport", default: 0, in: 0...65_535)
+        self.grpcPort = grpcPort == 0 ? nil : grpcPort
         let mode = text("clock.mode") ?? "system"
         guard let clockMode = ClockMode(rawValue: mode) else {
             throw Self.error("clock.mode", "must be system or manual, not '\(mode)'")

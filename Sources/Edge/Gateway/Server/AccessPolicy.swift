@@ -10,12 +10,15 @@ public struct AccessPolicy: Sendable {
     public init(token: String?) { self.token = token }
 
     /// What a request gets instead of an answer.
-    enum Refusal {
-        case unauthenticated, forbiddenHost
+    public enum Refusal: Sendable {
+        /// The token is missing or wrong.
+        case unauthenticated
+        /// The host is none of this machine's names.
+        case forbiddenHost
     }
 
     /// Checks the `Host` and `Authorization` fields of a request.
-    func refusal(host: String?, authorization: String?) -> Refusal? {
+    public func refusal(host: String?, authorization: String?) -> Refusal? {
         guard let token else {
             guard let host, !host.isEmpty else { return nil }
             return Self.isLocal(host) ? nil : .forbiddenHost
