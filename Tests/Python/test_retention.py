@@ -78,13 +78,20 @@ def test_rows_leave_and_what_was_made_from_them_stays(
     assert server.get("/api/v1/tables/payments")["rows"] == len(payments)
     server.cli("apply", str(folder), "--yes")
 
-    # By itself, and by hand.
+    # By itself, which the audit log tells, and by hand.
     end = time.monotonic() + 60
     while server.get("/api/v1/tables/payments")["rows"] == len(payments) and time.monotonic() < end:
         time.sleep(0.1)
     answer = json.loads(server.cli("table", "retain", "payments", "--json").stdout)
     assert (answer["dry_run"], answer["removed_rows"]) == (True, 0), answer
     assert server.get("/api/v1/tables/payments")["rows"] == len(payments) - leaving
+    entries: list[dict[str, Any]] = []
+    while not entries and time.monotonic() < end:  # the entry follows the rows
+        audit = server.get("/api/v1/audit?limit=1000")["entries"]
+        entries = [e for e in audit if e["action"] == "table.retained"]
+    [entry] = entries
+    assert (entry["actor"], entry["subject"]) == ("tables", "table/payments"), entry
+    assert entry["after"]["rows"] == leaving, entry
     newest = server.get("/api/v1/tables/payments/versions")["versions"][-1]
     assert (newest["operation"], newest["rows_added"]) == ("DELETE", 0), newest
     server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY + 1000 + shop.HOUR // 2})

@@ -118,6 +118,7 @@ struct Platform {
         let stream = StreamEngine(
             online: stores.online, log: log, clock: clock,
             configuration: StreamEngineConfiguration(
+                entityCountMax: settings.entityCountMax, stateByteCountMax: settings.stateByteCountMax,
                 rowsAtOnceMax: settings.rowsAtOnceMax, cachedEntityCountMax: settings.cachedEntityCountMax,
                 maxStaleness: settings.maxStaleness)
         ) { record, source in try? codecs.codec(of: shapes.effective(source)).decode(record.value) }
@@ -210,7 +211,7 @@ struct Platform {
         let maintenance = TableMaintenance(
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, clock: clock,
-            logger: logger)
+            audit: audit, changed: { relay.wake() }, logger: logger)
         let lifecycle = LifecycleService(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
             definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
@@ -513,6 +514,10 @@ struct StreamReader: VectorReader {
     ) throws(PlatformError) {
         try engine.read(plan, keys: keys, at: asOf, into: values, ages: ages, statuses: statuses)
     }
+
+    var mayTakeLong: Bool { plan.mayTakeLong }
+    func isReady(keys: [String?]) -> Bool { engine.isReady(plan, keys: keys) }
+    func prepare(keys: [String?]) async { await engine.prepare(plan, keys: keys) }
 }
 
 /// Codecs of sources, compiled once for each definition: an older view may read its source as it was then.

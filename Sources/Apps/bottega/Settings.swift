@@ -22,6 +22,8 @@ import Yams
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
 /// | `cache.entities` | integer; entities whose answers are remembered, over all views; 0 for none | 10000 |
 /// | `cache.staleness` | span; how old a remembered answer may be in a view without `max_staleness`; `0s` remembers none | `0s` |
+/// | `features.entities` | integer; entities of one view that stay in memory after a checkpoint | 1000000 |
+/// | `features.statememory` | integer, MiB that the entities of one view may take after a checkpoint, about | 2048 |
 /// | `features.rowsatonce` | integer; rows times views that `apply` reads before it returns | 20000 |
 /// | `duckdb.path` | path of DuckDB's command-line program | that of `.venv`, else `duckdb` in `PATH` |
 /// | `duckdb.memory` | integer, MiB for one query | 2048 |
@@ -55,8 +57,8 @@ struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "gateway.grpcport", "clock.mode",
         "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.rowsatonce", "duckdb.path",
-        "duckdb.memory", "offline.engine",
+        "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.entities",
+        "features.statememory", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
         "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
         "tables.compact", "tables.retention",
@@ -80,6 +82,8 @@ struct Settings: Sendable {
     let onlineMapByteCount: Int
     let cachedEntityCountMax: Int
     let maxStaleness: TimeSpan
+    let entityCountMax: Int
+    let stateByteCountMax: Int
     let rowsAtOnceMax: Int
     let duckDBPath: String
     let duckDBMemoryByteCount: Int
@@ -167,6 +171,8 @@ struct Settings: Sendable {
             throw Self.error("cache.staleness", "must be a span of time such as 30s, not '\(staleness)'")
         }
         maxStaleness = span
+        entityCountMax = try integer("features.entities", default: 1_000_000, in: 0...1_000_000_000)
+        stateByteCountMax = try integer("features.statememory", default: 2048, in: 1...16_777_216) << 20
         rowsAtOnceMax = try integer("features.rowsatonce", default: 20_000, in: 0...1_000_000_000)
         duckDBPath = text("duckdb.path") ?? Self.packagedDuckDB() ?? Self.program("duckdb", else: "duckdb")
         duckDBMemoryByteCount = try integer("duckdb.memory", default: 2048, in: 64...1_048_576) << 20

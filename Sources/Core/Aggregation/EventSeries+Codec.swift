@@ -264,13 +264,47 @@ extension EventSeries {
         return chunk
     }
 
+    /// Reads how far a page of events goes, which is as `known` tells, up to its columns.
+    static func readPageTimes(
+        _ reader: inout ByteReader, _ known: SpanSummary, _ plan: AggregationPlan, into times: inout [Int64]
+    ) throws(DecodingFailure) {
+        try expect(.chunk, &reader)
+        let count = try reader.count(unitByteCount: 3 + plan.columns.count)
+        times.removeAll(keepingCapacity: true)
+        var order = EventOrder(eventTime: 0, ingestTime: 0, sequence: 0)
+        var first = order
+        for event in 0..<count {
+            order.eventTime &+= try reader.signed()
+            order.ingestTime = order.eventTime &+ (try reader.signed())
+            order.sequence &+= UInt64(bitPattern: try reader.signed())
+            if event == 0 { first = order }
+            times.append(order.eventTime)
+        }
+        guard count == known.count, first == known.first, times.last == known.lastEventTime else {
+            throw DecodingFailure("a page of events is not the one that its series names")
+        }
+    }
+
+    /// Passes over a column of a page.
+    static func skip(_ column: AggregationPlan.Column, count: Int, _ reader: inout ByteReader) throws(DecodingFailure) {
+        if column.storage == .real { return try reader.skip(8 * count) }
+        for _ in 0..<count where try reader.byte() != 0 {
+            switch column.storage {
+            case .real: break
+            case .integer: _ = try reader.varint()
+            case .text: try reader.skip(try reader.count())
+            case .vector: try reader.skip(8 * ((column.length + 1) / 2))
+            }
+        }
+    }
+
     private static func expect(_ kind: Kind, _ reader: inout ByteReader) throws(DecodingFailure) {
         let version = try reader.byte()
         guard version == formatVersion else { throw DecodingFailure("entity state has unknown format \(version)") }
         guard try reader.byte() == kind.rawValue else { throw DecodingFailure("entity state is another kind of page") }
     }
 
-    private static func expectEnd(_ reader: ByteReader) throws(DecodingFailure) {
+    static func expectEnd(_ reader: ByteReader) throws(DecodingFailure) {
         guard reader.remaining == 0 else {
             throw DecodingFailure("entity state has \(reader.remaining) bytes too many")
         }

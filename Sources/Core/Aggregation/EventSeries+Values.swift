@@ -8,9 +8,10 @@ extension EventSeries {
         _ group: AggregationPlan.ValueGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
         into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
-        if group.countsOnly, let index = valueIndex(of: group.column, at: tick) {
-            for window in group.windows {
-                let count = valueIndexes[index].count(after: Self.saturating(tick, minus: window.window))
+        if group.countsOnly, !valueIndexes.isEmpty,
+            let counts = distinctCounts(of: group.column, windows: group.windows.map(\.window), at: tick)
+        {
+            for (window, count) in zip(group.windows, counts) {
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
             return

@@ -29,8 +29,10 @@ public struct EventSeries: Sendable {
     var groupedCount = 0
     /// Pages that are stored and no longer needed.
     var removedPages: [UInt64] = []
-    /// What distinct counts of a long series go by; see `makeValueIndexes`.
+    /// What distinct counts of a long series go by, one for each counted column, or none; see `makeValueIndexes`.
     var valueIndexes: [ValueIndex] = []
+    /// What came in since `beginValueIndexes`.
+    var arrivedValues: [ArrivedValue]?
     var nextIdentifier: UInt64 = 1
     /// Events at which the series is next looked through for those that nothing needs.
     var trimCount = Self.trimCountMin
@@ -57,7 +59,7 @@ public struct EventSeries: Sendable {
     public var hasPages: Bool { !groups.isEmpty }
     /// Bytes of memory that its events take, about.
     public var byteCount: Int {
-        var count = valueIndexes.reduce(0) { $0 + $1.byteCount }
+        var count = valueIndexes.reduce(0) { $0 + $1.byteCount } + (arrivedValues?.count ?? 0) * 56
         count += tail.words.count * 8 + tail.texts.count * 16 + tail.summary.blocks.count * 96
         for group in groups {
             for chunk in group.chunks {
@@ -128,7 +130,7 @@ public struct EventSeries: Sendable {
             let unsummable =
                 plan.isDerived
                 ? Self.fill(row, &texts, plan.view.row(cells), plan) : Self.fill(row, &texts, cells, plan)
-            if !valueIndexes.isEmpty { noteValues(of: row, texts, at: order.eventTime, plan) }
+            if !valueIndexes.isEmpty || arrivedValues != nil { noteValues(of: row, texts, order, plan) }
             place(row, texts, order, plan)
             return unsummable
         }

@@ -18,98 +18,236 @@ struct ValueIndex: Sendable {
     private var newest: [Int64] = []
     /// The same times in order.
     private var times = SortedTimes()
+    private var recent: RecentNotes
 
-    init(column: Int, isText: Bool) {
+    /// - Parameter known: the moment by which all events are known and have happened that the index is built from.
+    init(column: Int, isText: Bool, known: Int64) {
         self.column = column
         self.isText = isText
+        recent = RecentNotes(known: known)
     }
 
     /// How many values it knows, some of which may lie before every window.
     var valueCount: Int { words.count }
     /// Bytes of memory, about.
-    var byteCount: Int { slots.count * 4 + words.count * 24 + texts.count * 16 }
+    var byteCount: Int { slots.count * 4 + words.count * 24 + texts.count * 16 + recent.byteCount }
 
-    /// How many different values have an event after `moment`.
-    func count(after moment: Int64) -> Int { times.count(after: moment) }
+    /// How many different values have an event after `moment` that is visible at `tick`; `nil` if too many events are not.
+    func count(after moment: Int64, at tick: Int64) -> Int? {
+        guard let hidden = recent.hidden(at: tick) else { return nil }
+        var count = times.count(after: moment)
+        guard !hidden.isEmpty else { return count }
+        for (value, visible) in hidden {
+            if newest[value] > moment { count -= 1 }
+            if visible > moment { count += 1 }
+        }
+        return count
+    }
 
     // MARK: Keeping up
 
     /// Notes an event with this number.
-    mutating func note(_ word: Int64, at time: Int64) {
-        let hash = ValueTally.hash(word)
-        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
-        while slots[slot] >= 0 {
-            let value = Int(slots[slot])
-            if words[value] == word { return move(value, to: time) }
-            slot = (slot + 1) & (slots.count - 1)
-        }
-        append(word, slot, time)
+    /// - Parameter known: the first moment at which the event has happened and is known.
+    mutating func note(_ word: Int64, at time: Int64, known: Int64) {
+        let slot = find(word)
+        note(slot: slot, word, at: time, known: known)
     }
 
     /// Notes an event with this text.
-    mutating func note(_ text: String, at time: Int64) {
-        let hash = ValueTally.hash(text)
-        let word = Int64(bitPattern: hash)
-        var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
-        while slots[slot] >= 0 {
-            let value = Int(slots[slot])
-            if words[value] == word, texts[value].utf8.elementsEqual(text.utf8) { return move(value, to: time) }
-            slot = (slot + 1) & (slots.count - 1)
-        }
-        texts.append(text)
-        append(word, slot, time)
+    mutating func note(_ text: String, at time: Int64, known: Int64) {
+        let word = Int64(bitPattern: ValueTally.hash(text))
+        let slot = find(text, word)
+        if slots[slot] < 0 { texts.append(text) }
+        note(slot: slot, word, at: time, known: known)
     }
 
-    private mutating func move(_ value: Int, to time: Int64) {
+    private mutating func note(slot: Int, _ word: Int64, at time: Int64, known: Int64) {
+        let value = Int(slots[slot])
+        guard value >= 0 else {
+            recent.add(value: words.count, time: time, known: known, before: .min)
+            times.insert(time)
+            return append(word, slot, time)
+        }
         let before = newest[value]
+        recent.add(value: value, time: time, known: known, before: before)
         guard time > before else { return }
         newest[value] = time
-        guard !isBeingBuilt else { return }
         times.remove(before)
         times.insert(time)
+    }
+
+    /// The slot of a number, or the free one where it belongs.
+    private func find(_ word: Int64) -> Int {
+        var slot = Int(truncatingIfNeeded: ValueTally.hash(word)) & (slots.count - 1)
+        while slots[slot] >= 0, words[Int(slots[slot])] != word { slot = (slot + 1) & (slots.count - 1) }
+        return slot
+    }
+
+    private func find(_ text: String, _ word: Int64) -> Int {
+        var slot = Int(truncatingIfNeeded: word) & (slots.count - 1)
+        while slots[slot] >= 0 {
+            let value = Int(slots[slot])
+            if words[value] == word, texts[value].utf8.elementsEqual(text.utf8) { break }
+            slot = (slot + 1) & (slots.count - 1)
+        }
+        return slot
     }
 
     private mutating func append(_ word: Int64, _ slot: Int, _ time: Int64) {
         slots[slot] = Int32(truncatingIfNeeded: words.count)
         words.append(word)
         newest.append(time)
-        if !isBeingBuilt { times.insert(time) }
-        if 2 * words.count >= slots.count { makeSlots() }
+        if 2 * words.count >= slots.count { makeSlots(for: 2 * words.count) }
     }
 
-    private mutating func makeSlots() {
-        var count = 64
-        while count < 4 * words.count { count *= 2 }
-        slots = Array(repeating: -1, count: count)
-        for (value, word) in words.enumerated() {
-            let hash = isText ? UInt64(bitPattern: word) : ValueTally.hash(word)
-            var slot = Int(truncatingIfNeeded: hash) & (count - 1)
-            while slots[slot] >= 0 { slot = (slot + 1) & (count - 1) }
-            slots[slot] = Int32(truncatingIfNeeded: value)
+    /// Lays the values out in slots for `count` of them.
+    private mutating func makeSlots(for count: Int) {
+        var slotCount = 64
+        while slotCount <= 2 * count { slotCount *= 2 }
+        slots = Array(repeating: -1, count: slotCount)
+        slots.withUnsafeMutableBufferPointer { slots in
+            for (value, word) in words.enumerated() {
+                let hash = isText ? UInt64(bitPattern: word) : ValueTally.hash(word)
+                var slot = Int(truncatingIfNeeded: hash) & (slotCount - 1)
+                while slots[slot] >= 0 { slot = (slot + 1) & (slotCount - 1) }
+                slots[slot] = Int32(truncatingIfNeeded: value)
+            }
         }
-    }
-
-    // MARK: Building
-
-    private var isBeingBuilt = false
-
-    /// Notes many events without keeping the times in order meanwhile.
-    mutating func build(_ body: (inout ValueIndex) throws -> Void) rethrows {
-        isBeingBuilt = true
-        try body(&self)
-        isBeingBuilt = false
-        times = SortedTimes(newest)
     }
 
     /// Forgets values without an event after `moment`, if they are most of those that it knows.
     mutating func trim(after moment: Int64) {
-        guard valueCount > 64, 2 * count(after: moment) < valueCount else { return }
+        guard valueCount > 64, 2 * times.count(after: moment) < valueCount else { return }
         let kept = newest.indices.filter { newest[$0] > moment }
         words = kept.map { words[$0] }
         if isText { texts = kept.map { texts[$0] } }
         newest = kept.map { newest[$0] }
-        makeSlots()
+        makeSlots(for: words.count)
         times = SortedTimes(newest)
+        recent.forget()
+    }
+
+    // MARK: Building
+
+    /// A number and when it occurred.
+    typealias Occurrence = (word: Int64, time: Int64)
+
+    /// Makes room for so many values; only between `init` and `built`.
+    mutating func reserve(_ count: Int) {
+        let count = min(count, 1 << 22)
+        words.reserveCapacity(count)
+        newest.reserveCapacity(count)
+        if 2 * count >= slots.count { makeSlots(for: count) }
+    }
+
+    /// Takes numbers up, those of neighbouring slots together, which spares most of the waits for memory; `built` has to
+    /// follow before anything else.
+    mutating func take(_ occurrences: [Occurrence]) {
+        let needed = words.count + occurrences.count
+        if 2 * needed >= slots.count { makeSlots(for: needed) }
+        let mask = slots.count - 1
+        let shift = max(0, slots.count.trailingZeroBitCount - 8)
+        var starts = [Int](repeating: 0, count: (mask >> shift) + 2)
+        func part(_ word: Int64) -> Int { (Int(truncatingIfNeeded: ValueTally.hash(word)) & mask) >> shift }
+        for (word, _) in occurrences { starts[part(word) + 1] += 1 }
+        for index in 1..<starts.count { starts[index] += starts[index - 1] }
+        withUnsafeTemporaryAllocation(of: Occurrence.self, capacity: max(1, occurrences.count)) { sorted in
+            for occurrence in occurrences {
+                let place = part(occurrence.word)
+                sorted.initializeElement(at: starts[place], to: occurrence)
+                starts[place] += 1
+            }
+            for index in occurrences.indices {
+                let (word, time) = sorted[index]
+                let slot = find(word)
+                let value = Int(slots[slot])
+                if value >= 0 {
+                    if time > newest[value] { newest[value] = time }
+                } else {
+                    append(word, slot, time)
+                }
+            }
+        }
+    }
+
+    /// Takes a text up; `built` has to follow before anything else.
+    mutating func take(_ text: String, at time: Int64) {
+        let word = Int64(bitPattern: ValueTally.hash(text))
+        let slot = find(text, word)
+        let value = Int(slots[slot])
+        if value >= 0 {
+            if time > newest[value] { newest[value] = time }
+        } else {
+            texts.append(text)
+            append(word, slot, time)
+        }
+    }
+
+    /// Says that everything has been taken up.
+    mutating func built() {
+        if slots.count > 16 * max(64, words.count) { makeSlots(for: words.count) }
+        times = SortedTimes(newest)
+    }
+}
+
+/// The newest notes of an index: what questions go by that come before some of the events have happened or are known.
+///
+/// A question of this millisecond does not see an event of this millisecond. Which values such events have stands here,
+/// with the newest event that each had before, so the count is still found without looking at events.
+private struct RecentNotes: Sendable {
+    private static let countMax = 16_384
+
+    private struct Note {
+        let value: Int
+        let time: Int64
+        let known: Int64
+        /// Time of the value's newest event before; the lowest of all where it had none.
+        let before: Int64
+        /// The latest `known` of this and all earlier notes.
+        let knownBefore: Int64
+    }
+
+    private var notes: [Note] = []
+    /// All events without a note are visible from here on.
+    private var known: Int64
+
+    init(known: Int64) { self.known = known }
+
+    var byteCount: Int { notes.capacity * 40 }
+
+    mutating func add(value: Int, time: Int64, known: Int64, before: Int64) {
+        if notes.count == Self.countMax {
+            self.known = notes[Self.countMax / 2 - 1].knownBefore
+            notes.removeFirst(Self.countMax / 2)
+        }
+        notes.append(
+            Note(
+                value: value, time: time, known: known, before: before,
+                knownBefore: max(known, notes.last?.knownBefore ?? self.known)))
+    }
+
+    /// Forgets the notes; questions before the latest of them are not answered any more.
+    mutating func forget() {
+        known = notes.last?.knownBefore ?? known
+        notes = []
+    }
+
+    /// Values with an event that is not visible at `tick`, each with the time of its newest one that is; `nil` where the
+    /// notes do not reach back so far.
+    func hidden(at tick: Int64) -> [(value: Int, visible: Int64)]? {
+        guard known <= tick else { return nil }
+        guard let last = notes.last, last.knownBefore > tick else { return [] }
+        var (low, high) = (0, notes.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if notes[middle].knownBefore <= tick { low = middle + 1 } else { high = middle }
+        }
+        var visible: [Int: Int64] = [:]
+        for note in notes[low...] {
+            let before = visible[note.value] ?? note.before
+            visible[note.value] = note.known <= tick ? max(before, note.time) : before
+        }
+        return visible.map { ($0.key, $0.value) }
     }
 }
 
@@ -123,11 +261,37 @@ struct SortedTimes: Sendable {
     init() {}
 
     init(_ times: [Int64]) {
-        let sorted = times.sorted()
+        let sorted = Self.sorted(times)
         for start in stride(from: 0, to: sorted.count, by: Self.blockCountMax) {
             blocks.append(Array(sorted[start..<min(sorted.count, start + Self.blockCountMax)]))
             counts.append(blocks[blocks.count - 1].count)
         }
+    }
+
+    /// Sorts by eleven bits at a time: a day of milliseconds takes three passes.
+    static func sorted(_ times: [Int64]) -> [Int64] {
+        guard times.count > 2_048 else { return times.sorted() }
+        var (least, most) = (Int64.max, Int64.min)
+        for time in times { (least, most) = (min(least, time), max(most, time)) }
+        let bitCount = 64 - UInt64(bitPattern: most &- least).leadingZeroBitCount
+        var (from, to) = (times, times)
+        for shift in Swift.stride(from: 0, to: bitCount, by: 11) {
+            var starts = [Int](repeating: 0, count: 2_049)
+            func digit(_ time: Int64) -> Int { Int(UInt64(bitPattern: time &- least) >> UInt64(shift) & 2_047) }
+            from.withUnsafeBufferPointer { from in
+                to.withUnsafeMutableBufferPointer { to in
+                    for time in from { starts[digit(time) + 1] += 1 }
+                    for index in 1..<starts.count { starts[index] += starts[index - 1] }
+                    for time in from {
+                        let place = digit(time)
+                        to[starts[place]] = time
+                        starts[place] += 1
+                    }
+                }
+            }
+            swap(&from, &to)
+        }
+        return from
     }
 
     var count: Int { counts.reduce(0, +) }

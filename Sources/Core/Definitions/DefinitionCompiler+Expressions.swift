@@ -79,6 +79,12 @@ extension DefinitionCompiler {
         // `last` and `first` choose an event, whose cell may be null: what is masked is the choice.
         let isChoice = feature.aggregate == .last || feature.aggregate == .first
         let column = isChoice ? nil : feature.column
+        guard column.flatMap(source.column)?.type != .vector else {
+            throw reader.error(
+                "where",
+                "the vector '\(column ?? "")' cannot be counted under a condition; leave out 'column' to count the rows for which it holds, or choose a vector with 'last' or 'first', which take 'where'"
+            )
+        }
         let text = "if(\(condition.text)\n, \(column.map { "`\($0)`" } ?? "true"), null)"
         let masked = try expression(text, "where", source.expressionColumns, reader)
         if let known = derived.first(where: { $0.expression == masked && $0.isHidden }) {

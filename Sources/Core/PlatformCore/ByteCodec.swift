@@ -117,6 +117,8 @@ public struct ByteReader: Sendable {
         let value = try varint()
         return Int64(bitPattern: value >> 1) ^ -Int64(bitPattern: value & 1)
     }
+    /// Passes over `count` bytes.
+    public mutating func skip(_ count: Int) throws(DecodingFailure) { _ = try take(count, for: "what is passed over") }
     /// `count` raw bytes.
     public mutating func raw(_ count: Int) throws(DecodingFailure) -> [UInt8] {
         let start = try take(count, for: "raw bytes")

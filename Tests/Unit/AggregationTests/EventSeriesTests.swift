@@ -111,36 +111,6 @@ struct EventSeriesTests {
         #expect(series.cells(plan, at: EventTime(milliseconds: 9_000_000)).values[4] == .double(999))
     }
 
-    @Test(arguments: [(3, 5_000), (40, 3_000), (4_000, 5_000)])
-    func anIndexOfValuesCountsWhatTheEventsSay(valueCount: Int, eventCount: Int) throws {
-        let plan = try Self.plan(
-            """
-              - {name: short, aggregate: distinct_count, column: delay, window: 3s}
-              - {name: long, aggregate: distinct_count, column: delay, window: 1h}
-            """)
-        var (events, indexed) = (EventSeries(plan: plan), EventSeries(plan: plan))
-        var random = SystemRandomNumberGenerator()
-        var now: Int64 = 0
-        for sequence in 0..<eventCount {
-            now += Int64.random(in: 0...4, using: &random) * 500
-            let late = Int.random(in: 0..<4, using: &random) == 0 ? Int64.random(in: 0...2_000_000, using: &random) : 0
-            let value = Double(Int.random(in: 0..<valueCount, using: &random))
-            let cell = Int.random(in: 0..<20, using: &random) == 0 ? CellValue.null : .double(value)
-            Self.insert(cell, at: max(0, now - late), known: now, UInt64(sequence), &events, plan)
-            Self.insert(cell, at: max(0, now - late), known: now, UInt64(sequence), &indexed, plan)
-            if sequence == eventCount / 3 {
-                try indexed.makeValueIndexes(plan: plan) { _ in throw DecodingFailure("all pages are in memory") }
-            }
-            indexed.trimIfGrown(answeringFrom: EventTime(milliseconds: now), plan: plan)
-            events.trimIfGrown(answeringFrom: EventTime(milliseconds: now), plan: plan)
-            guard sequence % 200 == 199 else { continue }
-            let time = EventTime(milliseconds: now + Int64.random(in: 1...4_000_000, using: &random))
-            #expect(indexed.cells(plan, at: time).values == events.cells(plan, at: time).values)
-        }
-        #expect(indexed.hasValueIndexes && !events.hasValueIndexes)
-        #expect(indexed.encoded(plan: plan) == events.encoded(plan: plan), "what is stored knows nothing of it")
-    }
-
     @Test
     func foreignBytesAreRefusedAndNeverTrap() throws {
         var plan = try Self.plan(Self.all + "\n  - {name: seats, aggregate: max, column: seats, window: 1d}")

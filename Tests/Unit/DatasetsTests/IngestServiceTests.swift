@@ -2,6 +2,7 @@ import Definitions
 import Foundation
 import PlatformCore
 import StoragePorts
+import Synchronization
 import Testing
 
 @testable import Datasets
@@ -37,6 +38,55 @@ struct IngestServiceTests {
         #expect(third.duplicates == 1 && third.accepted == 1)
         let counts = try await again.counts(of: bench.source.name)
         #expect(counts.rows == 2 && counts.quarantined == 1)
+    }
+
+    private final class Count: Sendable {
+        private let count = Mutex(0)
+        var value: Int { count.withLock { $0 } }
+        func add() { count.withLock { $0 += 1 } }
+    }
+
+    /// While the listener is behind, pushes wait up to the limit, and what goes beyond it is refused and changes nothing.
+    @Test(.timeLimit(.minutes(2))) func pushesWaitForAListenerThatIsBehind() async throws {
+        let bench = try Workbench()
+        var limits = IngestLimits()
+        limits.waitingRowCountMax = 3
+        let service = try await bench.service(limits)
+        try await service.open(bench.source)
+        let (isBehind, answered) = (Count(), Count())
+        let gate = AsyncStream<Void>.makeStream()
+        bench.listener.willTake.withLock { hook in
+            hook = {
+                isBehind.add()
+                for await _ in gate.stream {}
+            }
+        }
+        try await withThrowingTaskGroup(of: Int.self) { group in
+            func push(_ number: Int) {
+                group.addTask {
+                    do {
+                        _ = try await service.push(
+                            bench.source, rows: [bench.row(number)], idempotencyKey: nil, now: bench.clock.now())
+                        answered.add()
+                        return 1
+                    } catch let error as PlatformError {
+                        #expect(error.code == .overloaded, "\(error)")
+                        return 0
+                    }
+                }
+            }
+            push(0)
+            while isBehind.value == 0 { try await Task.sleep(for: .milliseconds(2)) }
+            for number in 1...10 { push(number) }
+            var accepted = 0
+            for _ in 0..<7 { accepted += try await group.next() ?? 1 }  // seven find the line full
+            #expect(accepted == 0 && answered.value == 0, "nobody is told yes before the listener has it")
+            gate.continuation.finish()
+            for try await count in group { accepted += count }
+            #expect(accepted == 4)
+        }
+        #expect(bench.listener.rows.count == 4)
+        #expect(try await service.counts(of: bench.source.name).rows == 4)
     }
 
     @Test func sharesAppendsAndKeepsOneOrder() async throws {

@@ -107,7 +107,13 @@ final class RecordingListener: SourceListener {
             $0.flatMap { batch in batch.rows.enumerated().map { (batch.firstOffset + UInt64($0), $1) } }
         }
     }
-    func received(_ batch: SourceBatch) async { batches.withLock { $0.append(batch) } }
+    /// Is awaited before a batch is taken: a listener that is behind.
+    let willTake = Mutex<(@Sendable () async -> Void)?>(nil)
+
+    func received(_ batch: SourceBatch) async {
+        await willTake.withLock { $0 }?()
+        batches.withLock { $0.append(batch) }
+    }
 }
 
 /// A database that gives the same rows to every query, and remembers what it was asked.

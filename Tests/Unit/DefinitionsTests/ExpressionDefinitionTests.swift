@@ -56,6 +56,29 @@ struct ExpressionDefinitionTests {
         } catch { return "\(error)" }
     }
 
+    /// A vector is chosen under a condition, not counted under one, and the refusal says what to write instead.
+    @Test func conditionsOfVectors() throws {
+        func feature(_ fields: String) -> String {
+            let vector = "  - {name: miles, type: int64, nullable: false}\n  - {name: shape, type: vector, length: 3}"
+            let text = Self.yaml.replacing("  - {name: miles, type: int64, nullable: false}", with: vector)
+                .replacing(
+                    "features:\n  - {name: pace_max",
+                    with: "features:\n  - {name: shape, \(fields)}\n  - {name: pace_max")
+            do {
+                _ = try DefinitionCompiler.compile([DefinitionFile(path: "test.yaml", folder: "/", text: text)])
+                return "accepted"
+            } catch { return "\(error)" }
+        }
+        #expect(feature("aggregate: count, column: shape, window: 1h") == "accepted")
+        #expect(feature("aggregate: last, column: shape, window: 1h, where: delay > 15") == "accepted")
+        let counted = feature("aggregate: count, column: shape, window: 1h, where: delay > 15")
+        for words in ["'shape' cannot be counted under a condition", "leave out 'column'", "'last' or 'first'"] {
+            #expect(counted.contains(words), "\(counted)")
+        }
+        let read = feature("aggregate: count, window: 1h, where: shape is not null")
+        #expect(read.contains("'shape' is a vector, which expressions cannot read"), "\(read)")
+    }
+
     @Test func derivedColumnsStandBehindThoseOfTheSource() throws {
         let set = try compile()
         let view = try #require(set.featureViews[Name(static: "planes")])

@@ -10,13 +10,19 @@ final class MemoryOnlineStore: OnlineStore {
         var failsWrites = false
     }
     let state = Mutex(State())
+    /// Is called before rows are read, with the number of keys; a test may hold the reader up here.
+    let willRead = Mutex<(@Sendable (Int) -> Void)?>(nil)
+    /// Is awaited before rows are written.
+    let willWrite = Mutex<(@Sendable () async -> Void)?>(nil)
 
     func read(_ keys: [EntityKey], from view: Name) throws(StoreError) -> [OnlineRow?] {
-        state.withLock { state in keys.map { state.rows[view]?[$0] } }
+        willRead.withLock { $0 }?(keys.count)
+        return state.withLock { state in keys.map { state.rows[view]?[$0] } }
     }
     func write(
         _ rows: [Name: [KeyedOnlineRow]], removing removed: [Name: [EntityKey]], checkpoint: OnlineCheckpoint?
     ) async throws(StoreError) {
+        await willWrite.withLock { $0 }?()
         let failed = state.withLock { state in
             if state.failsWrites { return true }
             for (view, list) in rows {

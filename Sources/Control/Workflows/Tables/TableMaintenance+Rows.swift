@@ -1,5 +1,6 @@
 public import Datasets
 public import Definitions
+import Governance
 public import PlatformCore
 import Synchronization
 
@@ -56,6 +57,27 @@ extension TableMaintenance {
         return try await removeRows(of: table, before: cutoff(retention), isRehearsal: isRehearsal)
     }
 
+    /// Takes them out, with an entry in the audit chain.
+    public func retain(_ table: Name, by actor: String) async throws -> RowRetentionReport {
+        try await audited(table, actor) { try await self.retain(table, isRehearsal: false) }
+    }
+
+    private func audited(
+        _ table: Name, _ actor: String, _ work: () async throws -> RowRetentionReport
+    ) async throws -> RowRetentionReport {
+        defer { changed() }
+        return try await audit.during(
+            actor, "table.retained", "table/\(table)",
+            outcome: { report in
+                report.removedRowCount == 0
+                    ? nil
+                    : [
+                        "rows": .integer(report.removedRowCount), "before": .string(report.before.description),
+                        "version": .integer(report.version),
+                    ]
+            }, work)
+    }
+
     private func removeRows(of table: Name, before moment: EventTime, isRehearsal: Bool) async throws
         -> RowRetentionReport
     {
@@ -72,7 +94,9 @@ extension TableMaintenance {
         let exact = cutoff(retention).milliseconds
         let moment = EventTime(milliseconds: exact - ((exact % step) + step) % step)
         guard retaining.withLock({ $0.lookedThrough[table].map { $0 < moment } ?? true }) else { return nil }
-        let report = try await removeRows(of: table, before: moment, isRehearsal: false)
+        let report = try await audited(table, Self.actor) {
+            try await removeRows(of: table, before: moment, isRehearsal: false)
+        }
         retaining.withLock { $0.lookedThrough[table] = moment }
         return report
     }

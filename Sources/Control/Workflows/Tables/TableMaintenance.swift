@@ -1,6 +1,7 @@
 public import Datasets
 public import Definitions
 public import FeatureStore
+public import Governance
 public import Logging
 public import ModelRegistry
 public import PlatformCore
@@ -41,16 +42,23 @@ public final class TableMaintenance: Service {
     let definitions: @Sendable () -> DefinitionSet
     private let configuration: TableMaintenanceConfiguration
     let clock: any PlatformClock
+    let audit: AuditLog
+    let changed: @Sendable () -> Void
     private let logger: Logger
     let retaining = Mutex(RetentionDesk())  // held for one look-up
     private let manifests = Mutex<[ContentHash: DatasetManifest]>([:])  // manifests never change; held for one copy
 
     /// Makes the service.
+    /// - Parameters:
+    ///   - audit: gets an entry for all that a round takes away.
+    ///   - changed: is called after each of them.
     public init(
         tables: TableService, datasets: DatasetIndex, registry: ModelVersionRegistry, content: ContentStore,
         definitions: @escaping @Sendable () -> DefinitionSet, configuration: TableMaintenanceConfiguration,
-        clock: any PlatformClock, logger: Logger
+        clock: any PlatformClock, audit: AuditLog, changed: @escaping @Sendable () -> Void, logger: Logger
     ) {
+        self.audit = audit
+        self.changed = changed
         self.clock = clock
         self.tables = tables
         self.datasets = datasets
@@ -98,7 +106,7 @@ public final class TableMaintenance: Service {
                                 "table": "\(table)", "rows": "\(report.removedRowCount)", "before": "\(report.before)",
                             ])
                     }
-                    if withVacuum { _ = try await vacuum(table, retention: nil, isRehearsal: false) }
+                    if withVacuum { _ = try await vacuum(table, retention: nil, by: Self.actor) }
                 } catch {
                     logger.warning(
                         "a table could not be looked after",
@@ -109,6 +117,9 @@ public final class TableMaintenance: Service {
             logger.warning("tables cannot be listed", metadata: ["error": "\(errorText(error))"])
         }
     }
+
+    /// Who takes away what nobody asked to be taken away, in the audit chain.
+    static let actor = "tables"
 
     /// How long replaced versions of a table stay readable.
     public func retention(of table: Name) -> TimeSpan {
@@ -121,6 +132,22 @@ public final class TableMaintenance: Service {
         try await tables.vacuum(
             table, keeping: try await references()[table] ?? [], retention: retention ?? self.retention(of: table),
             isRehearsal: isRehearsal)
+    }
+
+    /// Removes it, with an entry in the audit chain.
+    public func vacuum(_ table: Name, retention: TimeSpan?, by actor: String) async throws -> VacuumReport {
+        defer { changed() }
+        return try await audit.during(
+            actor, "table.vacuumed", "table/\(table)",
+            outcome: { report in
+                report.removedFileCount == 0
+                    ? nil
+                    : [
+                        "files": .integer(Int64(report.removedFileCount)),
+                        "bytes": .integer(Int64(report.removedByteCount)),
+                        "oldest_version": .integer(report.oldestVersion),
+                    ]
+            }, { try await vacuum(table, retention: retention, isRehearsal: false) })
     }
 
     /// What was made from which version of which table.

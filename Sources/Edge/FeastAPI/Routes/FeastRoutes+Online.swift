@@ -9,7 +9,7 @@ extension FeastRoutes {
     /// Most values of one answer.
     static let valueCountMax = 1_000_000
 
-    func getOnlineFeatures(_ request: APIRequest) throws -> APIResponse {
+    func getOnlineFeatures(_ request: APIRequest) async throws -> APIResponse {
         let body = try FeastRequest(
             request, byteCountMax: Self.questionByteCountMax,
             known: [
@@ -28,6 +28,7 @@ extension FeastRoutes {
                 "\(entities.count) entities with \(plan.selection.features.count) features are more than the"
                     + " \(Self.valueCountMax) values of one answer; ask in parts")
         }
+        await stream.prepare(plan.selection, keys: entities.keys)
         let values = try stream.read(plan.selection, entityCount: entities.count, keys: entities.keys)
         return APIResponse(
             headers: [("Content-Type", "application/json")],

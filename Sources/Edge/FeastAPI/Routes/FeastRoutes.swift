@@ -42,7 +42,7 @@ public struct FeastRoutes: Sendable {
     public var routes: [Route] {
         [
             Route("POST", "/get-online-features", body: .collect(byteCountMax: Self.questionByteCountMax)) { request in
-                answer { try getOnlineFeatures(request) }
+                await answer { try await getOnlineFeatures(request) }
             },
             Route("POST", "/push", body: .collect(byteCountMax: Self.frameByteCountMax)) { request in
                 await answer { try await push(request) }

@@ -78,7 +78,7 @@ enum DataRoutes {
                 let online = OnlineFeatureRoute(stream: services.stream)
                 return APIResponse(
                     headers: [("Content-Type", "application/json")],
-                    body: .bytes(try online.answer(request.parameters["view"] ?? "", request.body[...])))
+                    body: .bytes(try await online.answer(request.parameters["view"] ?? "", request.body[...])))
             },
             Route("POST", "/api/v1/datasets") { request in
                 let body = try RequestBody(request)

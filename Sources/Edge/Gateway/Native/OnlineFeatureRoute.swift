@@ -19,7 +19,9 @@ struct OnlineFeatureRoute: Sendable {
         DirectRoute("POST", "/features/groups/{view}/get-online", byteCountMax: Self.directByteCountMax) {
             name, body, answer in
             do {
-                answer(APIResponse(body: .bytes(try self.answer(name, body[...]))))
+                let question = try Question(name, body[...])
+                guard self.stream.isReady(question.name, question.request) else { return false }
+                answer(APIResponse(body: .bytes(try self.answer(question))))
             } catch {
                 let known = ErrorTable.platformError(error)
                 answer(
@@ -30,39 +32,55 @@ struct OnlineFeatureRoute: Sendable {
         }
     }
 
-    /// The answer to a question about the view or service called `text`, as JSON.
-    /// - Throws: `PlatformError` for an unknown name or a bad question; `DecodingFailure` for bytes that are no JSON.
-    func answer(_ text: String, _ body: ArraySlice<UInt8>) throws -> [UInt8] {
-        let name = try checkedName(text, "view")
-        let fields = try RequestBody(try JSONValue.parse(body))
-        try fields.checkKeys(["entities", "features", "request", "as_of", "ages"])
-        guard let list = fields["entities"]?.arrayValue, 1...Self.entityCountMax ~= list.count else {
-            throw PlatformError(
-                .invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
-        }
-        var question = OnlineRequest(
-            entities: try list.enumerated().map { try Self.keys($1, at: $0) }, time: try fields.time("as_of"))
-        if let brought = fields["request"] {
-            guard let brought = brought.arrayValue, brought.count == list.count else {
-                throw PlatformError(
-                    .invalidInput, "request body", "'request' must be a list of one object for each entity")
-            }
-            question.request = try brought.enumerated().map { try Self.cells($1, at: $0) }
-        }
+    /// The answer as the framework's route gives it, which can wait.
+    func answer(_ text: String, _ body: ArraySlice<UInt8>) async throws -> [UInt8] {
+        let question = try Question(text, body)
+        await stream.prepare(question.name, question.request)
+        return try answer(question)
+    }
+
+    /// A question as it came.
+    private struct Question {
+        let name: Name
+        var request: OnlineRequest
+        /// What of the answer is wanted; all of it where it does not say.
+        let features: JSONValue?
         var withAges = false
-        if let wanted = fields["ages"] {
-            guard case .bool(let flag) = wanted else {
-                throw PlatformError(.invalidInput, "request body", "'ages' must be true or false")
+
+        /// - Throws: `PlatformError` for a bad question; `DecodingFailure` for bytes that are no JSON.
+        init(_ text: String, _ body: ArraySlice<UInt8>) throws {
+            name = try checkedName(text, "view")
+            let fields = try RequestBody(try JSONValue.parse(body))
+            try fields.checkKeys(["entities", "features", "request", "as_of", "ages"])
+            guard let list = fields["entities"]?.arrayValue, 1...entityCountMax ~= list.count else {
+                throw PlatformError(
+                    .invalidInput, "request body", "'entities' must be a list of 1 to 10,000 objects of join keys")
             }
-            withAges = flag
+            request = OnlineRequest(
+                entities: try list.enumerated().map { try keys($1, at: $0) }, time: try fields.time("as_of"))
+            if let brought = fields["request"] {
+                guard let brought = brought.arrayValue, brought.count == list.count else {
+                    throw PlatformError(
+                        .invalidInput, "request body", "'request' must be a list of one object for each entity")
+                }
+                request.request = try brought.enumerated().map { try cells($1, at: $0) }
+            }
+            features = fields["features"]
+            if let wanted = fields["ages"] {
+                guard case .bool(let flag) = wanted else {
+                    throw PlatformError(.invalidInput, "request body", "'ages' must be true or false")
+                }
+                withAges = flag
+            }
         }
-        let answer = try stream.online(name, question)
+    }
+
+    /// - Throws: `PlatformError` for an unknown name or a bad question.
+    private func answer(_ question: Question) throws -> [UInt8] {
+        let answer = try stream.online(question.name, question.request)
         var out: [UInt8] = []
-        if let wanted = fields["features"] {
-            Self.write(answer, only: try Self.places(wanted, in: answer.names), withAges: withAges, to: &out)
-        } else {
-            Self.write(answer, only: Array(answer.names.indices), withAges: withAges, to: &out)
-        }
+        let places = try question.features.map { try Self.places($0, in: answer.names) }
+        Self.write(answer, only: places ?? Array(answer.names.indices), withAges: question.withAges, to: &out)
         return out
     }
 

@@ -16,10 +16,12 @@ enum PredictionRoutes {
     /// Most labels in one request.
     static let labelCountMax = 10_000
 
-    /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, and explanations.
+    /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, explanations, and
+    /// features that take long to read.
     private static func predict(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let terms = try terms(request)
         let predictor = services.predictor
+        await predictor.prepare(model: request.parameters["model"] ?? "", body: request.body)
         let answer = request.body.withUnsafeBytes {
             predictor.answer(
                 model: request.parameters["model"] ?? "", body: $0, terms: terms,

@@ -88,21 +88,11 @@ enum TableRoutes {
                 let actor = request.actor
                 return try services.start { progress in
                     progress.report("looking for rows of \(name) that are older than its retention")
-                    func retain() async throws -> RowRetentionReport {
-                        try await services.maintenance.retain(name, isRehearsal: isRehearsal)
+                    if isRehearsal {
+                        return describe(
+                            try await services.maintenance.retain(name, isRehearsal: true), isRehearsal: true)
                     }
-                    if isRehearsal { return describe(try await retain(), isRehearsal: true) }
-                    let report = try await services.audited(
-                        actor, "table.retained", "table/\(name)",
-                        outcome: { report in
-                            report.removedRowCount == 0
-                                ? nil
-                                : [
-                                    "rows": .integer(report.removedRowCount),
-                                    "before": .string(report.before.description),
-                                    "version": .integer(report.version),
-                                ]
-                        }, retain)
+                    let report = try await services.maintenance.retain(name, by: actor)
                     return describe(report, isRehearsal: false)
                 }
             },
@@ -124,21 +114,12 @@ enum TableRoutes {
                 let actor = request.actor
                 return try services.start { [retention] progress in
                     progress.report("looking at the files of \(name)")
-                    func vacuum() async throws -> VacuumReport {
-                        try await services.maintenance.vacuum(name, retention: retention, isRehearsal: isRehearsal)
+                    if isRehearsal {
+                        let report = try await services.maintenance.vacuum(
+                            name, retention: retention, isRehearsal: true)
+                        return describe(report, isRehearsal: true)
                     }
-                    if isRehearsal { return describe(try await vacuum(), isRehearsal: true) }
-                    let report = try await services.audited(
-                        actor, "table.vacuumed", "table/\(name)",
-                        outcome: { report in
-                            report.removedFileCount == 0
-                                ? nil
-                                : [
-                                    "files": .integer(Int64(report.removedFileCount)),
-                                    "bytes": .integer(Int64(report.removedByteCount)),
-                                    "oldest_version": .integer(report.oldestVersion),
-                                ]
-                        }, vacuum)
+                    let report = try await services.maintenance.vacuum(name, retention: retention, by: actor)
                     return describe(report, isRehearsal: false)
                 }
             },

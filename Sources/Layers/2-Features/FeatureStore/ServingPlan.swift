@@ -37,6 +37,8 @@ public struct ServingPlan: Sendable {
         /// What an entity is that has never been seen.
         let empty: EventSeries
         let versionName: Name
+        /// Whether a feature of the view counts different values.
+        let countsValues: Bool
 
         init(whole: AggregationPlan, positions: [Int], keyPositions: [Int], outputs: [Int]) {
             self.whole = whole
@@ -47,6 +49,7 @@ public struct ServingPlan: Sendable {
             self.outputs = outputs
             empty = EventSeries(plan: whole)
             versionName = whole.view.versionName
+            countsValues = whole.view.features.contains { $0.aggregate == .distinctCount }
         }
 
         /// Fills in the values of one entity; `value` gives that of the feature at a position in `plan`.
@@ -74,6 +77,9 @@ public struct ServingPlan: Sendable {
     let reads: ReadCounter
     /// Most features of one view.
     let widestPartCount: Int
+
+    /// Whether a read may have to wait for `StreamEngine.prepare`.
+    public var mayTakeLong: Bool { views.contains { $0.countsValues } }
 
     /// Values that `read` writes.
     public var featureCount: Int { features.count }

@@ -1,6 +1,7 @@
 public import Aggregation
 public import Datasets
 public import Definitions
+import Dispatch
 public import PlatformCore
 public import StoragePorts
 import Synchronization
@@ -113,6 +114,8 @@ public final class StreamEngine: SourceListener {
     let backfillGate = AsyncGate()
     let backfills = BackfillDesk()
     let usage = UsageDesk()
+    /// Prepares entities one after another: at most one processor is taken from those who answer.
+    let preparation = DispatchQueue(label: "feature preparation")
     /// Answers of views that say how stale one may be.
     let cache: EntityCache?
     private let counters = Mutex(StreamEngineStatistics())

@@ -13,6 +13,8 @@ final class EntityState {
     var byteCount = 0
     /// Checkpoints that wrote it since it was last asked.
     var unreadCount = 0
+    /// Stays in memory while something is made for it.
+    var isPinned = false
     init(_ series: EventSeries) { self.series = series }
 }
 
@@ -47,6 +49,8 @@ final class ViewShard: @unchecked Sendable {
     private static let unreadCountMax = 60
 
     private let lock = Mutex(())
+    /// Held by who prepares an entity, so that nothing is made twice; taken before `lock`.
+    private let preparing = Mutex(())
     private var entities: [SeriesKey: EntityState] = [:]
     private var dirty: [SeriesKey] = []
     private var byteCountNow = 0
@@ -54,21 +58,39 @@ final class ViewShard: @unchecked Sendable {
     // MARK: Reading
 
     /// Runs `body` on the series of an entity, reading it and the pages that `body` misses from the store.
+    ///
+    /// What distinct counts of a long series go by is made first; other entities are read and applied meanwhile.
     /// - Parameter body: asks the series; called again with more in memory as long as it notes missing pages.
     func read<Value: Sendable>(
         _ key: SeriesKey, of view: ViewState, _ body: (EventSeries?, inout [PageReference]) throws -> Value
     ) throws -> Value {
-        try lock.withLock { _ in try unlockedRead(key, of: view, body) }
+        // It could be let go between two steps again and again, so the last try makes it while the lock is held.
+        for _ in 0..<2 {
+            let value = try lock.withLock { _ in try unlockedRead(key, of: view, makesAll: false, body) }
+            if let value { return value }
+            try prepare(key, of: view)
+        }
+        let value = try lock.withLock { _ in try unlockedRead(key, of: view, makesAll: true, body) }
+        guard let value else { preconditionFailure("it makes all that it needs") }
+        return value
     }
 
+    /// `nil` if something has to be made first that takes long.
     private func unlockedRead<Value: Sendable>(
-        _ key: SeriesKey, of view: ViewState, _ body: (EventSeries?, inout [PageReference]) throws -> Value
-    ) throws -> Value {
+        _ key: SeriesKey, of view: ViewState, makesAll: Bool,
+        _ body: (EventSeries?, inout [PageReference]) throws -> Value
+    ) throws -> Value? {
         var missing: [PageReference] = []
         guard let state = try state(key, of: view) else { return try body(nil, &missing) }
         if view.countsValues {
             state.unreadCount = 0
-            if state.series.wantsValueIndexes(view.plan) { try index(state, key, of: view) }
+            if state.series.wantsValueIndexes(view.plan) {
+                if !makesAll, state.series.wantsLargeValueIndexes(view.plan) { return nil }
+                try Self.reading(of: view) {
+                    try state.series.makeValueIndexes(plan: view.plan) { try Self.pages($0, key, of: view) }
+                }
+                measure(state)
+            }
         }
         while true {
             let value = try body(state.series, &missing)
@@ -82,7 +104,7 @@ final class ViewShard: @unchecked Sendable {
     private func state(_ key: SeriesKey, of view: ViewState) throws -> EntityState? {
         if let known = entities[key] { return known }
         guard let row = try view.store.read(key.head, from: view.versionName) else { return nil }
-        do {
+        let series = try Self.reading(of: view) {
             var series = try EventSeries(head: row.payload, plan: view.plan)
             let groups = series.missingGroups
             if !groups.isEmpty {
@@ -91,40 +113,90 @@ final class ViewShard: @unchecked Sendable {
                     try series.load(group: page.payload, plan: view.plan)
                 }
             }
-            let loaded = EntityState(series)
-            entities[key] = loaded
-            measure(loaded)
-            return loaded
-        } catch let failure as DecodingFailure {
-            throw StoreError(.corrupted, "feature_view/\(view.versionName)", failure.description)
+            return series
         }
+        let loaded = EntityState(series)
+        entities[key] = loaded
+        measure(loaded)
+        return loaded
     }
 
     private func load(_ page: PageReference, into state: EntityState, _ key: SeriesKey, of view: ViewState) throws {
-        do {
-            guard let row = try view.store.read(key.page(page.identifier), from: view.versionName) else {
-                throw DecodingFailure("a page of the series is missing")
-            }
-            try state.series.load(page, row.payload, plan: view.plan)
-            measure(state)
-        } catch let failure as DecodingFailure {
+        try Self.reading(of: view) {
+            let bytes = try Self.pages([page], key, of: view)
+            try state.series.load(page, bytes[0], plan: view.plan)
+        }
+        measure(state)
+    }
+
+    private static func pages(_ pages: [PageReference], _ key: SeriesKey, of view: ViewState) throws -> [[UInt8]] {
+        try view.store.read(pages.map { key.page($0.identifier) }, from: view.versionName).map { row in
+            guard let row else { throw DecodingFailure("a page of the series is missing") }
+            return row.payload
+        }
+    }
+
+    /// Says of bytes that are not those of a series whose they are.
+    private static func reading<Value>(of view: ViewState, _ body: () throws -> Value) throws -> Value {
+        do { return try body() } catch let failure as DecodingFailure {
             throw StoreError(.corrupted, "feature_view/\(view.versionName)", failure.description)
         }
     }
 
-    /// Makes what distinct counts of a long series go by.
-    private func index(_ state: EntityState, _ key: SeriesKey, of view: ViewState) throws {
-        do {
-            try state.series.makeValueIndexes(plan: view.plan) { page in
-                guard let row = try view.store.read(key.page(page.identifier), from: view.versionName) else {
-                    throw DecodingFailure("a page of the series is missing")
-                }
-                return row.payload
-            }
-            measure(state)
-        } catch let failure as DecodingFailure {
-            throw StoreError(.corrupted, "feature_view/\(view.versionName)", failure.description)
+    // MARK: Preparing
+
+    /// Whether `read` of an entity would answer without making something first that takes long.
+    func isReady(_ key: SeriesKey, of view: ViewState) -> Bool {
+        lock.withLock { _ in
+            if let known = entities[key] { return !known.series.wantsLargeValueIndexes(view.plan) }
+            // Whatever is wrong with the store is told by `read`.
+            guard let row = try? view.store.read(key.head, from: view.versionName),
+                let series = try? EventSeries(head: row.payload, plan: view.plan)
+            else { return true }
+            return !series.wantsLargeValueIndexes(view.plan)
         }
+    }
+
+    /// Makes what distinct counts of a long series go by, from a copy of the series: the lock is held for short moments.
+    func prepare(_ key: SeriesKey, of view: ViewState) throws {
+        try preparing.withLock { _ in
+            for attempt in 1...3 {
+                guard let copy = try lock.withLock({ _ in try unlockedCopy(key, of: view) }) else { return }
+                var made: ValueIndexes?
+                do {
+                    made = try copy.makingValueIndexes(plan: view.plan) { try Self.pages($0, key, of: view) }
+                } catch {
+                    // A late event can have changed a page in the store since the copy was taken.
+                    if attempt == 3 || !(error is DecodingFailure) {
+                        lock.withLock { _ in unlockedAdopt(nil, key, of: view) }
+                        if error is DecodingFailure { return }  // `read` finds out under the lock
+                        throw error
+                    }
+                }
+                lock.withLock { _ in unlockedAdopt(made, key, of: view) }
+                if made != nil { return }
+            }
+        }
+    }
+
+    /// A copy of a long series that is to be prepared; `nil` if it is not.
+    private func unlockedCopy(_ key: SeriesKey, of view: ViewState) throws -> EventSeries? {
+        guard let state = try state(key, of: view), state.series.wantsLargeValueIndexes(view.plan) else { return nil }
+        state.isPinned = true
+        state.unreadCount = 0
+        state.series.beginValueIndexes()
+        return state.series
+    }
+
+    private func unlockedAdopt(_ made: ValueIndexes?, _ key: SeriesKey, of view: ViewState) {
+        guard let state = entities[key] else { return }
+        state.isPinned = false
+        if let made {
+            _ = state.series.adopt(made, plan: view.plan)
+        } else {
+            state.series.dropValueIndexes()
+        }
+        measure(state)
     }
 
     private func measure(_ state: EntityState) {
@@ -225,11 +297,11 @@ final class ViewShard: @unchecked Sendable {
                 guard let state = entities[entry.key] else { continue }
                 state.series.unloadPages()
                 state.unreadCount += 1
-                if state.unreadCount > Self.unreadCountMax { state.series.dropValueIndexes() }
+                if state.unreadCount > Self.unreadCountMax, !state.isPinned { state.series.dropValueIndexes() }
                 measure(state)
             }
             guard entities.count > countMax || byteCountNow > byteCountMax else { return }
-            for (key, state) in entities where !state.isDirty {
+            for (key, state) in entities where !state.isDirty && !state.isPinned {
                 entities[key] = nil
                 byteCountNow -= state.byteCount
                 if entities.count <= countMax, byteCountNow <= byteCountMax { break }

@@ -78,6 +78,14 @@ final class ViewState: Sendable {
         try shards[Self.shardIndex(key)].read(key, of: self, body)
     }
 
+    /// Whether `read` of an entity would not take long; see `ViewShard.isReady`.
+    func isReady(_ key: SeriesKey) -> Bool {
+        !countsValues || shards[Self.shardIndex(key)].isReady(key, of: self)
+    }
+
+    /// Makes what reads of an entity go by, where that takes long.
+    func prepare(_ key: SeriesKey) throws { try shards[Self.shardIndex(key)].prepare(key, of: self) }
+
     /// Applies rows, each shard's together, so that a lock is taken once for each of them.
     func apply(_ rows: [KeyedRow], of batch: ArrivedRows, pastQuestions: TimeSpan) throws -> AppliedRows {
         var starts = [Int](repeating: 0, count: Self.shardCount + 1)

@@ -24,7 +24,8 @@ public enum ExplanationAnswer {
 extension Predictor {
     /// Whether a request gets explanations where it is answered.
     public enum Explaining: Sendable {
-        /// Those that ask for explanations are left unanswered (`Answer.isLeft`): it would hold an event loop up.
+        /// Those that ask for explanations, and those whose features `prepare` has to be asked for, are left unanswered
+        /// (`Answer.isLeft`): they would hold an event loop up.
         case left
         /// Those that ask for explanations get them.
         case asked

@@ -50,7 +50,7 @@ public final class Predictor: Sendable {
         public internal(set) var deadline: ContinuousClock.Instant?
         /// The request's place among those in hand; to be kept until the answer is given.
         var ticket: AdmissionTicket?
-        /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`).
+        /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`, `prepare`).
         public var isLeft: Bool { status == 0 }
 
         static let left = Answer(status: 0, body: [], entries: [], logPolicy: .shed)
@@ -216,6 +216,7 @@ public final class Predictor: Sendable {
             isBatch = true
         }
         if withExplanations, let refusal = refusalToExplain(instances.count, question.route) { return refusal }
+        if explaining == .left, !question.route.isReady(for: instances) { return .left }
         var out: [UInt8] = []
         out.reserveCapacity(256 * instances.count)
         if isBatch { out.append(contentsOf: "{\"predictions\":[".utf8) }

@@ -18,6 +18,25 @@ public protocol VectorReader: Sendable {
     func read(
         keys: [String?], asOf: EventTime, values: UnsafeMutableBufferPointer<Double>,
         ages: UnsafeMutableBufferPointer<Int64>, statuses: UnsafeMutableBufferPointer<UInt8>) throws(PlatformError)
+
+    /// Whether a read may take long at all: where not, nothing else here is asked.
+    var mayTakeLong: Bool { get }
+
+    /// Whether `read` would answer at once; where not, an event loop leaves the request to somebody who calls `prepare`.
+    /// - Parameter keys: of one question or of several, one after another.
+    func isReady(keys: [String?]) -> Bool
+
+    /// Makes what `read` needs, away from the caller's thread.
+    func prepare(keys: [String?]) async
+}
+
+extension VectorReader {
+    /// It does not.
+    public var mayTakeLong: Bool { false }
+    /// It always is.
+    public func isReady(keys: [String?]) -> Bool { true }
+    /// Nothing is to be made.
+    public func prepare(keys: [String?]) async {}
 }
 
 /// One fault in one field of a request.
@@ -138,6 +157,7 @@ public final class ServiceBinding: Sendable {
         vector.forgetSent()
         var request = QuickInstance(bytes)
         guard request.read(self, into: &vector) else { return false }
+        if reader.mayTakeLong, !reader.isReady(keys: vector.keys) { return false }
         let unreadable = readViews(asOf: asOf, into: &vector)
         for position in 0..<requestFeatures.count {
             vector.statuses[position] = Self.requestStatus
