@@ -212,9 +212,15 @@ struct Platform {
             tables: tables, datasets: datasets, registry: registry, content: content,
             definitions: { catalog.current }, configuration: settings.tableMaintenance, clock: clock,
             audit: audit, changed: { relay.wake() }, logger: logger)
-        let lifecycle = LifecycleService(
+        let rollout = RolloutController(
             desk: desk, registry: registry, observer: observer, log: log, metadata: metadata, clock: clock,
-            definitions: { catalog.current }, steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
+            definitions: { catalog.current }, logger: logger, journal: audit, changed: { relay.wake() })
+        let lifecycle = LifecycleService(
+            desk: desk, registry: registry, rollout: rollout,
+            lease: WorkflowLease(
+                store: metadata, name: "lifecycle", holder: try Self.node(directory), clock: SystemClock()),
+            log: log, metadata: metadata, clock: clock, definitions: { catalog.current },
+            steps: Self.steps(pipeline, catalog), identifiers: machineIdentifiers,
             logger: logger, journal: audit, changed: { relay.wake() })
 
         await catalog.addListener { set in
@@ -280,6 +286,13 @@ struct Platform {
                 allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks))
         let platform = PlatformServices(
             catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
+            drill: RollbackDrill(
+                desk: desk, registry: registry, predictor: predictor, archive: archive, clock: clock, content: content,
+                metadata: metadata),
+            replays: ShadowReplay(
+                desk: desk, registry: registry, log: log, content: content, metadata: metadata, clock: clock,
+                definitions: { catalog.current }, service: { try await catalog.service($0) },
+                identifiers: machineIdentifiers),
             operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
@@ -433,6 +446,18 @@ struct Platform {
             register: { model, job, actor, reason in
                 try await pipeline.register(model, job: job, actor: actor, reason: reason)
             })
+    }
+
+    /// The name of this data directory among those that share a metadata store: made once.
+    private static func node(_ directory: String) throws -> String {
+        let path = "\(directory)/node"
+        if let data = FileManager.default.contents(atPath: path) { return String(decoding: data, as: UTF8.self) }
+        var generator = SystemRandomNumberGenerator()
+        let name = (0..<2).map { _ in String(generator.next() as UInt64, radix: 36) }.joined()
+        guard FileManager.default.createFile(atPath: path, contents: Data(name.utf8)) else {
+            throw PlatformError(.unavailable, path, "the node's name cannot be written")
+        }
+        return name
     }
 
     /// The key that webhooks' secrets are sealed with: made once, beside the database and not in it.

@@ -48,36 +48,31 @@ public final class LifecycleService: Service {
     private static let actor = "lifecycle"
     /// Ignored alerts that are shown.
     private static let ignoredCountMax = 1000
-    /// How often gates are asked again though nobody said anything: the champion or the evidence may have changed.
-    private static let askAgainAfter = Duration.seconds(600)
 
     /// An alert that started nothing, as a sentence.
     private struct IgnoredAlert: Sendable, Codable {
         let text: String
     }
 
-    /// When gates that people have to agree to are asked again: after another word of somebody, else now and then.
-    private struct Waiting {
-        let approvalCount: Int
-        let askAgain: ContinuousClock.Instant
-    }
-
     private struct State {
         var retrainings: [RetrainingState] = []
-        var rollouts: [String: RolloutState] = [:]
-        var pairs: [String: String] = [:]
         var offset: UInt64 = 0
         var ignored: [String] = []
         var isTicking = false
         /// Retrainings that a task works on.
         var underWay: Set<String> = []
-        /// What waits for people, by model and version.
-        var waiting: [String: Waiting] = [:]
+        /// Whether this process carries the workflows out.
+        var leads = false
+        /// When the states of another process were last read.
+        var looked = ContinuousClock.now
     }
     private let state = Mutex(State())
     private let desk: ModelDesk
     private let registry: ModelVersionRegistry
-    private let observer: RolloutObserver
+    /// Moves challengers.
+    public let rollout: RolloutController
+    private let lease: WorkflowLease
+    private let waits: ApprovalWaits
     private let log: any EventLog
     private let clock: any PlatformClock
     private let definitions: @Sendable () -> DefinitionSet
@@ -85,7 +80,6 @@ public final class LifecycleService: Service {
     private let identifiers: IdentifierSource
     private let logger: Logger
     private let retrainingHistory: StateHistory<RetrainingState>
-    private let rolloutHistory: StateHistory<RolloutState>
     private let ignoredHistory: StateHistory<IgnoredAlert>
     private let changed: @Sendable () -> Void
     private let queue: AsyncStream<String>
@@ -93,14 +87,17 @@ public final class LifecycleService: Service {
 
     /// Makes the service.
     public init(
-        desk: ModelDesk, registry: ModelVersionRegistry, observer: RolloutObserver, log: any EventLog,
-        metadata: any MetadataStore, clock: any PlatformClock, definitions: @escaping @Sendable () -> DefinitionSet,
-        steps: PipelineSteps, identifiers: IdentifierSource, logger: Logger,
+        desk: ModelDesk, registry: ModelVersionRegistry, rollout: RolloutController, lease: WorkflowLease,
+        log: any EventLog, metadata: any MetadataStore, clock: any PlatformClock,
+        definitions: @escaping @Sendable () -> DefinitionSet, steps: PipelineSteps, identifiers: IdentifierSource,
+        logger: Logger,
         journal: any ChangeJournal, changed: @escaping @Sendable () -> Void
     ) {
         self.desk = desk
         self.registry = registry
-        self.observer = observer
+        self.rollout = rollout
+        self.lease = lease
+        waits = ApprovalWaits(registry: registry)
         self.log = log
         self.clock = clock
         self.definitions = definitions
@@ -109,7 +106,6 @@ public final class LifecycleService: Service {
         self.logger = logger
         self.changed = changed
         retrainingHistory = StateHistory(store: metadata, kind: "retraining", journal: journal)
-        rolloutHistory = StateHistory(store: metadata, kind: "rollout", journal: journal)
         ignoredHistory = StateHistory(store: metadata, kind: "ignored_alert")
         (queue, enqueue) = AsyncStream.makeStream(of: String.self)
     }
@@ -119,7 +115,9 @@ public final class LifecycleService: Service {
     /// Retrainings so far, oldest first.
     public var retrainings: [RetrainingState] { state.withLock { $0.retrainings } }
     /// Rollouts so far, by identifier.
-    public var rollouts: [String: RolloutState] { state.withLock { $0.rollouts } }
+    public var rollouts: [String: RolloutState] { rollout.rollouts }
+    /// Whether this process carries workflows out; another one on the same store may.
+    public var isLeading: Bool { state.withLock { $0.leads } }
     /// The offset of the monitoring topic that it reads next.
     public var monitoringOffset: UInt64 { state.withLock { $0.offset } }
     /// Alerts that started nothing, and why; the newest last.
@@ -139,6 +137,7 @@ public final class LifecycleService: Service {
                 group.cancelAll()
             }
         }
+        try? await lease.release()
     }
 
     private func repeatedly(every pause: Duration, _ work: () async throws -> Void) async {
@@ -153,36 +152,52 @@ public final class LifecycleService: Service {
 
     /// Takes up what was under way; call it once, before requests are answered and before `run`.
     public func prepare() async throws {
-        let retrainings = try await retrainingHistory.latest()
-        let rollouts = try await rolloutHistory.latest()
         let ignored = try await ignoredHistory.latest()
-        let offset = try await log.position(Self.consumer, topic: PlatformTopic.monitoring, partition: 0)
-        state.withLock {
-            $0.retrainings = retrainings.map(\.state)
-            $0.rollouts = Dictionary(uniqueKeysWithValues: rollouts.map { ($0.id, $0.state) })
-            $0.ignored = ignored.suffix(Self.ignoredCountMax).map(\.state.text)
-            $0.offset = offset
-        }
-        for rollout in rollouts.map(\.state) where !rollout.phase.isOver { try await watchAgain(rollout) }
-        for retraining in retrainings where retraining.state.outcome == nil { enqueue.yield(retraining.id) }
+        state.withLock { $0.ignored = ignored.suffix(Self.ignoredCountMax).map(\.state.text) }
+        if try await !leads() { try await look() }
     }
 
-    /// Shows the observer what the log holds since the phase began.
-    private func watchAgain(_ rollout: RolloutState) async throws {
-        observer.watch(model: rollout.model, challenger: rollout.challenger, since: rollout.since)
-        let topic = PlatformTopic.predictions
-        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: rollout.since)
-        while true {
-            let records = try await log.read(topic, from: offset)
-            guard let last = records.last else { return }
-            observer.observed(records.compactMap { try? PredictionRecord(decoding: $0.record.value) })
-            offset = last.offset + 1
+    /// Whether this process carries workflows out; when it begins to, it takes up what is stored.
+    private func leads() async throws -> Bool {
+        guard try await lease.hold() else {
+            if state.withLock({ state in
+                defer { state.leads = false }
+                return state.leads
+            }) {
+                logger.warning("another process carries the workflows out now")
+            }
+            return false
         }
+        if state.withLock({ $0.leads }) { return true }
+        let retrainings = try await retrainingHistory.latest()
+        let offset = try await log.position(Self.consumer, topic: PlatformTopic.monitoring, partition: 0)
+        try await rollout.load(observing: true)
+        state.withLock {
+            $0.retrainings = retrainings.map(\.state)
+            $0.offset = offset
+            $0.leads = true
+        }
+        for retraining in retrainings where retraining.state.outcome == nil { enqueue.yield(retraining.id) }
+        return true
+    }
+
+    /// Reads what the process that carries them out has stored.
+    private func look() async throws {
+        let isDue = state.withLock { state in
+            guard state.looked <= .now else { return false }
+            state.looked = .now + .seconds(1)
+            return true
+        }
+        guard isDue else { return }
+        let retrainings = try await retrainingHistory.latest()
+        try await rollout.load(observing: false)
+        state.withLock { $0.retrainings = retrainings.map(\.state) }
     }
 
     // MARK: Alerts
 
     private func readMonitoring() async throws {
+        guard try await leads() else { return }
         let offset = state.withLock { $0.offset }
         let records = try await log.read(PlatformTopic.monitoring, from: offset)
         for stored in records {
@@ -201,7 +216,7 @@ public final class LifecycleService: Service {
         switch event.kind {
         // An incident that goes on speaks again with each window, so one that began in a cooldown is heard after it.
         case "monitor.alert.raised", "monitor.alert.continued": try await hearAlert(event)
-        case "monitor.pair.compared": hearPair(event)
+        case "monitor.pair.compared": await hearPair(event)
         default: break
         }
     }
@@ -250,20 +265,19 @@ public final class LifecycleService: Service {
     }
 
     /// Keeps what labels say of a challenger beside its champion, for the rollout's guardrails.
-    private func hearPair(_ event: PlatformEvent) {
+    private func hearPair(_ event: PlatformEvent) async {
         let details = event.details
         guard let model = details["scope"]?["model"]?.stringValue,
+            details["scope"]?["choice"]?.stringValue != PredictionRecord.Choice.holdout.word,
             let challenger = details["shadow_version"]?.integerValue,
             let interval = details["auc_difference"], let upper = interval["upper"]?.doubleValue,
             let estimate = interval["estimate"]?.doubleValue
         else { return }
         let rows = details["labelled_pairs"]?.integerValue ?? 0
-        state.withLock {
-            $0.pairs["\(model)/\(challenger)"] =
-                upper < 0
+        await rollout.heard(
+            upper < 0
                 ? "on \(rows) labelled answers its AUC is lower than the champion's by \(String(format: "%.4f", -estimate)), "
-                    + "and the whole 95 % interval is below 0" : nil
-        }
+                    + "and the whole 95 % interval is below 0" : nil, of: model, Int(challenger))
     }
 
     // MARK: Retraining
@@ -321,7 +335,7 @@ public final class LifecycleService: Service {
             let (gates, isTaken) = try await desk.promote(
                 model, number, to: .staging, actor: Self.actor, reason: "retrained: \(retraining.cause)")
             if isTaken { break }
-            if let approvals = try await waits(for: gates, of: model, number, .staging, said) {
+            if let approvals = try await waits.waits(for: gates, of: model, number, .staging, said) {
                 retraining.wait(for: approvals)
                 return nil
             }
@@ -344,15 +358,10 @@ public final class LifecycleService: Service {
                 .promoted, "version \(number) is in staging; the model has no deployment with a champion")
             return "all gates of staging passed"
         }
-        let rollout = RolloutState(
-            deployment: deployment.name, model: model, challenger: number, champion: champion.number, at: clock.now(),
-            reason: "all gates of staging passed")
-        observer.watch(model: model, challenger: number, since: rollout.since)
-        _ = try await desk.publish(
-            DeploymentPolicy(variants: [TrafficShare(version: champion.number, share: 1)], shadows: [number]),
-            for: deployment,
-            actor: Self.actor, reason: "version \(number) in shadow of version \(champion.number)")
-        try await save(rollout)
+        if rollouts["\(deployment.name)/\(number)"].map({ !$0.phase.isOver }) != true {
+            try await rollout.begin(
+                number, of: deployment, champion: champion.number, reason: "all gates of staging passed")
+        }
         return "all gates of staging passed; in shadow of version \(champion.number)"
     }
 
@@ -391,19 +400,6 @@ public final class LifecycleService: Service {
 
     // MARK: Rollouts
 
-    private func save(_ rollout: RolloutState) async throws {
-        let id = "\(rollout.deployment)/\(rollout.challenger)"
-        let told = rollout.waitingFor.map { approvals in
-            RecordedChange(
-                actor: Self.actor, action: "rollout.waiting",
-                subject: "model/\(rollout.model)/versions/\(rollout.challenger)",
-                after: ["deployment": .string(rollout.deployment.text), "for": .string(approvals)], time: clock.now())
-        }
-        try await rolloutHistory.append(id, rollout, told)
-        changed()
-        state.withLock { $0.rollouts[id] = rollout }
-    }
-
     /// Judges every rollout under way; one judgement at a time.
     public func tick() async throws {
         let isFree = state.withLock { state in
@@ -412,132 +408,35 @@ public final class LifecycleService: Service {
         }
         guard isFree else { return }
         defer { state.withLock { $0.isTicking = false } }
+        guard try await leads() else { return try await look() }
         for retraining in retrainings where retraining.waitingFor != nil {
-            guard let number = retraining.version, try await !isWaiting(retraining.model, number),
+            guard let number = retraining.version, try await !waits.isWaiting(retraining.model, number),
                 !state.withLock({ $0.underWay.contains(retraining.id) })
             else { continue }
             enqueue.yield(retraining.id)
         }
-        for rollout in rollouts.values.sorted(by: { $0.challenger < $1.challenger }) where !rollout.phase.isOver {
-            guard let policy = definitions().deployments[rollout.deployment] else { continue }
-            if try await registry.stage(of: rollout.model, rollout.challenger) == .archived {
-                try await withdraw(rollout, policy: policy, reason: "somebody archived it")
-                continue
-            }
-            var seen = observer.observation(model: rollout.model)
-            seen.worseOnLabels = state.withLock { $0.pairs["\(rollout.model)/\(rollout.challenger)"] }
-            switch rollout.decide(at: clock.now(), seen: seen, policy: policy) {
-            case .wait: break
-            case .advance(let phase, let reason):
-                if try await isWaiting(rollout.model, rollout.challenger) { continue }
-                try await advance(rollout, to: phase, policy: policy, reason: reason)
-            case .withdraw(let reason): try await withdraw(rollout, policy: policy, reason: reason)
-            }
+        try await rollout.tick()
+        let over = rollouts.values.filter { $0.phase.isOver && $0.isPending != true }
+        for retraining in retrainings where retraining.outcome == nil && retraining.next == .rollout {
+            guard
+                let ended = over.first(where: {
+                    $0.model == retraining.model && $0.challenger == retraining.version
+                })
+            else { continue }
+            await conclude(retraining, with: ended)
         }
     }
 
-    private func advance(
-        _ rollout: RolloutState, to phase: RolloutState.Phase, policy: DeploymentDefinition, reason: String
-    )
-        async throws
-    {
-        var rollout = rollout
-        let number = rollout.challenger
-        let stage = try await registry.stage(of: rollout.model, number)
-        let goal: ModelStage = phase == .production ? .production : .canary
-        let path: [ModelStage] = stage == .staging && goal == .production ? [.canary, .production] : [goal]
-        for next in path where next > stage {
-            let said = try await registry.approvals(of: rollout.model, number).count
-            let (gates, isTaken) = try await desk.promote(
-                rollout.model, number, to: next, actor: Self.actor, reason: reason,
-                details: ["observed": .string(reason)])
-            guard isTaken else {
-                if let approvals = try await waits(for: gates, of: rollout.model, number, next, said) {
-                    guard rollout.waitingFor != approvals else { return }
-                    rollout.wait(for: approvals)
-                    return try await save(rollout)
-                }
-                let failed = gates.filter { !$0.passed }.map { "\($0.gate): \($0.detail)" }.joined(separator: "; ")
-                return try await withdraw(
-                    rollout, policy: policy, reason: "gates of \(next.rawValue) failed: \(failed)")
-            }
-        }
-        let next: DeploymentPolicy
-        let share: Double
-        if case .canary(let step) = phase, policy.canary[step].share < 1 {
-            share = policy.canary[step].share
-            next = DeploymentPolicy(variants: [
-                TrafficShare(version: rollout.champion, share: 1 - share), TrafficShare(version: number, share: share),
-            ])
-        } else {
-            share = 1
-            next = DeploymentPolicy(
-                variants: [TrafficShare(version: number, share: 1)],
-                previous: phase == .production ? nil : rollout.champion)
-        }
-        _ = try await desk.publish(next, for: policy, actor: Self.actor, reason: reason)
-        rollout.enter(phase, share: share, at: clock.now(), reason: reason)
-        if phase.isOver {
-            observer.stop(model: rollout.model)
-        } else {
-            observer.watch(model: rollout.model, challenger: number, since: rollout.since)
-        }
-        try await save(rollout)
-        if phase.isOver {
-            await conclude(rollout, .promoted, "version \(number) replaced version \(rollout.champion): \(reason)")
-        }
-    }
-
-    // MARK: Waiting for people
-
-    /// What people have to say before a version may go on, if nothing else keeps it: remembered, to be asked again.
-    /// - Parameter said: how much people had said before the gates were asked.
-    /// - Returns: `nil` if another gate refuses, or somebody objected.
-    private func waits(
-        for gates: [GateResult], of model: Name, _ number: Int, _ stage: ModelStage, _ said: Int
-    ) async throws -> String? {
-        let open = gates.filter { !$0.passed }
-        let given = try await registry.approvals(of: model, number, for: stage)
-        let verdicts = Dictionary(given.map { ($0.actor, $0.verdict) }, uniquingKeysWith: { $1 })
-        guard open.allSatisfy(\.isApproval), !verdicts.values.contains(.object) else { return nil }
-        state.withLock {
-            $0.waiting["\(model)/\(number)"] = Waiting(approvalCount: said, askAgain: .now + Self.askAgainAfter)
-        }
-        return open.map { "\($0.gate) for \(stage.rawValue): \($0.detail)" }.joined(separator: "; ")
-    }
-
-    /// Whether nobody said anything since the gates were asked.
-    private func isWaiting(_ model: Name, _ number: Int) async throws -> Bool {
-        guard let waiting = state.withLock({ $0.waiting["\(model)/\(number)"] }), waiting.askAgain > .now else {
-            return false
-        }
-        return try await registry.approvals(of: model, number).count == waiting.approvalCount
-    }
-
-    private func withdraw(_ rollout: RolloutState, policy: DeploymentDefinition, reason: String) async throws {
-        var rollout = rollout
-        _ = try await desk.publish(
-            DeploymentPolicy(variants: [TrafficShare(version: rollout.champion, share: 1)]), for: policy,
-            actor: Self.actor,
-            reason: "version \(rollout.challenger) withdrawn: \(reason)")
-        let stage = try await registry.stage(of: rollout.model, rollout.challenger)
-        if stage != .archived { try await archive(rollout.model, rollout.challenger, reason) }
-        rollout.enter(.withdrawn, share: 0, at: clock.now(), reason: reason)
-        observer.stop(model: rollout.model)
-        try await save(rollout)
-        await conclude(rollout, .rejected, "version \(rollout.challenger) was withdrawn: \(reason)")
-    }
-
-    private func conclude(_ rollout: RolloutState, _ outcome: RetrainingState.Outcome, _ conclusion: String) async {
-        let found = state.withLock { state in
-            state.retrainings.first {
-                $0.model == rollout.model && $0.version == rollout.challenger && $0.outcome == nil
-            }
-        }
-        guard var retraining = found else { return }
+    private func conclude(_ retraining: RetrainingState, with rollout: RolloutState) async {
+        var retraining = retraining
+        let reason = rollout.decisions.last?.reason ?? ""
+        let conclusion =
+            rollout.phase == .production
+            ? "version \(rollout.challenger) replaced version \(rollout.champion): \(reason)"
+            : "version \(rollout.challenger) was withdrawn: \(reason)"
         let waited = Double(clock.now().since(rollout.startedAt).milliseconds) / 1000
         retraining.take(.rollout, at: clock.now(), seconds: waited, result: conclusion)
-        retraining.conclude(outcome, conclusion)
+        retraining.conclude(rollout.phase == .production ? .promoted : .rejected, conclusion)
         await save(retraining)
     }
 }

@@ -19,33 +19,46 @@ public struct StateHistory<State: Codable & Sendable>: Sendable {
     }
 
     /// Appends a state, and what it means for people.
-    public func append(_ id: String, _ state: State, _ change: RecordedChange? = nil) async throws {
+    ///
+    /// - Parameter expected: the position that the caller's last state of `id` has, 0 for none; `nil` to take any.
+    /// - Returns: the position of the state.
+    /// - Throws: `conflict` if somebody else appended meanwhile.
+    @discardableResult
+    public func append(_ id: String, _ state: State, _ change: RecordedChange? = nil, after expected: Int64? = nil)
+        async throws -> Int64
+    {
         let text = try JSONValue.of(state).text
         let kind = kind
-        _ = try await store.write { [journal] transaction in
-            if let change { try journal.record(change, in: transaction) }
+        return try await store.write { [journal] transaction in
             let last = try transaction.query(
                 "SELECT MAX(position) AS position FROM workflow_states WHERE kind = ? AND id = ?",
                 [.text(kind), .text(id)])
-            let position = (last.first?["position"].integerValue ?? 0) + 1
-            return try transaction.execute(
+            let before = last.first?["position"].integerValue ?? 0
+            if let expected, expected != before {
+                throw PlatformError(.conflict, "\(kind)/\(id)", "another controller has moved it meanwhile; look again")
+            }
+            if let change { try journal.record(change, in: transaction) }
+            try transaction.execute(
                 "INSERT INTO workflow_states (kind, id, position, state) VALUES (?, ?, ?, ?)",
-                [.text(kind), .text(id), .integer(position), .text(text)])
+                [.text(kind), .text(id), .integer(before + 1), .text(text)])
+            return before + 1
         }
     }
 
     /// The newest state of each, in the order in which they began.
-    public func latest() async throws -> [(id: String, state: State)] {
+    public func latest() async throws -> [(id: String, state: State, position: Int64)] {
         let kind = kind
         let rows = try await store.read { transaction in
             try transaction.query(
                 """
-                SELECT s.id AS id, s.state AS state FROM workflow_states s
+                SELECT s.id AS id, s.state AS state, s.position AS position FROM workflow_states s
                 JOIN (SELECT id, MAX(position) AS position FROM workflow_states WHERE kind = ? GROUP BY id) n
                 ON s.id = n.id AND s.position = n.position WHERE s.kind = ? ORDER BY s.id
                 """, [.text(kind), .text(kind)])
         }
-        return try rows.map { ($0.text("id"), try JSONValue.parse($0.text("state")).decoded(as: State.self)) }
+        return try rows.map {
+            ($0.text("id"), try JSONValue.parse($0.text("state")).decoded(as: State.self), $0.integer("position"))
+        }
     }
 }
 
@@ -58,5 +71,10 @@ let workflowMigrations = [
                 kind TEXT NOT NULL, id TEXT NOT NULL, position BIGINT NOT NULL, state TEXT NOT NULL,
                 PRIMARY KEY (kind, id, position))
             """
-        ])
+        ]),
+    MetadataMigration(
+        name: "workflows-2",
+        statements: [
+            "CREATE TABLE workflow_leases (name TEXT NOT NULL PRIMARY KEY, holder TEXT NOT NULL, expires BIGINT NOT NULL)"
+        ]),
 ]

@@ -210,41 +210,23 @@ extension DefinitionCompiler {
         let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .block
         var uses = ["Model/\(modelName)"]
         let promise = try promise(fields, service: service, uses: &uses)
-        var shadow = (atLeast: TimeSpan.days(1), pairs: 1000)
-        var canary = [(0.05, TimeSpan.days(1)), (0.25, .days(1)), (0.5, .days(1))].map {
-            CanaryStep(share: $0.0, atLeast: $0.1)
+        let steps = try RolloutSteps(try fields.mapping("rollout"))
+        let limits = try Guardrails(try fields.mapping("guardrails"))
+        let salt = try fields.optionalText("salt")
+        if let salt, salt.isEmpty || salt.utf8.count > 200 {
+            throw fields.error("salt", "'salt' must have 1 to 200 bytes")
         }
-        if let rollout = try fields.mapping("rollout") {
-            if let reader = try rollout.mapping("shadow") {
-                shadow.atLeast = try reader.span("at_least")
-                shadow.pairs = try reader.integer("pairs_min", default: 1000, in: 1...1_000_000_000)
-                try reader.finish()
-            }
-            if rollout.has("canary") {
-                canary = []
-                for reader in try rollout.mappings("canary", of: "step") {
-                    let share = try reader.number("share")
-                    guard share > canary.last?.share ?? 0, share <= 1 else {
-                        throw reader.error("share", "canary shares must rise and stay within 100%")
-                    }
-                    canary.append(CanaryStep(share: share, atLeast: try reader.span("at_least")))
-                    try reader.finish()
-                }
-            }
-            try rollout.finish()
-        }
-        var limits = (psi: 0.25, errors: 0.01, latency: 50.0)
-        if let reader = try fields.mapping("guardrails") {
-            limits.psi = try reader.optionalNumber("prediction_psi_max") ?? limits.psi
-            limits.errors = try reader.optionalNumber("error_rate_max") ?? limits.errors
-            limits.latency =
-                try reader.optionalSpan("latency_p99_max").map { Double($0.milliseconds) } ?? limits.latency
-            try reader.finish()
-        }
+        let holdout = try fields.share("holdout", default: 0)
+        guard holdout < 1 else { throw fields.error("holdout", "'holdout' must be below 100%") }
         let deployment = DeploymentDefinition(
             name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, promise: promise,
-            shadowAtLeast: shadow.atLeast, shadowPairsMin: shadow.pairs, canary: canary, predictionPSIMax: limits.psi,
-            errorRateMax: limits.errors, latencyP99MillisecondsMax: limits.latency)
+            shadowAtLeast: steps.shadowAtLeast, shadowPairsMin: steps.shadowPairsMin, canary: steps.canary,
+            predictionPSIMax: limits.predictionPSIMax, errorRateMax: limits.errorRateMax,
+            latencyP99MillisecondsMax: limits.latencyP99MillisecondsMax,
+            rollout: RolloutPolicy(
+                salt: salt, holdout: holdout, shadowShare: steps.shadowShare, experiment: steps.experiment,
+                metric: steps.metric, disagreementMax: limits.disagreementMax,
+                meanDifferenceMax: limits.meanDifferenceMax, sampleRatioAlpha: limits.sampleRatioAlpha))
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
         record("Deployment", name, meaning: .string("\(deployment)"), uses: uses)

@@ -189,6 +189,8 @@ public struct DeploymentDefinition: Sendable, Hashable {
     public let errorRateMax: Double
     /// Highest p99 of the whole request in milliseconds.
     public let latencyP99MillisecondsMax: Double
+    /// Salt, holdout, experiment, and the guardrails beyond those.
+    public let rollout: RolloutPolicy
 }
 
 /// How loud an alert is.

@@ -42,7 +42,8 @@ public enum ClientCommands {
         CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self, Evaluate.self,
         Score.self, Scores.self,
         RunCommand.self,
-        ModelCommand.self, Deploy.self, Rollback.self, Predict.self, Why.self, Replay.self, MonitorCommand.self,
+        ModelCommand.self, DeployCommand.self, Rollback.self, RolloutCommand.self, ShadowCommand.self, Predict.self,
+        Why.self, Replay.self, MonitorCommand.self,
         WorkflowsCommand.self, AuditCommand.self, CollectCommand.self, Status.self,
     ]
 }

@@ -231,7 +231,7 @@ struct ModelCommand: AsyncParsableCommand {
 
 struct Deploy: ClientCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Give a version a share of live traffic (its stage must allow it).")
+        commandName: "version", abstract: "Give a version a share of live traffic (its stage must allow it).")
     @Argument(help: "The model.") var model: String
     @Argument(help: "The version.") var version: Int
     @Option(help: "Share of traffic, from 0 to 1.") var traffic: Double = 1

@@ -74,6 +74,93 @@ struct RoutingTests {
         #expect(route.choose(["EWR", nil], inputs: []).variant.version.number == 7)
     }
 
+    /// Values that must never change: a restart, another node and another version of the program deal alike.
+    @Test func theHashIsTheDocumentedOne() throws {
+        let definition = try #require(try ServingFixture.definitions().deployments[ServingFixture.model])
+        let sticky = StickyHash(definition, service: try ServingFixture.service())
+        func documented(_ bytes: [UInt8]) -> UInt64 {
+            var hash = bytes.reduce(0xCBF2_9CE4_8422_2325 as UInt64) { ($0 ^ UInt64($1)) &* 0x0000_0100_0000_01B3 }
+            hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB
+            return hash ^ (hash >> 31)
+        }
+        for key in ["N1", "", "Ölflugzeug"] {
+            #expect(
+                sticky.unit(keys: ["EWR", key], inputs: [])
+                    == documented(
+                        Array("delay".utf8) + [0x1F] + Array(key.utf8)))
+        }
+        #expect(sticky.unit(keys: ["EWR", nil], inputs: []) == documented(Array("delay".utf8) + [0x1F]))
+        #expect(StickyHash.point(of: .max) == 999_999 && StickyHash.point(of: 0) == 0)
+    }
+
+    @Test func anotherSaltDealsAnew() throws {
+        func variants(_ salt: String) throws -> [Bool] {
+            let route = try ServingFixture.route(
+                [(ServingFixture.version(1), 0.5), (ServingFixture.version(2), 0.5)],
+                deployment: "salt: \(salt)")
+            return (0..<4000).map { route.choose(["EWR", "N\($0)"], inputs: []).choice == .canary }
+        }
+        let same = zip(try variants("spring"), try variants("autumn")).count { $0 == $1 }
+        #expect(1850...2150 ~= same)
+        #expect(try variants("spring") == variants("spring"))
+    }
+
+    @Test func severalVariantsGetTheirShares() throws {
+        let versions = try (1...4).map { try ServingFixture.version($0) }
+        let route = try ServingFixture.route(zip(versions, [0.4, 0.3, 0.2, 0.1]).map { ($0, $1) })
+        var counts: [Int: Int] = [:]
+        for index in 0..<40_000 {
+            counts[route.choose(["EWR", "N\(index)"], inputs: []).variant.version.number, default: 0] += 1
+        }
+        for (version, share) in [(1, 0.4), (2, 0.3), (3, 0.2), (4, 0.1)] {
+            #expect(abs(Double(counts[version] ?? 0) / 40_000 - share) < 0.01)
+        }
+    }
+
+    @Test func aHoldoutStaysWithThePrimaryWhateverIsRampedUp() throws {
+        func route(_ share: Double) throws -> DeploymentRoute {
+            try ServingFixture.route(
+                [(ServingFixture.version(1), 1 - share), (ServingFixture.version(2), share)],
+                deployment: "holdout: 10%")
+        }
+        let (low, high) = (try route(0.05), try route(0.9))
+        var held = 0
+        for index in 0..<20_000 {
+            let keys: [String?] = ["EWR", "N\(index)"]
+            let first = low.choose(keys, inputs: [])
+            let second = high.choose(keys, inputs: [])
+            #expect((first.choice == .holdout) == (second.choice == .holdout))
+            if first.choice == .holdout {
+                held += 1
+                #expect(first.variant.version.number == 1 && second.variant.version.number == 1)
+            }
+        }
+        #expect(1850...2150 ~= held)
+        // With a single variant the holdout is marked all the same.
+        let one = try ServingFixture.route([(ServingFixture.version(1), 1)], deployment: "holdout: 10%")
+        #expect((0..<2000).contains { one.choose(["EWR", "N\($0)"], inputs: []).choice == .holdout })
+    }
+
+    @Test func shadowsDrawTheirShareEachForItself() throws {
+        let base = try ServingFixture.route([(ServingFixture.version(1), 1)])
+        let shadows = try (2...4).map { try ServingFixture.version($0) }
+        let route = DeploymentRoute(
+            definition: base.definition, revision: 1, variants: base.variants, shadows: shadows,
+            shadowShares: [1, 0.1, 0.1])
+        var counts: [Int: Int] = [:]
+        var both = 0
+        for index in 0..<20_000 {
+            let seen = route.shadows(of: "id-\(index)").map(\.number)
+            for number in seen { counts[number, default: 0] += 1 }
+            if seen.count == 3 { both += 1 }
+        }
+        #expect(counts[2] == 20_000)
+        #expect(1850...2150 ~= counts[3] ?? 0 && 1850...2150 ~= counts[4] ?? 0)
+        #expect(140...260 ~= both, "two shares of 10 % meet in 1 %")
+        #expect(base.shadows(of: "id").isEmpty)
+    }
+
     @Test func aPublishedRouteReplacesTheLast() throws {
         let table = RouteTable()
         #expect(table.route("delay") == nil)

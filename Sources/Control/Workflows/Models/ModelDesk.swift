@@ -313,14 +313,18 @@ public actor ModelDesk {
     // MARK: Deployments
 
     /// Publishes a policy and puts it in front of traffic.
-    public func publish(_ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String)
-        async throws
-        -> PolicyRevision
-    {
+    ///
+    /// - Parameter expectedRevision: the revision that the caller saw; `nil` to take any.
+    /// - Throws: as the registry's `publish`: `conflict` if another revision came in between.
+    public func publish(
+        _ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String,
+        expectedRevision: Int? = nil
+    ) async throws -> PolicyRevision {
         // Every version is in memory before anybody is routed to it.
         for number in policy.versions { _ = try await served(deployment.model, number) }
         let revision = try await registry.publish(
-            deployment.name, of: deployment.model, policy, actor: actor, reason: reason)
+            deployment.name, of: deployment.model, policy, actor: actor, reason: reason,
+            expectedRevision: expectedRevision)
         try await route(revision)
         return revision
     }
@@ -333,22 +337,49 @@ public actor ModelDesk {
     }
 
     private func route(_ revision: PolicyRevision) async throws {
-        guard let definition = definitions().deployments[revision.deployment] else {
-            routes.publish(nil, for: revision.model)
+        guard let route = try await makeRoute(revision) else {
+            return routes.publish(nil, for: revision.model)
+        }
+        // Two publications may come back from the registry in either order; the later one stays.
+        if let known = routes.route(revision.model.text), known.definition.name == revision.deployment,
+            known.revision > revision.revision
+        {
             return
         }
+        routes.publish(route, for: revision.model)
+    }
+
+    /// The route of a policy; `nil` if its deployment is not defined any more.
+    func makeRoute(_ revision: PolicyRevision) async throws -> DeploymentRoute? {
+        guard let definition = definitions().deployments[revision.deployment] else { return nil }
+        let policy = revision.policy
         var variants: [DeploymentRoute.Variant] = []
-        for share in revision.policy.variants {  // the first is the primary: a policy lists the champion first
+        for share in policy.variants {  // the first is the primary: a policy lists the champion first
             variants.append(.init(version: try await served(revision.model, share.version), share: share.share))
         }
         var shadows: [ServedVersion] = []
-        for number in revision.policy.shadows { shadows.append(try await served(revision.model, number)) }
-        routes.publish(
-            DeploymentRoute(
-                definition: definition, revision: revision.revision, variants: variants, shadows: shadows,
-                fallbackVersions: await fallbackVersions(definition, revision),
-                precomputed: try precomputed(definition)),
-            for: revision.model)
+        for number in policy.shadows { shadows.append(try await served(revision.model, number)) }
+        return DeploymentRoute(
+            definition: definition, revision: revision.revision, variants: variants, shadows: shadows,
+            slices: (policy.slices ?? []).map { ($0.version, $0.to) }, shadowShares: policy.shadowShares ?? [],
+            fallbackVersions: await fallbackVersions(definition, revision), precomputed: try precomputed(definition))
+    }
+
+    /// Puts a policy that is not published in front of traffic, for a drill; gives it up with `reroute`.
+    func rehearse(_ revision: PolicyRevision) async throws {
+        guard let route = try await makeRoute(revision) else { return }
+        routes.publish(route, for: revision.model)
+    }
+
+    /// Puts the stored policy of a deployment in front of traffic again, after a rehearsal.
+    func reroute(_ deployment: Name) async throws {
+        if let revision = try await registry.current(deployment) { try await route(revision) }
+    }
+
+    /// Loads what a rollback would go back to, so that it needs no store then.
+    private func warmRollback(_ deployment: Name) async throws {
+        guard let goal = try await registry.rollbackGoal(deployment) else { return }
+        for share in goal.policy.variants { _ = try await served(goal.model, share.version) }
     }
 
     /// The versions of the fallback's steps; a step whose version is not there is left out and named in the log.
@@ -410,6 +441,11 @@ public actor ModelDesk {
             for deployment in try await registry.deployments() {
                 do {
                     if let revision = try await registry.current(deployment) { try await route(revision) }
+                    do { try await warmRollback(deployment) } catch {
+                        logger.warning(
+                            "the version before cannot be loaded; a rollback would fail",
+                            metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
+                    }
                 } catch {
                     logger.error(
                         "a deployment cannot be served",

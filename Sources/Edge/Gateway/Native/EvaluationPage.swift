@@ -167,7 +167,7 @@ enum EvaluationPage {
         return body.isEmpty ? "" : "<h2>Fairness</h2>" + body
     }
 
-    private static func page(_ title: String, _ body: String) -> String {
+    static func page(_ title: String, _ body: String) -> String {
         """
         <!doctype html><html lang="en"><head><meta charset="utf-8"><title>\(escape(title))</title>
         <meta name="viewport" content="width=device-width, initial-scale=1"><style>

@@ -55,6 +55,15 @@ enum MetricsPage {
         page.counter("bottega_prediction_log_shed_total", "Prediction records dropped by policy.", Double(log.shed))
         page.counter("bottega_shadow_failures_total", "Shadow answers that failed.", Double(log.shadowFailures))
 
+        page.gauge("bottega_rollouts", "Rollouts under way, by phase; halted ones wait for people.")
+        let active = services.lifecycle.rollouts.values.filter { !$0.phase.isOver }
+        for word in ["shadow", "canary", "experiment", "halted"] {
+            let count = active.count { ($0.halted == nil ? $0.phase.word : "halted") == word }
+            page.sample("bottega_rollouts", ["phase": word], Double(count))
+        }
+        page.gauge("bottega_workflow_leader", "1 where this process carries workflows out.")
+        page.sample("bottega_workflow_leader", [:], services.lifecycle.isLeading ? 1 : 0)
+
         let stream = services.stream.statistics
         page.counter("bottega_feature_rows_applied_total", "Rows applied to feature views.", Double(stream.rowsApplied))
         page.counter("bottega_feature_rows_failed_total", "Rows that could not be applied.", Double(stream.rowsFailed))

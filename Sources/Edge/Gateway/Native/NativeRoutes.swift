@@ -11,7 +11,7 @@ public enum NativeRoutes {
             + EvaluationRoutes.routes(services) + ScoringRoutes.routes(services) + RunRoutes.routes(services)
             + ImportRoutes.routes(services)
             + PredictionRoutes.routes(services)
-            + MonitoringRoutes.routes(services)
+            + MonitoringRoutes.routes(services) + RolloutRoutes.routes(services) + RehearsalRoutes.routes(services)
     }
 
     /// Routes of another surface, with what they change in the audit chain.

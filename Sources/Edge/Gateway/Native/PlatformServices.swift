@@ -25,6 +25,10 @@ public struct PlatformServices: Sendable {
     public let registry: ModelVersionRegistry
     /// Retrainings and rollouts.
     public let lifecycle: LifecycleService
+    /// Rehearses rollbacks.
+    public let drill: RollbackDrill
+    /// Lets candidates answer logged traffic.
+    public let replays: ShadowReplay
     /// Long operations.
     public let operations: OperationRunner
     /// Answers predictions.
@@ -86,7 +90,7 @@ public struct PlatformServices: Sendable {
     /// Puts them together.
     public init(
         catalog: DefinitionCatalog, features: FeatureVersionKeeper, desk: ModelDesk, registry: ModelVersionRegistry,
-        lifecycle: LifecycleService,
+        lifecycle: LifecycleService, drill: RollbackDrill, replays: ShadowReplay,
         operations: OperationRunner, predictor: Predictor, archive: PredictionArchive, log: any EventLog,
         clock: any PlatformClock, manualClock: ManualClock?,
         rememberClock: @escaping @Sendable (EventTime) throws -> Void,
@@ -99,6 +103,8 @@ public struct PlatformServices: Sendable {
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
         lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
     ) {
+        self.drill = drill
+        self.replays = replays
         self.webhooks = webhooks
         self.collector = collector
         self.lineage = lineage

@@ -22,12 +22,46 @@ public struct DeploymentPolicy: Sendable, Hashable, Codable {
     public let shadows: [Int]
     /// The version to keep warm for a rollback.
     public let previous: Int?
+    /// Share of requests that each shadow sees, in their order; `nil` where each sees all.
+    public let shadowShares: [Double]?
+    /// Which points fall to which version; `nil` before it is published, and with one variant.
+    public internal(set) var slices: [TrafficSlice]?
 
-    /// Makes a policy; `publish` checks it.
-    public init(variants: [TrafficShare], shadows: [Int] = [], previous: Int? = nil) {
+    /// Makes a policy; `publish` checks it and deals the points.
+    public init(
+        variants: [TrafficShare], shadows: [Int] = [], previous: Int? = nil, shadowShares: [Double]? = nil
+    ) {
         self.variants = variants
         self.shadows = shadows
         self.previous = previous
+        self.shadowShares = shadowShares
+    }
+
+    /// The points as they fall under this policy, also under one of before points were kept: the first variant then has
+    /// what the others, one after the other from 0 on, leave it.
+    public var dealt: [TrafficSlice] {
+        if let slices { return slices }
+        var result: [TrafficSlice] = []
+        var edge = 0.0
+        var next = 0
+        for share in variants.dropFirst() {
+            edge += share.share
+            let end = min(TrafficSlice.pointCount, Int((edge * Double(TrafficSlice.pointCount)).rounded()))
+            if end > next { result.append(TrafficSlice(version: share.version, from: next, to: end)) }
+            next = max(next, end)
+        }
+        if let main = variants.first, next < TrafficSlice.pointCount {
+            result.append(TrafficSlice(version: main.version, from: next, to: TrafficSlice.pointCount))
+        }
+        return result
+    }
+
+    /// The policy with its points dealt, moving as few as possible away from `before`.
+    func dealing(from before: DeploymentPolicy?) -> DeploymentPolicy {
+        guard variants.count > 1 else { return self }
+        var policy = self
+        policy.slices = TrafficSlice.deal(variants.map { ($0.version, $0.share) }, before: before?.dealt ?? [])
+        return policy
     }
 
     /// Every version that must be loaded.
@@ -52,6 +86,12 @@ public struct DeploymentPolicy: Sendable, Hashable, Codable {
         if Set(shadows).count != shadows.count { return "a version appears twice among the shadows" }
         if let both = shadows.first(where: { shadow in variants.contains { $0.version == shadow } }) {
             return "version \(both) is a variant and a shadow"
+        }
+        if let shares = shadowShares {
+            if shares.count != shadows.count { return "there are \(shadows.count) shadows and \(shares.count) shares" }
+            if shares.contains(where: { !($0 > 0 && $0 <= 1) }) {
+                return "a shadow's share must be above 0 and at most 1"
+            }
         }
         return nil
     }

@@ -85,9 +85,13 @@ extension ModelVersionRegistry {
             for variant in goal.policy.variants where !answers(variant.version) {
                 try move(variant.version, to: .canary)
             }
-            let policy = DeploymentPolicy(
-                variants: goal.policy.variants,
-                shadows: goal.policy.shadows.filter { $0 != leaving && stages[$0] != .archived }, previous: leaving)
+            let kept = goal.policy.shadows.indices.filter {
+                goal.policy.shadows[$0] != leaving && stages[goal.policy.shadows[$0]] != .archived
+            }
+            var policy = DeploymentPolicy(
+                variants: goal.policy.variants, shadows: kept.map { goal.policy.shadows[$0] }, previous: leaving,
+                shadowShares: goal.policy.shadowShares.map { shares in kept.map { shares[$0] } })
+            policy.slices = goal.policy.slices
             let revision = try self.append(
                 deployment, of: current.model, policy, at: now, actor: actor, reason: reason,
                 expected: expectedRevision,
@@ -107,6 +111,11 @@ extension ModelVersionRegistry {
                 [.text(deployment.text)]
             ).first.map { try PolicyRevision(row: $0) }
         }
+    }
+
+    /// The revision that a rollback would go back to now; `nil` if there is none.
+    public func rollbackGoal(_ deployment: Name) async throws -> PolicyRevision? {
+        try? PolicyRevision.rollbackGoal(try await history(deployment)).get().goal
     }
 
     /// Every policy of a deployment, oldest first.
@@ -180,6 +189,13 @@ extension ModelVersionRegistry {
             [.text(deployment.text)]
         ).first
         let before = Int(last?.integer("revision") ?? 0)
+        let previous = try transaction.query(
+            "SELECT policy FROM deployment_policies WHERE deployment = ? AND revision = ?",
+            [.text(deployment.text), .integer(Int64(before))]
+        ).first.map { try JSONValue.parse(Array($0.text("policy").utf8)) }
+        let policy =
+            policy.slices == nil
+            ? policy.dealing(from: try previous?.decoded(as: DeploymentPolicy.self)) : policy
         if let expected, expected != before {
             throw PlatformError(.conflict, subject, "revision \(before) is in force, not \(expected); look again")
         }
@@ -200,19 +216,10 @@ extension ModelVersionRegistry {
                 MetadataValue(revision.time), .text(actor), .text(reason), .text(try JSONValue.of(policy).text),
                 MetadataValue(restores.map(Int64.init)),
             ])
-        let previous = try transaction.query(
-            "SELECT policy FROM deployment_policies WHERE deployment = ? AND revision = ?",
-            [.text(deployment.text), .integer(Int64(before))]
-        ).first
         try journal.record(
             RecordedChange(
                 actor: actor, action: "deployment.policy.published", subject: subject,
-                before: try previous.map {
-                    [
-                        "revision": .integer(Int64(before)),
-                        "policy": try JSONValue.parse(Array($0.text("policy").utf8)),
-                    ]
-                } ?? .null,
+                before: previous.map { ["revision": .integer(Int64(before)), "policy": $0] } ?? .null,
                 after: [
                     "model": .string(model.text), "revision": .integer(Int64(revision.revision)),
                     "policy": try JSONValue.of(policy), "reason": .string(String(reason.prefix(4000))),

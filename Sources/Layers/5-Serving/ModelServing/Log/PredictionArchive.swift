@@ -136,7 +136,7 @@ public struct PredictionArchive: Sendable {
             for item in try await log.read(topic, partition: 0, from: start, recordCountMax: 16, byteCountMax: 1 << 20)
             where !seen.contains(item.offset) {
                 let record = try PredictionRecord(decoding: item.record.value)
-                guard record.model == model, record.choice == .primary || record.choice == .canary else { continue }
+                guard record.model == model, [.primary, .canary, .holdout].contains(record.choice) else { continue }
                 seen.insert(item.offset)
                 chosen.append(record)
                 break

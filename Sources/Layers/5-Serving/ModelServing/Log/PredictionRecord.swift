@@ -15,6 +15,8 @@ public struct PredictionRecord: Sendable, Hashable {
         case shadow = 2
         /// No model answered.
         case fallback = 3
+        /// The unit is held out of every rollout; the champion answered.
+        case holdout = 4
 
         /// The word for it.
         ///
@@ -25,6 +27,7 @@ public struct PredictionRecord: Sendable, Hashable {
             case .canary: "canary"
             case .shadow: "shadow"
             case .fallback: "fallback"
+            case .holdout: "holdout"
             }
         }
     }

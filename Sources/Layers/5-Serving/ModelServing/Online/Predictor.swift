@@ -317,7 +317,7 @@ public final class Predictor: Sendable {
                 return nil
             }
             guard faults.isEmpty else { return .failure(Faults(faults: faults)) }
-            if route.variants.count > 1 {
+            if route.isSplit || question.version != nil {
                 let chosen =
                     question.version.flatMap(route.variant(of:))
                     ?? route.choose(scratch.vector.keys, inputs: scratch.vector.inputs)
@@ -370,7 +370,7 @@ public final class Predictor: Sendable {
         scratch.record.caller = question.caller
         scratch.takeInputs(joinKeys: binding.definition.joinKeys)
         metrics.count(scratch.record)
-        return .success(PredictionLogEntry(record: scratch.record, shadows: route.shadows))
+        return .success(PredictionLogEntry(record: scratch.record, shadows: route.shadows(of: scratch.record.id)))
     }
 
     static func microseconds(_ duration: Duration) -> UInt32 {

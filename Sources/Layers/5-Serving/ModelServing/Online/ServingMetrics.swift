@@ -23,8 +23,17 @@ public struct LatencyHistogram: Sendable, Hashable {
         sumMicroseconds += UInt64(microseconds)
     }
 
+    /// What was added after `earlier`, an older state of the same histogram.
+    public func since(_ earlier: LatencyHistogram) -> LatencyHistogram {
+        var rest = self
+        for bucket in counts.indices { rest.counts[bucket] -= min(counts[bucket], earlier.counts[bucket]) }
+        rest.count -= min(count, earlier.count)
+        rest.sumMicroseconds -= min(sumMicroseconds, earlier.sumMicroseconds)
+        return rest
+    }
+
     /// Both together.
-    func merged(with other: LatencyHistogram) -> LatencyHistogram {
+    public func merged(with other: LatencyHistogram) -> LatencyHistogram {
         var sum = self
         for bucket in counts.indices { sum.counts[bucket] += other.counts[bucket] }
         sum.count += other.count

@@ -68,7 +68,7 @@ public final class DeploymentRoute: Sendable {
     ///
     /// Shares sum to 1.
     public let variants: [Variant]
-    /// Versions that see a copy of every request.
+    /// Versions that see a copy of requests.
     public let shadows: [ServedVersion]
     /// What answers when the model does not.
     let fallback: FallbackChain
@@ -80,25 +80,28 @@ public final class DeploymentRoute: Sendable {
     let timeout: Duration?
     /// Whether nothing is looked up and nothing required before the model is asked.
     let asksModelAtOnce: Bool
-    /// Where the sticky fields are found.
-    private let sticky: [StickyField]
-
-    private enum StickyField {
-        /// Position among the join keys.
-        case key(Int)
-        /// Position among the inputs, for a request feature.
-        case input(Int)
-    }
+    /// The highest hash of a request that each shadow sees; none where each sees all.
+    private let shadowEdges: [UInt64]
+    /// Deals units to points.
+    private let sticky: StickyHash
+    /// For each stretch of points its end and the variant that answers, from the lowest on.
+    private let edges: [(to: Int, variant: Int)]
+    /// Points of the holdout.
+    private let holdoutEdge: Int
+    /// Whether units have to be told apart at all.
+    let isSplit: Bool
 
     /// Makes a route.
     ///
-    /// The primary takes what the other shares leave.
-    ///
     /// - Parameters:
+    ///   - slices: which version answers up to which point, in ascending order; empty to deal the shares one after the
+    ///     other, the primary taking what the others leave.
+    ///   - shadowShares: share of requests that each shadow sees; empty for all.
     ///   - fallbackVersions: versions that answer when another does not, by the place of their step in the promise.
     ///   - precomputed: predictions that are looked up before the model is asked.
     public init(
         definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion],
+        slices: [(version: Int, to: Int)] = [], shadowShares: [Double] = [],
         fallbackVersions: [Int: ServedVersion] = [:], precomputed: PrecomputedScores? = nil
     ) {
         precondition(!variants.isEmpty, "a route has a primary")
@@ -106,17 +109,29 @@ public final class DeploymentRoute: Sendable {
         self.revision = revision
         self.variants = variants
         self.shadows = shadows
-        let binding = variants[0].version.binding
         let promise = definition.promise
-        fallback = FallbackChain(promise, versions: fallbackVersions, binding: binding)
+        fallback = FallbackChain(promise, versions: fallbackVersions, binding: variants[0].version.binding)
         cache = promise.cache.map(PredictionCache.init)
         self.precomputed = precomputed
         timeout = promise.deadline.map { .milliseconds($0.milliseconds) }
         asksModelAtOnce = promise.requiredFeatures.isEmpty && promise.cache == nil && precomputed == nil
-        sticky = definition.stickyBy.compactMap { name in
-            if let position = binding.joinKeyPositions[name] { return .key(position) }
-            return binding.definition.request.firstIndex { $0.name == name }.map(StickyField.input)
+        shadowEdges =
+            shadowShares.count == shadows.count && shadowShares.contains { $0 < 1 }
+            ? shadowShares.map { $0 < 1 ? UInt64($0 * 0x1p64) : .max } : []
+        sticky = StickyHash(definition, service: variants[0].version.binding.definition)
+        var edges: [(to: Int, variant: Int)] = slices.compactMap { slice in
+            variants.firstIndex { $0.version.number == slice.version }.map { (slice.to, $0) }
         }
+        if edges.isEmpty {
+            var edge = 0.0
+            for (position, variant) in variants.enumerated().dropFirst() {
+                edge += variant.share
+                edges.append((Int((edge * Double(StickyHash.pointCount)).rounded()), position))
+            }
+        }
+        self.edges = edges
+        holdoutEdge = Int((definition.rollout.holdout * Double(StickyHash.pointCount)).rounded())
+        isSplit = variants.count > 1 || holdoutEdge > 0
     }
 
     /// The first of the required features that has no value; `nil` if all have one.
@@ -131,33 +146,31 @@ public final class DeploymentRoute: Sendable {
         variants.firstIndex { $0.version.number == version }.map { (variants[$0], $0 == 0 ? .primary : .canary) }
     }
 
-    /// The variant for these values of the sticky fields: the same values always get the same point in [0, 1), so
-    /// raising a share only adds some.
+    /// The variant for these values of the sticky fields: the same values always get the same point, so raising a share
+    /// only adds some.
     func choose(_ keys: [String?], inputs: [Double]) -> (variant: Variant, choice: PredictionRecord.Choice) {
-        guard variants.count > 1 else { return (variants[0], .primary) }
-        var hash: UInt64 = 0xCBF2_9CE4_8422_2325  // FNV-1a, then the finalizer of SplitMix64
-        func add(_ byte: UInt8) { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
-        for byte in definition.name.text.utf8 { add(byte) }
-        for field in sticky {
-            add(0x1F)
-            switch field {
-            case .key(let position):
-                if let key = keys[position] { for byte in key.utf8 { add(byte) } }
-            case .input(let position):
-                let value = inputs[position]
-                let bits = value.isNaN ? UInt64.max : value == 0 ? 0 : value.bitPattern
-                for shift in stride(from: 0, through: 56, by: 8) { add(UInt8(truncatingIfNeeded: bits >> shift)) }
-            }
-        }
-        hash = (hash ^ (hash >> 30)) &* 0xBF58_476D_1CE4_E5B9
-        hash = (hash ^ (hash >> 27)) &* 0x94D0_49BB_1331_11EB
-        let point = Double((hash ^ (hash >> 31)) >> 11) * 0x1p-53
-        var edge = 0.0
-        for variant in variants.dropFirst() {
-            edge += variant.share
-            if point < edge { return (variant, .canary) }
+        guard isSplit else { return (variants[0], .primary) }
+        let unit = sticky.unit(keys: keys, inputs: inputs)
+        if holdoutEdge > 0, StickyHash.holdoutPoint(of: unit) < holdoutEdge { return (variants[0], .holdout) }
+        let point = StickyHash.point(of: unit)
+        for edge in edges where point < edge.to {
+            return (variants[edge.variant], edge.variant == 0 ? .primary : .canary)
         }
         return (variants[0], .primary)
+    }
+
+    /// The shadows that see the request with this identifier.
+    func shadows(of id: String) -> [ServedVersion] {
+        guard !shadowEdges.isEmpty else { return shadows }
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in id.utf8 { hash = (hash ^ UInt64(byte)) &* 0x0000_0100_0000_01B3 }
+        return zip(shadows, shadowEdges).compactMap { shadow, edge in
+            // Each shadow draws for itself: two of 10 % are not the same 10 %.
+            var mixed = hash &+ UInt64(bitPattern: Int64(shadow.number)) &* 0x9E37_79B9_7F4A_7C15
+            mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+            return (mixed ^ (mixed >> 31)) <= edge ? shadow : nil
+        }
     }
 }
 

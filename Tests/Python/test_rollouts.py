@@ -1,0 +1,255 @@
+"""Rollouts from outside: steps, halts, rollbacks without the object store, drills, replays, swaps under load."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import shop
+from bad_input import DAYS
+from conftest import Server
+
+NOW = shop.START + DAYS * shop.DAY
+DEPLOYMENT = """sticky_by: [customer]
+fallback: {constant: 0.25}
+holdout: 5%
+rollout:
+  shadow: {at_least: 6h, pairs_min: 20}
+  canary:
+    - {share: 10%, at_least: 6h}
+    - {share: 50%, at_least: 6h}
+guardrails: {prediction_psi_max: 20, error_rate_max: 1%, latency_p99_max: 5s, disagreement_max: 60%}
+"""
+
+
+def wait_for(what: Callable[[], Any], timeout: float = 60) -> Any:
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("it did not come to pass in time")
+
+
+@pytest.fixture(scope="module")
+def shopped(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
+    """A server with two versions of the shop's model; the first is in production."""
+    folder = tmp_path_factory.mktemp("rollouts")
+    server = Server(folder / "data", "--clock", "manual").start()
+    definitions = shop.write_definitions(folder / "definitions")
+    text = (definitions / "model.yaml").read_text()
+    start, end = text.index("sticky_by:"), text.index("---\nkind: Monitor")
+    (definitions / "model.yaml").write_text(text[:start] + DEPLOYMENT + text[end:])
+    server.cli("apply", str(definitions))
+    server.post("/api/v1/clock", {"now": NOW})
+    rows = shop.history(DAYS)
+    for name in ("payments", "orders", "outcomes"):
+        server.cli("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(rows, name))))
+    span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + (DAYS - 1) * shop.DAY)]
+    dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+    for seed in (3, 4):
+        job = json.loads(server.cli("train", "loss", "--dataset", dataset, "--seed", str(seed), "--json").stdout)
+        server.cli("model", "register", "loss", "--job", job["id"])
+    for stage in ("staging", "canary", "production"):
+        server.cli("model", "promote", "loss", "1", stage, "--reason", "for the tests")
+    server.cli("deploy", "loss", "1", "--reason", "for the tests")
+    server.now = NOW
+    yield server
+    if server.process is not None:
+        assert server.stop() == 0
+
+
+def predict(server: Server, customer: str, price: float = 20) -> dict[str, Any]:
+    return server.post(
+        "/predict/loss", {"entities": {"customer": customer}, "features": {"channel": "web", "price": price}}
+    )
+
+
+def later(server: Server, hours: float) -> None:
+    server.now += int(hours * shop.HOUR)
+    server.post("/api/v1/clock", {"now": server.now})
+
+
+def rollout(server: Server) -> dict[str, Any]:
+    return server.get("/api/v1/models/loss/rollout")
+
+
+def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
+    server = shopped
+    refused = server.cli("rollout", "status", "loss", check=False)
+    assert refused.returncode != 0 and "never had a rollout" in refused.stderr
+    held = {customer for customer in map(str, range(400)) if predict(server, customer)["variant"] == "holdout"}
+    assert 5 <= len(held) <= 40, "5 % of 400"
+
+    print(server.cli("rollout", "start", "loss", "2", "--reason", "another seed").stdout)
+    assert rollout(server)["phase"] == "shadow"
+    again = server.cli("rollout", "start", "loss", "2", "--reason", "twice", check=False)
+    assert "is being rolled out" in again.stderr
+    for customer in range(60):
+        predict(server, str(customer))
+    wait_for(lambda: "at this step are not over" in rollout(server)["now"]["reason"])
+    later(server, 6)
+    wait_for(lambda: rollout(server)["phase"] == "canary")
+    canaries = {str(customer) for customer in range(400) if predict(server, str(customer))["model_version"] == 2}
+    assert 15 <= len(canaries) <= 75 and not canaries & held, "10 % of 400"
+
+    # A pause keeps the share, whatever time passes.
+    server.cli("rollout", "pause", "loss", "--reason", "lunch")
+    later(server, 7)
+    assert "halted: lunch" in rollout(server)["now"]["reason"]
+    server.cli("rollout", "resume", "loss", "--reason", "back again")
+    assert rollout(server)["now"]["decision"] == "wait"
+
+    server.cli("rollout", "advance", "loss", "--reason", "no time to lose")
+    assert rollout(server)["share"] == 0.5
+    half = {str(customer) for customer in range(400) if predict(server, str(customer))["model_version"] == 2}
+    assert canaries < half and not half & held, "those who had it keep it"
+
+    # A restart goes on where it stood, and deals the same customers the same versions.
+    server.kill()
+    server.start()
+    assert rollout(server)["phase"] == "canary" and rollout(server)["share"] == 0.5
+    assert half == {str(customer) for customer in range(400) if predict(server, str(customer))["model_version"] == 2}
+    checks = {check["name"]: check for check in rollout(server)["now"]["checks"]}
+    assert checks["sample_ratio"]["verdict"] == "passed" and checks["answers"]["verdict"] == "passed"
+
+    later(server, 6)
+    wait_for(lambda: rollout(server)["phase"] == "production")
+    text = server.cli("rollout", "explain", "loss").stdout
+    for words in ("another seed", "lunch", "by lifecycle", "passed   sample_ratio", "passed   error_rate"):
+        assert words in text, text
+    entries = [json.loads(line) for line in server.request("GET", "/api/v1/audit/export")[1].splitlines()]
+    decided = [entry for entry in entries if entry["action"] == "rollout.decided"]
+    assert [entry["after"]["phase"] for entry in decided] == [
+        "shadow", "canary", "halted", "canary", "canary", "production"
+    ]  # fmt: skip
+    assert decided[1]["after"]["checks"]
+    assert predict(server, next(iter(half)))["model_version"] == 2
+
+
+def test_a_rollback_needs_no_object_store(shopped: Server) -> None:
+    server = shopped
+    assert server.stop() == 0
+    server.start()
+    objects = server.data_dir / "objects"
+    objects.rename(server.data_dir / "gone")
+    try:
+        begin = time.monotonic()
+        server.cli("rollback", "loss", "--reason", "it is worse")
+        assert predict(server, "7")["model_version"] == 1
+        assert time.monotonic() - begin < 30  # a command on a loaded machine; the drill measures
+    finally:
+        if objects.exists():
+            for path in objects.rglob("*"):
+                if path.is_file():
+                    path.rename(server.data_dir / "gone" / path.relative_to(objects))
+        import shutil
+
+        shutil.rmtree(objects, ignore_errors=True)
+        (server.data_dir / "gone").rename(objects)
+
+
+def test_a_drill_goes_back_and_forth_again(shopped: Server) -> None:
+    server = shopped
+    server.cli("model", "promote", "loss", "2", "staging", "--reason", "again")
+    server.cli("model", "promote", "loss", "2", "canary", "--reason", "again")
+    server.cli("deploy", "variants", "loss", "1=60%", "2=40%", "--reason", "an experiment by hand")
+    before = server.get("/api/v1/deployments/loss")
+    done = server.cli("deploy", "drill", "loss", "--seconds", "1", check=False)
+    assert "in effect after" in done.stdout, done.stdout + done.stderr
+    report = server.get("/api/v1/deployments/loss/drill")
+    assert report["probes"] and report["from"] == [1, 2] and report["to"] == [1]
+    during = next(phase for phase in report["phases"] if phase["name"] == "during")
+    assert during["answers"].get("1", 0) > 0 and during["errors"] == 0
+    assert (done.returncode == 0) == report["passed"]
+    assert server.get("/api/v1/deployments/loss")["revision"] == before["revision"], "nothing is written"
+    assert {predict(server, str(customer))["model_version"] for customer in range(50)} == {1, 2}
+
+
+def test_a_candidate_answers_logged_traffic(shopped: Server) -> None:
+    server = shopped
+    server.cli("deploy", "loss", "1", "--reason", "one version for the replay")
+    ids = [predict(server, str(customer), price=5 + customer)["prediction_id"] for customer in range(300)]
+    labels = [{"prediction_id": identifier, "label": place % 2} for place, identifier in enumerate(ids[:200])]
+    assert server.post("/labels", {"labels": labels}) == {"accepted": 200}
+    done = server.cli("shadow", "replay", "loss", "--version", "2", "--days", "30", check=False)
+    assert done.returncode in (0, 3), done.stderr
+    assert "logged answers" in done.stdout and "labels: log_loss" in done.stdout, done.stdout
+    (report,) = server.get("/api/v1/models/loss/versions/2/shadow-replays")["replays"]
+    assert report["pairs"] >= 300 and report["failures"] == 0 and report["labels"]["pairs"] >= 200
+    assert report["skipped"]["answered by the version itself"] > 0
+    assert report["prediction_psi"] is not None and 0 <= report["disagreement"] <= 1
+    status, page = server.request("GET", f"/shadow-replays/{report['id']}")
+    assert status == 200 and page.count("<svg") == 3
+    # The champion answers as it did: the features are as they were.
+    same = server.cli("shadow", "replay", "loss", "--version", "1", "--days", "30", check=False)
+    own = server.get("/api/v1/models/loss/versions/1/shadow-replays")["replays"] if same.returncode in (0, 3) else []
+    assert all(found["skipped"]["answered by the version itself"] >= 300 for found in own)
+
+
+def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
+    server = shopped
+    server.cli("rollout", "start", "loss", "2", "--reason", "once more")
+    server.cli("deploy", "variants", "loss", "1=100%", "--shadow", "2=50%", "--reason", "by hand")
+    wait_for(lambda: rollout(server)["halted"])
+    assert "by hand" in rollout(server)["halted"]
+    server.cli("rollout", "resume", "loss", "--reason", "go on")
+    assert rollout(server)["halted"] is None
+    server.cli("deploy", "loss", "1", "--reason", "enough of it")
+    wait_for(lambda: rollout(server)["phase"] == "withdrawn")
+    assert "enough of it" in rollout(server)["decisions"][-1]["reason"]
+    assert server.cli("rollout", "abort", "loss", "--reason", "late", check=False).returncode != 0
+
+
+def test_swaps_under_load_fail_nobody(shopped: Server) -> None:
+    """A small form of `Benchmarks/version_swaps.py`."""
+    server = shopped
+    failures: list[Any] = []
+    answered = 0
+    stop = threading.Event()
+
+    def ask() -> None:
+        nonlocal answered
+        body = {"entities": {"customer": "7"}, "features": {"channel": "web", "price": 9}}
+        while not stop.is_set():
+            status, answer = server.request("POST", "/predict/loss", body)
+            if status != 200 or answer["fallback"]:
+                failures.append((status, answer))
+            answered += 1
+
+    workers = [threading.Thread(target=ask) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        for swap in range(30):
+            version = 1 + swap % 2
+            server.post(f"/models/loss/versions/{version}/deploy", {"reason": "swap"})
+            seen = predict(server, "7")
+            assert seen["model_version"] == version, "the next answer is the new version's"
+    finally:
+        stop.set()
+        for worker in workers:
+            worker.join()
+    assert not failures and answered > 30
+
+
+def test_what_rollouts_do_not_know_is_refused_with_the_nearest_word(shopped: Server, tmp_path: pathlib.Path) -> None:
+    server = shopped
+    status, answer = server.request("POST", "/api/v1/models/loss/rollout/resum", {"reason": "x"})
+    assert status == 404 and "resume" in answer["error"]["message"]
+    status, answer = server.request(
+        "POST", "/api/v1/deployments/loss/policy", {"variants": [{"version": 1, "shar": 1}], "reason": "x"}
+    )
+    assert status == 422 and "share" in answer["error"]["message"]
+    revision = server.get("/api/v1/deployments/loss")["revision"]
+    status, answer = server.request(
+        "POST",
+        "/api/v1/deployments/loss/policy",
+        {"variants": [{"version": 1, "share": 1}], "reason": "late", "expected_revision": revision - 1},
+    )
+    assert status == 409 and "look again" in answer["error"]["message"]
