@@ -92,6 +92,9 @@ enum InferenceAnswer {
             case .deadlineExceeded: 504
             case .corrupted, .internal: 500
             }
-        return .json(["error": .string(error.message)], status: status)
+        var headers = [(name: "Content-Type", value: "application/json")]
+        if error.code == .overloaded { headers.append(("Retry-After", "1")) }
+        let body: JSONValue = ["error": .string(error.message)]
+        return APIResponse(status: status, headers: headers, body: .bytes(body.canonicalBytes))
     }
 }

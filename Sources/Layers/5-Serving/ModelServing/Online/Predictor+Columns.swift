@@ -17,6 +17,17 @@ public struct ColumnPrediction: Sendable, Hashable {
     public let fallbackReason: String
     /// Where the time went.
     public let latency: PredictionRecord.Latency
+
+    /// What a caller gets of a record.
+    init(_ record: PredictionRecord) {
+        id = record.id
+        version = record.choice == .fallback ? 0 : record.version
+        choice = record.choice
+        output = record.output
+        prediction = record.prediction
+        fallbackReason = record.fallbackReason
+        latency = record.latency
+    }
 }
 
 extension Predictor {
@@ -79,12 +90,7 @@ extension Predictor {
             switch predict(.row(columns, row), question, scratch) {
             case .success(let entry)?:
                 entries.append(entry)
-                let record = scratch.record
-                predictions.append(
-                    ColumnPrediction(
-                        id: record.id, version: record.choice == .fallback ? 0 : record.version,
-                        choice: record.choice, output: record.output, prediction: record.prediction,
-                        fallbackReason: record.fallbackReason, latency: record.latency))
+                predictions.append(ColumnPrediction(scratch.record))
             case .failure(let fault)?:
                 let place = columns.rowCount > 1 ? "instances[\(row)]." : ""
                 faults += fault.faults.map { "\(place)\($0.field): \($0.message)" }
