@@ -155,15 +155,20 @@ public actor RolloutController {
         guard !isBusy else { return }
         try await exclusively {
             try await readLabels()
+            var fault: (any Error)?
             for rollout in states.values.map(\.state).sorted(by: { $0.challenger < $1.challenger }) {
-                do { try await step(rollout) } catch let error as PlatformError {
-                    guard error.code == .conflict else { throw error }
+                do { try await step(rollout) } catch {
+                    guard (error as? PlatformError)?.code == .conflict else {
+                        fault = fault ?? error  // the others go on
+                        continue
+                    }
                     // Somebody else was faster: what they stored is looked at next time.
-                    logger.notice("a rollout was moved by somebody else", metadata: ["error": "\(error.message)"])
+                    logger.notice("a rollout was moved by somebody else", metadata: ["error": "\(errorText(error))"])
                     try await load(observing: true)
                     return
                 }
             }
+            if let fault { throw fault }
         }
     }
 
