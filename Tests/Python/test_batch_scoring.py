@@ -203,3 +203,90 @@ def test_a_parquet_file_is_scored_without_a_server(scored: Scored, binary: str, 
     found = parquet.read_table(target).to_pandas()
     assert list(found.columns) == ["expected", "prediction", "model", "model_version", "scored_at"]
     assert (found["prediction"].astype("float32") == found["expected"].astype("float32")).all()
+
+
+def wait_for(server: Server, count: int, start: int = 0) -> list[dict[str, Any]]:
+    """Every scored event, once there are `count`."""
+    end = time.monotonic() + 60
+    while True:
+        answer = server.get(f"/api/v1/deployments/loss/scored-events?from={start}&count=10000")
+        if answer["end"] >= count:
+            assert answer["next"] == answer["end"]
+            return answer["events"]
+        assert time.monotonic() < end, answer["end"]
+        time.sleep(0.02)
+
+
+def test_a_stream_is_scored_once_through_a_kill_and_a_promotion(scored: Scored) -> None:
+    server = scored.server
+    definitions = scored.folder / "definitions/model.yaml"
+    definitions.write_text(
+        definitions.read_text().replace("sticky_by: [customer]", "sticky_by: [customer]\nstream: {source: orders}")
+    )
+    server.cli("apply", str(definitions.parent))
+    for stage in ("staging", "canary", "production"):
+        server.cli("model", "promote", "loss", "1", stage, "--reason", "for the test")
+    server.cli("deploy", "loss", "1", "--reason", "for the test")
+    end = time.monotonic() + 60
+    while server.request("GET", "/api/v1/deployments/loss/scored-events")[0] == 404:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    now = shop.START + DAYS * shop.DAY
+    orders = [
+        {
+            "order": f"s{n}",
+            "asked_at": shop.text(now + n),
+            "customer": f"c{n % 25:02d}",
+            "channel": "app",
+            "price": 5.0 + n,
+        }
+        for n in range(900)
+    ]
+    orders[7]["price"] = 1e9  # out of the feature's range: an event with an error, and no hole
+
+    def push(rows: list[dict[str, Any]]) -> None:
+        server.post("/sources/orders/events", rows)
+
+    # Rows from before the stream was asked for are not scored; the first scored row says where it begins.
+    push(orders[:300])
+    first = wait_for(server, 1)[0]["offset"]
+    server.kill()
+    server.start()
+    push(orders[300:600])
+    events = wait_for(server, 600)
+    assert [event["offset"] for event in events] == list(range(first, first + 600))
+    job = json.loads(server.cli("train", "loss", "--dataset", scored.dataset, "--seed", "9", "--json").stdout)
+    server.cli("model", "register", "loss", "--job", job["id"])
+    for stage in ("staging", "canary", "production"):
+        server.cli("model", "promote", "loss", "2", stage, "--reason", "for the test")
+    server.cli("deploy", "loss", "2", "--reason", "for the test")
+    push(orders[600:])
+    events = wait_for(server, 900)
+    assert [event["offset"] for event in events] == list(range(first, first + 900))
+    assert [event["model_version"] for event in events if "error" not in event] == [1] * 599 + [2] * 300
+    assert [n for n, event in enumerate(events) if "error" in event] == [7]
+    scored.expected()
+    booster = xgb.Booster(model_file=scored.model)
+    for place, event in enumerate(events[:600]):
+        if place == 7:
+            continue
+        assert event["entities"] == {"customer": orders[place]["customer"]}
+        assert event["features"]["price"] == orders[place]["price"] and event["features"]["channel"] == "app"
+    some = [event for event in events[:600] if "error" not in event]
+    values = pd.DataFrame([event["features"] for event in some])[scored.inputs]
+    values = values.assign(channel=pd.Categorical(values["channel"], categories=shop.CHANNELS))
+    numbers = [name for name in scored.inputs if name != "channel"]
+    values[numbers] = values[numbers].astype("float32")
+    expected = booster.predict(xgb.DMatrix(values, enable_categorical=True))
+    assert (np.array([event["prediction"] for event in some], "float32") == expected).all()
+
+
+def test_a_spark_job_is_printed_and_its_model_can_be_fetched(scored: Scored, tmp_path: pathlib.Path) -> None:
+    from bottega import spark
+
+    text = scored.server.cli("score", "loss@1", "--print-spark").stdout
+    compile(text, "job.py", "exec")
+    assert "scoring.fetch" in text and "channel" in text
+    model = spark.fetch(scored.server.url, "loss", "1", str(tmp_path))
+    assert pathlib.Path(model.file).read_bytes() == scored.model.read_bytes()
+    assert (model.name, model.version) == ("loss", 1) and model.inputs[0] == ("channel", shop.CHANNELS)

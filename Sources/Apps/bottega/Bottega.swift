@@ -142,6 +142,9 @@ struct ScoreFile: AsyncParsableCommand {
     @Option(help: "The rows: Parquet, or float32 numbers.") var rows: String
     @Option(parsing: .upToNextOption, help: "Columns of a Parquet file to keep. Default: all that are no features.")
     var keep: [String] = []
+    @Option(
+        help: "Names of a Parquet file's columns in the model's order, as a JSON list, if the model's own are others.")
+    var inputs: String?
     @Option(help: "Threads for a Parquet file. Default: one for each processor.") var threads: Int?
     @Option(help: "Texts of the features that a model reads as text: a JSON object from position to list.")
     var categories: String?
@@ -194,7 +197,8 @@ struct ScoreFile: AsyncParsableCommand {
             }
             model = try runtime.load(bytes, fileName: name).reading(categories: texts)
         } catch let error as ModelError { throw PlatformError(.invalidInput, file, error.message) }
-        let names = model.description.featureNames
+        var names = model.description.featureNames
+        if let inputs { names = try JSONDecoder().decode([String].self, from: Data(inputs.utf8)) }
         let scorer = try BatchScorer(
             path: rows, model: model,
             inputs: names.isEmpty

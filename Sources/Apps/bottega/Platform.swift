@@ -378,6 +378,10 @@ struct Platform {
             PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
         ]
+        services.append(
+            StreamScoring(
+                log: log, predictor: predictor, definitions: { catalog.current },
+                codec: { codecs.codec(of: shapes.effective($0)) }, logger: logger))
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         if let port = settings.grpcPort {
             services.append(

@@ -218,6 +218,17 @@ extension DefinitionCompiler {
         }
         let holdout = try fields.share("holdout", default: 0)
         guard holdout < 1 else { throw fields.error("holdout", "'holdout' must be below 100%") }
+        var stream: Name?
+        if let reader = try fields.mapping("stream") {
+            let source = try need("Source", try reader.name("source"), in: set.sources, for: "source", reader)
+            for column in known where source.column(column) == nil {
+                throw reader.error(
+                    "source", "the source '\(source.name)' has no column '\(column)', which the model's service needs")
+            }
+            stream = source.name
+            uses.append("Source/\(source.name)")
+            try reader.finish()
+        }
         let deployment = DeploymentDefinition(
             name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, promise: promise,
             shadowAtLeast: steps.shadowAtLeast, shadowPairsMin: steps.shadowPairsMin, canary: steps.canary,
@@ -226,7 +237,8 @@ extension DefinitionCompiler {
             rollout: RolloutPolicy(
                 salt: salt, holdout: holdout, shadowShare: steps.shadowShare, experiment: steps.experiment,
                 metric: steps.metric, disagreementMax: limits.disagreementMax,
-                meanDifferenceMax: limits.meanDifferenceMax, sampleRatioAlpha: limits.sampleRatioAlpha))
+                meanDifferenceMax: limits.meanDifferenceMax, sampleRatioAlpha: limits.sampleRatioAlpha),
+            streamSource: stream)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
         record("Deployment", name, meaning: .string("\(deployment)"), uses: uses)

@@ -191,6 +191,8 @@ public struct DeploymentDefinition: Sendable, Hashable {
     public let latencyP99MillisecondsMax: Double
     /// Salt, holdout, experiment, and the guardrails beyond those.
     public let rollout: RolloutPolicy
+    /// Source whose rows are scored as they come; `nil` for requests alone.
+    public let streamSource: Name?
 }
 
 /// How loud an alert is.

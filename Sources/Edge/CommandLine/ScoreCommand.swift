@@ -12,8 +12,8 @@ struct Score: ClientCommand {
     @Argument(help: "The model, or MODEL@VERSION, MODEL@ALIAS, MODEL@STAGE. Without: the champion, else the newest.")
     var model: String
     @Option(help: "A source, a .parquet, .csv or .ndjson file, or with --sources a query in DuckDB's SQL.")
-    var spine: String
-    @Option(help: "The table of scores to write into.") var out: String
+    var spine: String?
+    @Option(help: "The table of scores to write into.") var out: String?
     @Option(help: "Day of the partition, and of a source's rows. Default: today, and all rows.") var date: String?
     @Option(help: "Column with the moment of each row, of a file or query.") var eventTime: String?
     @Option(parsing: .upToNextOption, help: "The sources that the query reads.") var sources: [String] = []
@@ -25,12 +25,25 @@ struct Score: ClientCommand {
         parsing: .upToNextOption, help: "Columns to keep. Default: keys and time; all others of a file with features.")
     var keep: [String] = []
     @Flag(help: "Replace a partition that is there.") var replace = false
+    @Flag(help: "Print a Spark job that scores a table with this version in its executors; nothing is scored here.")
+    var printSpark = false
     @Flag(help: "Publish rows for which the model gives no number.") var allowNulls = false
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
         let parts = model.split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
-        var body: [String: JSONValue] = ["table": .string(out), "rows": try rows()]
+        if printSpark {
+            let version = parts.count == 2 ? "?version=\(parts[1])" : ""
+            print(
+                SparkJob.text(try await client.get("/api/v1/models/\(parts[0])/scoring-plan\(version)")), terminator: ""
+            )
+            return
+        }
+        guard let spine, let out else {
+            throw CommandFailure(
+                exitCode: 2, description: "say with --spine what to score, and with --out which table to write")
+        }
+        var body: [String: JSONValue] = ["table": .string(out), "rows": try rows(spine)]
         if parts.count == 2 { body["version"] = .string(parts[1]) }
         if let date { body["date"] = .string(date) }
         if let asOf { body["as_of"] = .string(asOf) }
@@ -52,7 +65,7 @@ struct Score: ClientCommand {
         }
     }
 
-    private func rows() throws -> JSONValue {
+    private func rows(_ spine: String) throws -> JSONValue {
         func time() throws -> JSONValue {
             guard let eventTime else {
                 throw CommandFailure(
@@ -93,5 +106,47 @@ struct Scores: ClientCommand {
                     ["table", "date", "model", "version", "rows", "scored_at"].map { Human.cell(partition[$0]) }
                 })
         }
+    }
+}
+
+/// A Spark job that scores with one version.
+enum SparkJob {
+    static func text(_ plan: JSONValue) -> String {
+        let (model, version) = (Human.cell(plan["model"]), Human.cell(plan["version"]))
+        let inputs = (plan["inputs"]?.arrayValue ?? []).compactMap { $0["name"]?.stringValue }
+        return """
+            \"\"\"Scores a Parquet table with \(model) version \(version) in Spark's executors.
+
+                spark-submit job.py --bottega-url http://127.0.0.1:8000 --source features/ --target scores/ --keep id
+
+            Needs the Python package bottega and pyarrow beside pyspark, and the program bottega on every executor. The table has the
+            model's inputs: \(inputs.prefix(8).joined(separator: ", "))\(inputs.count > 8 ? ", …" : "").
+            \"\"\"
+
+            import argparse
+            import os
+            import tempfile
+
+            from bottega import spark as scoring
+            from pyspark.sql import SparkSession
+
+            parser = argparse.ArgumentParser()
+            parser.add_argument("--bottega-url", default=os.environ.get("BOTTEGA_URL", "http://127.0.0.1:8000"))
+            parser.add_argument("--source", required=True)
+            parser.add_argument("--target", required=True)
+            parser.add_argument("--keep", nargs="+", default=[])
+            parser.add_argument("--program", default="bottega", help="the program on the executors")
+            options = parser.parse_args()
+
+            session = SparkSession.builder.appName("score \(model) \(version)").getOrCreate()
+            with tempfile.TemporaryDirectory() as folder:
+                model = scoring.fetch(
+                    options.bottega_url, "\(model)", "\(version)", folder, os.environ.get("BOTTEGA_TOKEN"))
+                session.sparkContext.addFile(model.file)
+                frame = session.read.parquet(options.source)
+                scored = scoring.score(frame, model, keep=options.keep, binary=options.program)
+                scored.write.mode("errorifexists").parquet(options.target)
+
+            """
     }
 }

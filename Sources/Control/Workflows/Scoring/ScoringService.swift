@@ -81,6 +81,29 @@ public final class ScoringService: Sendable {
         }
     }
 
+    /// What scoring elsewhere needs of a version: artifact, file name, inputs.
+    public func plan(_ request: ModelVersion) async throws -> (
+        artifact: ContentHash, fileName: String, inputs: [ScoringInput]
+    ) {
+        let ready = try await desk.served(request.model, request.number)
+        return (ready.artifact, request.candidate.artifact.fileName, Self.inputs(of: ready.binding.definition))
+    }
+
+    /// The file of a version's artifact on this machine.
+    public func artifactPath(of version: ModelVersion) async throws -> String {
+        try await content.localPath(of: version.candidate.artifact.hash)
+    }
+
+    private static func inputs(of service: FeatureServiceDefinition) -> [ScoringInput] {
+        var inputs = service.inputNames.map { ScoringInput(name: $0) }
+        for (place, feature) in service.request.enumerated() {
+            if case .category(let values) = feature.kind {
+                inputs[place] = ScoringInput(name: feature.name, categories: values)
+            }
+        }
+        return inputs
+    }
+
     // MARK: Scoring
 
     /// The version that a request names.
@@ -189,12 +212,7 @@ public final class ScoringService: Sendable {
                 ["request": identity, "file": file, "begun": .integer(begun.milliseconds)], to: "state.json")
         }
         let service = ready.binding.definition
-        var inputs = service.inputNames.map { ScoringInput(name: $0) }
-        for (place, feature) in service.request.enumerated() {
-            if case .category(let values) = feature.kind {
-                inputs[place] = ScoringInput(name: feature.name, categories: values)
-            }
-        }
+        let inputs = Self.inputs(of: service)
         let path: String
         var kept = request.kept
         var features: String?

@@ -3,6 +3,7 @@ import Definitions
 import Foundation
 import ModelRegistry
 import PlatformCore
+import StoragePorts
 import Workflows
 
 /// Batches that are scored, and the tables of scores they make.
@@ -28,6 +29,48 @@ enum ScoringRoutes {
                     return try describe(outcome)
                 }
             },
+            Route("GET", "/api/v1/models/{model}/scoring-plan") { request in
+                let version = try await version(request, services)
+                let plan = try await services.scoring.plan(version)
+                return .json([
+                    "model": .string(version.model.text), "version": .integer(Int64(version.number)),
+                    "artifact": .string(plan.artifact.hex), "file_name": .string(plan.fileName),
+                    "inputs": .array(
+                        plan.inputs.map { input in
+                            [
+                                "name": .string(input.name),
+                                "categories": input.categories.map { .array($0.map(JSONValue.string)) } ?? .null,
+                            ]
+                        }),
+                ])
+            },
+            Route("GET", "/api/v1/models/{model}/artifact") { request in
+                let version = try await version(request, services)
+                return APIResponse(
+                    headers: [("Content-Type", "application/octet-stream")],
+                    body: .file(try await services.scoring.artifactPath(of: version)))
+            },
+            Route("GET", "/api/v1/deployments/{deployment}/scored-events") { request in
+                let deployment = try request.name("deployment")
+                guard let topic = StreamScoring.topic(of: deployment),
+                    try await services.log.topics().contains(topic)
+                else {
+                    throw PlatformError(
+                        .notFound, "deployment/\(deployment)",
+                        "it scores no stream; 'stream' in its definition makes it")
+                }
+                guard let from = Int(request.queryValue("from") ?? "0"), from >= 0 else {
+                    throw PlatformError(.invalidInput, "query", "'from' must be a whole number from 0")
+                }
+                let count = try request.count("count", default: 1000, most: 10_000)
+                let records = try await services.log.read(
+                    topic, partition: 0, from: UInt64(from), recordCountMax: count, byteCountMax: 16 << 20)
+                let end = try await services.log.endOffset(topic, partition: 0)
+                return .json([
+                    "events": .array(records.map { (try? JSONValue.parse($0.record.value)) ?? .null }),
+                    "next": .integer(Int64(from + records.count)), "end": .integer(Int64(end)),
+                ])
+            },
             Route("GET", "/api/v1/scores") { request in
                 let table = try request.queryValue("table").map { text in
                     guard let name = Name(text) else {
@@ -39,6 +82,13 @@ enum ScoringRoutes {
                 return .json(["partitions": .array(try found.map(describe))])
             },
         ]
+    }
+
+    private static func version(_ request: APIRequest, _ services: PlatformServices) async throws -> ModelVersion {
+        var asked = ScoringRequest(
+            model: try request.name("model"), rows: .features(path: ""), table: Name(static: "none"))
+        asked.version = request.queryValue("version")
+        return try await services.scoring.version(asked)
     }
 
     private static func describe(_ partition: ScoredPartition) throws -> JSONValue {

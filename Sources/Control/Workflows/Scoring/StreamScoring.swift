@@ -1,0 +1,161 @@
+public import Datasets
+public import Definitions
+public import Logging
+public import ModelServing
+public import PlatformCore
+public import ServiceLifecycle
+public import StoragePorts
+
+/// Scores the rows of sources as they come, for the deployments that say so with `stream`.
+///
+/// Each row gives one record in topic `scores.<deployment>`, in the rows' order: prediction, version, and the features as they
+/// were read online at that moment. Exactly once: the record holds the offset of its row, records are appended whole, and
+/// after a crash the last one says where to go on. The version is that of the route at each row, so that a promotion needs no
+/// restart. Rows that were there before the deployment asked for them are not scored.
+public struct StreamScoring: Service {
+    /// One stream.
+    private struct Stream: Hashable, Sendable {
+        let deployment: Name
+        let model: Name
+        let source: SourceDefinition
+    }
+    private let log: any EventLog
+    private let predictor: Predictor
+    private let definitions: @Sendable () -> DefinitionSet
+    private let codec: @Sendable (SourceDefinition) -> SourceRowCodec
+    private let logger: Logger
+
+    /// Rows that are scored between two appends.
+    private static let batchCountMax = 500
+
+    /// Makes a service; `codec` reads the rows of a source.
+    public init(
+        log: any EventLog, predictor: Predictor, definitions: @escaping @Sendable () -> DefinitionSet,
+        codec: @escaping @Sendable (SourceDefinition) -> SourceRowCodec, logger: Logger
+    ) {
+        self.log = log
+        self.predictor = predictor
+        self.definitions = definitions
+        self.codec = codec
+        self.logger = logger
+    }
+
+    /// The topic of a deployment's scored events.
+    public static func topic(of deployment: Name) -> Name? { Name("scores.\(deployment.text)") }
+
+    private var streams: Set<Stream> {
+        let set = definitions()
+        return Set(
+            set.deployments.values.compactMap { deployment in
+                guard let source = deployment.streamSource.flatMap({ set.sources[$0] }) else { return nil }
+                return Stream(deployment: deployment.name, model: deployment.model, source: source)
+            })
+    }
+
+    /// Scores until graceful shutdown.
+    public func run() async throws {
+        await cancelWhenGracefulShutdown {
+            while !Task.isCancelled {
+                let wanted = streams
+                await withDiscardingTaskGroup { group in
+                    for stream in wanted { group.addTask { await follow(stream) } }
+                    while !Task.isCancelled, streams == wanted { try? await Task.sleep(for: .milliseconds(250)) }
+                    group.cancelAll()
+                }
+            }
+        }
+    }
+
+    private func follow(_ stream: Stream) async {
+        while !Task.isCancelled {
+            do { try await score(stream) } catch is CancellationError { return } catch {
+                guard !Task.isCancelled else { return }
+                logger.error(
+                    "a stream cannot be scored; trying again",
+                    metadata: ["deployment": "\(stream.deployment)", "error": "\(errorText(error))"])
+                try? await Task.sleep(for: .seconds(1))
+            }
+        }
+    }
+
+    private func score(_ stream: Stream) async throws {
+        guard let output = Self.topic(of: stream.deployment) else { return }
+        let input = PlatformTopic.source(stream.source.name)
+        // Where it begins is settled before anybody can see the topic.
+        var next = try await begin(stream, input: input, output: output)
+        try await log.createTopic(output, partitions: 1)
+        let codec = codec(stream.source)
+        let scratch = PredictionScratch()
+        while !Task.isCancelled {
+            // Rows wait for a deployment to be published.
+            guard let service = predictor.routes.route(stream.model.text)?.variants.first?.version.binding.definition
+            else {
+                try await Task.sleep(for: .milliseconds(200))
+                continue
+            }
+            let rows = try await log.read(
+                input, partition: 0, from: next, recordCountMax: Self.batchCountMax, byteCountMax: 4 << 20)
+            guard let last = rows.last else {
+                try await log.waitForRecords(input, partition: 0, past: next, timeout: .milliseconds(500))
+                continue
+            }
+            var scored: [LogRecord] = []
+            scored.reserveCapacity(rows.count)
+            for row in rows {
+                guard let record = record(row, stream, codec, service, scratch) else { break }
+                scored.append(record)
+            }
+            guard !scored.isEmpty else { continue }
+            _ = try await log.append(scored, to: output, partition: 0)
+            next = scored.count == rows.count ? last.offset + 1 : next + UInt64(scored.count)
+        }
+    }
+
+    /// The first row to score: after the last one that was, else the one that comes next when the stream is first seen.
+    private func begin(_ stream: Stream, input: Name, output: Name) async throws -> UInt64 {
+        let end = try await log.topics().contains(output) ? try await log.endOffset(output, partition: 0) : 0
+        if end > 0, let last = try await log.read(output, from: end - 1).last,
+            let event = try? JSONValue.parse(last.record.value),
+            event["source"]?.stringValue == stream.source.name.text,
+            let offset = event["offset"]?.integerValue
+        {
+            return UInt64(offset) + 1
+        }
+        guard let consumer = Name("scores.\(stream.deployment.text).\(stream.source.name.text)") else { return 0 }
+        // One more than the offset, so that nothing remembered is told from a topic without rows.
+        let known = try await log.position(consumer, topic: input, partition: 0)
+        if known > 0 { return known - 1 }
+        let start = try await log.endOffset(input, partition: 0)
+        try await log.commit(consumer, topic: input, partition: 0, offset: start + 1)
+        return start
+    }
+
+    private func record(
+        _ row: StoredRecord, _ stream: Stream, _ codec: SourceRowCodec, _ service: FeatureServiceDefinition,
+        _ scratch: PredictionScratch
+    ) -> LogRecord? {
+        var members: [String: JSONValue]
+        var eventTime: JSONValue = .null
+        if let decoded = try? codec.decode(row.record.value) {
+            var cells: [String: JSONValue] = [:]
+            for (column, cell) in zip(codec.definition.columns, decoded.cells) { cells[column.name] = cell.json }
+            eventTime = .string(decoded.eventTime.description)
+            let event = ScoringEvent(
+                entities: Dictionary(uniqueKeysWithValues: service.joinKeys.map { ($0, cells[$0] ?? .null) }),
+                features: Dictionary(uniqueKeysWithValues: service.request.map { ($0.name, cells[$0.name] ?? .null) }))
+            guard
+                case .object(let scored)? = predictor.score(
+                    event, model: stream.model.text, caller: "stream/\(stream.source.name)", scratch: scratch)
+            else { return nil }
+            members = scored
+        } else {
+            members = ["prediction": .null, "error": "the row cannot be read"]
+        }
+        members["deployment"] = .string(stream.deployment.text)
+        members["source"] = .string(stream.source.name.text)
+        members["offset"] = .integer(Int64(row.offset))
+        members["event_time"] = eventTime
+        return LogRecord(
+            key: String(row.offset), time: row.record.time, value: JSONValue.object(members).canonicalBytes)
+    }
+}
