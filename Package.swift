@@ -120,7 +120,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         more: [.strictMemorySafety()]),
     module("DuckDBAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", subprocess, system, logging]),
     module("SparkAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", logging]),
-    module("ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    module(
+        "ProcessAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts"],
+        resources: [.embedInCode("Workers/worker.py")]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Types and positions only: the library is opened while the program runs.

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
+import resource
 import threading
+import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import shop
@@ -162,3 +165,156 @@ def test_under_load_the_low_are_refused_and_the_high_live(shopped: Server) -> No
     page = shopped.request("GET", "/metrics")[1]
     assert re.search(r'overload_refused_total\{model="loss",priority="low"\} [1-9]', page)
     assert 'priority="high"' not in page
+
+
+def finished(server: Server, job: str) -> Any:
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        found = server.get(f"/predictions/jobs/{job}")
+        if found["state"] != "queued":
+            return found
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Hears of jobs that have ended; refuses the first message."""
+
+    heard: ClassVar[list[Any]] = []
+
+    def do_POST(self) -> None:
+        self.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(500 if len(self.heard) == 1 else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_an_accepted_job_survives_a_crash_and_its_end_is_told(shopped: Server) -> None:
+    promise(shopped, PLAIN)
+    receiver = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    thread = threading.Thread(target=receiver.serve_forever)
+    thread.start()
+    try:
+        instances = [{**KNOWN, "features": {"channel": "web", "price": price}} for price in range(2500)]
+        url = f"http://127.0.0.1:{receiver.server_address[1]}/done"
+        accepted = shopped.post("/predict/loss/async", {"instances": instances, "webhook": url})
+        single = shopped.post("/predict/loss/async", UNKNOWN)
+        shopped.kill()
+        shopped.start()
+        job = finished(shopped, accepted["job"])
+        assert (job["state"], job["done"]) == ("succeeded", 2500), job
+        assert len(job["predictions"]) == 2500 and len({one["prediction_id"] for one in job["predictions"]}) == 2500
+        for index in (0, 1234, 2499):
+            assert job["predictions"][index]["prediction"] == predict(shopped, instances[index])[1]["prediction"]
+        assert len(finished(shopped, single["job"])["predictions"]) == 1
+        end = time.monotonic() + 60
+        while finished(shopped, accepted["job"])["webhook"]["state"] != "delivered":
+            assert time.monotonic() < end
+            time.sleep(0.2)
+        assert len(Receiver.heard) >= 2 and all(message["job"] == accepted["job"] for message in Receiver.heard)
+        assert "predictions" not in Receiver.heard[-1] and Receiver.heard[-1]["state"] == "succeeded"
+    finally:
+        receiver.shutdown()
+        thread.join()
+        receiver.server_close()
+
+
+def test_jobs_that_cannot_be(shopped: Server) -> None:
+    bad = {"entities": {"customer": "c01"}, "features": {"channel": "moon", "price": 20}}
+    job = finished(shopped, shopped.post("/predict/loss/async", {"instances": [KNOWN, bad]})["job"])
+    assert job["state"] == "failed" and "instances[1].features.channel" in json.dumps(job["error"])
+    for model, body, status in (
+        ("nobody", KNOWN, 404),
+        ("loss", {"instances": []}, 422),
+        ("loss", {"instances": [KNOWN], "webhok": ""}, 422),
+        ("loss", {"instances": [KNOWN], "webhook": "ftp://example.com"}, 422),
+        ("loss", [], 422),
+    ):
+        assert shopped.request("POST", f"/predict/{model}/async", body)[0] == status, body
+    assert shopped.request("GET", "/predictions/jobs/nothing")[0] == 404
+
+
+def test_predictions_come_one_by_one(shopped: Server) -> None:
+    bad = {"entities": {"customer": "c01"}, "features": {"channel": "moon", "price": 20}}
+    status, text = shopped.request("POST", "/predict/loss/stream", {"instances": [KNOWN, bad, UNKNOWN]})
+    events = [dict(line.split(": ", 1) for line in event.split("\n")) for event in text.strip().split("\n\n")]
+    assert status == 200 and [event["event"] for event in events] == ["prediction", "error", "prediction", "end"]
+    assert [event.get("id") for event in events] == ["0", "1", "2", None]
+    assert json.loads(events[0]["data"])["prediction"] == predict(shopped, KNOWN)[1]["prediction"]
+    assert "features.channel" in events[1]["data"] and json.loads(events[3]["data"]) == {"count": 3}
+    body = json.dumps({"instances": [KNOWN] * 5000}).encode()
+    head = b"POST /predict/loss/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    connection = Connection(shopped, timeout=60).send(head + body)
+    connection.more()
+    connection.socket.close()  # a reader that goes away
+    assert predict(shopped, KNOWN)[0] == 200
+    assert shopped.request("POST", "/predict/nobody/stream", KNOWN)[0] == 404
+
+
+# What was found to be worth keeping, and what others were broken by.
+BODIES = [
+    b"[" * 60_000,
+    b'{"features":' * 30 + b"1" + b"}" * 30,
+    b"1" * 60_000,
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":' + b"9" * 50_000 + b"}}",
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":0.' + b"0" * 50_000 + b"1e50010}}",
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":1e999999999999999999999}}',
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":-}}',
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":NaN}}',
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":01}}',
+    b'{"entities":{"customer":"\\ud800"},"features":{"channel":"web","price":1}}',
+    b'{"entities":{"customer":"\xff\xfe"},"features":{"channel":"web","price":1}}',
+    b'{"entities":{"customer":"a\x00b"},"features":{"channel":"web","price":1}}',
+    b'{"entities":{"customer":"' + b"x" * 50_000 + b'"},"features":{"channel":"web","price":1}}',
+    b'{"entities":{"customer":"c01","customer":"c02"},"features":{"channel":"web","price":1}}',
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":1}} {}',
+    b'{"entities":{"customer":"c01"},"features":{"channel":"web","price":1},"' + b"k" * 50_000 + b'":1}',
+    b'{"instances":' + b"[" * 20 + b"]" * 20 + b"}",
+    b"\xef\xbb\xbf{}",
+    b"",
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=range(len(BODIES)))
+def test_a_strange_body_is_refused_in_the_same_words_on_both_ways(body: bytes, shopped: Server) -> None:
+    start = b"POST /predict/loss HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    plain = Connection(shopped).send(start + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    chunks = b"".join(b"%x\r\n" % len(part) + part + b"\r\n" for part in (body[:7], body[7:]) if part)
+    chunked = Connection(shopped).send(start + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    answers = [connection.answer() for connection in (plain, chunked)]
+    assert answers[0][0] in (400, 422), answers[0]
+    assert answers[0][0] == answers[1][0] and answers[0][2] == answers[1][2]
+    assert json.loads(answers[0][2])["error"]["message"]
+    assert plain.send(PREDICT_LIVE).answer()[0] == 200, "the connection is of use after it"
+
+
+PREDICT_LIVE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+
+
+def test_a_prediction_log_that_cannot_grow(shopped: Server) -> None:
+    """Files may not grow, as on a full disk: who waits for the disk hears of it, and nothing is lost afterwards."""
+    assert shopped.process is not None
+    promise(shopped, f"{PLAIN}\nprediction_log: durable")
+    assert predict(shopped, KNOWN)[0] == 200
+    before = metric(shopped, "bottega_prediction_log_failures_total")
+    size = max(path.stat().st_size for path in (shopped.data_dir / "log" / "predictions").rglob("*") if path.is_file())
+    limits = resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE, (size + 100, limits[1]))
+    try:
+        for path in ("/predict/loss", "/predict/loss?ages=true"):
+            status, answer = predict(shopped, KNOWN, path, X_Request_Timeout_Ms="500")
+            assert status == 504 and answer["error"]["subject"] == "prediction log", answer
+        end = time.monotonic() + 60
+        while metric(shopped, "bottega_prediction_log_failures_total") == before:
+            assert time.monotonic() < end
+            time.sleep(0.1)
+    finally:
+        resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE, limits)
+    status, answer = predict(shopped, KNOWN)
+    assert status == 200 and answer["fallback"] is False
+    why = shopped.get(f"/predictions/{answer['prediction_id']}/why")
+    assert why["prediction"] == pytest.approx(answer["prediction"], rel=1e-6)
+    assert metric(shopped, "bottega_prediction_log_pending") == 0

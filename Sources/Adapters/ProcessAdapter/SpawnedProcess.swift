@@ -26,14 +26,18 @@ enum SpawnedProcess {
         return command + [executable] + job.command.dropFirst()
     }
 
-    /// Starts `command[0]`; `output` becomes its standard output and error, `/dev/null` its input.
+    /// Starts `command[0]`; `output` becomes its standard output and error, `input` or else `/dev/null` its input.
     static func start(
-        command: [String], environment: [String: String], workingDirectory: String, output: Int32
+        command: [String], environment: [String: String], workingDirectory: String, input: Int32? = nil, output: Int32
     ) -> Result<pid_t, Failure> {
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        if let input {
+            posix_spawn_file_actions_adddup2(&actions, input, 0)
+        } else {
+            posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        }
         posix_spawn_file_actions_adddup2(&actions, output, 1)
         posix_spawn_file_actions_adddup2(&actions, output, 2)
         guard let changeFolder: ChangeFolder = libraryFunction("posix_spawn_file_actions_addchdir_np"),

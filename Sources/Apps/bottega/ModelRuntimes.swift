@@ -2,7 +2,9 @@ import ArgumentParser
 import Foundation
 import LinearModelAdapter
 import ONNXAdapter
+import ProcessAdapter
 import RuntimePorts
+import StoragePorts
 import TreeModelAdapter
 
 /// What loads model files.
@@ -14,6 +16,14 @@ enum ModelRuntimes {
 }
 
 extension Settings {
+    /// The runtimes of the server: those of this process, behind those whose models run elsewhere.
+    func servingRuntimes(_ content: ContentStore) -> [any ModelRuntime] {
+        let python = PythonModelRuntime(
+            PythonRuntimeConfiguration(interpreter: pythonPath, folder: "\(dataDirectory)/python")
+        ) { try await content.get($0, byteCountMax: $1) }
+        return [python] + modelRuntimes(isGated: true)
+    }
+
     /// The runtimes of this process.
     /// - Parameter isGated: whether libraries that are not ours try models in a process of their own first.
     func modelRuntimes(isGated: Bool) -> [any ModelRuntime] {

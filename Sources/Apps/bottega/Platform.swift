@@ -90,7 +90,7 @@ struct Platform {
             + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
             + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
             + EvaluationIndex.migrations + ChangeRelay.migrations
-            + WebhookStore.migrations
+            + WebhookStore.migrations + PredictionJobStore.migrations
         try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)
@@ -163,8 +163,9 @@ struct Platform {
         let predictor = Predictor(
             routes: routes, log: predictionLog, metrics: metrics, clock: clock, identifiers: identifiers,
             admission: Admission(waitingMax: settings.overloadConcurrency))
+        let runtimes = settings.servingRuntimes(content)
         let desk = ModelDesk(
-            registry: registry, content: content, runtimes: settings.modelRuntimes(isGated: true), routes: routes,
+            registry: registry, content: content, runtimes: runtimes, routes: routes,
             evaluator: VersionEvaluator(engine: engine), definitions: { catalog.current },
             service: { try await catalog.service($0) },
             reader: {
@@ -284,7 +285,15 @@ struct Platform {
             store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
             transport: HTTPWebhookTransport(
                 allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks))
-        let platform = PlatformServices(
+        let predictionJobs = PredictionJobService(
+            store: PredictionJobStore(store: metadata, clock: SystemClock(), identifiers: machineIdentifiers),
+            predictor: predictor,
+            transport: HTTPWebhookTransport(
+                allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks),
+            configuration: .init(
+                instanceCountMax: settings.asynchronousQueue, retention: settings.asynchronousRetention),
+            logger: logger)
+        var platform = PlatformServices(
             catalog: catalog, features: keeper, desk: desk, registry: registry, lifecycle: lifecycle,
             drill: RollbackDrill(
                 desk: desk, registry: registry, predictor: predictor, archive: archive, clock: clock, content: content,
@@ -308,7 +317,8 @@ struct Platform {
                 survey: StorageSurvey(directory: directory) { id in
                     guard let job = try? await jobs.job(id) else { return nil }
                     return "output and scratch files of a job of \(job.model), \(job.state.rawValue)"
-                }))
+                }), predictionJobs: predictionJobs)
+        platform.measurements = { runtimes.flatMap { $0.measurements() } }
         let access = try Self.access(settings)
         let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
             try await TrainingSetBuilder.manifest($0, in: content).serviceVersion
@@ -377,6 +387,7 @@ struct Platform {
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
+            predictionJobs,
         ]
         services.append(
             StreamScoring(

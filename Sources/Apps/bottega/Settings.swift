@@ -49,6 +49,8 @@ import Yams
 /// | `webhooks.private` | bool; whether webhooks may go to loopback, private and link-local addresses | false |
 /// | `overload.concurrency` | integer; predictions in hand at once that wait for a disk, a worker or a large body | 10000 |
 /// | `overload.target` | span; how long predictions may wait before they are looked at until some are refused; `0s` refuses none | `100ms` |
+/// | `asynchronous.queue` | integer; instances of asynchronous predictions that wait at most | 1000000 |
+/// | `asynchronous.retention` | span; how long finished asynchronous predictions are kept | `1d` |
 /// | `monitor.enabled` | bool; whether this process starts and supervises the monitor | true |
 ///
 /// In the environment a key is upper case with `_` for `.` after `BOTTEGA_`: `BOTTEGA_GATEWAY_PORT`. The file is YAML, with
@@ -63,7 +65,7 @@ struct Settings: Sendable {
         "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
         "tables.compact", "tables.retention",
         "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
-        "overload.concurrency", "overload.target", "monitor.enabled",
+        "overload.concurrency", "overload.target", "asynchronous.queue", "asynchronous.retention", "monitor.enabled",
     ]
 
     enum ClockMode: String { case system, manual }
@@ -107,6 +109,8 @@ struct Settings: Sendable {
     let allowsHTTPWebhooks: Bool
     let allowsPrivateWebhooks: Bool
     let overloadConcurrency: Int
+    let asynchronousQueue: Int
+    let asynchronousRetention: TimeSpan
     let overloadTargetMilliseconds: Int
     let lineageKey: String?
     let lineageFile: String?
@@ -203,7 +207,13 @@ struct Settings: Sendable {
         lineageURL = text("openlineage.url")
         allowsHTTPWebhooks = try flag("webhooks.http", default: false)
         allowsPrivateWebhooks = try flag("webhooks.private", default: false)
-        overloadConcurrency = try integer("overload.concurrency", default: 10_000, in: 1...1_000_000)
+        asynchronousQueue = try integer("asynchronous.queue", default: 1_000_000, in: 1...1_000_000_000)
+        let asynchronousKept = text("asynchronous.retention") ?? "1d"
+        guard let keptFor = TimeSpan(text: asynchronousKept) else {
+            throw Self.error("asynchronous.retention", "must be a span of time such as 1d, not '\(asynchronousKept)'")
+        }
+        asynchronousRetention = keptFor
+        overloadConcurrency = try integer("overload.concurrency", default: 10_000, in: 16...1_000_000)
         let target = text("overload.target") ?? "100ms"
         guard let delay = TimeSpan(text: target), 0...60_000 ~= delay.milliseconds else {
             throw Self.error("overload.target", "must be a span of time up to 60s such as 100ms, not '\(target)'")

@@ -229,7 +229,7 @@ extension DefinitionCompiler {
             uses.append("Source/\(source.name)")
             try reader.finish()
         }
-        let deployment = DeploymentDefinition(
+        var deployment = DeploymentDefinition(
             name: name, model: modelName, stickyBy: stickyBy, predictionLog: log, promise: promise,
             shadowAtLeast: steps.shadowAtLeast, shadowPairsMin: steps.shadowPairsMin, canary: steps.canary,
             predictionPSIMax: limits.predictionPSIMax, errorRateMax: limits.errorRateMax,
@@ -239,6 +239,8 @@ extension DefinitionCompiler {
                 metric: steps.metric, disagreementMax: limits.disagreementMax,
                 meanDifferenceMax: limits.meanDifferenceMax, sampleRatioAlpha: limits.sampleRatioAlpha),
             streamSource: stream)
+        deployment.workers = try workers(fields)
+        deployment.batching = try batching(fields)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
         record("Deployment", name, meaning: .string("\(deployment)"), uses: uses)

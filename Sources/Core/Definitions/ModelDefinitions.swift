@@ -193,6 +193,10 @@ public struct DeploymentDefinition: Sendable, Hashable {
     public let rollout: RolloutPolicy
     /// Source whose rows are scored as they come; `nil` for requests alone.
     public let streamSource: Name?
+    /// How its worker processes run, for a model that needs some.
+    public var workers = WorkersDefinition()
+    /// How requests are gathered into calls of the model; `nil` for each request by itself.
+    public var batching: BatchingDefinition?
 }
 
 /// How loud an alert is.

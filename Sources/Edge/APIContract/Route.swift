@@ -63,6 +63,9 @@ public struct APIResponse: Sendable {
         ///
         /// What a slow reader has not taken is bounded; the oldest events are dropped then, so events carry a number.
         case stream(@Sendable (_ send: @escaping @Sendable ([UInt8]) -> Void) async throws -> Void)
+        /// Parts that are asked for one by one, each when the one before is sent, until there is none: nothing is dropped, and
+        /// nothing is computed for a reader that has gone.
+        case pulled(@Sendable () async throws -> [UInt8]?)
     }
     /// The status code.
     public let status: Int

@@ -42,6 +42,7 @@ extension LoadedModel {
     /// This model as one that explains.
     /// - Throws: `unsupportedModel` with the reason if it cannot.
     public func explaining() throws(ModelError) -> any ExplainingModel {
+        if let wrapping = self as? any WrappingModel { return try wrapping.base.explaining() }
         guard let model = self as? any ExplainingModel else {
             throw ModelError(
                 .unsupportedModel,

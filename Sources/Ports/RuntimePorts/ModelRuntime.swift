@@ -16,6 +16,8 @@ public struct ModelError: Error, Sendable, Equatable, CustomStringConvertible {
         case deadlineExceeded
         /// The model failed so often that it is not asked for a while.
         case breakerOpen
+        /// The model answered, but no number.
+        case noNumber
     }
     /// The kind of failure.
     public let code: Code
@@ -114,9 +116,25 @@ public protocol ModelRuntime: Sendable {
     /// Loads a model.
     /// - Throws: `malformedModel`, `unsupportedModel`, `tooLarge`.
     func load(_ bytes: [UInt8], fileName: String) throws(ModelError) -> any LoadedModel
+    /// Tries and loads a model for one use of it; may wait for other processes.
+    /// - Throws: as `load`.
+    func open(_ bytes: [UInt8], fileName: String, options: RuntimeOptions) async throws(ModelError) -> any LoadedModel
+    /// What it has to tell for the metrics page.
+    func measurements() -> [RuntimeMeasurement]
 }
 
 extension ModelRuntime {
     /// Admits everything: loading is our own code, which does not trap.
     public func admit(_ bytes: [UInt8], fileName: String) async throws(ModelError) {}
+
+    /// `admit` and `load`: no use of the model differs from another.
+    public func open(_ bytes: [UInt8], fileName: String, options: RuntimeOptions) async throws(ModelError)
+        -> any LoadedModel
+    {
+        try await admit(bytes, fileName: fileName)
+        return try load(bytes, fileName: fileName)
+    }
+
+    /// Nothing.
+    public func measurements() -> [RuntimeMeasurement] { [] }
 }

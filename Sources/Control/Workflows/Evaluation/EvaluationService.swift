@@ -90,7 +90,7 @@ public struct EvaluationService: Sendable {
                 query: query
             ) { progress.report("reading rows for version \(number)", done: Double($0), unit: "rows") }
             progress.report("scoring version \(number)", done: Double(table.rows.rowCount), unit: "rows")
-            let rows = try Self.rows(ready.loaded, table, label: data.label, version: number)
+            let rows = try await Self.rows(ready.loaded, table, label: data.label, version: number)
             tables.append((table, rows, ready.artifact))
         }
         guard let first = tables.first else { throw PlatformError(.internal, "evaluation", "no version was scored") }
@@ -219,7 +219,7 @@ public struct EvaluationService: Sendable {
     /// Scores rows and checks that labels are what the model predicts.
     private static func rows(
         _ model: any LoadedModel, _ table: EvaluationTable, label: String, version: Int
-    ) throws -> EvaluationRows {
+    ) async throws -> EvaluationRows {
         let description = model.description
         let labels = table.rows.labels
         let classCount = description.outputCount > 1 ? description.outputCount : 2
@@ -234,7 +234,8 @@ public struct EvaluationService: Sendable {
         }
         let predictions: [Double]
         do {
-            predictions = try model.predict(table.rows.inputs, rowCount: table.rows.rowCount).map(Double.init)
+            predictions = try await model.prediction(of: table.rows.inputs, rowCount: table.rows.rowCount)
+                .map(Double.init)
         } catch {
             throw PlatformError(.invalidInput, "version \(version)", error.message)
         }

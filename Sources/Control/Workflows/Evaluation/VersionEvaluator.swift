@@ -114,9 +114,9 @@ public struct VersionEvaluator: Sendable {
 
     /// What a model says of the rows of a slice, beside what came of them: the probability of the positive class, those of
     /// every class, or the value.
-    public static func scored(_ model: any LoadedModel, _ rows: SliceRows) throws -> EvaluationRows {
+    public static func scored(_ model: any LoadedModel, _ rows: SliceRows) async throws -> EvaluationRows {
         let count = model.description.outputCount
-        let predictions = try model.predict(rows.inputs, rowCount: rows.rowCount).map(Double.init)
+        let predictions = try await model.prediction(of: rows.inputs, rowCount: rows.rowCount).map(Double.init)
         return try EvaluationRows(predictions: predictions, outcomes: rows.labels, outputCount: count)
     }
 
@@ -151,7 +151,7 @@ public struct VersionEvaluator: Sendable {
             guard let path = parts[slice] else { continue }
             let rows = try await rows(at: path, service: service, label: label)
             let scored: EvaluationRows
-            do { scored = try Self.scored(model, rows) } catch let error as StatisticsError {
+            do { scored = try await Self.scored(model, rows) } catch let error as StatisticsError {
                 throw PlatformError(.invalidInput, "slice \(slice)", error.description)
             }
             metrics[slice] = Self.metrics(on: scored, wanted)
@@ -194,19 +194,23 @@ public struct VersionEvaluator: Sendable {
     }
 
     /// 99th percentile, in milliseconds, of scoring single rows of a slice, after a warm-up.
-    public static func latencyP99Milliseconds(_ model: any LoadedModel, _ rows: SliceRows) throws(ModelError) -> Double
+    ///
+    /// Of a model whose answers are waited for, fewer rows are measured: one by one, as single requests meet it.
+    public static func latencyP99Milliseconds(_ model: any LoadedModel, _ rows: SliceRows) async throws(ModelError)
+        -> Double
     {
         let width = model.description.featureCount
-        let count = min(rows.rowCount, 2000)
+        let (most, warmUp) = model.deferred == nil ? (2000, 200) : (500, 20)
+        let count = min(rows.rowCount, most)
         guard count > 0 else { throw ModelError(.shapeMismatch, "there is no row to measure with") }
         var times: [Double] = []
-        for index in 0..<(count + 200) {
+        for index in 0..<(count + warmUp) {
             let row = index % count
             let input = Array(rows.inputs[(row * width)..<((row + 1) * width)])
             let start = ContinuousClock.now
-            _ = try model.predict(input, rowCount: 1)
+            _ = try await model.prediction(of: input, rowCount: 1)
             let spent = (ContinuousClock.now - start).components
-            if index >= 200 { times.append(Double(spent.seconds) * 1000 + Double(spent.attoseconds) / 1e15) }
+            if index >= warmUp { times.append(Double(spent.seconds) * 1000 + Double(spent.attoseconds) / 1e15) }
         }
         times.sort()
         return times[min(times.count - 1, Int((Double(times.count) * 0.99).rounded(.up)) - 1)]

@@ -113,10 +113,14 @@ extension ModelDesk {
         case .latency:
             guard let path = parts.paths["test"] else { break }
             let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-            evidence.latencyP99Milliseconds = try VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
+            evidence.latencyP99Milliseconds = try await VersionEvaluator.latencyP99Milliseconds(ready.loaded, rows)
         case .memory:
             let artifact = version.candidate.artifact
-            evidence.memoryByteCount = try await sources?.memory(artifact.hash, artifact.fileName)
+            if let deferred = ready.deferred {
+                evidence.memoryByteCount = await deferred.heldByteCount()
+            } else {
+                evidence.memoryByteCount = try await sources?.memory(artifact.hash, artifact.fileName)
+            }
         case .featureParity(let least):
             evidence.parity = try await sources?.parity(version.model, ready.binding.definition, least)
         case .noLeakage:
@@ -220,7 +224,7 @@ extension ModelDesk {
         if let known = scores.first(where: { $0.key == key }) { return known.rows }
         let ready = try await served(version.model, version.number)
         let rows = try await evaluator.rows(at: path, service: ready.binding.definition, label: parts.label)
-        let scored = try VersionEvaluator.scored(ready.loaded, rows)
+        let scored = try await VersionEvaluator.scored(ready.loaded, rows)
         scores = Array(scores.suffix(5)) + [(key: key, rows: scored)]
         return scored
     }

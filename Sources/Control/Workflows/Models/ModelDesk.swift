@@ -40,7 +40,7 @@ public actor ModelDesk {
     var sources: GateSources?
     private let logger: Logger
     private var bindings: [ContentHash: ServiceBinding] = [:]
-    private var loaded: [String: ServedVersion] = [:]
+    private var loaded: [String: (use: Use, version: ServedVersion)] = [:]
     var scores: [(key: String, rows: EvaluationRows)] = []
 
     /// Largest model file.
@@ -89,16 +89,37 @@ public actor ModelDesk {
         return binding
     }
 
+    /// What a model's deployment says of how it is to be loaded; a change of it loads versions anew.
+    private struct Use: Equatable {
+        var options = RuntimeOptions()
+        var batching: BatchingDefinition?
+    }
+
+    private func use(of model: Name) -> Use {
+        var use = Use(options: RuntimeOptions(model: model.text))
+        guard let deployment = definitions().deployments.values.first(where: { $0.model == model }) else { return use }
+        let workers = deployment.workers
+        use.options.environment = workers.environment
+        use.options.workerCount = workers.countMin...max(workers.countMin, workers.countMax)
+        use.options.memoryByteCountMax = workers.memoryByteCountMax
+        use.options.timeout = .milliseconds(workers.timeout.milliseconds)
+        use.batching = deployment.batching
+        return use
+    }
+
     /// Loads a model's bytes with the runtime that knows them.
-    public func load(_ bytes: [UInt8], fileName: String) async throws -> any LoadedModel {
+    public func load(_ bytes: [UInt8], fileName: String, for model: Name? = nil) async throws -> any LoadedModel {
+        try await load(bytes, fileName: fileName, options: model.map { use(of: $0).options } ?? RuntimeOptions())
+    }
+
+    private func load(_ bytes: [UInt8], fileName: String, options: RuntimeOptions) async throws -> any LoadedModel {
         guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: fileName) }) else {
             let known = runtimes.flatMap(\.formats).joined(separator: ", ")
             throw PlatformError(
                 .invalidInput, fileName, "no runtime recognizes this model file; known formats: \(known)")
         }
         do throws(ModelError) {
-            try await runtime.admit(bytes, fileName: fileName)
-            return try runtime.load(bytes, fileName: fileName)
+            return try await runtime.open(bytes, fileName: fileName, options: options)
         } catch {
             throw PlatformError(error.code == .tooLarge ? .tooLarge : .invalidInput, fileName, error.message)
         }
@@ -114,16 +135,18 @@ public actor ModelDesk {
     /// A version in memory with its features.
     public func served(_ model: Name, _ number: Int) async throws -> ServedVersion {
         let key = "\(model)/\(number)"
-        if let known = loaded[key] { return known }
+        let use = use(of: model)
+        if let known = loaded[key], known.use == use { return known.version }
         let version = try await registry.version(model, number)
         let service = try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
-        let file = try await load(bytes, fileName: artifact.fileName)
-        if let known = loaded[key] { return known }
+        var file = try await load(bytes, fileName: artifact.fileName, options: use.options)
+        if let batching = use.batching { file = BatchingModel(file, batching) }
+        if let known = loaded[key], known.use == use { return known.version }
         let ready = try ServedVersion(
             model: model, number: number, artifact: artifact.hash, loaded: file, binding: try binding(service))
-        loaded[key] = ready
+        loaded[key] = (use, ready)
         return ready
     }
 
@@ -176,7 +199,7 @@ public actor ModelDesk {
         guard let definition = definitions().models[model] else {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
-        let file = try await load(bytes, fileName: fileName)
+        let file = try await load(bytes, fileName: fileName, for: model)
         guard let trainedOn = origin.dataset else {
             throw PlatformError(.invalidInput, "model/\(model)", "the training set is missing")
         }
@@ -321,7 +344,14 @@ public actor ModelDesk {
         expectedRevision: Int? = nil
     ) async throws -> PolicyRevision {
         // Every version is in memory before anybody is routed to it.
-        for number in policy.versions { _ = try await served(deployment.model, number) }
+        for number in policy.versions {
+            let version = try await served(deployment.model, number)
+            do throws(ModelError) { try await version.deferred?.warmUp() } catch {
+                throw PlatformError(
+                    .refused, "model/\(deployment.model)/versions/\(number)",
+                    "it cannot be made ready: \(error.message)")
+            }
+        }
         let revision = try await registry.publish(
             deployment.name, of: deployment.model, policy, actor: actor, reason: reason,
             expectedRevision: expectedRevision)

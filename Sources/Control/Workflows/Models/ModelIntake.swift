@@ -59,25 +59,29 @@ public struct ModelIntake: Sendable {
         let whole = ModelArtifact(
             hash: list, byteCount: files.reduce(0) { $0 + $1.byteCount },
             format: "mlflow-\(described?.framework ?? "files")", fileName: "MLmodel")
-        guard let file = Self.modelFile(among: files), file.byteCount <= Self.loadedByteCountMax else {
-            return candidate(whole)
-        }
-        let bytes = try await tracking.artifactBytes(at: file.path, byteCountMax: Self.loadedByteCountMax)
-        let name = String(file.path.split(separator: "/").last ?? "model")
-        guard let format = await desk.format(of: bytes, fileName: name) else { return candidate(whole) }
-        if origin.dataset != nil, origin.serviceVersion != nil,
-            let judged = try? await desk.judge(
-                model, bytes: bytes, fileName: name, origin: origin, hasSignature: described?.signature != nil)
-        {
+        func judged(_ bytes: [UInt8], _ name: String) async -> VersionCandidate? {
+            guard origin.dataset != nil, origin.serviceVersion != nil,
+                let judged = try? await desk.judge(
+                    model, bytes: bytes, fileName: name, origin: origin, hasSignature: described?.signature != nil)
+            else { return nil }
             return VersionCandidate(
                 artifact: judged.artifact, signature: judged.signature, origin: origin, metrics: judged.metrics,
                 rows: judged.rows, referenceProfile: judged.referenceProfile,
                 description: description ?? judged.description, tags: tags, source: source)
         }
+        guard let file = Self.modelFile(among: files), file.byteCount <= Self.loadedByteCountMax else {
+            guard described?.flavors["python_function"] != nil else { return candidate(whole) }
+            return await judged(Self.list(files, below: root ?? "").canonicalBytes, "MLmodel") ?? candidate(whole)
+        }
+        let bytes = try await tracking.artifactBytes(at: file.path, byteCountMax: Self.loadedByteCountMax)
+        let name = String(file.path.split(separator: "/").last ?? "model")
+        guard let format = await desk.format(of: bytes, fileName: name) else { return candidate(whole) }
+        if let judged = await judged(bytes, name) { return judged }
         return candidate(ModelArtifact(hash: file.hash, byteCount: file.byteCount, format: format, fileName: name))
     }
 
-    private static func list(_ files: [StoredArtifact], below root: String) -> JSONValue {
+    /// A folder's files as one content: what a version of several files is kept as.
+    static func list(_ files: [StoredArtifact], below root: String) -> JSONValue {
         [
             "files": .array(
                 files.map {

@@ -265,42 +265,9 @@ public struct TrainingPipeline: Sendable {
     private func register(_ model: Name, run: String, origin: VersionOrigin, actor: String, reason: String) async throws
         -> ModelVersion
     {
-        let found = try await modelFile(ofRun: run)
-        let bytes = try await tracking.artifactBytes(at: found.file.path)
-        let name = String(found.file.path.split(separator: "/").last ?? "model")
+        let found = try await RunModel.find(ofRun: run, in: tracking)
         return try await desk.register(
-            model, bytes: bytes, fileName: name, origin: origin, hasSignature: found.hasSignature, actor: actor,
-            reason: reason)
-    }
-
-    /// The one model file that a run logged, and whether the `MLmodel` beside it states a signature.
-    private func modelFile(ofRun run: String) async throws -> (file: StoredArtifact, hasSignature: Bool) {
-        let info = try await tracking.run(run).info
-        let roots = try await tracking.loggedModels(ofRun: run).map(\.artifactURI) + [info.artifactURI]
-        for uri in roots {
-            guard let root = TrackingStore.artifactPath(ofURI: uri) else { continue }
-            let files = try await tracking.allArtifacts(below: root)
-            let candidates = files.filter { file in
-                let name = file.path.split(separator: "/").last.map(String.init) ?? ""
-                return name.hasPrefix("model.")
-                    && [".ubj", ".json", ".xgb", ".lgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
-            }
-            guard let file = candidates.first else { continue }
-            let folder = file.path.split(separator: "/").dropLast().joined(separator: "/")
-            var hasSignature = false
-            for description in files
-            where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
-                let text = String(
-                    decoding: try await tracking.artifactBytes(at: description.path, byteCountMax: 16 << 20),
-                    as: UTF8.self)
-                hasSignature = text.contains("\nsignature:")
-            }
-            return (file, hasSignature)
-        }
-        throw PlatformError(
-            .notFound, "run/\(run)",
-            "it logged no model file (model.ubj, model.json, model.lgb or model.onnx); log one with "
-                + "mlflow.xgboost.log_model(booster, name=\"model\") or mlflow.lightgbm.log_model(booster, name=\"model\")"
-        )
+            model, bytes: found.bytes, fileName: found.fileName, origin: origin, hasSignature: found.hasSignature,
+            actor: actor, reason: reason)
     }
 }

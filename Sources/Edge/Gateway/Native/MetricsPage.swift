@@ -53,6 +53,9 @@ enum MetricsPage {
             "bottega_prediction_log_written_total", "Prediction records written, shadows included.", Double(log.written)
         )
         page.counter("bottega_prediction_log_shed_total", "Prediction records dropped by policy.", Double(log.shed))
+        page.counter(
+            "bottega_prediction_log_failures_total", "Attempts to write to the prediction log that failed.",
+            Double(log.failures))
         page.counter("bottega_shadow_failures_total", "Shadow answers that failed.", Double(log.shadowFailures))
 
         page.gauge("bottega_rollouts", "Rollouts under way, by phase; halted ones wait for people.")
@@ -63,6 +66,10 @@ enum MetricsPage {
         }
         page.gauge("bottega_workflow_leader", "1 where this process carries workflows out.")
         page.sample("bottega_workflow_leader", [:], services.lifecycle.isLeading ? 1 : 0)
+        page.counter(
+            "bottega_prediction_no_number_total", "Answers of models that were no number; the fallback answered.",
+            by: "model", services.predictor.metrics.noNumbers().map { ($0.key, Double($0.value)) })
+        page.runtimes(services.measurements())
 
         let stream = services.stream.statistics
         page.counter("bottega_feature_rows_applied_total", "Rows applied to feature views.", Double(stream.rowsApplied))
@@ -145,6 +152,19 @@ enum MetricsPage {
         page.sample("bottega_predictions_waiting", [:], Double(predictor.admission.waiting))
     }
 
+    private static let runtimeSeries = [
+        ("bottega_worker_processes", "gauge", "Worker processes of models, by state: starting, idle, busy."),
+        ("bottega_worker_queue_length", "gauge", "Calls that wait for a worker process."),
+        ("bottega_worker_breakers_open", "gauge", "Models whose workers are left alone after failures."),
+        (
+            "bottega_worker_events_total", "counter",
+            "Calls, starts and ends of worker processes, by what became of them."
+        ),
+        ("bottega_worker_printed_bytes_total", "counter", "Bytes that worker processes printed."),
+        ("bottega_remote_calls_total", "counter", "Calls of remote model servers, by what became of them."),
+        ("bottega_remote_breakers_open", "gauge", "Remote models that are left alone after failures."),
+    ]
+
     private static func number(_ value: Double) -> String {
         value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : "\(value)"
     }
@@ -163,6 +183,16 @@ enum MetricsPage {
         mutating func counter(_ name: String, _ help: String, by label: String, _ values: [(String, Double)]) {
             header(name, "counter", help)
             for (key, value) in values.sorted(by: { $0.0 < $1.0 }) { sample(name, [label: key], value) }
+        }
+        /// Series of model runtimes: one header for all samples of a name.
+        mutating func runtimes(_ measurements: [RuntimeMeasurement]) {
+            for (name, type, help) in MetricsPage.runtimeSeries {
+                header(name, type, help)
+                for measurement in measurements where measurement.name == name {
+                    let labels = measurement.labels.map { ($0.name, $0.value) }
+                    sample(name, Dictionary(labels, uniquingKeysWith: { $1 }), measurement.value)
+                }
+            }
         }
         mutating func sample(_ name: String, _ labels: [String: String], _ value: Double) {
             let list = labels.sorted { $0.key < $1.key }.map { key, value in

@@ -9,8 +9,7 @@ public enum NativeRoutes {
             + FeatureRoutes.routes(services) + FeatureVersionRoutes.routes(services) + ModelRoutes.routes(services)
             + WebhookRoutes.routes(services) + TrainingRoutes.routes(services)
             + EvaluationRoutes.routes(services) + ScoringRoutes.routes(services) + RunRoutes.routes(services)
-            + ImportRoutes.routes(services)
-            + PredictionRoutes.routes(services)
+            + ImportRoutes.routes(services) + PredictionRoutes.routes(services) + PredictionJobRoutes.routes(services)
             + MonitoringRoutes.routes(services) + RolloutRoutes.routes(services) + RehearsalRoutes.routes(services)
     }
 

@@ -9,6 +9,7 @@ public import Governance
 public import ModelRegistry
 public import ModelServing
 public import PlatformCore
+public import RuntimePorts
 public import StoragePorts
 public import TrainingJobs
 public import Workflows
@@ -84,8 +85,12 @@ public struct PlatformServices: Sendable {
     public let webhooks: WebhookStore
     /// Finds what names each stored blob.
     public let collector: BlobCollector
+    /// Predictions that are fetched later.
+    public let predictionJobs: PredictionJobService
     /// When this process began.
     public let startedAt = ContinuousClock.now
+    /// What runtimes of models tell for the metrics page.
+    public var measurements: @Sendable () -> [RuntimeMeasurement] = { [] }
 
     /// Puts them together.
     public init(
@@ -101,10 +106,12 @@ public struct PlatformServices: Sendable {
         monitoring: MonitoringIndex,
         changed: @escaping @Sendable () -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
-        lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector
+        lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector,
+        predictionJobs: PredictionJobService
     ) {
         self.drill = drill
         self.replays = replays
+        self.predictionJobs = predictionJobs
         self.webhooks = webhooks
         self.collector = collector
         self.lineage = lineage

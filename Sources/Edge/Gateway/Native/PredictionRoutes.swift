@@ -16,17 +16,17 @@ enum PredictionRoutes {
     /// Most labels in one request.
     static let labelCountMax = 10_000
 
-    /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, explanations, and
-    /// features that take long to read.
+    /// Answers what the event loop leaves to the framework: large bodies, those of unknown length, explanations, features that
+    /// take long to read, and models whose answers are waited for.
     private static func predict(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let terms = try terms(request)
         let predictor = services.predictor
+        predictor.admission.beginWaiting()
+        defer { predictor.admission.endWaiting() }
         await predictor.prepare(model: request.parameters["model"] ?? "", body: request.body)
-        let answer = request.body.withUnsafeBytes {
-            predictor.answer(
-                model: request.parameters["model"] ?? "", body: $0, terms: terms,
-                pressure: predictor.admission.pressure, scratch: PredictionScratch())
-        }
+        let answer = await predictor.answerLater(
+            model: request.parameters["model"] ?? "", body: request.body, terms: terms,
+            pressure: predictor.admission.pressure)
         return await logged(answer, predictor)
     }
 
@@ -51,8 +51,6 @@ enum PredictionRoutes {
 
     /// Gives an answer once the prediction log has what the deployment's policy wants it to have.
     static func logged(_ answer: Predictor.Answer, _ predictor: Predictor) async -> APIResponse {
-        predictor.admission.beginWaiting()
-        defer { predictor.admission.endWaiting() }
         let isTaken = await predictor.log.take(answer.entries, policy: answer.logPolicy, until: answer.deadline)
         let answer = isTaken ? answer : predictor.refusalOfLate(answer) ?? answer
         var headers = [("Content-Type", "application/json")]

@@ -289,6 +289,13 @@ public struct GatewayServer: Service {
                     }
                     try await writer.finish(nil)
                 })
+        case .pulled(let next):
+            return Response(
+                status: status, headers: fields,
+                body: ResponseBody { writer in
+                    while let bytes = try await next() { try await writer.write(ByteBuffer(bytes: bytes)) }
+                    try await writer.finish(nil)
+                })
         case .file(let path):
             guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
                 return Response(status: .notFound, headers: [:], body: .init())

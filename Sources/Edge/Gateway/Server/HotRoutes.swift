@@ -32,7 +32,8 @@ struct HotRoutes: Sendable {
         let path = UnsafeRawBufferPointer(rebasing: bytes[request.path])
         if path.starts(with: Self.predictPath), WireRequest.equals(bytes, request.method, "post") {
             let name = path[Self.predictPath.count...]
-            if name.contains(0x3F) { return nil }  // the framework reads queries
+            // The framework reads queries, and what follows a model's name.
+            if name.contains(where: { $0 == 0x3F || $0 == 0x2F }) { return nil }
             return .model(Self.decoded(String(decoding: name, as: UTF8.self)))
         }
         for route in direct where request.bodyByteCount <= route.byteCountMax && route.matches(path) {

@@ -288,22 +288,28 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                 answer.status, answer.body, retryAfterSeconds: answer.retryAfterSeconds, keepsAlive: keepsAlive)
         }
         if answer.logPolicy == .durable {
-            let written = context.eventLoop.makePromise(of: Void.self)
+            let written = context.eventLoop.makePromise(of: Bool.self)
             var entries = answer.entries
-            entries[entries.count - 1].onDurable = { written.succeed() }
+            entries[entries.count - 1].onDurable = { written.succeed(true) }
             if log.offer(entries) {
                 state = .waiting
-                let admission = routes.predictor.admission
-                admission.beginWaiting()
+                let predictor = routes.predictor
+                predictor.admission.beginWaiting()
+                if let deadline = answer.deadline {  // the first to say something counts
+                    let left = (deadline - ContinuousClock.now) / .milliseconds(1)
+                    context.eventLoop.scheduleTask(in: .milliseconds(Int64(max(1, left.rounded(.up))))) {
+                        written.succeed(false)
+                    }
+                }
                 let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
                 let loopContext = NIOLoopBound(context, eventLoop: context.eventLoop)
-                return written.futureResult.whenComplete { _ in
-                    admission.endWaiting()
-                    bound.value.goOn(
-                        answer.status, answer.body, keepsAlive: keepsAlive, context: loopContext.value)
+                return written.futureResult.whenSuccess { isWritten in
+                    predictor.admission.endWaiting()
+                    let given = isWritten ? answer : predictor.refusalOfLate(answer) ?? answer
+                    bound.value.goOn(given.status, given.body, keepsAlive: keepsAlive, context: loopContext.value)
                 }
             }
-            written.succeed()
+            written.succeed(true)
         } else if log.offer(answer.entries) {
             return write(answer.status, answer.body, keepsAlive: keepsAlive)
         } else if answer.logPolicy == .shed {

@@ -79,7 +79,8 @@ public struct PredictionArchive: Sendable {
     /// - Throws: `PlatformError` (`refused` for a fallback answer, which no model computed).
     public func replay(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Comparison {
         let model = try await model(behind: record, known: &models)
-        return Comparison(record: record, output: try model.predict(record.inputs.map(Float.init), rowCount: 1))
+        return Comparison(
+            record: record, output: try await model.prediction(of: record.inputs.map(Float.init), rowCount: 1))
     }
 
     /// Explains a prediction from its logged inputs, with the artifact that its hash names.

@@ -57,6 +57,7 @@ public final class PredictionLog: Sendable {
     private let shedCount = Atomic<Int>(0)
     private let shadowFailureCount = Atomic<Int>(0)
     private let writtenCount = Atomic<Int>(0)
+    private let failureCount = Atomic<Int>(0)
     /// Most entries that wait.
     public let capacity: Int
 
@@ -72,6 +73,8 @@ public final class PredictionLog: Sendable {
     public var shed: Int { shedCount.load(ordering: .relaxed) }
     /// Shadow answers that failed.
     public var shadowFailures: Int { shadowFailureCount.load(ordering: .relaxed) }
+    /// Attempts to write that failed and were made again.
+    public var failures: Int { failureCount.load(ordering: .relaxed) }
     /// Records written.
     public var written: Int { writtenCount.load(ordering: .relaxed) }
     /// Entries taken but not yet durable.
@@ -107,12 +110,10 @@ public final class PredictionLog: Sendable {
         guard let last = entries.indices.last else { return true }
         while true {
             if policy == .durable {
-                let isTaken = await withCheckedContinuation { continuation in
-                    var entries = entries
-                    entries[last].onDurable = { continuation.resume(returning: true) }
-                    if !offer(entries) { continuation.resume(returning: false) }
-                }
-                if isTaken { return true }
+                let (written, writing) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+                var entries = entries
+                entries[last].onDurable = { writing.finish() }
+                if offer(entries) { return await Self.ends(written, before: deadline) }
             } else if offer(entries) {
                 return true
             } else if policy == .shed {
@@ -125,6 +126,26 @@ public final class PredictionLog: Sendable {
                 countShed(entries.count)
                 return true
             }
+        }
+    }
+
+    /// Whether a stream ends before a deadline.
+    private static func ends(_ stream: AsyncStream<Void>, before deadline: ContinuousClock.Instant?) async -> Bool {
+        guard let deadline else {
+            for await _ in stream {}
+            return true
+        }
+        return await withTaskGroup(of: Bool.self) { group in
+            group.addTask {
+                for await _ in stream {}
+                return !Task.isCancelled
+            }
+            group.addTask {
+                try? await Task.sleep(until: deadline, clock: .continuous)
+                return false
+            }
+            defer { group.cancelAll() }
+            return await group.next() ?? false
         }
     }
 
@@ -191,7 +212,7 @@ public final class PredictionLog: Sendable {
                 continue
             }
             for start in stride(from: 0, to: batch.count, by: Self.appendCount) {
-                await write(records(of: batch[start..<min(start + Self.appendCount, batch.count)]))
+                await write(await records(of: batch[start..<min(start + Self.appendCount, batch.count)]))
             }
             for entry in batch { entry.onDurable?() }
             let count = batch.count
@@ -206,14 +227,18 @@ public final class PredictionLog: Sendable {
     }
 
     /// What a batch adds to the log: each record, and after it those of its shadows.
-    private func records(of batch: ArraySlice<PredictionLogEntry>) -> [LogRecord] {
+    private func records(of batch: ArraySlice<PredictionLogEntry>) async -> [LogRecord] {
+        let later = await DeferredShadows.answers(to: batch)
         var records: [LogRecord] = []
         records.reserveCapacity(batch.count)
-        for entry in batch {
+        for (index, entry) in batch.enumerated() {
             records.append(entry.stored)
             guard !entry.shadows.isEmpty, let record = try? entry.record() else { continue }
             for shadow in entry.shadows {
-                if let answer = Self.shadowAnswer(shadow, to: record) {
+                let answer =
+                    shadow.deferred == nil
+                    ? Self.shadowAnswer(shadow, to: record) : later[.init(entry: index, version: shadow.number)]
+                if let answer {
                     records.append(LogRecord(key: answer.model, time: answer.time, value: answer.encoded()))
                 } else {
                     shadowFailureCount.add(1, ordering: .relaxed)
@@ -228,13 +253,19 @@ public final class PredictionLog: Sendable {
         guard shadow.binding.versionText == record.serviceVersion else { return nil }
         let start = ContinuousClock.now
         guard let output = try? shadow.loaded.predict(record.inputs.map(Float.init), rowCount: 1) else { return nil }
+        return shadowRecord(shadow, to: record, output: output, took: ContinuousClock.now - start)
+    }
+
+    static func shadowRecord(_ shadow: ServedVersion, to record: PredictionRecord, output: [Float], took: Duration)
+        -> PredictionRecord
+    {
         var answer = record
         answer.version = shadow.number
         answer.artifact = shadow.artifactText
         answer.choice = .shadow
         answer.output = output
         answer.fallbackReason = ""
-        answer.latency = .init(features: 0, score: Predictor.microseconds(ContinuousClock.now - start), total: 0)
+        answer.latency = .init(features: 0, score: Predictor.microseconds(took), total: 0)
         return answer
     }
 
@@ -249,6 +280,7 @@ public final class PredictionLog: Sendable {
                 }
                 return
             } catch {
+                failureCount.add(1, ordering: .relaxed)
                 logger.error("the prediction log cannot be written; trying again", metadata: ["error": "\(error)"])
                 try? await Task.sleep(for: delay)
                 delay = min(delay * 2, .seconds(5))

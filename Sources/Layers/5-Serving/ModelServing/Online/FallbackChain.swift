@@ -53,9 +53,11 @@ struct AnswerFailure {
         switch error.code {
         case .deadlineExceeded: self.init(.timeout, "the model took too long: \(error.message)")
         case .breakerOpen: self.init(.breakerOpen, "the model is not asked for a while: \(error.message)")
+        case .noNumber: self.init(.noNumber, "the model gave a value that is no finite number: \(error.message)")
         default: self.init(.modelError, "the model failed: \(error.message)")
         }
     }
 
+    static let noNumber = AnswerFailure(.noNumber, "the model gave a value that is no finite number")
     static let late = AnswerFailure(.timeout, "the time of the request was over")
 }

@@ -69,7 +69,8 @@ public final class Predictor: Sendable {
             model: model, body: body, terms: RequestTerms(caller: caller, explaining: explaining), scratch: scratch)
     }
 
-    /// Answers one request body on the terms of its sender.
+    /// Answers one request body on the terms of its sender; one whose answer has to be waited for is left (`Answer.isLeft`)
+    /// to `answerLater`.
     ///
     /// - Parameters:
     ///   - pressure: how much is refused by priority, see `Admission`.
@@ -83,28 +84,44 @@ public final class Predictor: Sendable {
             return refusal(
                 404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
         }
+        if route.isDeferred { return .left }
+        let admitted: (question: Question, ticket: AdmissionTicket?)
+        switch admit(model, route, terms, start: start, pressure: pressure) {
+        case .success(let taken): admitted = taken
+        case .failure(let refused): return refused.answer
+        }
+        var answer = answer(admitted.question, model: model, body: body, terms: terms, scratch: scratch)
+        answer.deadline = admitted.question.deadline
+        answer.ticket = admitted.ticket
+        return answer
+    }
+
+    /// Lets a request in, or says why not.
+    func admit(
+        _ model: String, _ route: DeploymentRoute, _ terms: RequestTerms, start: ContinuousClock.Instant, pressure: Int
+    ) -> Result<(question: Question, ticket: AdmissionTicket?), Refused> {
         if let fault = terms.fault {
             metrics.countRefused(model: model, status: 422)
-            return refusal(422, .invalidInput, fault.field, fault.message)
+            return .failure(Refused(answer: refusal(422, .invalidInput, fault.field, fault.message)))
         }
         let promise = route.definition.promise
         let priority = terms.priority ?? promise.priority
         if let reason = admission.refusal(priority, pressure: pressure) {
-            return overloaded(model, priority, reason)
+            return .failure(Refused(answer: overloaded(model, priority, reason)))
         }
         var ticket: AdmissionTicket?
         if let most = promise.concurrencyMax {
             ticket = routes.limit(model).enter(priority, of: most)
-            if ticket == nil { return overloaded(model, priority, "the deployment has too many requests in hand") }
+            if ticket == nil {
+                return .failure(
+                    Refused(answer: overloaded(model, priority, "the deployment has too many requests in hand")))
+            }
         }
         var deadline = terms.deadline
-        if let timeout = route.timeout { deadline = min(deadline ?? start + timeout, start + timeout) }
+        if let timeout = route.timeout, !terms.hasTime { deadline = min(deadline ?? start + timeout, start + timeout) }
         let question = Question(
             route: route, time: clock.now(), start: start, caller: terms.caller, deadline: deadline)
-        var answer = answer(question, model: model, body: body, terms: terms, scratch: scratch)
-        answer.deadline = deadline
-        answer.ticket = ticket
-        return answer
+        return .success((question, ticket))
     }
 
     private func answer(
@@ -139,17 +156,19 @@ public final class Predictor: Sendable {
 
     /// What is said instead of an answer for whose record the log had no room in the request's time.
     ///
-    /// `nil` while there is time. No record is kept of it, and it is counted as refused.
+    /// `nil` while there is time. No record is kept of it, and it is counted as refused; what waits for the disk may still come into
+    /// the log.
     public func refusalOfLate(_ answer: Answer) -> Answer? {
         guard let deadline = answer.deadline, ContinuousClock.now >= deadline else { return nil }
         metrics.countRefused(model: "", status: 504)
         return refusal(
-            504, .deadlineExceeded, "prediction log", "it had no room in the time of the request; nothing was predicted"
+            504, .deadlineExceeded, "prediction log",
+            "the record of the prediction was not there in the time of the request"
         )
     }
 
     /// Says that no answer came in time; what is known of the request is in the log all the same.
-    private func tooLate(_ model: String, _ entries: [PredictionLogEntry], _ question: Question) -> Answer {
+    func tooLate(_ model: String, _ entries: [PredictionLogEntry], _ question: Question) -> Answer {
         let body = Self.errorBody(
             .deadlineExceeded, "predict/\(model)",
             "no answer in the time of the request, and no fallback answers for it")
@@ -182,41 +201,14 @@ public final class Predictor: Sendable {
         _ question: Question, model: String, body: UnsafeRawBufferPointer, scratch: PredictionScratch,
         terms: RequestTerms
     ) -> Answer {
-        let explaining = terms.explaining
-        var request: JSONValue
-        do {
-            request = try JSONValue.parse(Array(body)[...], limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
-        } catch {
-            metrics.countRefused(model: model, status: 400)
-            return refusal(400, .invalidInput, "request body", error.description)
+        let form: Form
+        switch read(body, question, model: model, terms: terms) {
+        case .success(let read): form = read
+        case .failure(let refused): return refused.answer
         }
-        var flags = ["ages": terms.withAges, "explain": explaining == .always, "latency": terms.withLatency]
-        if case .object(var members) = request {
-            for name in ["ages", "explain", "latency"] {
-                guard let wanted = members.removeValue(forKey: name) else { continue }
-                guard case .bool(let flag) = wanted else {
-                    metrics.countRefused(model: model, status: 422)
-                    return refusal(422, .invalidInput, name, "true or false is expected, not \(wanted.kindName)")
-                }
-                flags[name] = flag
-            }
-            request = .object(members)
-        }
-        let (withAges, withExplanations) = (flags["ages"] == true, flags["explain"] == true)
-        if withExplanations, explaining == .left { return .left }
-        var instances = [request]
-        var isBatch = false
-        if let list = request["instances"] {
-            guard let elements = list.arrayValue, 1...Self.instanceCountMax ~= elements.count else {
-                metrics.countRefused(model: model, status: 422)
-                return refusal(
-                    422, .invalidInput, "instances", "a list of 1 to \(Self.instanceCountMax) instances is expected")
-            }
-            instances = elements
-            isBatch = true
-        }
-        if withExplanations, let refusal = refusalToExplain(instances.count, question.route) { return refusal }
-        if explaining == .left, !question.route.isReady(for: instances) { return .left }
+        let (instances, isBatch, withAges) = (form.instances, form.isBatch, form.withAges)
+        let withExplanations = form.withExplanations
+        if terms.explaining == .left, !question.route.isReady(for: instances) { return .left }
         var out: [UInt8] = []
         out.reserveCapacity(256 * instances.count)
         if isBatch { out.append(contentsOf: "{\"predictions\":[".utf8) }
@@ -238,7 +230,7 @@ public final class Predictor: Sendable {
                 if faults.isEmpty {
                     Self.write(
                         scratch.record, agesOf: withAges ? scratch.binding : nil,
-                        withLatency: flags["latency"] == true, explanation: explanation, to: &out)
+                        withLatency: form.withLatency, explanation: explanation, to: &out)
                 }
                 entries.append(entry)
                 isUnanswered = isUnanswered || scratch.record.isUnanswered
@@ -256,6 +248,67 @@ public final class Predictor: Sendable {
         return Answer(
             status: isUnanswered ? 503 : 200, body: out, entries: entries,
             logPolicy: question.route.definition.predictionLog)
+    }
+
+    /// What a request of any form asks for.
+    struct Form {
+        let instances: [JSONValue]
+        let isBatch: Bool
+        let withAges: Bool
+        let withExplanations: Bool
+        let withLatency: Bool
+    }
+    struct Refused: Error { let answer: Answer }
+
+    /// Reads a request of any form.
+    func read(_ body: UnsafeRawBufferPointer, _ question: Question, model: String, terms: RequestTerms)
+        -> Result<Form, Refused>
+    {
+        func refused(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String)
+            -> Result<Form, Refused>
+        {
+            .failure(Refused(answer: refusal(status, code, subject, message)))
+        }
+        let explaining = terms.explaining
+        var request: JSONValue
+        do {
+            request = try JSONValue.parse(Array(body)[...], limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
+        } catch {
+            metrics.countRefused(model: model, status: 400)
+            return refused(400, .invalidInput, "request body", error.description)
+        }
+        var flags = ["ages": terms.withAges, "explain": explaining == .always, "latency": terms.withLatency]
+        if case .object(var members) = request {
+            for name in ["ages", "explain", "latency"] {
+                guard let wanted = members.removeValue(forKey: name) else { continue }
+                guard case .bool(let flag) = wanted else {
+                    metrics.countRefused(model: model, status: 422)
+                    return refused(422, .invalidInput, name, "true or false is expected, not \(wanted.kindName)")
+                }
+                flags[name] = flag
+            }
+            request = .object(members)
+        }
+        let (withAges, withExplanations) = (flags["ages"] == true, flags["explain"] == true)
+        if withExplanations, explaining == .left { return .failure(Refused(answer: .left)) }
+        var instances = [request]
+        var isBatch = false
+        if let list = request["instances"] {
+            guard let elements = list.arrayValue, 1...Self.instanceCountMax ~= elements.count else {
+                metrics.countRefused(model: model, status: 422)
+                return refused(
+                    422, .invalidInput, "instances", "a list of 1 to \(Self.instanceCountMax) instances is expected")
+            }
+            instances = elements
+            isBatch = true
+        }
+        if withExplanations, let refusal = refusalToExplain(instances.count, question.route) {
+            return .failure(Refused(answer: refusal))
+        }
+        return .success(
+            Form(
+                instances: instances, isBatch: isBatch, withAges: withAges, withExplanations: withExplanations,
+                withLatency: flags["latency"] == true))
     }
 
     private func refusalToExplain(_ count: Int, _ route: DeploymentRoute) -> Answer? {
@@ -300,11 +353,39 @@ public final class Predictor: Sendable {
         }
     }
 
+    /// An instance that is ready to be scored: its inputs are in a scratch, its variant is chosen.
+    struct Assembled {
+        let version: ServedVersion
+        let choice: PredictionRecord.Choice
+        /// Why no model can be asked; `nil` when one can.
+        let failure: AnswerFailure?
+        let begin: ContinuousClock.Instant
+        let end: ContinuousClock.Instant
+    }
+
     /// Predicts one instance; leaves its record and the binding that read it in `scratch`.
     ///
     /// `nil` if the quick way does not take it.
     func predict(_ instance: Instance, _ question: Question, _ scratch: PredictionScratch)
         -> Result<PredictionLogEntry, Faults>?
+    {
+        guard let assembling = assemble(instance, question, scratch) else { return nil }
+        switch assembling {
+        case .failure(let faults): return .failure(faults)
+        case .success(let assembled):
+            var failure = assembled.failure
+            if failure == nil {
+                failure =
+                    question.route.asksModelAtOnce
+                    ? Self.score(assembled.version, scratch) : Self.lookUpOrScore(assembled.version, question, scratch)
+            }
+            return .success(complete(assembled, question, failure, instance, scratch))
+        }
+    }
+
+    /// Reads one instance into `scratch` and chooses who answers; `nil` if the quick way does not take it.
+    func assemble(_ instance: Instance, _ question: Question, _ scratch: PredictionScratch)
+        -> Result<Assembled, Faults>?
     {
         let route = question.route
         let primary = route.variants[0].version
@@ -331,24 +412,29 @@ public final class Predictor: Sendable {
         } catch {
             failure = AnswerFailure(features: error)
         }
-        let assembled = ContinuousClock.now
         scratch.record.origin = .model
         scratch.record.fallback = nil
-        if failure == nil {
-            if question.isOver(at: assembled) {
-                failure = .late
-            } else if route.asksModelAtOnce {
-                failure = Self.score(version, scratch)
-            } else {
-                failure = Self.lookUpOrScore(version, question, scratch)
-            }
-        }
+        let end = ContinuousClock.now
+        if failure == nil, question.isOver(at: end) { failure = .late }
+        return .success(Assembled(version: version, choice: choice, failure: failure, begin: begin, end: end))
+    }
+
+    /// Makes the record of a scored instance, with the fallback's output where there was a failure.
+    ///
+    /// - Parameter known: outputs of versions of the fallback that were waited for, by number.
+    func complete(
+        _ assembled: Assembled, _ question: Question, _ failure: AnswerFailure?, _ instance: Instance,
+        known: [Int: [Float]] = [:], _ scratch: PredictionScratch
+    ) -> PredictionLogEntry {
+        let (route, version) = (question.route, assembled.version)
+        var (choice, failure) = (assembled.choice, failure)
         var done = ContinuousClock.now
         if failure == nil, question.isOver(at: done) { failure = .late }
         var answering: ServedVersion?
         if let failure {
             choice = .fallback
-            answering = answerInstead(failure, of: version, instance, question, scratch)
+            scratch.record.origin = .model
+            answering = answerInstead(failure, of: version, instance, question, known: known, scratch)
             done = ContinuousClock.now
         }
         let binding = (answering ?? version).binding
@@ -365,12 +451,12 @@ public final class Predictor: Sendable {
         scratch.record.serviceVersion = binding.versionText
         scratch.record.fallbackReason = failure?.message ?? ""
         scratch.record.latency = .init(
-            features: Self.microseconds(assembled - begin), score: Self.microseconds(done - assembled),
-            total: Self.microseconds(done - question.start))
+            features: Self.microseconds(assembled.end - assembled.begin),
+            score: Self.microseconds(done - assembled.end), total: Self.microseconds(done - question.start))
         scratch.record.caller = question.caller
         scratch.takeInputs(joinKeys: binding.definition.joinKeys)
         metrics.count(scratch.record)
-        return .success(PredictionLogEntry(record: scratch.record, shadows: route.shadows(of: scratch.record.id)))
+        return PredictionLogEntry(record: scratch.record, shadows: route.shadows(of: scratch.record.id))
     }
 
     static func microseconds(_ duration: Duration) -> UInt32 {
@@ -468,7 +554,7 @@ public final class Predictor: Sendable {
         }
     }
 
-    private func refusal(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String) -> Answer {
+    func refusal(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String) -> Answer {
         Answer(status: status, body: Self.errorBody(code, subject, message), entries: [], logPolicy: .shed)
     }
 
@@ -479,7 +565,7 @@ public final class Predictor: Sendable {
         return error.canonicalBytes
     }
 
-    private func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {
+    func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {
         let fields: [JSONValue] = faults.prefix(100).map { index, fault in
             [
                 "field": .string(isBatch ? "instances[\(index)].\(fault.field)" : fault.field),

@@ -8,6 +8,8 @@ public struct RequestTerms: Sendable {
     public var deadline: ContinuousClock.Instant?
     /// How urgent it is; `nil` leaves it to the deployment.
     public var priority: RequestPriority?
+    /// Whether nobody waits for the answer, so that the deployment's deadline does not count.
+    public var hasTime = false
     /// What is wrong with the terms themselves; such a request is refused.
     public var fault: FieldFault?
     /// Whether the ages of features are told.

@@ -15,6 +15,8 @@ public final class ServedVersion: Sendable {
     let artifactText: String
     /// The model in memory.
     public let loaded: any LoadedModel
+    /// The same if its answers are waited for.
+    public let deferred: (any DeferredModel)?
     /// Its feature service.
     public let binding: ServiceBinding
 
@@ -42,6 +44,7 @@ public final class ServedVersion: Sendable {
         self.artifact = artifact
         artifactText = artifact.hex
         self.loaded = try loaded.reading(categories: binding.definition.categories)
+        deferred = self.loaded.deferred
         self.binding = binding
     }
 }
@@ -80,6 +83,8 @@ public final class DeploymentRoute: Sendable {
     let timeout: Duration?
     /// Whether nothing is looked up and nothing required before the model is asked.
     let asksModelAtOnce: Bool
+    /// Whether an answer may have to be waited for: such requests are not answered on event loops.
+    public let isDeferred: Bool
     /// The highest hash of a request that each shadow sees; none where each sees all.
     private let shadowEdges: [UInt64]
     /// Deals units to points.
@@ -109,6 +114,8 @@ public final class DeploymentRoute: Sendable {
         self.revision = revision
         self.variants = variants
         self.shadows = shadows
+        isDeferred =
+            variants.contains { $0.version.deferred != nil } || fallbackVersions.values.contains { $0.deferred != nil }
         let promise = definition.promise
         fallback = FallbackChain(promise, versions: fallbackVersions, binding: variants[0].version.binding)
         cache = promise.cache.map(PredictionCache.init)

@@ -1,0 +1,95 @@
+import APIContract
+import ModelServing
+import PlatformCore
+import Synchronization
+import Workflows
+
+/// Predictions that are fetched later, and those that come one by one.
+enum PredictionJobRoutes {
+    /// Most instances of one stream.
+    static let streamedInstanceCountMax = 10_000
+    private static let bodyByteCountMax = 64 << 20
+
+    static func routes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/predict/{model}/async", body: .collect(byteCountMax: bodyByteCountMax)) { request in
+                let job = try await services.predictionJobs.submit(
+                    model: request.parameters["model"] ?? "", body: try json(request),
+                    terms: try PredictionRoutes.terms(request))
+                var answer = job.json.objectValue ?? [:]
+                answer["url"] = .string("/predictions/jobs/\(job.id)")
+                return APIResponse(
+                    status: 202,
+                    headers: [
+                        ("Content-Type", "application/json"), ("Location", "/predictions/jobs/\(job.id)"),
+                    ], body: .bytes(JSONValue.object(answer).canonicalBytes))
+            },
+            Route("GET", "/predictions/jobs/{id}") { request in
+                let job = try await services.predictionJobs.store.job(request.parameters["id"] ?? "")
+                var bytes = job.json.canonicalBytes
+                if job.state == .succeeded {  // the list is stored as text and put in as it is
+                    bytes.removeLast()
+                    bytes += Array(",\"predictions\":".utf8)
+                    bytes += try await services.predictionJobs.store.predictions(of: job.id)
+                    bytes.append(0x7D)
+                }
+                return APIResponse(headers: [("Content-Type", "application/json")], body: .bytes(bytes))
+            },
+            Route("POST", "/predict/{model}/stream", body: .collect(byteCountMax: 16 << 20)) { request in
+                try stream(request, services.predictor)
+            },
+        ]
+    }
+
+    private static func json(_ request: APIRequest) throws -> JSONValue {
+        do {
+            return try JSONValue.parse(
+                request.body[...], limits: JSONLimits(byteCountMax: bodyByteCountMax, depthMax: 16))
+        } catch { throw PlatformError(.invalidInput, "request body", error.description) }
+    }
+
+    // MARK: One by one
+
+    /// Where a stream is.
+    private final class Position: Sendable {
+        private let next = Mutex(0)
+        func take() -> Int {
+            next.withLock { next in
+                next += 1
+                return next - 1
+            }
+        }
+    }
+
+    /// Server-sent events: `prediction` for each instance as it is computed, `error` for one that cannot be, `end` at last.
+    private static func stream(_ request: APIRequest, _ predictor: Predictor) throws -> APIResponse {
+        let model = request.parameters["model"] ?? ""
+        let terms = try PredictionRoutes.terms(request)
+        guard predictor.routes.route(model) != nil else {
+            throw PlatformError(
+                .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
+        }
+        if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
+        let instances = try PredictionJobService.instances(try json(request), countMax: streamedInstanceCountMax)
+        let position = Position()
+        return APIResponse(
+            headers: [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")],
+            body: .pulled {
+                let index = position.take()
+                if index == instances.count { return Array("event: end\ndata: {\"count\":\(index)}\n\n".utf8) }
+                guard index < instances.count else { return nil }
+                let body = instances[index].canonicalBytes
+                var answer = await predictor.answerLater(
+                    model: model, body: body, terms: terms, pressure: predictor.admission.pressure)
+                while answer.status == 429, terms.deadline.map({ ContinuousClock.now < $0 }) ?? true {
+                    try await Task.sleep(for: .milliseconds(50))
+                    answer = await predictor.answerLater(
+                        model: model, body: body, terms: terms, pressure: predictor.admission.pressure)
+                }
+                await predictor.log.take(answer.entries, policy: answer.logPolicy, until: answer.deadline)
+                // JSON text holds no line break, so one `data` line is enough.
+                let name = answer.status == 200 ? "prediction" : "error"
+                return Array("event: \(name)\nid: \(index)\ndata: ".utf8) + answer.body + Array("\n\n".utf8)
+            })
+    }
+}

@@ -1,0 +1,121 @@
+import Foundation
+import ModelServing
+import PlatformCore
+import PlatformTesting
+import RuntimePorts
+import StoragePorts
+import Synchronization
+import Testing
+
+/// The weighted sum of `LinearModel`, which has to be waited for; a first feature above 100 makes it fail or answer no number.
+private struct LateModel: DeferredModel {
+    let base: LinearModel
+    var description: ModelDescription { base.description }
+    let parallelism = 1
+
+    func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) async throws(ModelError)
+        -> [Float]
+    {
+        await Task.yield()
+        let distances = (0..<rowCount).map { rows[$0 * 5 + 1] }
+        if distances.contains(5000) { throw ModelError(.unavailable, "gone") }
+        let answers = try base.predict(rows, rowCount: rowCount)
+        return zip(answers, distances).map { $1 == 4000 ? .nan : $0 }
+    }
+}
+
+struct DeferredPredictionTests {
+    private let weights: [Float] = [1, 2, 4, 8, 16]
+
+    private func predictor(
+        _ versions: [(any LoadedModel, Double)], shadows: [any LoadedModel] = [], log: PredictionLog? = nil
+    ) throws -> Predictor {
+        let routes = RouteTable()
+        let clock = ManualClock(startingAt: ServingFixture.start)
+        let binding = try ServingFixture.binding()
+        let served = try versions.enumerated().map { index, version in
+            (try ServingFixture.version(index + 1, version.0, binding: binding), version.1)
+        }
+        let shadows = try shadows.enumerated().map { try ServingFixture.version(10 + $0, $1, binding: binding) }
+        routes.publish(try ServingFixture.route(served, shadows: shadows), for: ServingFixture.model)
+        return Predictor(
+            routes: routes, log: log ?? ServingFixture.log(), metrics: ServingMetrics(),
+            clock: clock, identifiers: IdentifierSource(clock: clock))
+    }
+
+    private func request(distances: [Int]) -> [UInt8] {
+        let instances = distances.map { distance -> JSONValue in
+            [
+                "entities": ["tailnum": "N123UA", "origin": "EWR"],
+                "features": ["carrier": "UA", "distance": .integer(Int64(distance)), "hour": 9],
+            ]
+        }
+        return JSONValue.object(["instances": .array(instances)]).canonicalBytes
+    }
+
+    private func ask(_ predictor: Predictor, _ body: [UInt8]) async throws -> (Predictor.Answer, JSONValue) {
+        let answer = await predictor.answerLater(model: "delay", body: body, caller: "", explaining: .asked)
+        return (answer, try JSONValue.parse(answer.body))
+    }
+
+    @Test func anAnswerThatIsWaitedForIsTheOneThatIsGivenAtOnce() async throws {
+        let native = try predictor([(LinearModel(weights: weights), 1)])
+        let late = try predictor([(LateModel(base: LinearModel(weights: weights)), 1)])
+        let body = request(distances: [1, 733, 2999])
+        let (_, first) = try await ask(native, body)
+        let (answer, second) = try await ask(late, body)
+        func numbers(_ answer: JSONValue) -> [Double?] {
+            answer["predictions"]?.arrayValue?.map { $0["prediction"]?.doubleValue } ?? []
+        }
+        #expect(numbers(first).count == 3)
+        #expect(numbers(first) == numbers(second))
+        #expect(answer.status == 200)
+        #expect(answer.entries.count == 3)
+        let left = body.withUnsafeBytes {
+            late.answer(model: "delay", body: $0, caller: "", scratch: PredictionScratch())
+        }
+        #expect(left.isLeft, "an event loop does not wait")
+    }
+
+    @Test func theFallbackAnswersForAModelThatFailsAndForOneThatAnswersNoNumber() async throws {
+        let late = try predictor([(LateModel(base: LinearModel(weights: weights)), 1)])
+        let (_, mixed) = try await ask(late, request(distances: [1, 4000, 2]))
+        let answers = mixed["predictions"]?.arrayValue ?? []
+        #expect(answers.map { $0["fallback"]?.boolValue } == [false, true, false])
+        let reason = answers.count == 3 ? answers[1]["fallback_reason"]?.stringValue : nil
+        #expect(reason == "the model gave a value that is no finite number")
+        #expect(late.metrics.noNumbers() == ["delay": 1])
+        let (failed, all) = try await ask(late, request(distances: [1, 5000]))
+        #expect(failed.status == 200)
+        let numbers = all["predictions"]?.arrayValue?.map { $0["prediction"]?.doubleValue }
+        #expect(numbers == [0.25, 0.25])
+    }
+
+    @Test func faultsOfARequestAreWordedAsEver() async throws {
+        let late = try predictor([(LateModel(base: LinearModel(weights: weights)), 1)])
+        let (answer, body) = try await ask(late, request(distances: [1, 7000]))
+        #expect(answer.status == 422)
+        #expect(body["error"]?["message"]?.stringValue?.contains("instances[1].features.distance") == true)
+        #expect(answer.entries.isEmpty)
+    }
+
+    @Test func shadowsThatAreWaitedForStandBesideTheirPrediction() async throws {
+        let events = InMemoryEventLog()
+        try await events.createTopic(PlatformTopic.predictions, partitions: 1)
+        let log = ServingFixture.log(events)
+        let predictor = try predictor(
+            [(LinearModel(weights: weights), 1)],
+            shadows: [LateModel(base: LinearModel(weights: weights)), LinearModel(weights: weights)], log: log)
+        let (answer, _) = try await ask(predictor, request(distances: [1, 4000, 3]))
+        #expect(log.offer(answer.entries))
+        log.close()
+        await log.run()
+        let records = try await events.read(PlatformTopic.predictions, from: 0).map {
+            try PredictionRecord(decoding: $0.record.value)
+        }
+        #expect(records.map(\.version) == [1, 10, 11, 1, 11, 1, 10, 11])
+        #expect(log.shadowFailures == 1)
+        let main = Dictionary(records.map { ($0.id, $0.output) }, uniquingKeysWith: { first, _ in first })
+        for record in records { #expect(record.output == main[record.id]) }
+    }
+}
