@@ -125,6 +125,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         resources: [.embedInCode("Workers/worker.py")]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    module("RemoteModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     // Types and positions only: the library is opened while the program runs.
     .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
     module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),
@@ -197,7 +198,8 @@ let targets: [Target] = [  // each row leans only on rows above it
             "CommandLine",
             "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
-            "TreeModelAdapter", "LinearModelAdapter", "ONNXAdapter", argumentParser, configuration, logging,
+            "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", argumentParser, configuration,
+            logging,
             serviceLifecycle, unixSignals, yams,
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
@@ -275,6 +277,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
     tests("Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
+    tests(
+        "Unit/RemoteModelAdapterTests", named: "RemoteModelAdapterTests",
+        uses: ["PlatformCore", "RuntimePorts", "RemoteModelAdapter"]),
     tests("Unit/ONNXAdapterTests", named: "ONNXAdapterTests", uses: ["RuntimePorts", "ONNXAdapter"]),
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),

@@ -6,7 +6,7 @@ status=0
 complain() { echo "check: $1" >&2; status=1; }
 
 # Only the composition root names an adapter.
-for adapter in SQLiteAdapter FileSystemAdapter LMDBAdapter DuckDBAdapter ProcessAdapter TreeModelAdapter; do
+for adapter in SQLiteAdapter FileSystemAdapter LMDBAdapter DuckDBAdapter ProcessAdapter RemoteModelAdapter TreeModelAdapter; do
     found=$(grep -rlE "^(public |internal |private |package )?import $adapter" Sources --include='*.swift' |
         grep -v -e '^Sources/Apps/' -e '^Sources/TestSupport/' -e "^Sources/Adapters/$adapter/" || true)
     [ -z "$found" ] || complain "only Sources/Apps may import $adapter: $found"

@@ -3,6 +3,7 @@ import Foundation
 import LinearModelAdapter
 import ONNXAdapter
 import ProcessAdapter
+import RemoteModelAdapter
 import RuntimePorts
 import StoragePorts
 import TreeModelAdapter
@@ -21,7 +22,7 @@ extension Settings {
         let python = PythonModelRuntime(
             PythonRuntimeConfiguration(interpreter: pythonPath, folder: "\(dataDirectory)/python")
         ) { try await content.get($0, byteCountMax: $1) }
-        return [python] + modelRuntimes(isGated: true)
+        return [python, RemoteModelRuntime()] + modelRuntimes(isGated: true)
     }
 
     /// The runtimes of this process.

@@ -22,8 +22,10 @@ public struct CircuitBreaker: Sendable {
     /// Whether calls are refused until a trial succeeds.
     public var isOpen: Bool { openUntil != nil }
 
-    /// Whether a call may be made now. Of an open breaker whose pause is over, it lets one call through, and the next
-    /// one after another pause, whatever became of the first.
+    /// Whether a call may be made now.
+    ///
+    /// Of an open breaker whose pause is over, it lets one call through, and the next one after another pause, whatever
+    /// became of the first.
     public mutating func allows(at now: ContinuousClock.Instant) -> Bool {
         guard let openUntil else { return true }
         guard now >= openUntil else { return false }

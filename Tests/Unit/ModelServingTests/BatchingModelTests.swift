@@ -53,7 +53,7 @@ private final class Gate: Sendable {
 }
 
 private func until(_ condition: () -> Bool) async throws {
-    let end = ContinuousClock.now + .seconds(30)
+    let end = ContinuousClock.now + .seconds(120)
     while !condition(), ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(1)) }
     #expect(condition())
 }

@@ -200,7 +200,7 @@ public struct VersionEvaluator: Sendable {
         -> Double
     {
         let width = model.description.featureCount
-        let (most, warmUp) = model.deferred == nil ? (2000, 200) : (500, 20)
+        let (most, warmUp) = model.deferred == nil ? (2000, 200) : (300, 20)
         let count = min(rows.rowCount, most)
         guard count > 0 else { throw ModelError(.shapeMismatch, "there is no row to measure with") }
         var times: [Double] = []

@@ -40,7 +40,7 @@ struct RunModel {
         }
         guard let found else { return nil }
         let folder = found.path.split(separator: "/").dropLast().joined(separator: "/")
-        var hasSignature = false
+        var hasSignature = name(of: found).hasSuffix(".v2")  // the remote server states what the model takes
         for description in files
         where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
             hasSignature = try await self.hasSignature(description, tracking)

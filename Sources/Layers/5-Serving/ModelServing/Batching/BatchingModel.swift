@@ -13,6 +13,7 @@ import Synchronization
 /// fail another's. A request whose deadline passes is answered then, whatever the model does. A model that answers at once is
 /// computed away from the event loops.
 public final class BatchingModel: DeferredModel, WrappingModel {
+    /// The model behind the queue.
     public let base: any LoadedModel
     private let limits: BatchingDefinition
     private let state = Mutex(State())  // held for moments: nothing is computed under it

@@ -1,0 +1,376 @@
+"""Models that are Python code: pickled pipelines and functions in worker processes, killed, hung, leaking and odd."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import http.server
+import json
+import math
+import os
+import pathlib
+import re
+import signal
+import threading
+import time
+
+import mlflow
+import mlflow.pyfunc
+import mlflow.sklearn
+import numpy as np
+import pandas as pd
+import pytest
+import shop
+from conftest import Server
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+
+TRAIN = """
+import json
+import os
+
+import mlflow
+import mlflow.sklearn
+import pyarrow.parquet as parquet
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+with open(os.environ["BOTTEGA_DATASET_MANIFEST"], encoding="utf-8") as file:
+    manifest = json.load(file)
+columns = [column for column in manifest["columns"] if column["role"] in ("request", "feature")]
+names = [column["name"] for column in columns]
+texts = [column["name"] for column in columns if column.get("categories")]
+numbers = [name for name in names if name not in texts]
+frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
+features = frame[names].astype({name: "float64" for name in numbers}).astype({name: object for name in texts})
+pipeline = make_pipeline(
+    ColumnTransformer(
+        [
+            ("texts", OneHotEncoder(handle_unknown="ignore"), texts),
+            ("numbers", make_pipeline(SimpleImputer(), StandardScaler()), numbers),
+        ]
+    ),
+    LogisticRegression(max_iter=1000),
+)
+pipeline.fit(features, frame[manifest["label"]].astype(int))
+inputs = [ColSpec(DataType.string if name in texts else DataType.double, name, required=False) for name in names]
+with mlflow.start_run():
+    mlflow.sklearn.log_model(
+        pipeline, name="model", signature=ModelSignature(inputs=Schema(inputs)), pip_requirements=["scikit-learn"],
+        serialization_format="cloudpickle",
+    )
+"""
+
+CODE = """
+import os
+import time
+
+import mlflow
+import numpy as np
+
+
+class Odd(mlflow.pyfunc.PythonModel):
+    held = []
+
+    def predict(self, context, model_input, params=None):
+        prices = model_input["price"].to_numpy()
+        print("predicting", len(prices), flush=True)
+        for price in prices:
+            if price == 5001:
+                raise ValueError("no such price")
+            if price == 5002:
+                time.sleep(3600)
+            if price == 5003:
+                while True:
+                    self.held.append(np.ones(64 << 20))
+            if price == 5004:
+                os._exit(7)
+        out = prices / 10000
+        return np.where(prices == 5005, np.nan, out)
+"""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, binary: str):
+    folder = tmp_path_factory.mktemp("workers")
+    secret = {"SECRET_OF_THE_SERVER": "do not tell"}
+    server = Server(folder / "data", "--clock", "manual", environment=secret).start()
+    server.post("/api/v1/clock", {"now": shop.START + 27 * shop.DAY})
+    definitions = shop.write_definitions(folder / "definitions", log_loss=1000, train=TRAIN)
+    model = definitions / "model.yaml"
+    model.write_text(
+        re.sub(r"latency_p99: \S+ms\b", "latency_p99: 60s", model.read_text()).replace(
+            "fallback: {constant: 0.25}",
+            "fallback: {constant: 0.25}\n"
+            "workers: {min: 2, max: 3, memory: 4GiB, timeout: 5s}\n"
+            "batching: {size_max: 32, wait_max: 1ms}",
+        )
+    )
+    server.cli("apply", str(definitions))
+    history = shop.history(27)
+    for name in ("payments", "orders", "outcomes"):
+        server.cli("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(history, name))))
+    span = ["--from", shop.text(shop.START + 8 * shop.DAY), "--to", shop.text(shop.START + 26 * shop.DAY)]
+    dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+    job = server.post("/training-jobs", {"model": "loss", "dataset": dataset})
+    server.cli("model", "register", "loss", "--job", job["id"])
+    yield server, dataset, folder
+    assert server.stop() == 0
+
+
+def deploy(server: Server, version: int) -> None:
+    for stage in ("staging", "canary"):
+        server.cli("model", "promote", "loss", str(version), stage, "--reason", "for the test")
+    server.cli("deploy", "loss", str(version), "--reason", "for the test")
+
+
+def ask(server: Server, price: float, customer: str | None = "c01", channel: str = "app") -> dict:
+    return server.post(
+        "/predict/loss", {"entities": {"customer": customer}, "features": {"channel": channel, "price": price}}
+    )
+
+
+def events(server: Server) -> dict[str, float]:
+    """What happened to workers since the start, by word."""
+    _, page = server.request("GET", "/metrics")
+    return {
+        word: float(count)
+        for word, count in re.findall(r'bottega_worker_events_total\{event="(\w+)",model="loss"\} (\S+)', page)
+    }
+
+
+def workers(server: Server) -> list[int]:
+    """Worker processes of a server."""
+    assert server.process is not None
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if len(command) < 4 or b"/python/worker-" not in command[3]:
+                continue
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if parent == server.process.pid:
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+def until(condition, seconds: float = 60):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError("it did not happen in time")
+
+
+def test_a_pickled_pipeline_is_registered_and_answers_as_itself(world) -> None:
+    server, _, _ = world
+    shown = json.loads(server.cli("model", "show", "loss", "1", "--json").stdout)
+    assert shown["format"] == "python", shown
+    assert shown["metrics"]["test"]["auc"] > 0.6, shown
+    deploy(server, 1)
+    mlflow.set_tracking_uri(server.url)
+    pipeline = mlflow.sklearn.load_model(f"runs:/{shown['run_id']}/model")
+    requests = [("c01", "app", 10), ("c02", "web", 99.5), ("nobody", "shop", 40), (None, "web", 17.25)]
+    for customer, channel, price in requests:
+        answer = ask(server, price, customer, channel)
+        assert (answer["model_version"], answer["fallback"]) == (1, False), answer
+        inputs = server.get(f"/predictions/{answer['prediction_id']}/why")["inputs"]
+        row = {
+            entry["name"]: [entry["value"]]
+            if isinstance(entry["value"], str)
+            else [math.nan if entry["value"] is None else float(np.float32(entry["value"]))]
+            for entry in inputs
+        }
+        expected = pipeline.predict_proba(pd.DataFrame(row))[0, 1]
+        assert np.float32(answer["prediction"]) == np.float32(expected), (answer, inputs)
+        replayed = server.post(f"/predictions/{answer['prediction_id']}/replay", {})
+        assert (replayed["compared"], replayed["equal"]) == (1, 1), replayed
+    instances = [
+        {"entities": {"customer": customer}, "features": {"channel": channel, "price": price}}
+        for customer, channel, price in requests
+    ]
+    together = server.post("/predict/loss", {"instances": instances})["predictions"]
+    alone = [server.post("/predict/loss", instance) for instance in instances]
+    assert [a["prediction"] for a in together] == pytest.approx([a["prediction"] for a in alone], rel=1e-6)
+    status, refused = server.request("POST", "/predict/loss", {"entities": {}, "features": {"channel": "fax"}})
+    assert status == 422 and {fault["field"] for fault in refused["error"]["fields"]} >= {"features.channel"}, refused
+
+
+def test_workers_see_nothing_of_the_servers_environment(world) -> None:
+    server, _, _ = world
+    for process in until(lambda: workers(server)):
+        environment = pathlib.Path(f"/proc/{process}/environ").read_bytes()
+        assert b"SECRET_OF_THE_SERVER" not in environment and b"MLFLOW_TRACKING" not in environment, environment
+        limits = pathlib.Path(f"/proc/{process}/limits").read_text()
+        assert re.search(rf"Max address space\s+{4 << 30}\s+{4 << 30}", limits), limits
+        assert sorted(os.readlink(f"/proc/{process}/fd/{number}").split(":")[0] for number in (1, 2)) == ["pipe"] * 2
+
+
+def test_killed_workers_cost_no_request(world) -> None:
+    server, _, _ = world
+    until(lambda: len(workers(server)) >= 2)
+    before = events(server)
+    killed = 0
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(ask, server, 10 + number / 8) for number in range(400)]
+        while not all(done.done() for done in asked):
+            alive = workers(server)
+            if killed < 4 and len(alive) >= 2:
+                os.kill(alive[0], signal.SIGKILL)
+                killed += 1
+            time.sleep(0.1)
+        answers = [done.result() for done in asked]
+    assert killed > 0
+    assert [answer["fallback"] for answer in answers] == [False] * 400
+    assert len({answer["prediction_id"] for answer in answers}) == 400
+    # One that was killed while it started is another word.
+    ends = ("died", "start_failed")
+    until(lambda: sum(events(server).get(word, 0) - before.get(word, 0) for word in ends) >= killed)
+
+
+def test_a_function_of_ones_own_and_what_it_may_do_wrong(world, tmp_path: pathlib.Path) -> None:
+    server, dataset, _ = world
+    code = tmp_path / "odd.py"
+    code.write_text(CODE + "\n\nmlflow.models.set_model(Odd())\n")
+    why = server.get(f"/predictions/{ask(server, 10)['prediction_id']}/why")
+    fields = [entry["name"] for entry in why["inputs"]]
+    schema = Schema(
+        [ColSpec(DataType.string if name == "channel" else DataType.double, name, required=False) for name in fields]
+    )
+    mlflow.set_tracking_uri(server.url)
+    mlflow.set_experiment("odd")
+    with mlflow.start_run() as run:
+        mlflow.pyfunc.log_model(
+            name="model", python_model=str(code), signature=ModelSignature(inputs=schema), pip_requirements=["numpy"]
+        )
+    server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+    deploy(server, 2)
+    for price in (10, 99.5, 1234.5):
+        answer = ask(server, price)
+        assert (answer["model_version"], answer["fallback"]) == (2, False), answer
+        assert np.float32(answer["prediction"]) == np.float32(np.float64(price) / 10000), answer
+    # Of requests that go out together, each gets what is its own.
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        prices = [10 + number for number in range(64)]
+        prices[::8] = [5001] * 8
+        answers = list(pool.map(lambda price: ask(server, price), prices))
+    for price, answer in zip(prices, answers, strict=True):
+        assert answer["fallback"] == (price == 5001), (price, answer)
+        assert price == 5001 or np.float32(answer["prediction"]) == np.float32(price / 10000)
+    raised = ask(server, 5001)
+    assert raised["prediction"] == 0.25 and "no such price" in raised["fallback_reason"], raised
+    empty = ask(server, 5005)
+    assert empty["prediction"] == 0.25 and "no number" in empty["fallback_reason"], empty
+    begin = time.monotonic()
+    hung = ask(server, 5002)
+    assert hung["fallback"] and time.monotonic() - begin < 30, hung
+    for price in (5003, 5004):
+        answer = ask(server, price)
+        assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
+    until(lambda: ask(server, 10)["fallback"] is False)
+    counted = until(lambda: found if {"refused", "hung", "died"} <= set(found := events(server)) else None)
+    assert counted["refused"] >= 2, counted
+    _, page = server.request("GET", "/metrics")
+    assert 'bottega_prediction_no_number_total{model="loss"} 1' in page
+    assert float(re.search(r'bottega_worker_printed_bytes_total\{model="loss"\} (\S+)', page)[1]) > 0
+
+
+def share(rows: np.ndarray) -> np.ndarray:
+    return np.float32(1) / (np.float32(1) + np.abs(np.nanmean(rows, axis=1, dtype=np.float32)))
+
+
+class RemoteServer(http.server.BaseHTTPRequestHandler):
+    """A model server of the Open Inference Protocol in a few lines: a share from the mean of a row's numbers."""
+
+    protocol_version = "HTTP/1.1"
+    width = 0
+    mood = "well"
+
+    def answer(self, status: int, body: bytes, head: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        if head is not None:
+            self.send_header("Inference-Header-Content-Length", str(head))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        assert self.path == "/v2/models/means"
+        tensors = {
+            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, self.width]}],
+            "outputs": [{"name": "mean", "datatype": "FP32", "shape": [-1, 1]}],
+        }
+        self.answer(200, json.dumps({"name": "means", "platform": "test", **tensors}).encode())
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        head = int(self.headers["Inference-Header-Content-Length"])
+        [tensor] = json.loads(body[:head])["inputs"]
+        assert tensor["parameters"]["binary_data_size"] == len(body) - head
+        if self.mood == "ill":
+            return self.answer(503, b'{"error": "no more"}')
+        if self.mood == "odd":
+            return self.answer(200, b"{}" * 1000, 10**9)
+        rows = np.frombuffer(body[head:], dtype="<f4").reshape(tensor["shape"])
+        means = share(rows).astype("<f4").tobytes()
+        output = {"name": "mean", "datatype": "FP32", "shape": [len(rows), 1]}
+        output["parameters"] = {"binary_data_size": len(means)}
+        answer = json.dumps({"model_name": "means", "outputs": [output]}).encode()
+        self.answer(200, answer + means, len(answer))
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:
+    server, dataset, _ = world
+    shown = json.loads(server.cli("model", "show", "loss", "1", "--json").stdout)
+    RemoteServer.width = len(shown["signature"]["inputs"])
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RemoteServer) as remote:
+        remote.daemon_threads = True
+        threading.Thread(target=remote.serve_forever, daemon=True).start()
+        address = tmp_path / "model.v2"
+        address.write_text(f"v2://127.0.0.1:{remote.server_port}/means\n")
+        mlflow.set_tracking_uri(server.url)
+        mlflow.set_experiment("remote")
+        with mlflow.start_run() as run:
+            mlflow.log_artifact(str(address))
+        server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+        version = server.get("/api/v1/models/loss")["versions"][-1]["version"]
+        shown = json.loads(server.cli("model", "show", "loss", str(version), "--json").stdout)
+        assert shown["format"] == "remote-v2", shown
+        deploy(server, version)
+        answer = ask(server, 10, "nobody", "app")
+        assert (answer["model_version"], answer["fallback"]) == (version, False), answer
+        inputs = server.get(f"/predictions/{answer['prediction_id']}/why")["inputs"]
+        row = [0.0 if entry["name"] == "channel" else entry["value"] for entry in inputs]
+        row = np.array([[math.nan if value is None else value for value in row]], dtype=np.float32)
+        assert np.float32(answer["prediction"]) == share(row)[0], (answer, inputs)
+        for mood in ("odd", "ill"):
+            RemoteServer.mood = mood
+            answer = ask(server, 10)
+            assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
+        for _ in range(5):
+            ask(server, 10)
+        _, page = server.request("GET", "/metrics")
+        assert 'bottega_remote_breakers_open{model="loss"} 1' in page
+        RemoteServer.mood = "well"
+        until(lambda: ask(server, 10)["fallback"] is False)
+        remote.shutdown()
+    server.cli("deploy", "loss", "1", "--reason", "back to the pipeline")
+
+
+def test_a_restart_serves_it_again_and_leaves_no_worker_behind(world) -> None:
+    server, _, _ = world
+    before = until(lambda: workers(server))
+    server.kill()
+    until(lambda: not any(pathlib.Path(f"/proc/{process}").exists() for process in before))
+    server.start()
+    until(lambda: ask(server, 10)["fallback"] is False)
