@@ -149,7 +149,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "Gateway", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "ContentHashing", "Definitions", "Statistics", "StoragePorts", "RuntimePorts", "Datasets",
+            "FeatureStore",
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
             "Workflows",
             "APIContract",

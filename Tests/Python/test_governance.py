@@ -345,6 +345,7 @@ def test_the_card_tells_facts_and_is_a_page(desk: Desk) -> None:
         "demographic_parity",
         "balanced_accuracy",
         "## Approvals",
+        "| when | stage | who | verdict | why | evidence |",
         "grace",
         "## History",
     ):

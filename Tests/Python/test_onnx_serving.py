@@ -6,6 +6,7 @@ import json
 import pathlib
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import shop
@@ -130,3 +131,19 @@ def test_a_broken_file_is_refused_in_words_and_the_server_goes_on(served, tmp_pa
     assert done.returncode != 0 and "model.onnx" in done.stderr, done.stderr
     answer = server.post("/predict/loss", {"entities": {"customer": "c01"}, "features": {"channel": "app", "price": 1}})
     assert answer["fallback"] is False
+    # Two values for each row are neither one prediction nor classes.
+    width = len(server.get(f"/predictions/{answer['prediction_id']}/why")["inputs"])
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "values",
+        [onnx.helper.make_tensor_value_info("x", kind, [None, width])],
+        [onnx.helper.make_tensor_value_info("y", kind, [None, 2])],
+        [onnx.helper.make_tensor("w", kind, [width, 2], [0.5] * (2 * width))],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    broken.write_bytes(model.SerializeToString())
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(broken))
+    done = server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset, check=False)
+    assert done.returncode == 2 and "2 values for each row" in done.stderr, done.stderr

@@ -152,6 +152,14 @@ def test_a_source_is_pulled_by_itself(start_server: Callable[..., Server], tmp_p
         time.sleep(0.1)
     assert counts(server) == (8, 0)
 
+    def pulls() -> list[str]:
+        entries = server.get("/api/v1/audit?limit=1000")["entries"]
+        return [e["action"] for e in entries if e["subject"] == "source/sales" and e["actor"] == "schedule"]
+
+    while len(pulls()) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    assert set(pulls()) == {"source.pulled"} and 1 <= len(pulls()) <= 8, "one entry for each pull that brought rows"
+
 
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "a cut gzip": ("x.csv.gz", gzip.compress(lines(0, 5000).encode())[:-20], "damaged or cut off"),

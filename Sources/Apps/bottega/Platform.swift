@@ -385,7 +385,8 @@ struct Platform {
             TrackingService(tracking: tracking, logger: logger),
             CheckpointService(stream: stream, logger: logger),
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
-            PullService(ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, logger: logger),
+            PullService(
+                ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, audit: audit, logger: logger),
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
             predictionJobs,
         ]

@@ -4,6 +4,7 @@ import Definitions
 import ExperimentTracking
 import FeatureStore
 import Foundation
+import Governance
 import Logging
 import ModelServing
 import PlatformCore
@@ -119,18 +120,20 @@ struct PullService: Service {
     let catalog: DefinitionCatalog
     let clock: any PlatformClock
     let lineage: LineageOutbox
+    let audit: AuditLog
     let logger: Logger
 
     func run() async throws {
         await cancelWhenGracefulShutdown {
             var due: [Name: ContinuousClock.Instant] = [:]
+            var failures: [Name: String] = [:]
             while !Task.isCancelled {
                 let sources = catalog.current.sources.values.sorted { $0.name < $1.name }
                 for source in sources where !Task.isCancelled {
                     guard let every = source.every, due[source.name].map({ ContinuousClock.now >= $0 }) ?? true else {
                         continue
                     }
-                    await pull(source)
+                    failures[source.name] = await pull(source, lastFailure: failures[source.name])
                     due[source.name] = ContinuousClock.now + .milliseconds(every.milliseconds)
                 }
                 try? await Task.sleep(for: .milliseconds(500))
@@ -139,17 +142,34 @@ struct PullService: Service {
         try? await gracefulShutdown()
     }
 
-    private func pull(_ source: SourceDefinition) async {
+    /// Pulls a source with an entry in the audit chain if it brought rows or failed; gives what was wrong.
+    ///
+    /// A source that goes on failing for the same reason is one entry, however often it is asked.
+    private func pull(_ source: SourceDefinition, lastFailure: String?) async -> String? {
         let start = clock.now()
         do {
-            let loads = try await ingest.pull(source, now: start).loads.filter { !$0.isAlreadyLoaded }
-            guard !loads.isEmpty else { return }
+            let report: PullReport? = try await audit.during(
+                "schedule", "source.pulled", "source/\(source.name)",
+                outcome: { report in report.flatMap { $0.loads.contains { !$0.isAlreadyLoaded } ? $0.json : nil } }
+            ) { () async throws -> PullReport? in
+                do { return try await ingest.pull(source, now: start) } catch {
+                    if errorText(error) == lastFailure { return nil }
+                    throw error
+                }
+            }
+            guard let report else { return lastFailure }
+            let loads = report.loads.filter { !$0.isAlreadyLoaded }
+            guard !loads.isEmpty else { return nil }
             let (inputs, outputs) = RunLineage.loads(loads, into: source)
             lineage.completed("pull.\(source.name)", kind: "PULL", from: start, inputs: inputs, outputs: outputs)
-        } catch is CancellationError {} catch {
+            return nil
+        } catch is CancellationError {
+            return lastFailure
+        } catch {
             logger.error(
                 "a source could not be pulled",
                 metadata: ["source": "\(source.name)", "error": "\(errorText(error))"])
+            return errorText(error)
         }
     }
 }

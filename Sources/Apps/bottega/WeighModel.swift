@@ -1,8 +1,10 @@
 import ArgumentParser
+import Dispatch
 import Foundation
 import ONNXAdapter
 import PlatformCore
 import RuntimePorts
+import Synchronization
 
 /// Loads a model file in a process of its own and says how much memory it holds: what the `memory` gate measures.
 struct WeighModel: ParsableCommand {
@@ -43,8 +45,12 @@ struct WeighModel: ParsableCommand {
     }
 
     /// Measures in a child process, which nothing else shares.
+    ///
+    /// - Parameter secondsMax: when a model that does not come to an end is given up.
     @concurrent
-    static func measure(_ path: String, fileName: String, library: String?) async throws -> Int {
+    static func measure(
+        _ path: String, fileName: String, library: String?, secondsMax: Int = 120
+    ) async throws -> Int {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments =
@@ -54,7 +60,18 @@ struct WeighModel: ParsableCommand {
         process.standardOutput = output
         process.standardError = FileHandle.nullDevice
         try process.run()
+        let child = process.processIdentifier
+        let isOver = Mutex(false)
+        let deadline = DispatchWorkItem {
+            isOver.withLock { isOver in
+                if !isOver { kill(child, SIGKILL) }
+            }
+        }
+        DispatchQueue.global().asyncAfter(deadline: .now() + .seconds(secondsMax), execute: deadline)
         let data = output.fileHandleForReading.readDataToEndOfFile()
+        // Its output ends with the process or before; from here on its identifier may soon belong to another.
+        isOver.withLock { $0 = true }
+        deadline.cancel()
         process.waitUntilExit()
         let text = String(decoding: data, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
         guard process.terminationStatus == 0, let bytes = Int(text) else {

@@ -14,6 +14,9 @@ public struct ContentHasher: Sendable {
     /// Adds bytes.
     public mutating func update(_ bytes: [UInt8]) { bytes.withUnsafeBytes { state.update(bufferPointer: $0) } }
 
+    /// Adds bytes.
+    public mutating func update(_ bytes: UnsafeRawBufferPointer) { state.update(bufferPointer: bytes) }
+
     /// The hash of the bytes so far; the hasher can go on.
     public func finalize() -> ContentHash { ContentHash(bytes: state.finalize()) }
 

@@ -18,13 +18,16 @@ public struct APIRequest: Sendable {
     ///
     /// The handler may move it; what it leaves is removed after the answer.
     public let bodyFile: String?
+    /// The hash of a spooled body, if its route wants it: taken while the body came.
+    public let bodyHash: ContentHash?
     /// Who is asking, for logs and audit.
     public let actor: String
 
     /// Makes a request.
     public init(
         method: String, path: String, parameters: [String: String] = [:], query: [(key: String, value: String)] = [],
-        headers: [String: String] = [:], body: [UInt8] = [], bodyFile: String? = nil, actor: String = "local"
+        headers: [String: String] = [:], body: [UInt8] = [], bodyFile: String? = nil,
+        bodyHash: ContentHash? = nil, actor: String = "local"
     ) {
         self.method = method
         self.path = path
@@ -33,6 +36,7 @@ public struct APIRequest: Sendable {
         self.headers = headers
         self.body = body
         self.bodyFile = bodyFile
+        self.bodyHash = bodyHash
         self.actor = actor
     }
 
@@ -100,8 +104,8 @@ public struct Route: Sendable {
     public enum BodyPolicy: Sendable {
         /// In memory, up to a number of bytes; more is answered 413 without reading on.
         case collect(byteCountMax: Int)
-        /// Into a temporary file, up to a number of bytes.
-        case spool(byteCountMax: Int)
+        /// Into a temporary file, up to a number of bytes; hashed on the way if that is wanted.
+        case spool(byteCountMax: Int, isHashed: Bool = false)
     }
     /// Upper-case method.
     public let method: String

@@ -42,9 +42,11 @@ public struct ModelDescription: Sendable, Hashable, Codable {
     public let featureCount: Int
     /// Positions of features that are categorical codes, as far as the file says so.
     public let categoricalFeatures: [Int]
-    /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass.
+    /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass, as many as
+    /// there are for several values.
     public let outputCount: Int
-    /// The training objective, `binary:logistic`; starts with `binary:` when the one output is a probability.
+    /// The training objective, `binary:logistic`; starts with `binary:` when the one output is a probability, and is
+    /// `values` when several outputs are no probabilities of classes.
     public let objective: String
     /// Number of trees, for ensembles.
     public let treeCount: Int

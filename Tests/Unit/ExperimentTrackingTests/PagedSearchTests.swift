@@ -91,6 +91,17 @@ struct PagedSearchTests {
                 == newest.filter { $0.durationMilliseconds ?? 0 >= 6 && $0.requestedAt.milliseconds < 1010 }.map(\.id))
     }
 
+    @Test func aPageOfRunsCanEndEarly() async throws {
+        let fixture = try await TrackingFixture()
+        for _ in 0..<7 { _ = try await fixture.store.createRun(experiment: "0") }
+        let whole = try await fixture.store.findRuns(experiments: ["0"], countMax: 5)
+        #expect(whole.token(behind: 5) == whole.nextPageToken && whole.nextPageToken != nil)
+        let rest = try await fixture.store.findRuns(
+            experiments: ["0"], pageToken: whole.token(behind: 2), countMax: 10)
+        #expect(rest.runs.prefix(3).map(\.info.id) == whole.runs.dropFirst(2).map(\.info.id))
+        #expect(rest.runs.count == 5 && rest.nextPageToken == nil && rest.token(behind: 5) == nil)
+    }
+
     @Test func aPageOfTracesIsReadFromItsIndex() async throws {
         let fixture = try await TrackingFixture()
         let query = try TraceQuery(experiments: [1], filter: .all, orders: []).query

@@ -33,8 +33,10 @@ public final class FolderJournal: Journal {
         var spare: [Int] = []
         var lastSegment = 0
         var next: UInt64 = 1
-        /// When a write took so long that callers should not wait for the next ones.
-        var lastSlowWrite: ContinuousClock.Instant?
+        /// How long callers do not write themselves after a slow write.
+        var slowPeriod = Duration.zero
+        /// Until when they do not.
+        var slowPeriodEnd: ContinuousClock.Instant?
 
         /// Whether the open file has room for so many bytes.
         func hasRoom(for byteCount: Int, segmentByteCount: Int) -> Bool {
@@ -52,9 +54,10 @@ public final class FolderJournal: Journal {
     #endif
     private static let groupByteCountMax = 4 << 20
     private static let spareCountMax = 1
-    /// A write that takes longer is a slow one; callers do not write themselves for a while after it.
+    /// A write that takes longer is a slow one; callers do not write themselves for a while after it: short after a single
+    /// one, which any disk has now and then, longer with each that follows without a quick one between them.
     private static let slowWrite = Duration.milliseconds(2)
-    private static let slowPeriod = Duration.milliseconds(50)
+    private static let slowPeriods = (first: Duration.milliseconds(4), last: Duration.milliseconds(64))
     /// Largest entry that a caller writes itself.
     private static let entryByteCountOfCallers = 64 << 10
 
@@ -178,7 +181,7 @@ public final class FolderJournal: Journal {
         guard isAlone else { return false }
         let outcome = writer.withLockIfAvailable { writer -> Result<UInt64, StoreError>? in
             guard writer.hasRoom(for: byteCount, segmentByteCount: segmentByteCount) else { return nil }
-            if let last = writer.lastSlowWrite, ContinuousClock.now - last < Self.slowPeriod { return nil }
+            if let end = writer.slowPeriodEnd, ContinuousClock.now < end { return nil }
             return Result { () throws(StoreError) in try commit([entry], &writer) }
         }
         // Before anyone else may write, so that entries become known in the order of their numbers.
@@ -238,7 +241,12 @@ public final class FolderJournal: Journal {
             throw error
         }
         let end = ContinuousClock.now
-        if end - start > Self.slowWrite { writer.lastSlowWrite = end }
+        if end - start > Self.slowWrite {
+            writer.slowPeriod = min(max(writer.slowPeriod * 4, Self.slowPeriods.first), Self.slowPeriods.last)
+            writer.slowPeriodEnd = end + writer.slowPeriod
+        } else {
+            writer.slowPeriod = .zero
+        }
         writer.position += writer.buffer.dropFullBlocks()
         writer.segments[writer.segments.count - 1].lastNumber = writer.next - 1
         return first

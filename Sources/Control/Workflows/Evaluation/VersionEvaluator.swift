@@ -146,6 +146,13 @@ public struct VersionEvaluator: Sendable {
         var inputs: [InputProfile] = []
         var prediction: InputProfile?
         var profiled = 0
+        guard model.description.objective != "values" else {
+            throw PlatformError(
+                .invalidInput, "model",
+                "it gives \(model.description.outputCount) values for each row that are no probabilities of classes. A "
+                    + "version predicts one value, or a probability for each class (an output named 'probabilities'); "
+                    + "register a model for each of the values")
+        }
         let wanted = Self.metrics(of: model.description, gates: gates)
         for slice in parts.keys.sorted() {
             guard let path = parts[slice] else { continue }

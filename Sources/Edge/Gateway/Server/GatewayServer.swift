@@ -1,4 +1,5 @@
 public import APIContract
+import ContentHashing
 import Foundation
 import HTTPTypes
 import Hummingbird
@@ -162,15 +163,18 @@ public struct GatewayServer: Service {
         }
         var body: [UInt8] = []
         var file: String?
+        var hash: ContentHash?
         switch route.body {
         case .collect(let limit): body = try await collectBytes(request, limit: limit)
-        case .spool(let limit): file = try await spool(request, limit: limit, directory: directory)
+        case .spool(let limit, let isHashed):
+            (file, hash) = try await spool(request, limit: limit, isHashed: isHashed, directory: directory)
         }
         let query = request.uri.query.map(Self.queryFields) ?? []
         return (
             APIRequest(
                 method: request.method.rawValue, path: request.uri.path.removingPercentEncoding ?? request.uri.path,
                 parameters: parameters, query: query, headers: headers, body: body, bodyFile: file,
+                bodyHash: hash,
                 actor: headers["x-bottega-actor"].map { String($0.prefix(64)) } ?? "local"), file
         )
     }
@@ -215,7 +219,9 @@ public struct GatewayServer: Service {
         return bytes
     }
 
-    private static func spool(_ request: Request, limit: Int, directory: String) async throws -> String {
+    private static func spool(
+        _ request: Request, limit: Int, isHashed: Bool, directory: String
+    ) async throws -> (file: String, hash: ContentHash?) {
         try await checkLength(request, limit: limit)
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         let path = "\(directory)/body-\(UUID().uuidString)"
@@ -226,6 +232,7 @@ public struct GatewayServer: Service {
         }
         let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
         var written = 0
+        var hasher = isHashed ? ContentHasher() : nil
         do {
             for try await chunk in request.body {
                 written += chunk.readableBytes
@@ -234,6 +241,7 @@ public struct GatewayServer: Service {
                         .tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
                 }
                 try chunk.withUnsafeReadableBytes { bytes in
+                    hasher?.update(bytes)
                     var at = 0
                     while at < bytes.count {
                         let count = write(descriptor, bytes.baseAddress.map { $0 + at }, bytes.count - at)
@@ -252,7 +260,7 @@ public struct GatewayServer: Service {
             if error is PlatformError { throw error }
             throw PlatformError(.unavailable, directory, "cannot keep the body: \(error)")
         }
-        return path
+        return (path, hasher?.finalize())
     }
 
     static func response(_ answer: APIResponse, status: Int? = nil, range: String? = nil) -> Response {

@@ -28,12 +28,12 @@ extension MLflowRoutes {
             [
                 Route(
                     "PUT", "\(prefix)/2.0/mlflow-artifacts/artifacts/{path...}",
-                    body: .spool(byteCountMax: artifactByteCountMax)
+                    body: .spool(byteCountMax: artifactByteCountMax, isHashed: true)
                 ) { request in
                     await answer(request) { request in
                         let path = request.parameters["path"] ?? ""
                         if let file = request.bodyFile {
-                            try await tracking.takeArtifact(fileAt: file, at: path)
+                            try await tracking.takeArtifact(fileAt: file, at: path, hash: request.bodyHash)
                         } else {
                             try await tracking.putArtifact(request.body, at: path)
                         }

@@ -50,7 +50,7 @@ extension MLflowRoutes {
                         experiments: fields.texts("experiment_ids"), filter: SearchFilter(fields.text("filter") ?? ""),
                         orders: SearchOrder.list(fields.texts("order_by")), view: fields.view("run_view_type"),
                         pageToken: fields.text("page_token"), countMax: fields.countMax(default: 1000, limit: 50_000))
-                    let documents = try await runDocuments.documents(of: page.runs, in: tracking)
+                    let (documents, count) = try await runDocuments.documents(of: page.runs, in: tracking)
                     var bytes: [UInt8] = []
                     bytes.reserveCapacity(documents.reduce(256) { $0 + $1.count + 1 })
                     bytes += "{\"runs\":[".utf8
@@ -59,7 +59,7 @@ extension MLflowRoutes {
                         bytes += document
                     }
                     bytes.append(0x5D)
-                    if let token = page.nextPageToken { bytes += ",\"next_page_token\":\"\(token)\"".utf8 }
+                    if let token = page.token(behind: count) { bytes += ",\"next_page_token\":\"\(token)\"".utf8 }
                     bytes.append(0x7D)
                     return APIResponse(headers: [("Content-Type", "application/json")], body: .bytes(bytes))
                 }

@@ -17,19 +17,41 @@ final class RunDocuments: Sendable {
     /// - Parameter byteCountMax: most bytes kept, about.
     init(byteCountMax: Int = 32 << 20) { self.byteCountMax = byteCountMax }
 
-    /// Documents of some runs in their order; runs that have vanished are left out.
-    func documents(of references: [RunReference], in tracking: TrackingStore) async throws -> [[UInt8]] {
+    /// Bytes after which an answer ends; the rest comes by its page token.
+    static let answerByteCount = 64 << 20
+    /// Bytes of documents that are made at a time, about.
+    private static let portionByteCount = 16 << 20
+
+    /// Documents of the first of some runs in their order, and how many runs that are.
+    ///
+    /// As many as one answer holds, and one at least; runs that have vanished are left out.
+    func documents(
+        of references: [RunReference], in tracking: TrackingStore, byteCountMax: Int = answerByteCount
+    ) async throws -> (documents: [[UInt8]], runCount: Int) {
+        var (documents, byteCount) = ([[UInt8]](), 0)
+        var (taken, portion) = (0, 4)
+        while taken < references.count, taken == 0 || byteCount < byteCountMax {
+            let part = Array(references[taken..<min(taken + portion, references.count)])
+            for document in try await all(part, in: tracking) {
+                byteCount += document.count
+                documents.append(document)
+            }
+            taken += part.count
+            // Of a run with a hundred thousand parameters, few at a time.
+            portion = min(1000, portion * 4, max(1, Self.portionByteCount / max(1, byteCount / taken)))
+        }
+        return (documents, taken)
+    }
+
+    private func all(_ references: [RunReference], in tracking: TrackingStore) async throws -> [[UInt8]] {
         let known = state.withLock { state in references.map { Self.find($0, &state, byteCountMax / 2) } }
         let missing = zip(references, known).compactMap { $1 == nil ? $0 : nil }
         if missing.isEmpty { return known.compactMap(\.self) }
         var made: [String: [UInt8]] = [:]
-        for portion in stride(from: 0, to: missing.count, by: 1000) {
-            for (run, revision) in try await tracking.runs(Array(missing[portion..<min(portion + 1000, missing.count)]))
-            {
-                let bytes = run.wire.canonicalBytes
-                made[run.info.id] = bytes
-                state.withLock { Self.keep(run.info.id, revision, bytes, &$0, byteCountMax / 2) }
-            }
+        for (run, revision) in try await tracking.runs(missing) {
+            let bytes = run.wire.canonicalBytes
+            made[run.info.id] = bytes
+            state.withLock { Self.keep(run.info.id, revision, bytes, &$0, byteCountMax / 2) }
         }
         return zip(references, known).compactMap { $1 ?? made[$0.info.id] }
     }

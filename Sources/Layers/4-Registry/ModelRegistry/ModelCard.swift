@@ -128,9 +128,12 @@ public enum ModelCard {
         }
         if !facts.approvals.isEmpty {
             let rows = facts.approvals.map {
-                [$0.time.description, $0.actor, $0.verdict.rawValue, $0.reason, $0.seal.short]
+                [
+                    $0.time.description, $0.stage.rawValue, $0.actor, $0.verdict.rawValue, $0.reason, $0.seal.short,
+                ]
             }
-            sections.append(("Approvals", [.table(head: ["when", "who", "verdict", "why", "evidence"], rows: rows)]))
+            sections.append(
+                ("Approvals", [.table(head: ["when", "stage", "who", "verdict", "why", "evidence"], rows: rows)]))
         }
         let history = own.map { step in
             [

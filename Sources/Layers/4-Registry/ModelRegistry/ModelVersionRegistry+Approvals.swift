@@ -28,6 +28,8 @@ public struct Approval: Sendable, Hashable {
         /// It may not.
         case object
     }
+    /// The stage whose gates were asked.
+    public let stage: ModelStage
     /// Who.
     public let actor: String
     /// What.
@@ -218,7 +220,7 @@ extension ModelVersionRegistry {
                         "stage": .string(stage.rawValue), "seal": .string(current.hex),
                         "reason": .string(String(reason.prefix(4000))),
                     ], evidence: ContentHash(hex: last.text("evidence")), time: time), in: transaction)
-            return Approval(actor: actor, verdict: verdict, reason: reason, seal: current, time: time)
+            return Approval(stage: stage, actor: actor, verdict: verdict, reason: reason, seal: current, time: time)
         }
     }
 
@@ -233,10 +235,11 @@ extension ModelVersionRegistry {
                 ]
             ).compactMap { row in
                 guard let verdict = Approval.Verdict(rawValue: row.text("verdict")),
+                    let stage = ModelStage(rawValue: row.text("stage")),
                     let seal = ContentHash(hex: row.text("seal"))
                 else { return nil }
                 return Approval(
-                    actor: row.text("actor"), verdict: verdict, reason: row.text("reason"), seal: seal,
+                    stage: stage, actor: row.text("actor"), verdict: verdict, reason: row.text("reason"), seal: seal,
                     time: EventTime(milliseconds: row.integer("time")))
             }
         }

@@ -14,6 +14,14 @@ enum LargeFile {
         return (hasher.finalize(), byteCount)
     }
 
+    /// The size of a file.
+    /// - Throws: `unavailable`.
+    static func byteCount(_ path: String) throws(PlatformError) -> Int {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw failure("read") }
+        return Int(status.st_size)
+    }
+
     /// Writes a file's bytes into another one, from `position` on.
     /// - Throws: `unavailable`.
     static func copy(_ source: String, to target: String, at position: Int) throws(PlatformError) {

@@ -68,8 +68,8 @@ extension TrackingStore {
     /// Makes an artifact of a file that was written at a staging path of the object store, without a copy.
     ///
     /// The file is gone when this returns; it stays where it is when this throws.
-    func adopt(stagedFileAt file: String, at path: String) async throws {
-        let (hash, byteCount) = try await Self.hash(fileAt: file)
+    func adopt(stagedFileAt file: String, at path: String, hash: ContentHash? = nil) async throws {
+        let (hash, byteCount) = try await Self.hash(fileAt: file, known: hash)
         do { try await content.base.adopt(stagedFileAt: file, at: ContentStore.key(of: hash)) } catch {
             guard error.code == .conflict else { throw error }
             try? FileManager.default.removeItem(atPath: file)  // the same bytes are stored already
@@ -80,11 +80,13 @@ extension TrackingStore {
     /// Makes an artifact of a local file that the caller gives away; what was at `path` before is replaced.
     ///
     /// No copy is made where the file lies on the object store's disk.
-    public func takeArtifact(fileAt file: String, at path: String) async throws {
+    ///
+    /// - Parameter hash: the hash of its bytes, if that is known: they are not read again then.
+    public func takeArtifact(fileAt file: String, at path: String, hash: ContentHash? = nil) async throws {
         let path = try Self.checkedArtifactPath(path)
         let staged = try await content.base.stagingPath(suffix: "-artifact")
         guard rename(file, staged) == 0 else { return try await putArtifact(fileAt: file, at: path) }
-        do { try await adopt(stagedFileAt: staged, at: path) } catch {
+        do { try await adopt(stagedFileAt: staged, at: path, hash: hash) } catch {
             try? FileManager.default.removeItem(atPath: staged)
             throw error
         }
@@ -208,7 +210,10 @@ extension TrackingStore {
     }
 
     @concurrent
-    private static func hash(fileAt path: String) async throws -> (hash: ContentHash, byteCount: Int) {
-        try LargeFile.hash(path)
+    private static func hash(
+        fileAt path: String, known: ContentHash? = nil
+    ) async throws -> (hash: ContentHash, byteCount: Int) {
+        if let known { return (known, try LargeFile.byteCount(path)) }
+        return try LargeFile.hash(path)
     }
 }

@@ -15,6 +15,14 @@ public struct RunReferencePage: Sendable {
     public let runs: [RunReference]
     /// The page behind this one; `nil` when there is none.
     public let nextPageToken: String?
+    let places: [JSONValue]
+    let question: JSONValue
+    let seal: PageSeal
+
+    /// The page behind the first `count` runs of this one; `nil` when there is none.
+    public func token(behind count: Int) -> String? {
+        count >= runs.count || count < 1 ? nextPageToken : seal.token(places[count - 1], question: question)
+    }
 }
 
 extension TrackingStore {
@@ -47,17 +55,20 @@ extension TrackingStore {
         let place = try pageToken.flatMap { $0.isEmpty ? nil : $0 }.map { token throws(PlatformError) in
             try Self.place(pageSeal.place(token, question: question), termCount: query.terms.count)
         }
-        if numbers.isEmpty { return RunReferencePage(runs: [], nextPageToken: nil) }
+        if numbers.isEmpty {
+            return RunReferencePage(runs: [], nextPageToken: nil, places: [], question: question, seal: pageSeal)
+        }
         try await settle()
         let found = try await metadata.read { transaction in
             try query.runs(behind: place, countMax: countMax + 1, transaction).map {
                 (RunReference(info: Self.info($0.row), revision: $0.row.integer("revision")), $0.place)
             }
         }
-        let last = found.count > countMax ? found[countMax - 1].1 : nil
+        let places = found.prefix(countMax).map { Self.json($0.1) }
         return RunReferencePage(
             runs: found.prefix(countMax).map(\.0),
-            nextPageToken: last.map { pageSeal.token(Self.json($0), question: question) })
+            nextPageToken: found.count > countMax ? places.last.map { pageSeal.token($0, question: question) } : nil,
+            places: places, question: question, seal: pageSeal)
     }
 
     /// Found runs with all that they logged, and the revision that was read, which may be later; those that have
