@@ -199,7 +199,8 @@ let targets: [Target] = [  // each row leans only on rows above it
             "CommandLine",
             "SQLiteAdapter",
             "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "PostgreSQLAdapter", "SparkAdapter", "ProcessAdapter",
-            "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", argumentParser, configuration,
+            "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", argumentParser,
+            configuration,
             logging,
             serviceLifecycle, unixSignals, yams,
         ],
@@ -277,7 +278,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/TreeModelAdapterTests", named: "TreeModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "TreeModelAdapter"]),
-    tests("Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
+    tests(
+        "Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
     tests(
         "Unit/RemoteModelAdapterTests", named: "RemoteModelAdapterTests",
         uses: ["PlatformCore", "RuntimePorts", "RemoteModelAdapter"]),

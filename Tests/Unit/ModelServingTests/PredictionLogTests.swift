@@ -18,7 +18,7 @@ struct PredictionLogTests {
         try await log.read(PlatformTopic.predictions, from: 0).map { try PredictionRecord(decoding: $0.record.value) }
     }
 
-    @Test(.timeLimit(.minutes(1))) func recordsKeepTheirOrder() async throws {
+    @Test(.timeLimit(.minutes(5))) func recordsKeepTheirOrder() async throws {
         let events = try await events()
         let observer = Collector()
         let log = ServingFixture.log(events, observer: observer)
@@ -38,7 +38,7 @@ struct PredictionLogTests {
         #expect(record.key == "delay" && record.time == ServingFixture.start)
     }
 
-    @Test(.timeLimit(.minutes(1))) func shadowsFollowTheirPrediction() async throws {
+    @Test(.timeLimit(.minutes(5))) func shadowsFollowTheirPrediction() async throws {
         let events = try await events()
         let observer = Collector()
         let log = ServingFixture.log(events, observer: observer)
@@ -80,7 +80,7 @@ struct PredictionLogTests {
         #expect(ServingFixture.log(capacity: 3).offer(entries(5)))
     }
 
-    @Test(.timeLimit(.minutes(1))) func closingDrainsAndThenRefuses() async throws {
+    @Test(.timeLimit(.minutes(5))) func closingDrainsAndThenRefuses() async throws {
         let events = try await events()
         let log = ServingFixture.log(events)
         #expect(log.offer((0..<10_000).map { .init(record: ServingFixture.record($0), shadows: []) }))
@@ -91,7 +91,7 @@ struct PredictionLogTests {
         #expect(log.pending == 0)
     }
 
-    @Test(.timeLimit(.minutes(1))) func theWriterSleepsUntilThereIsWork() async throws {
+    @Test(.timeLimit(.minutes(5))) func theWriterSleepsUntilThereIsWork() async throws {
         let events = try await events()
         let log = ServingFixture.log(events)
         async let running: Void = log.run()
@@ -106,7 +106,7 @@ struct PredictionLogTests {
         await running
     }
 
-    @Test(.timeLimit(.minutes(1))) func aFailingStoreIsTriedAgainAndNothingIsLost() async throws {
+    @Test(.timeLimit(.minutes(5))) func aFailingStoreIsTriedAgainAndNothingIsLost() async throws {
         let events = InMemoryEventLog()  // without the topic every append fails
         let log = ServingFixture.log(events)
         #expect(log.offer((0..<3).map { .init(record: ServingFixture.record($0), shadows: []) }))

@@ -138,7 +138,7 @@ struct WorkerPoolTests {
         // The breaker opens after some starts; a call is then refused at once.
         #expect(await Self.fault(handle, 100) == .unavailable)
         #expect(handle.pool.status.breakerIsOpen)
-        #expect(await Self.fault(handle, 100) == .unavailable)
+        #expect(await Self.fault(handle, 100) == .breakerOpen)
         #expect((ledger.outcomes["started"] ?? 0) < 12)
     }
 

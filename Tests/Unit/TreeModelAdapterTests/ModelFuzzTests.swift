@@ -84,7 +84,7 @@ struct ModelFuzzTests {
         }
     }
 
-    @Test(.timeLimit(.minutes(1))) func damagedFilesOfXGBoostNeverTrap() throws {
+    @Test(.timeLimit(.minutes(5))) func damagedFilesOfXGBoostNeverTrap() throws {
         var random = SeededGenerator(7)
         for name in ["xgb_binary_base03.ubj", "xgb_earlystop.json"] {
             let sample = try GoldenModelTests.bytes(name)

@@ -6,7 +6,7 @@ import Testing
 import Workflows
 
 /// Long operations run apart, say how far they are, and are remembered with how they ended.
-@Suite(.timeLimit(.minutes(1))) struct OperationRunnerTests {
+@Suite(.timeLimit(.minutes(5))) struct OperationRunnerTests {
     private let runner = OperationRunner(
         identifiers: IdentifierSource(clock: ManualClock(startingAt: WorkflowFixture.start)))
 

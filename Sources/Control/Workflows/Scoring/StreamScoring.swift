@@ -102,7 +102,7 @@ public struct StreamScoring: Service {
             var scored: [LogRecord] = []
             scored.reserveCapacity(rows.count)
             for row in rows {
-                guard let record = record(row, stream, codec, service, scratch) else { break }
+                guard let record = await record(row, stream, codec, service, scratch) else { break }
                 scored.append(record)
             }
             guard !scored.isEmpty else { continue }
@@ -133,7 +133,7 @@ public struct StreamScoring: Service {
     private func record(
         _ row: StoredRecord, _ stream: Stream, _ codec: SourceRowCodec, _ service: FeatureServiceDefinition,
         _ scratch: PredictionScratch
-    ) -> LogRecord? {
+    ) async -> LogRecord? {
         var members: [String: JSONValue]
         var eventTime: JSONValue = .null
         if let decoded = try? codec.decode(row.record.value) {
@@ -144,7 +144,7 @@ public struct StreamScoring: Service {
                 entities: Dictionary(uniqueKeysWithValues: service.joinKeys.map { ($0, cells[$0] ?? .null) }),
                 features: Dictionary(uniqueKeysWithValues: service.request.map { ($0.name, cells[$0.name] ?? .null) }))
             guard
-                case .object(let scored)? = predictor.score(
+                case .object(let scored)? = await predictor.score(
                     event, model: stream.model.text, caller: "stream/\(stream.source.name)", scratch: scratch)
             else { return nil }
             members = scored

@@ -34,7 +34,7 @@ struct InferenceMethods: Sendable {
         case "ModelStatistics": try statistics(message, &out)
         case "ModelInfer":
             let request = try InferenceMessages.request(message)
-            let result = try await service.infer(
+            let result = try await service.answer(
                 request.model, version: request.version, request.request, caller: caller)
             InferenceMessages.write(result, isRaw: request.isRaw, to: &out)
         case "RepositoryIndex":
@@ -80,7 +80,7 @@ struct InferenceMethods: Sendable {
         do {
             let request = try InferenceMessages.request(message)
             id = request.request.id ?? ""
-            let result = try await service.infer(
+            let result = try await service.answer(
                 request.model, version: request.version, request.request, caller: caller)
             out.write(2) {
                 InferenceMessages.write(result, isRaw: request.isRaw, isFinal: request.wantsFinalMark, to: &$0)

@@ -76,7 +76,7 @@ public struct InferenceRoutes: Sendable {
             }
             headerByteCount = count
         }
-        let result = try await service.infer(
+        let result = try await service.answer(
             request.parameters["model"] ?? "", version: request.parameters["version"] ?? "",
             try InferenceBody.read(body, headerByteCount: headerByteCount),
             caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "")

@@ -107,8 +107,8 @@ public final class InferenceService: Sendable {
 
     /// Answers a request; the caller of this gives `answer.entries` to the log.
     func infer(
-        _ model: String, version: String, _ request: InferenceRequest, caller: String, scratch: PredictionScratch
-    ) throws(PlatformError) -> Reply {
+        _ model: String, version: String, _ request: InferenceRequest, caller: String
+    ) async throws(PlatformError) -> Reply {
         let start = ContinuousClock.now
         var counted: (model: String, version: Int)?
         do {
@@ -118,8 +118,8 @@ public final class InferenceService: Sendable {
             let tensors = tensors(route, version: number)
             let columns = try tensors.columns(of: request, model: model)
             let asked = try tensors.outputs(of: request, model: model)
-            let answer = try predictor.predict(
-                model: model, version: number, columns: columns, caller: caller, scratch: scratch)
+            let answer = try await predictor.predictLater(
+                model: model, version: number, columns: columns, caller: caller)
             let result = InferenceResult(
                 model: model, version: Self.version(of: answer.predictions), id: request.id,
                 outputs: asked.map {
@@ -148,10 +148,10 @@ public final class InferenceService: Sendable {
     }
 
     /// Answers a request once the log has what the deployment wants it to have.
-    func infer(_ model: String, version: String, _ request: InferenceRequest, caller: String) async throws
+    func answer(_ model: String, version: String, _ request: InferenceRequest, caller: String) async throws
         -> InferenceResult
     {
-        let reply = try infer(model, version: version, request, caller: caller, scratch: PredictionScratch())
+        let reply = try await infer(model, version: version, request, caller: caller)
         await predictor.log.take(reply.answer.entries, policy: reply.answer.logPolicy)
         if let failure = reply.failure { throw failure }
         return reply.result

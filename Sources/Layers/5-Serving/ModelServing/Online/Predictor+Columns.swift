@@ -5,7 +5,7 @@ public import PlatformCore
 public struct ColumnPrediction: Sendable, Hashable {
     /// Its identifier in the log.
     public let id: String
-    /// Version that answered; 0 for a fallback.
+    /// Version that answered; 0 where none did.
     public let version: Int
     /// Why this variant.
     public let choice: PredictionRecord.Choice
@@ -21,7 +21,7 @@ public struct ColumnPrediction: Sendable, Hashable {
     /// What a caller gets of a record.
     init(_ record: PredictionRecord) {
         id = record.id
-        version = record.choice == .fallback ? 0 : record.version
+        version = record.choice == .fallback ? record.fallback?.version ?? 0 : record.version
         choice = record.choice
         output = record.output
         prediction = record.prediction
@@ -57,6 +57,58 @@ extension Predictor {
     public func predict(
         model: String, version: Int?, columns: InputColumns, caller: String, scratch: PredictionScratch
     ) throws(PlatformError) -> ColumnAnswer {
+        let (question, ticket) = try open(model, version: version, caller: caller)
+        defer { withExtendedLifetime(ticket) {} }
+        var predictions: [ColumnPrediction] = []
+        var entries: [PredictionLogEntry] = []
+        predictions.reserveCapacity(columns.rowCount)
+        entries.reserveCapacity(columns.rowCount)
+        var faults: [(Int, FieldFault)] = []
+        for row in 0..<columns.rowCount where faults.count < 100 {
+            switch predict(.row(columns, row), question, scratch) {
+            case .success(let entry)?:
+                entries.append(entry)
+                predictions.append(ColumnPrediction(scratch.record))
+            case .failure(let fault)?: faults += fault.faults.map { (row, $0) }
+            case nil: break
+            }
+        }
+        guard faults.isEmpty else { throw wrong(faults, model, columns) }
+        return ColumnAnswer(
+            predictions: predictions, entries: entries, logPolicy: question.route.definition.predictionLog)
+    }
+
+    /// The same, whichever models are deployed: waits for those that answer later.
+    public func predictLater(model: String, version: Int?, columns: InputColumns, caller: String)
+        async throws(PlatformError) -> ColumnAnswer
+    {
+        guard let route = routes.route(model), route.isDeferred else {
+            return try predict(
+                model: model, version: version, columns: columns, caller: caller, scratch: PredictionScratch())
+        }
+        let (question, ticket) = try open(model, version: version, caller: caller)
+        defer { withExtendedLifetime(ticket) {} }
+        admission.beginWaiting()
+        defer { admission.endWaiting() }
+        switch await settle((0..<columns.rowCount).map { .row(columns, $0) }, question) {
+        case .failure(let wrongs): throw wrong(wrongs.faults, model, columns)
+        case .success(let pending):
+            var predictions: [ColumnPrediction] = []
+            let entries = pending.map { next in
+                let entry = complete(
+                    next.assembled, question, next.failure, next.instance, known: next.known, next.scratch)
+                predictions.append(ColumnPrediction(next.scratch.record))
+                return entry
+            }
+            return ColumnAnswer(
+                predictions: predictions, entries: entries, logPolicy: question.route.definition.predictionLog)
+        }
+    }
+
+    /// Lets a request in, or says why not.
+    private func open(_ model: String, version: Int?, caller: String) throws(PlatformError)
+        -> (Question, AdmissionTicket?)
+    {
         let start = ContinuousClock.now
         guard let route = routes.route(model) else {
             metrics.countRefused(model: "", status: 404)
@@ -77,32 +129,18 @@ extension Predictor {
                 throw overloaded(model, promise.priority, "the deployment has too many requests in hand")
             }
         }
-        defer { withExtendedLifetime(ticket) {} }
-        let question = Question(
-            route: route, time: now(), start: start, caller: caller, deadline: route.timeout.map { start + $0 },
-            version: version)
-        var predictions: [ColumnPrediction] = []
-        var entries: [PredictionLogEntry] = []
-        predictions.reserveCapacity(columns.rowCount)
-        entries.reserveCapacity(columns.rowCount)
-        var faults: [String] = []
-        for row in 0..<columns.rowCount {
-            switch predict(.row(columns, row), question, scratch) {
-            case .success(let entry)?:
-                entries.append(entry)
-                predictions.append(ColumnPrediction(scratch.record))
-            case .failure(let fault)?:
-                let place = columns.rowCount > 1 ? "instances[\(row)]." : ""
-                faults += fault.faults.map { "\(place)\($0.field): \($0.message)" }
-            case nil: break
-            }
-            if faults.count >= 100 { break }
+        return (
+            Question(
+                route: route, time: now(), start: start, caller: caller, deadline: route.timeout.map { start + $0 },
+                version: version), ticket
+        )
+    }
+
+    private func wrong(_ faults: [(Int, FieldFault)], _ model: String, _ columns: InputColumns) -> PlatformError {
+        metrics.countRefused(model: model, status: 400)
+        let lines = faults.prefix(100).map { row, fault in
+            "\(columns.rowCount > 1 ? "instances[\(row)]." : "")\(fault.field): \(fault.message)"
         }
-        guard faults.isEmpty else {
-            metrics.countRefused(model: model, status: 400)
-            throw PlatformError(.invalidInput, "model/\(model)", faults.prefix(100).joined(separator: "\n"))
-        }
-        return ColumnAnswer(
-            predictions: predictions, entries: entries, logPolicy: route.definition.predictionLog)
+        return PlatformError(.invalidInput, "model/\(model)", lines.joined(separator: "\n"))
     }
 }

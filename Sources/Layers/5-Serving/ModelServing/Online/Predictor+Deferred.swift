@@ -41,7 +41,7 @@ extension Predictor {
     }
 
     /// An instance on its way through a deferred model.
-    private struct Pending {
+    struct Pending {
         let assembled: Assembled
         let instance: Instance
         let scratch: PredictionScratch
@@ -57,11 +57,24 @@ extension Predictor {
         case .success(let read): form = read
         case .failure(let refused): return refused.answer
         }
+        switch await settle(form.instances.map(Instance.value), question) {
+        case .success(let pending): return write(pending, form, question, model: model)
+        case .failure(let wrong):
+            metrics.countRefused(model: model, status: 422)
+            return refusal(wrong.faults, isBatch: form.isBatch, model: model)
+        }
+    }
+
+    /// What is wrong with some instances of a request, by their places.
+    struct InstanceFaults: Error { let faults: [(Int, FieldFault)] }
+
+    /// Reads instances and asks whoever is to answer each; `complete` then makes their records.
+    func settle(_ instances: [Instance], _ question: Question) async -> Result<[Pending], InstanceFaults> {
         var pending: [Pending] = []
-        pending.reserveCapacity(form.instances.count)
+        pending.reserveCapacity(instances.count)
         var faults: [(Int, FieldFault)] = []
-        for (index, value) in form.instances.enumerated() {
-            let (instance, scratch) = (Instance.value(value), PredictionScratch())
+        for (index, instance) in instances.enumerated() {
+            let scratch = PredictionScratch()
             switch assemble(instance, question, scratch) {
             case .success(let assembled)?:
                 var next = Pending(
@@ -78,15 +91,12 @@ extension Predictor {
             case nil: break
             }
         }
-        guard faults.isEmpty else {
-            metrics.countRefused(model: model, status: 422)
-            return refusal(faults, isBatch: form.isBatch, model: model)
-        }
+        guard faults.isEmpty else { return .failure(InstanceFaults(faults: faults)) }
         await score(&pending, question)
         for index in pending.indices where pending[index].failure != nil {
             await askFallbackVersions(&pending[index], question)
         }
-        return write(pending, form, question, model: model)
+        return .success(pending)
     }
 
     private func write(_ pending: [Pending], _ form: Form, _ question: Question, model: String) -> Answer {

@@ -20,17 +20,30 @@ extension Predictor {
     /// It does not go to the prediction log: who asks keeps the answer. An event that a request would be refused for has
     /// `error` and a null prediction.
     /// - Returns: `nil` if no deployment serves the model.
-    public func score(_ event: ScoringEvent, model: String, caller: String, scratch: PredictionScratch) -> JSONValue? {
-        guard routes.route(model) != nil else { return nil }
+    public func score(_ event: ScoringEvent, model: String, caller: String, scratch: PredictionScratch) async
+        -> JSONValue?
+    {
+        guard let route = routes.route(model) else { return nil }
         var body: [UInt8] = []
         JSONValue.object(["entities": .object(event.entities), "features": .object(event.features)]).write(to: &body)
-        let reply = body.withUnsafeBytes { self.answer(model: model, body: $0, caller: caller, scratch: scratch) }
-        guard !reply.entries.isEmpty, let binding = scratch.binding else {
+        let reply: Answer
+        var record = scratch.record
+        var binding = scratch.binding
+        if route.isDeferred {
+            reply = await answerLater(model: model, body: body, caller: caller, explaining: .asked)
+            if let known = try? reply.entries.first?.record() { record = known }
+            binding = route.variants.first { $0.version.binding.versionText == record.serviceVersion }?.version.binding
+        } else {
+            reply = body.withUnsafeBytes {
+                self.answer(model: model, body: $0, caller: caller, scratch: scratch, explaining: .asked)
+            }
+            (record, binding) = (scratch.record, scratch.binding)
+        }
+        guard !reply.entries.isEmpty, let binding else {
             if reply.status == 404 { return nil }
             let error = (try? JSONValue.parse(reply.body))?["error"]
             return ["prediction": .null, "error": error?["message"] ?? .string("it cannot be scored")]
         }
-        let record = scratch.record
         var inputs: [String: JSONValue] = [:]
         for (place, name) in binding.definition.inputNames.enumerated() where record.inputs.indices.contains(place) {
             inputs[name] = Self.input(record.inputs[place], of: place, binding)
