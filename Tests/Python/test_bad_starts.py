@@ -39,7 +39,7 @@ def test_a_port_in_use_is_named(server: Server, binary: str, tmp_path: pathlib.P
 @pytest.mark.parametrize(
     ("arguments", "environment", "file", "words"),
     [
-        ([], {}, "gatewy:\n  port: 1\n", ["config.yaml:1", "gatewy"]),
+        ([], {}, "gatewy:\n  port: 1\n", ["config.yaml:1", "gatewy", "did you mean 'gateway'"]),
         ([], {}, "gateway:\n  prt: 1\n", ["config.yaml:2", "prt", "did you mean 'gateway.port'"]),
         ([], {}, "gateway: {port: many}\n", ["gateway.port", "many"]),
         ([], {}, "gateway: {port: 70000}\n", ["gateway.port", "65535"]),

@@ -280,15 +280,17 @@ def test_a_job_that_lost_its_platform_says_so(start_server: Callable[..., Server
     span = ["--from", shop.text(shop.START), "--to", shop.text(shop.START + 4 * shop.DAY)]
     dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
     _, started = server.request("POST", "/training-jobs", {"model": "loss", "dataset": dataset})
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not (definitions / "started").exists() or not (definitions / "started").read_text():
         assert time.monotonic() < end
         time.sleep(0.05)
     process = int((definitions / "started").read_text())
     server.kill()
     server.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while server.get(f"/training-jobs/{started['id']}")["state"] != "lost" and time.monotonic() < end:
+        time.sleep(0.1)
+    while is_running(process) and time.monotonic() < end:
         time.sleep(0.1)
     job = server.get(f"/training-jobs/{started['id']}")
     assert job["state"] == "lost"

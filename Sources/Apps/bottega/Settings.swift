@@ -310,11 +310,13 @@ struct Settings: Sendable {
                 } else if value.mapping != nil, keys.contains(where: { $0.hasPrefix(key + ".") }) {
                     try walk(value, prefix: key + ".")
                 } else {
-                    let near = nearestName(to: key, among: keys)
+                    let sections = Set(keys.map { String($0.prefix { $0 != "." }) }).sorted()
+                    let near = nearestName(to: key, among: keys) ?? nearestName(to: key, among: sections)
                     throw PlatformError(
                         .invalidInput, "\(path):\(line)",
                         "unknown key '\(key)'"
-                            + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(keys.joined(separator: ", "))"))
+                            + (near.map { "; did you mean '\($0)'?" }
+                                ?? "; keys begin with one of \(sections.joined(separator: ", "))"))
                 }
             }
         }
