@@ -467,11 +467,13 @@ struct Platform {
     /// The name of this data directory among those that share a metadata store: made once.
     private static func node(_ directory: String) throws -> String {
         let path = "\(directory)/node"
-        if let data = FileManager.default.contents(atPath: path) { return String(decoding: data, as: UTF8.self) }
+        if let data = FileManager.default.contents(atPath: path), !data.isEmpty {
+            return String(decoding: data, as: UTF8.self)
+        }
         var generator = SystemRandomNumberGenerator()
         let name = (0..<2).map { _ in String(generator.next() as UInt64, radix: 36) }.joined()
-        guard FileManager.default.createFile(atPath: path, contents: Data(name.utf8)) else {
-            throw PlatformError(.unavailable, path, "the node's name cannot be written")
+        do { try Data(name.utf8).write(to: URL(fileURLWithPath: path), options: .atomic) } catch {
+            throw PlatformError(.unavailable, path, "the node's name cannot be written: \(errorText(error))")
         }
         return name
     }

@@ -93,7 +93,10 @@ public struct StorageSurvey: Sendable {
         case ("spool", _), ("spill", _), ("spark", _): return "files on their way, emptied at every start"
         case ("monitor.state", _): return "where the monitor stands"
         case ("webhook-key", _), ("admin-token", _): return "a secret, readable by its owner alone"
-        case ("clock", _), ("lock", _), ("monitor.lock", _): return "who uses the directory, and its clock"
+        case ("clock", _), ("lock", _), ("monitor.lock", _), ("node", _):
+            return "who uses the directory, and its clock"
+        case ("python", _): return "files of models that are Python code, made again from the store"
+        case ("onnx", _): return "which ONNX files have been tried"
         default: return "not the platform's, as far as it knows"
         }
     }
@@ -102,6 +105,7 @@ public struct StorageSurvey: Sendable {
         if topic.hasPrefix("source.") {
             return "rows of the source \(topic.dropFirst(7)), from which all tables are made"
         }
+        if topic.hasPrefix("scores.") { return "rows that the deployment \(topic.dropFirst(7)) scored as they came" }
         if topic.hasPrefix("quarantine.") { return "rows that \(topic.dropFirst(11))'s contract refused" }
         switch topic {
         case "predictions": return "every prediction, for why, replay and the monitor"
