@@ -295,8 +295,10 @@ def test_a_job_that_lost_its_platform_says_so(start_server: Callable[..., Server
     job = server.get(f"/training-jobs/{started['id']}")
     assert job["state"] == "lost"
     assert not is_running(process), "what the job started is ended with it"
-    run = server.get(f"/api/2.0/mlflow/runs/get?run_id={job['run_id']}")["run"]
-    assert run["info"]["status"] in ("FAILED", "KILLED")
+    where = f"/api/2.0/mlflow/runs/get?run_id={job['run_id']}"
+    while server.get(where)["run"]["info"]["status"] == "RUNNING" and time.monotonic() < end:
+        time.sleep(0.1)
+    assert server.get(where)["run"]["info"]["status"] in ("FAILED", "KILLED")
 
 
 def test_sigterm_answers_the_requests_in_hand(start_server: Callable[..., Server], tmp_path: pathlib.Path) -> None:
