@@ -59,6 +59,9 @@ class Server:
             return json.load(answer)
 
     def finished(self, started: Any) -> Any:
+        """The result of an operation, or of what was done at once."""
+        if "operation" not in started:
+            return started
         while True:
             state = self.call(f"/api/v1/operations/{started['operation']}")
             if state["state"] not in ("running", "queued"):
@@ -107,15 +110,14 @@ def main() -> None:
             command = [options.bottega, "apply", str(folder / "definitions"), "--url", server.url, "--json"]
             subprocess.run(command, check=True, capture_output=True)
             print(f"applied {options.models} models and deployments in {time.perf_counter() - start:.1f} s", flush=True)
-            jobs = [job for job in server.call("/training-jobs")["jobs"] if job["model"] == "body"]
+            job = next(job for job in server.call("/training-jobs")["jobs"] if job["model"] == "body")
+            source = {"run_id": job["run_id"], "dataset": job["dataset"]}
             before = resident(server.process.pid)
             start = time.perf_counter()
             marks = {1, options.models // 4, options.models // 2, options.models}
             for number in range(options.models):
                 name = f"body_{number}"
-                version = server.finished(server.call(f"/api/v1/models/{name}/versions", {"job": jobs[0]["id"]}))[
-                    "version"
-                ]
+                version = server.finished(server.call(f"/api/v1/models/{name}/versions", source))["version"]
                 for stage in ("staging", "canary", "production"):
                     server.finished(
                         server.call(
