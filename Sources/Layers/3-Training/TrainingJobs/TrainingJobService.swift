@@ -307,6 +307,8 @@ public actor TrainingJobService {
             "BOTTEGA_DATASET": job.dataset.hex, "BOTTEGA_DATASET_MANIFEST": manifest, "BOTTEGA_SEED": String(job.seed),
             "PYTHONHASHSEED": String(UInt32(truncatingIfNeeded: job.seed)), "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": String(threads),
+            // A job tells nobody else of itself; and the sender's threads can fail a script that only logs.
+            "MLFLOW_DISABLE_TELEMETRY": "true",
         ]
         environment["MLFLOW_TRACKING_TOKEN"] = trackingToken
         for (slice, path) in input.paths { environment["BOTTEGA_\(slice.uppercased())"] = path }
