@@ -106,7 +106,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, binary: str):
         re.sub(r"latency_p99: \S+ms\b", "latency_p99: 60s", model.read_text()).replace(
             "fallback: {constant: 0.25}",
             "fallback: {constant: 0.25}\n"
-            "workers: {min: 2, max: 3, memory: 4GiB, timeout: 5s}\n"
+            "workers: {min: 2, max: 3, memory: 4GiB, timeout: 20s}\n"
             "batching: {size_max: 32, wait_max: 1ms}",
         )
     )
