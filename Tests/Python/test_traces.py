@@ -206,7 +206,7 @@ def test_assessments_are_kept_changed_and_overridden(client, experiment):
     assert error.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
-def test_deleting_takes_what_was_named(client, experiment):
+def test_deleting_takes_what_was_named(client, experiment, server):
     ids = []
     for number in range(4):
         answer(f"question {number}")
@@ -218,6 +218,8 @@ def test_deleting_takes_what_was_named(client, experiment):
     assert client.delete_traces(experiment, max_timestamp_millis=int(time.time() * 1000) + 1000, max_traces=1) == 1
     left = [t.info.trace_id for t in client.search_traces(locations=[experiment])]
     assert left == [ids[3], ids[2]]
+    entries = server.get(f"/api/v1/audit?subject=experiment/{experiment}")["entries"]
+    assert [e["action"] for e in entries if e["action"].startswith("traces.")] == ["traces.deleted"] * 2
 
 
 def exported(count=1):

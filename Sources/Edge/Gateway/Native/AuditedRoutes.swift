@@ -31,6 +31,9 @@ enum AuditedRoutes {
         Rule(method: "POST", call: "runs/delete", action: "run.deleted", subject: "run", field: "run_id"),
         Rule(method: "POST", call: "runs/restore", action: "run.restored", subject: "run", field: "run_id"),
         Rule(
+            method: "POST", call: "traces/delete-traces", action: "traces.deleted", subject: "experiment",
+            field: "experiment_id"),
+        Rule(
             method: "DELETE", call: "logged-models/{model_id}", action: "logged_model.deleted", subject: "logged_model",
             field: "model_id"),
         Rule(
