@@ -278,7 +278,7 @@ def test_a_function_of_ones_own_and_what_it_may_do_wrong(world, tmp_path: pathli
     counted = until(lambda: found if {"refused", "hung", "died"} <= set(found := events(server)) else None)
     assert counted["refused"] >= 2, counted
     _, page = server.request("GET", "/metrics")
-    assert 'bottega_prediction_no_number_total{model="loss"} 1' in page
+    assert re.search(r'bottega_prediction_fallbacks_total\{[^}]*"no_number"[^}]*\} 1\b', page)
     assert float(re.search(r'bottega_worker_printed_bytes_total\{model="loss"\} (\S+)', page)[1]) > 0
 
 

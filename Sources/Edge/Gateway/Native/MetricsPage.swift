@@ -66,9 +66,6 @@ enum MetricsPage {
         }
         page.gauge("bottega_workflow_leader", "1 where this process carries workflows out.")
         page.sample("bottega_workflow_leader", [:], services.lifecycle.isLeading ? 1 : 0)
-        page.counter(
-            "bottega_prediction_no_number_total", "Answers of models that were no number; the fallback answered.",
-            by: "model", services.predictor.metrics.noNumbers().map { ($0.key, Double($0.value)) })
         page.runtimes(services.measurements())
 
         let stream = services.stream.statistics

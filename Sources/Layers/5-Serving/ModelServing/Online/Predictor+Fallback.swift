@@ -110,7 +110,6 @@ extension Predictor {
         scratch.record.output = output
         scratch.record.fallback = .init(cause: failure.cause, step: word, version: answering?.number ?? 0)
         metrics.countFallback(model: version.model.text, cause: failure.cause, step: word)
-        if failure.cause == .noNumber { metrics.countNoNumber(model: version.model.text) }
         return answering
     }
 }

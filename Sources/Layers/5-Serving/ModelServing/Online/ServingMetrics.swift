@@ -109,7 +109,6 @@ public final class ServingMetrics: Sendable {
         var fallbacks: [FallbackKey: Int] = [:]
         var origins: [OriginKey: Int] = [:]
         var shed: [ShedKey: Int] = [:]
-        var noNumbers: [String: Int] = [:]
         /// Where the last answer was counted: mostly the next one goes there too.
         var last = 0
 
@@ -153,13 +152,6 @@ public final class ServingMetrics: Sendable {
 
     func countRefused(model: String, status: Int) {
         part.state.withLock { $0.refused[model, default: [:]][status, default: 0] += 1 }
-    }
-
-    func countNoNumber(model: String) { part.state.withLock { $0.noNumbers[model, default: 0] += 1 } }
-
-    /// Answers of models that wait for them which were no number, by model.
-    public func noNumbers() -> [String: Int] {
-        parts.reduce(into: [:]) { sum, part in sum.merge(part.state.withLock { $0.noNumbers }) { $0 + $1 } }
     }
 
     /// Latency of answered predictions by model, version and variant.
