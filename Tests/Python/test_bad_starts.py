@@ -31,6 +31,19 @@ def test_a_second_server_on_the_directory_is_refused(server: Server, binary: str
     assert server.get("/api/v1/status")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["models"], "there is no command 'bottega models'; did you mean 'bottega model'?"),
+        (["model", "lst"], "there is no command 'bottega model lst'; did you mean 'bottega model list'?"),
+        (["frobnicate"], "there is no command 'bottega frobnicate'; 'bottega --help' lists them"),
+    ],
+)
+def test_a_command_that_there_is_not_is_named(binary: str, words: list[str], said: str) -> None:
+    done = subprocess.run([binary, *words], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"bottega: {said}\n")
+
+
 def test_a_port_in_use_is_named(server: Server, binary: str, tmp_path: pathlib.Path) -> None:
     port = server.url.rsplit(":", 1)[1]
     refuses(up(binary, "--data-dir", str(tmp_path / "other"), "--port", port), 1, port, "in use", "--port")

@@ -25,6 +25,14 @@ struct Bottega: AsyncParsableCommand {
         subcommands: [Up.self, Doctor.self] + ClientCommands.all + [
             ImportCommand.self, ScoreFile.self, WeighModel.self, TryModel.self,
         ])
+
+    static func main() async {
+        let words = Array(CommandLine.arguments.dropFirst())
+        if let refusal = CommandNames.refusal(of: words, below: Self.self) {
+            exit(withError: fail(PlatformError(.invalidInput, "", refusal)))
+        }
+        await main(words)
+    }
 }
 
 /// Settings as flags.
@@ -71,8 +79,8 @@ func fail(_ error: any Error) -> ExitCode {
 struct Up: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract:
-            "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand."
-    )
+            "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand.",
+        aliases: ["serve", "start"])
     @OptionGroup var flags: SettingFlags
     @Option(name: .long, help: "all, or monitoring.") var roles = "all"
     @Option(name: .long, help: .hidden) var parent: Int32?
