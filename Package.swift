@@ -109,11 +109,12 @@ let targets: [Target] = [  // each row leans only on rows above it
     // Adapters: they see only ports and core.
     .systemLibrary(
         name: "CLMDB", path: "Sources/Adapters/CLMDB", pkgConfig: "lmdb", providers: [.apt(["liblmdb-dev"])]),
+    .systemLibrary(name: "CCRC32C", path: "Sources/Adapters/CCRC32C"),
     .systemLibrary(name: "CZlib", path: "Sources/Adapters/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     .systemLibrary(
         name: "CPostgreSQL", path: "Sources/Adapters/CPostgreSQL", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
     module("SQLiteAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", grdb]),
-    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CZlib", "CZstd"]),
+    module("FileSystemAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CCRC32C", "CZlib", "CZstd"]),
     module("PostgreSQLAdapter", in: "Adapters", uses: ["PlatformCore", "StoragePorts", "CPostgreSQL"]),
     module(
         "LMDBAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "StoragePorts", "CLMDB"],

@@ -26,6 +26,19 @@ import Testing
         }
     }
 
+    @Test func checksWithTheProcessorsHelpAsWithTables() {
+        var generator = SplitMix64(seed: 3)
+        for count in Array(0..<40) + [63, 64, 65, 1000] {
+            let bytes = generator.bytes(count + 3)
+            bytes.withUnsafeBytes { all in
+                for start in 0..<3 {
+                    let part = UnsafeRawBufferPointer(rebasing: all[start..<(start + count)])
+                    #expect(CRC32C.of(part, after: 77) == CRC32C.byTables(part, after: 77))
+                }
+            }
+        }
+    }
+
     @Test func readsItsOwnIndexAndNoOther() throws {
         var index = SegmentIndex(baseOffset: 40, maximumTimeBefore: -7)
         for number in 0..<50 {

@@ -19,6 +19,8 @@ struct PredictionRecordTests {
         // NaN is not equal to itself, and the bits are compared above.
         (comparable.inputs, original.inputs, comparable.output, original.output) = ([], [], [], [])
         #expect(comparable == original)
+        let head = try PredictionHead(decoding: bytes)
+        #expect((head.time, head.model, head.choice) == (record.time, record.model, record.choice))
     }
 
     @Test(arguments: UInt64(0)..<10) func cutPredictionsAreRefused(seed: UInt64) {
@@ -41,6 +43,7 @@ struct PredictionRecordTests {
             }
             do throws(DecodingFailure) {
                 let record = try PredictionRecord(decoding: bytes)
+                #expect(throws: Never.self) { try PredictionHead(decoding: bytes) }
                 #expect(throws: Never.self) { try PredictionRecord(decoding: record.encoded()) }
                 #expect(!record.time.description.isEmpty)
             } catch { refused += 1 }
@@ -53,6 +56,7 @@ struct PredictionRecordTests {
         for length in 0..<300 {
             let bytes = [1] + random.bytes(length)
             _ = try? PredictionRecord(decoding: bytes)
+            _ = try? PredictionHead(decoding: bytes)
             _ = try? LabelRecord(decoding: bytes)
         }
         #expect(throws: DecodingFailure.self) { try PredictionRecord(decoding: [2]) }

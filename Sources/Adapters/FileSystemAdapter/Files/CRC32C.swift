@@ -1,3 +1,5 @@
+import CCRC32C
+
 /// The Castagnoli cyclic redundancy check, which finds every burst of damage up to 32 bits.
 ///
 /// - SeeAlso: RFC 3720 appendix B.4 (polynomial and test vectors); Kounavis & Berry (2008) for eight bytes at a time.
@@ -17,8 +19,16 @@ enum CRC32C {
         return tables
     }()
 
+    /// Whether the processor computes it by itself.
+    private static let isInstruction = crc32c_is_there() != 0
+
     /// The check of `bytes`; give the check of the bytes before them to go on.
     static func of(_ bytes: UnsafeRawBufferPointer, after previous: UInt32 = 0) -> UInt32 {
+        isInstruction ? ~crc32c_go_on(~previous, bytes.baseAddress, bytes.count) : byTables(bytes, after: previous)
+    }
+
+    /// The same without the processor's help.
+    static func byTables(_ bytes: UnsafeRawBufferPointer, after previous: UInt32 = 0) -> UInt32 {
         tables.withUnsafeBufferPointer { table in
             var rest = ~previous
             var at = 0

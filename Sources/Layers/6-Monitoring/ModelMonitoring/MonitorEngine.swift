@@ -118,7 +118,7 @@ public struct MonitorEngine: Sendable {
     /// Whether the reference of this version should be given before its records: the model is watched and the version
     /// has none.
     public func needsReference(model: String, version: Int) -> Bool {
-        version > 0 && monitors.contains { $0.definition.model.text == model }
+        version > 0 && watches(model)
             && references[VersionKey(model: model, version: version)] == nil
     }
 
@@ -139,12 +139,23 @@ public struct MonitorEngine: Sendable {
 
     // MARK: Records
 
+    /// Whether a model has a monitor.
+    func watches(_ model: String) -> Bool { monitors.contains { $0.definition.model.text == model } }
+
+    /// Counts one prediction of a model that nobody watches; gives what its time closes.
+    mutating func pass(_ head: PredictionHead) -> [MonitorEffect] {
+        let effects = advance(to: head.time)
+        counters.predictions += 1
+        if head.choice == .fallback { counters.fallbacks += 1 }
+        return effects
+    }
+
     /// Reads one prediction; gives what its time closes.
     public mutating func consume(_ record: PredictionRecord) -> [MonitorEffect] {
         let effects = advance(to: record.time)
         counters.predictions += 1
         if record.choice == .fallback { counters.fallbacks += 1 }
-        guard monitors.contains(where: { $0.definition.model.text == record.model }) else { return effects }
+        guard watches(record.model) else { return effects }
         let key = RowKey(record.id)
         let reference = references[VersionKey(model: record.model, version: record.version)]
         let value = Self.scalar(record.output)

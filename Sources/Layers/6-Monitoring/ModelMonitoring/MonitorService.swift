@@ -56,7 +56,7 @@ public actor MonitorService {
     /// Offset of `monitoring` up to which the snapshot knows what was written.
     private var monitoringOffset: UInt64 = 0
     private var alreadyWritten: Set<String> = []
-    private var predictions = Pending<PredictionRecord>()
+    private var predictions = Pending<PredictionHead>()
     private var labels = Pending<LabelRecord>()
     private var withoutReference: [String: ContinuousClock.Instant] = [:]
     private var lastHeartbeat: ContinuousClock.Instant?
@@ -66,8 +66,8 @@ public actor MonitorService {
     private var progressSinceSnapshot = false
 
     private struct Pending<Record: Sendable>: Sendable {
-        /// Records with the offset after each; `nil` where the bytes could not be decoded.
-        var records: [(record: Record?, next: UInt64)] = []
+        /// Records with their bytes and the offset after each; `nil` where the bytes could not be decoded.
+        var records: [(record: Record?, bytes: [UInt8], next: UInt64)] = []
         var at = 0
         var isEmpty: Bool { at >= records.count }
     }
@@ -213,8 +213,9 @@ public actor MonitorService {
 
     private func fill() async throws {
         if predictions.isEmpty {
+            // The rest of a record is decoded where a monitor wants it.
             predictions.records = try await read(PlatformTopic.predictions, from: predictionOffset) { bytes in
-                try? PredictionRecord(decoding: bytes)
+                try? PredictionHead(decoding: bytes)
             }
             predictions.at = 0
         }
@@ -235,12 +236,12 @@ public actor MonitorService {
 
     private func read<Record: Sendable>(
         _ topic: Name, from offset: UInt64, _ decode: ([UInt8]) -> Record?
-    ) async throws -> [(record: Record?, next: UInt64)] {
+    ) async throws -> [(record: Record?, bytes: [UInt8], next: UInt64)] {
         do {
             return try await log.read(
                 topic, partition: 0, from: offset, recordCountMax: configuration.batchCountMax,
                 byteCountMax: 16 << 20
-            ).map { (decode($0.record.value), $0.offset + 1) }
+            ).map { (decode($0.record.value), $0.record.value, $0.offset + 1) }
         } catch {
             // Serving has not made the topic yet. (A `where` on this `catch` crashes the 6.3.1 compiler.)
             if error.code == .notFound { return [] }
@@ -258,7 +259,9 @@ public actor MonitorService {
         if takesPrediction, let prediction {
             predictions.at += 1
             predictionOffset = prediction.next
-            guard let record = prediction.record else { return undecodable() }
+            guard let head = prediction.record else { return undecodable() }
+            guard engine.watches(head.model) else { return engine.pass(head) }
+            guard let record = try? PredictionRecord(decoding: prediction.bytes) else { return undecodable() }
             try await askForReference(of: record)
             return engine.consume(record)
         }

@@ -174,6 +174,8 @@ extension PredictionRecord {
     /// One with `origin` and `fallback` behind it.
     private static let extendedVersion: UInt8 = 2
 
+    fileprivate static func isKnown(form: UInt8) -> Bool { form == formatVersion || form == extendedVersion }
+
     /// The record as bytes.
     public func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 256 + inputs.count * 12)
@@ -221,7 +223,7 @@ extension PredictionRecord {
     public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
         var reader = ByteReader(bytes)
         let form = try reader.byte()
-        guard form == Self.formatVersion || form == Self.extendedVersion else {
+        guard Self.isKnown(form: form) else {
             throw DecodingFailure("an unknown form of prediction record")
         }
         id = try reader.text()
@@ -239,9 +241,9 @@ extension PredictionRecord {
             entities.append(Entity(key: key, value: try reader.byte() == 0 ? nil : try reader.text()))
         }
         let count = try reader.count(unitByteCount: 10)
-        inputs = []
-        for _ in 0..<count { inputs.append(try reader.double()) }
+        inputs = try reader.doubles(count)
         ages = []
+        ages.reserveCapacity(count)
         for _ in 0..<count { ages.append(try reader.signed()) }
         statuses = try reader.raw(count)
         overridden = []
@@ -262,6 +264,34 @@ extension PredictionRecord {
         guard !cause.isEmpty else { return }
         guard let cause = AnswerFault(rawValue: cause) else { throw DecodingFailure("an unknown cause of a fallback") }
         fallback = Fallback(cause: cause, step: try reader.text(), version: Int(clamping: try reader.varint()))
+    }
+}
+
+/// What a prediction's record begins with: enough to know whether its rest is of interest.
+public struct PredictionHead: Sendable, Hashable {
+    /// Moment of prediction.
+    public let time: EventTime
+    /// The model.
+    public let model: String
+    /// Why this variant.
+    public let choice: PredictionRecord.Choice
+
+    /// Reads the beginning of what `PredictionRecord.encoded` wrote.
+    public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
+        var reader = ByteReader(bytes)
+        guard PredictionRecord.isKnown(form: try reader.byte()) else {
+            throw DecodingFailure("an unknown form of prediction record")
+        }
+        try reader.skipText()
+        time = EventTime(milliseconds: try reader.fixed(Int64.self))
+        model = try reader.text()
+        _ = try reader.varint()
+        try reader.skipText()
+        _ = try reader.varint()
+        guard let choice = PredictionRecord.Choice(rawValue: try reader.byte()) else {
+            throw DecodingFailure("an unknown choice")
+        }
+        self.choice = choice
     }
 }
 

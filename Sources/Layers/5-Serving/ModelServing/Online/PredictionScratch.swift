@@ -20,6 +20,9 @@ public final class PredictionScratch {
     /// Empty arrays.
     public init() {}
 
+    /// Works on the record where it is: reading it as a property would copy its dozen arrays and texts.
+    func withRecord<Outcome>(_ body: (inout PredictionRecord) -> Outcome) -> Outcome { body(&record) }
+
     /// Puts the vector into `row`.
     func fillRow() {
         if row.count != vector.inputs.count { row = Array(repeating: 0, count: vector.inputs.count) }

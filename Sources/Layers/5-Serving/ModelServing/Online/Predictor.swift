@@ -134,9 +134,8 @@ public final class Predictor: Sendable {
             if scratch.record.isUnansweredForTime { return tooLate(model, [entry], question) }
             var out: [UInt8] = []
             out.reserveCapacity(256)
-            Self.write(
-                scratch.record, agesOf: terms.withAges ? scratch.binding : nil, withLatency: terms.withLatency, to: &out
-            )
+            let ages = terms.withAges ? scratch.binding : nil
+            scratch.withRecord { Self.write($0, agesOf: ages, withLatency: terms.withLatency, to: &out) }
             return Answer(
                 status: scratch.record.isUnanswered ? 503 : 200, body: out, entries: [entry],
                 logPolicy: question.route.definition.predictionLog)
@@ -439,24 +438,33 @@ public final class Predictor: Sendable {
         }
         let binding = (answering ?? version).binding
         scratch.binding = binding
-        scratch.record.id = identifiers.next()
-        scratch.record.time = question.time
-        scratch.record.model = version.model.text
-        scratch.record.version = version.number
-        scratch.record.artifact =
+        scratch.takeInputs(joinKeys: binding.definition.joinKeys)
+        let artifact =
             choice == .fallback
             ? answering?.artifactText ?? "" : scratch.record.origin == .precomputed ? "" : version.artifactText
-        scratch.record.policyRevision = route.revision
-        scratch.record.choice = choice
-        scratch.record.serviceVersion = binding.versionText
-        scratch.record.fallbackReason = failure?.message ?? ""
-        scratch.record.latency = .init(
-            features: Self.microseconds(assembled.end - assembled.begin),
-            score: Self.microseconds(done - assembled.end), total: Self.microseconds(done - question.start))
-        scratch.record.caller = question.caller
-        scratch.takeInputs(joinKeys: binding.definition.joinKeys)
-        metrics.count(scratch.record)
-        return PredictionLogEntry(record: scratch.record, shadows: route.shadows(of: scratch.record.id))
+        return scratch.withRecord { record in
+            record.id = identifiers.next()
+            record.time = question.time
+            Self.set(&record.model, version.model.text)
+            record.version = version.number
+            Self.set(&record.artifact, artifact)
+            record.policyRevision = route.revision
+            record.choice = choice
+            Self.set(&record.serviceVersion, binding.versionText)
+            Self.set(&record.fallbackReason, failure?.message ?? "")
+            record.latency = .init(
+                features: Self.microseconds(assembled.end - assembled.begin),
+                score: Self.microseconds(done - assembled.end), total: Self.microseconds(done - question.start))
+            Self.set(&record.caller, question.caller)
+            metrics.count(record)
+            return PredictionLogEntry(record: record, shadows: route.shadows(of: record.id))
+        }
+    }
+
+    /// Takes a text over unless it is there already, as it mostly is from the request before: every event loop would count the
+    /// references to the same few texts up and down.
+    private static func set(_ target: inout String, _ text: String) {
+        if target != text { target = text }
     }
 
     static func microseconds(_ duration: Duration) -> UInt32 {
