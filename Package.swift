@@ -126,7 +126,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         resources: [.embedInCode("Workers/worker.py")]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
-    module("RemoteModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
+    module("RemoteModelAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts"]),
     // Types and positions only: the library is opened while the program runs.
     .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
     module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),

@@ -13,6 +13,7 @@ and `pandas`. `--keep` keeps the folder, and uses what a former run left there, 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 
 from online_http import Connection, definitions
 
@@ -172,11 +174,31 @@ class Program:
         span = ["--from", stamp(now - 3 * DAY), "--to", stamp(now)]
         for name in ["stored", "body"]:
             dataset = self.cli("dataset", "build", name, *span)["dataset"]
-            job = self.cli("train", name, "--dataset", str(dataset))["id"]
-            version = str(self.cli("model", "register", name, "--job", str(job))["version"])
-            for stage in ["staging", "canary", "production"]:
-                self.cli("model", "promote", name, version, stage, "--reason", "benchmark")
+            version = self.version(name, str(dataset), ["staging", "canary", "production"])
             self.cli("deploy", name, version, "--reason", "benchmark")
+
+    def version(self, model: str, dataset: str, stages: list[str]) -> str:
+        """Trains and registers one more version of a model, and takes it through stages; its number."""
+        job = self.cli("train", model, "--dataset", dataset)["id"]
+        version = str(self.cli("model", "register", model, "--job", str(job))["version"])
+        for stage in stages:
+            self.cli("model", "promote", model, version, stage, "--reason", "benchmark")
+        return version
+
+    def dataset(self, model: str) -> str:
+        """The training set of a model's first version."""
+        return str(self.cli("model", "show", model, "1")["dataset"])
+
+    def define(self, name: str, training: str, deployment: str) -> None:
+        """Defines a model of the service `body` with a training script of its own, and more keys of its deployment."""
+        folder = self.folder / "definitions"
+        python = str(pathlib.Path(self.options.python).absolute())
+        text = PER_MODEL % {"name": name, "python": python, "sticky": "x0"}
+        text = text.replace(f"service: {name}\ntraining_set: {name}", "service: body\ntraining_set: body")
+        text = text.replace("train.py", f"{name}.py")
+        (folder / f"{name}.yaml").write_text(text.removeprefix("---\n") + deployment)
+        (folder / f"{name}.py").write_text(training)
+        self.cli("apply", str(folder))
 
     def bodies(self) -> dict[str, pathlib.Path]:
         """Request bodies, one a line."""
@@ -195,6 +217,23 @@ class Program:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(60)
+
+
+@contextlib.contextmanager
+def prepared(options: argparse.Namespace, prefix: str) -> Iterator[Program]:
+    """The program on a folder with both models deployed: a new one, or the one that `--keep` names."""
+    with tempfile.TemporaryDirectory(prefix=prefix) as temporary:
+        folder = pathlib.Path(options.keep or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        is_new = not (folder / "ready").exists()
+        program = Program(options, folder)
+        try:
+            if is_new:
+                program.prepare()
+                (folder / "ready").touch()
+            yield program
+        finally:
+            program.stop()
 
 
 def stamp(milliseconds: int) -> str:
@@ -218,32 +257,22 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--wait", action="store_true", help="only start, print the address, and wait for a line")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="serving-") as temporary:
-        folder = pathlib.Path(options.keep or temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        is_new = not (folder / "ready").exists()
-        program = Program(options, folder)
-        try:
-            if is_new:
-                program.prepare()
-                (folder / "ready").touch()
-            files = program.bodies()
-            print(f"{program.url}, process {program.process.pid}, load {os.getloadavg()[0]:.1f}", flush=True)
-            if options.wait:
-                sys.stdin.readline()
-                return
-            for name in [options.only] if options.only else ["stored", "body"]:
-                for _ in range(options.runs):
-                    before = processor_seconds(program.process.pid)
-                    subprocess.run(
-                        ["sh", str(ROOT / "Benchmarks/predict_route.sh"), program.url, name, str(files[name])],
-                        env=os.environ | {"DURATION": str(options.seconds)},
-                        check=True,
-                    )
-                    spent = processor_seconds(program.process.pid) - before
-                    print(f"processor time of the program: {spent:.2f} s", flush=True)
-        finally:
-            program.stop()
+    with prepared(options, "serving-") as program:
+        files = program.bodies()
+        print(f"{program.url}, process {program.process.pid}, load {os.getloadavg()[0]:.1f}", flush=True)
+        if options.wait:
+            sys.stdin.readline()
+            return
+        for name in [options.only] if options.only else ["stored", "body"]:
+            for _ in range(options.runs):
+                before = processor_seconds(program.process.pid)
+                subprocess.run(
+                    ["sh", str(ROOT / "Benchmarks/predict_route.sh"), program.url, name, str(files[name])],
+                    env=os.environ | {"DURATION": str(options.seconds)},
+                    check=True,
+                )
+                spent = processor_seconds(program.process.pid) - before
+                print(f"processor time of the program: {spent:.2f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,15 @@
 """A thousand version swaps at full load: does anybody's request fail, and how soon is the other version seen?
 
     version_swaps.py --bottega .build-release/release/bottega --python .venv/bin/python [--swaps 1000] [--keep FOLDER]
+        [--workers [--kill-every 3]]
 
 It prepares the model `stored` of `serving.py`, registers it twice, loads `POST /predict/stored` with `wrk`, 64
 connections, and deploys the two versions in turns as fast as the server answers. Counted are answers that are no 200 or
 come from the fallback, and the time from the order to the first answer of the other version to a caller that asks all
 the time. The last line is `drill`: the same through `bottega deploy drill`.
+
+With `--workers` the versions are pickled scikit-learn models in two worker processes each, and every so many swaps one
+of the processes, drawn by lot, is ended with `kill -9`.
 """
 
 from __future__ import annotations
@@ -16,12 +20,13 @@ import http.client
 import json
 import os
 import pathlib
+import random
+import signal
 import subprocess
-import tempfile
 import time
 from typing import Any
 
-from serving import Program
+from serving import Program, prepared
 
 LOAD = """
 local bodies = {}
@@ -31,7 +36,7 @@ function setup(thread) threads[#threads + 1] = thread end
 function init(arguments) failures = 0 answers = 0 end
 function request()
   next = next % #bodies + 1
-  return wrk.format("POST", "/predict/stored", {["Content-Type"] = "application/json"}, bodies[next])
+  return wrk.format("POST", "/predict/" .. os.getenv("MODEL"), {["Content-Type"] = "application/json"}, bodies[next])
 end
 function response(status, headers, body)
   answers = answers + 1
@@ -65,29 +70,77 @@ class Caller:
         return json.loads(text)
 
 
-def second_version(program: Program) -> None:
-    """Trains and registers the model once more, in a stage that may answer."""
-    first = program.cli("model", "show", "stored", "1")
-    job = program.cli("train", "stored", "--dataset", str(first["dataset"]))["id"]
-    again = program.cli("model", "register", "stored", "--job", str(job))
-    for stage in ["staging", "canary"]:
-        program.cli("model", "promote", "stored", str(again["version"]), stage, "--reason", "benchmark")
+PIPELINE = """
+import json, os
+import mlflow, mlflow.sklearn, pyarrow.parquet as parquet
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, DataType, Schema
+from sklearn.linear_model import LogisticRegression
+
+manifest = json.load(open(os.environ["BOTTEGA_DATASET_MANIFEST"]))
+names = [c["name"] for c in manifest["columns"] if c["role"] in ("request", "feature")]
+frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
+regression = LogisticRegression(max_iter=200).fit(frame[names].to_numpy(), frame[manifest["label"]].astype(int))
+with mlflow.start_run():
+    signature = ModelSignature(inputs=Schema([ColSpec(DataType.double, name, required=False) for name in names]))
+    mlflow.sklearn.log_model(
+        regression, name="model", signature=signature, pip_requirements=["scikit-learn"],
+        serialization_format="cloudpickle")
+"""
+WORKERS = "workers: {min: 2, max: 2, timeout: 10s}\n"
+
+
+def two_versions(program: Program, model: str) -> None:
+    """Sees to two versions of the model in stages that may answer; the first is deployed."""
+    mark = program.folder / f"second-{model}"
+    if mark.exists():
+        return
+    if model == "stored":
+        dataset = program.dataset(model)
+    else:
+        program.define(model, PIPELINE, WORKERS)
+        dataset = program.dataset("body")
+        first = program.version(model, dataset, ["staging", "canary"])
+        program.cli("deploy", model, first, "--reason", "benchmark")
+    program.version(model, dataset, ["staging", "canary"])
+    mark.touch()
+
+
+def workers(program: Program) -> list[int]:
+    """Worker processes of the program."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        try:
+            if not entry.name.isdigit() or b"/python/worker-" not in (entry / "cmdline").read_bytes():
+                continue
+            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:
+            continue
+        if parent == program.process.pid:
+            found.append(int(entry.name))
+    return found
 
 
 def quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
-def swap(program: Program, count: int, question: Any) -> None:
+def swap(program: Program, model: str, count: int, question: Any, kill_every: int) -> int:
+    """Swaps so often, prints how long it took, and gives how many workers were ended meanwhile."""
     orders, asks = Caller(program.port), Caller(program.port)
+    draw = random.Random(1)
     ordered: list[float] = []
     seen: list[float] = []
+    killed = 0
     for index in range(count):
         version = 2 - index % 2
+        if kill_every and index % kill_every == 0 and (alive := workers(program)):
+            os.kill(draw.choice(alive), signal.SIGKILL)
+            killed += 1
         begin = time.perf_counter()
-        orders.post(f"/models/stored/versions/{version}/deploy", {"reason": "swap"})
+        orders.post(f"/models/{model}/versions/{version}/deploy", {"reason": "swap"})
         answered = time.perf_counter()
-        while asks.post("/predict/stored", question)["model_version"] != version:
+        while asks.post(f"/predict/{model}", question)["model_version"] != version:
             if time.perf_counter() - answered > 10:
                 raise SystemExit(f"swap {index}: version {version} is not seen after ten seconds")
         ordered.append((answered - begin) * 1000)
@@ -96,6 +149,7 @@ def swap(program: Program, count: int, question: Any) -> None:
         print(
             f"{name}: median {quantile(values, 0.5):.1f} ms, p99 {quantile(values, 0.99):.1f}, most {max(values):.1f}"
         )
+    return killed
 
 
 def main() -> None:
@@ -106,42 +160,36 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--keep")
     parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--kill-every", type=int, default=3)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="swaps-") as temporary:
-        folder = pathlib.Path(options.keep or temporary)
-        folder.mkdir(parents=True, exist_ok=True)
-        is_new = not (folder / "ready").exists()
-        program = Program(options, folder)
+    model = "pickled" if options.workers else "stored"
+    with prepared(options, "swaps-") as program:
+        two_versions(program, model)
+        bodies = program.bodies()["body" if options.workers else "stored"]
+        script = program.folder / "load.lua"
+        script.write_text(LOAD)
+        print(f"{program.url}, load {os.getloadavg()[0]:.1f}", flush=True)
+        load = subprocess.Popen(
+            ["wrk", "-t1", f"-c{options.connections}", "-d3600s", "-s", str(script), program.url],
+            env=os.environ | {"BODIES": str(bodies), "MODEL": model},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        begin = time.perf_counter()
+        killed = 0
         try:
-            if is_new:
-                program.prepare()
-                (folder / "ready").touch()
-            if not (folder / "second").exists():
-                second_version(program)
-                (folder / "second").touch()
-            bodies = program.bodies()["stored"]
-            script = folder / "load.lua"
-            script.write_text(LOAD)
-            print(f"{program.url}, load {os.getloadavg()[0]:.1f}", flush=True)
-            load = subprocess.Popen(
-                ["wrk", "-t1", f"-c{options.connections}", "-d3600s", "-s", str(script), program.url],
-                env=os.environ | {"BODIES": str(bodies)},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            begin = time.perf_counter()
-            try:
-                swap(program, options.swaps, json.loads(bodies.read_text().splitlines()[0]))
-            finally:
-                spent = time.perf_counter() - begin
-                load.send_signal(2)  # wrk sums up what it has
-                out = load.communicate(timeout=60)[0]
-            print(f"{options.swaps} swaps in {spent:.1f} s; {out.strip().splitlines()[-1]}")
-            drill = program.cli("deploy", "drill", "stored", "--seconds", "2")
-            times = f"rollback {drill['rollback_ms']:.1f} ms, back {drill['return_ms']:.1f} ms"
-            print(f"drill: {times}, fault {drill['fault']}")
+            question = json.loads(bodies.read_text().splitlines()[0])
+            killed = swap(program, model, options.swaps, question, options.kill_every if options.workers else 0)
         finally:
-            program.stop()
+            spent = time.perf_counter() - begin
+            load.send_signal(signal.SIGINT)  # wrk sums up what it has
+            out = load.communicate(timeout=60)[0]
+        counted = f"{killed} workers killed; " if options.workers else ""
+        print(f"{options.swaps} swaps in {spent:.1f} s; {counted}{out.strip().splitlines()[-1]}")
+        drill = program.cli("deploy", "drill", model, "--seconds", "2")
+        times = f"rollback {drill['rollback_ms']:.1f} ms, back {drill['return_ms']:.1f} ms"
+        print(f"drill: {times}, fault {drill['fault']}")
 
 
 if __name__ == "__main__":

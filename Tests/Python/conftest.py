@@ -19,6 +19,22 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
+# How a training script begins that reads its rows: the names of inputs, which of them are texts or numbers, and the frame.
+TRAINING_ROWS = """
+import json
+import os
+
+import pyarrow.parquet as parquet
+
+with open(os.environ["BOTTEGA_DATASET_MANIFEST"], encoding="utf-8") as file:
+    manifest = json.load(file)
+columns = [column for column in manifest["columns"] if column["role"] in ("request", "feature")]
+names = [column["name"] for column in columns]
+texts = [column["name"] for column in columns if column.get("categories")]
+numbers = [name for name in names if name not in texts]
+frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
+"""
+
 
 class Server:
     """One `bottega up` on a directory of its own."""

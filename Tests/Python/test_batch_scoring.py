@@ -265,6 +265,23 @@ def test_a_stream_is_scored_once_through_a_kill_and_a_promotion(scored: Scored) 
     assert [event["offset"] for event in events] == list(range(first, first + 900))
     assert [event["model_version"] for event in events if "error" not in event] == [1] * 599 + [2] * 300
     assert [n for n, event in enumerate(events) if "error" in event] == [7]
+    assert all("record" not in event for event in events)
+    for event, version in ((events[0], 1), (events[-1], 2)):  # found, explained and computed again like any other
+        why = server.get(f"/predictions/{event['prediction_id']}/why")
+        assert why["version"]["number"] == version and why["version"]["dataset"] and why["caller"] == "stream/orders"
+        assert why["prediction"] == event["prediction"] and why["entities"] == event["entities"]
+        assert server.post(f"/predictions/{event['prediction_id']}/replay")["equal"] == 1
+    assert server.request("GET", f"/predictions/{event['prediction_id'][:-1]}x/why")[0] in (404, 422)
+    (stream,) = server.get("/api/v1/scored-streams")["streams"]
+    assert (stream["events"], stream["waiting"], stream["deployed"]) == (900, 0, True), stream
+    assert stream["last"]["prediction_id"] == events[-1]["prediction_id"]
+    assert "900" in server.cli("scored-stream", "status").stdout
+    lines = server.cli("scored-stream", "tail", "loss", "--count", "3").stdout.splitlines()
+    assert [json.loads(line) for line in lines] == events[-3:]
+    begun = time.monotonic()
+    waited = server.get("/api/v1/deployments/loss/scored-events?from=900&wait=0.2")
+    assert waited["events"] == [] and waited["next"] == 900 and time.monotonic() - begun >= 0.2
+    assert server.request("GET", "/api/v1/deployments/loss/scored-events?wait=99")[0] == 422
     scored.expected()
     booster = xgb.Booster(model_file=scored.model)
     for place, event in enumerate(events[:600]):

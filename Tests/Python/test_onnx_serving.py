@@ -10,17 +10,15 @@ import onnx
 import onnxruntime
 import pytest
 import shop
-from conftest import Server
+from conftest import TRAINING_ROWS, Server
 
 LIBRARY = next(pathlib.Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.so*"))
 
-TRAIN = """
-import json
-import os
-
+TRAIN = (
+    TRAINING_ROWS
+    + """
 import mlflow
 import mlflow.onnx
-import pyarrow.parquet as parquet
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from skl2onnx import to_onnx
@@ -31,13 +29,6 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-with open(os.environ["BOTTEGA_DATASET_MANIFEST"], encoding="utf-8") as file:
-    manifest = json.load(file)
-columns = [column for column in manifest["columns"] if column["role"] in ("request", "feature")]
-names = [column["name"] for column in columns]
-texts = [column["name"] for column in columns if column.get("categories")]
-numbers = [name for name in names if name not in texts]
-frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
 features = frame[names].copy()
 features[numbers] = features[numbers].astype("float32")
 pipeline = make_pipeline(
@@ -59,6 +50,7 @@ with mlflow.start_run():
         save_as_external_data=False,
     )
 """
+)
 
 
 @pytest.fixture(scope="module")

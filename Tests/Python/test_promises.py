@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import http.server
 import json
 import re
@@ -177,13 +180,24 @@ def finished(server: Server, job: str) -> Any:
     raise AssertionError(found)
 
 
+SECRET = "between us two"
+
+
 class Receiver(http.server.BaseHTTPRequestHandler):
     """Hears of jobs that have ended; refuses the first message."""
 
     heard: ClassVar[list[Any]] = []
+    faults: ClassVar[list[str]] = []
 
     def do_POST(self) -> None:
-        self.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.heard.append(json.loads(body))
+        delivery, moment = self.headers["X-MLflow-Delivery-Id"], self.headers["X-MLflow-Timestamp"]
+        code = hmac.new(SECRET.encode(), f"{delivery}.{moment}.".encode() + body, hashlib.sha256).digest()
+        if self.headers["X-MLflow-Signature"] != "v1," + base64.b64encode(code).decode():
+            self.faults.append(str(self.headers))
+        if delivery != self.heard[-1]["job"] or abs(time.time() - int(moment)) > 300:
+            self.faults.append(str(self.headers))
         self.send_response(500 if len(self.heard) == 1 else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -200,7 +214,9 @@ def test_an_accepted_job_survives_a_crash_and_its_end_is_told(shopped: Server) -
     try:
         instances = [{**KNOWN, "features": {"channel": "web", "price": price}} for price in range(2500)]
         url = f"http://127.0.0.1:{receiver.server_address[1]}/done"
-        accepted = shopped.post("/predict/loss/async", {"instances": instances, "webhook": url})
+        accepted = shopped.post(
+            "/predict/loss/async", {"instances": instances, "webhook": {"url": url, "secret": SECRET}}
+        )
         single = shopped.post("/predict/loss/async", UNKNOWN)
         shopped.kill()
         shopped.start()
@@ -216,6 +232,7 @@ def test_an_accepted_job_survives_a_crash_and_its_end_is_told(shopped: Server) -
             time.sleep(0.2)
         assert len(Receiver.heard) >= 2 and all(message["job"] == accepted["job"] for message in Receiver.heard)
         assert "predictions" not in Receiver.heard[-1] and Receiver.heard[-1]["state"] == "succeeded"
+        assert not Receiver.faults and SECRET not in json.dumps([job, Receiver.heard])
     finally:
         receiver.shutdown()
         thread.join()
@@ -231,10 +248,37 @@ def test_jobs_that_cannot_be(shopped: Server) -> None:
         ("loss", {"instances": []}, 422),
         ("loss", {"instances": [KNOWN], "webhok": ""}, 422),
         ("loss", {"instances": [KNOWN], "webhook": "ftp://example.com"}, 422),
+        ("loss", {"instances": [KNOWN], "webhook": {"url": "http://127.0.0.1:9", "secrt": "x"}}, 422),
+        ("loss", {"instances": [KNOWN], "webhook": {"url": "http://127.0.0.1:9", "secret": ""}}, 422),
+        ("loss", {"instances": [KNOWN], "webhook": {"secret": "x"}}, 422),
         ("loss", [], 422),
     ):
         assert shopped.request("POST", f"/predict/{model}/async", body)[0] == status, body
     assert shopped.request("GET", "/predictions/jobs/nothing")[0] == 404
+
+
+def test_jobs_are_listed_and_called_off(shopped: Server) -> None:
+    instances = [{**KNOWN, "features": {"channel": "web", "price": price}} for price in range(1000)]
+    jobs = [shopped.post("/predict/loss/async", {"instances": instances})["job"] for _ in range(8)]
+    status, answer = shopped.request("POST", f"/predictions/jobs/{jobs[-1]}/cancel")
+    assert (status, answer.get("state")) == (200, "cancelled"), answer
+    assert shopped.request("POST", f"/predictions/jobs/{jobs[-1]}/cancel")[0] == 409
+    assert shopped.request("POST", "/predictions/jobs/nothing/cancel")[0] == 404
+    for job in jobs[:-1]:
+        assert finished(shopped, job)["state"] == "succeeded"
+    assert shopped.request("POST", f"/predictions/jobs/{jobs[0]}/cancel")[0] == 409
+    called_off = shopped.get(f"/predictions/jobs/{jobs[-1]}")
+    assert called_off["state"] == "cancelled" and called_off["done"] < 1000 and "predictions" not in called_off
+    page = shopped.get("/predictions/jobs?limit=3&model=loss")
+    assert [job["job"] for job in page["jobs"]] == jobs[:-4:-1]
+    page = shopped.get(f"/predictions/jobs?limit=2&model=loss&page_token={page['next_page_token']}")
+    assert [job["job"] for job in page["jobs"]] == jobs[-4:-6:-1]
+    (found,) = shopped.get("/predictions/jobs?state=cancelled")["jobs"]
+    assert found["job"] == jobs[-1]
+    assert jobs[-1] in shopped.cli("prediction-jobs", "list", "--state", "cancelled").stdout
+    assert shopped.request("GET", "/predictions/jobs?state=dead")[0] == 422
+    refused = shopped.cli("prediction-jobs", "cancel", jobs[0], check=False)
+    assert refused.returncode != 0 and "has ended already" in refused.stderr
 
 
 def test_predictions_come_one_by_one(shopped: Server) -> None:

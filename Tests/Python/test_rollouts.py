@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -192,6 +193,35 @@ def test_a_candidate_answers_logged_traffic(shopped: Server) -> None:
     assert all(found["skipped"]["answered by the version itself"] >= 300 for found in own)
 
 
+def test_a_gate_asks_logged_traffic(shopped: Server) -> None:
+    server = shopped
+    model = server.data_dir.parent / "definitions/model.yaml"
+    before = model.read_text()
+
+    def gate(bounds: str) -> str:
+        at = before.index("  canary:\n    - {latency_p99") + len("  canary:\n")
+        model.write_text(before[:at] + f"    - {{replay_shadow: 30d, {bounds}}}\n" + before[at:])
+        return server.cli("apply", str(model.parent), check=False).stderr
+
+    try:
+        assert "needs a bound" in gate("pairs_min: 10")
+        assert gate("pairs_min: 200, disagreement_max: 100%") == ""
+        asked = json.loads(server.cli("model", "gates", "loss", "2", "canary", "--json", check=False).stdout)
+        (said,) = (one for one in asked["gates"] if one["gate"].startswith("replay of 30d"))
+        assert said["passed"] and "pairs (replay " in said["detail"], said
+        replay = said["detail"].split("(replay ")[1].split(",")[0]
+        report = server.get(f"/api/v1/shadow-replays/{replay}")
+        assert report["version"] == 2 and report["pairs"] >= 200
+        assert gate("pairs_min: 1000000, mean_difference_max: 1") == ""
+        asked = json.loads(server.cli("model", "gates", "loss", "2", "canary", "--json", check=False).stdout)
+        (said,) = (one for one in asked["gates"] if one["gate"].startswith("replay of 30d"))
+        assert not said["passed"] and "1000000 are needed" in said["detail"], said
+        assert replay in said["detail"], "the replay of a moment ago is taken as it is"
+    finally:
+        model.write_text(before)
+        server.cli("apply", str(model.parent))
+
+
 def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     server = shopped
     server.cli("rollout", "start", "loss", "2", "--reason", "once more")
@@ -236,6 +266,38 @@ def test_swaps_under_load_fail_nobody(shopped: Server) -> None:
         for worker in workers:
             worker.join()
     assert not failures and answered > 30
+
+
+def test_a_kill_in_the_middle_of_a_step_leaves_no_half_step(shopped: Server) -> None:
+    """Whatever was decided is what the traffic follows after the start, and it was decided once."""
+    server = shopped
+    server.cli("deploy", "loss", "1", "--reason", "before the kills")
+    server.cli("model", "promote", "loss", "2", "staging", "--reason", "before the kills")
+    server.cli("rollout", "start", "loss", "2", "--reason", "with kills")
+
+    def follows() -> bool:
+        state, policy = rollout(server), server.get("/api/v1/deployments/loss")
+        shares = {one["version"]: one["share"] for one in policy["variants"]}
+        if state["phase"] == "shadow":
+            return policy["shadows"] == [2] and 2 not in shares
+        return shares.get(2) == pytest.approx(state["share"]) and policy["shadows"] == []
+
+    moments = random.Random(5)
+    for _ in range(3):
+        step = threading.Thread(
+            target=lambda: server.cli("rollout", "advance", "loss", "--reason", "a step", check=False)
+        )
+        step.start()
+        time.sleep(moments.uniform(0, 0.3))
+        server.kill()
+        step.join()
+        server.start()
+        wait_for(follows)
+        state = rollout(server)
+        steps = [(one["phase"], one["share"]) for one in state["decisions"]]
+        assert len(steps) == len(set(steps)), "no step is taken twice"
+    server.cli("rollout", "abort", "loss", "--reason", "enough", check=False)
+    wait_for(lambda: predict(server, "7")["model_version"] in (1, 2))
 
 
 def test_what_rollouts_do_not_know_is_refused_with_the_nearest_word(shopped: Server, tmp_path: pathlib.Path) -> None:

@@ -20,17 +20,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import shop
-from conftest import Server
+from conftest import TRAINING_ROWS, Server
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
-TRAIN = """
-import json
-import os
-
+TRAIN = (
+    TRAINING_ROWS
+    + """
 import mlflow
 import mlflow.sklearn
-import pyarrow.parquet as parquet
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from sklearn.compose import ColumnTransformer
@@ -39,13 +37,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-with open(os.environ["BOTTEGA_DATASET_MANIFEST"], encoding="utf-8") as file:
-    manifest = json.load(file)
-columns = [column for column in manifest["columns"] if column["role"] in ("request", "feature")]
-names = [column["name"] for column in columns]
-texts = [column["name"] for column in columns if column.get("categories")]
-numbers = [name for name in names if name not in texts]
-frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
 features = frame[names].astype({name: "float64" for name in numbers}).astype({name: object for name in texts})
 pipeline = make_pipeline(
     ColumnTransformer(
@@ -64,6 +55,7 @@ with mlflow.start_run():
         serialization_format="cloudpickle",
     )
 """
+)
 
 CODE = """
 import os
@@ -143,14 +135,14 @@ def events(server: Server) -> dict[str, float]:
     }
 
 
-def workers(server: Server) -> list[int]:
-    """Worker processes of a server."""
+def workers(server: Server, artifact: str = "") -> list[int]:
+    """Worker processes of a server, or of one artifact."""
     assert server.process is not None
     found = []
     for entry in pathlib.Path("/proc").iterdir():
         try:
             command = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            if len(command) < 4 or b"/python/worker-" not in command[3]:
+            if len(command) < 5 or b"/python/worker-" not in command[3] or artifact.encode() not in command[4]:
                 continue
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
@@ -158,6 +150,13 @@ def workers(server: Server) -> list[int]:
         if parent == server.process.pid:
             found.append(int(entry.name))
     return sorted(found)
+
+
+def idle(server: Server) -> float:
+    """Workers that wait for a question."""
+    _, page = server.request("GET", "/metrics")
+    found = re.search(r'bottega_worker_processes\{model="loss",state="idle"\} (\S+)', page)
+    return float(found[1]) if found else 0
 
 
 def until(condition, seconds: float = 60):
@@ -291,6 +290,7 @@ class RemoteServer(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     width = 0
+    port = 0
     mood = "well"
 
     def answer(self, status: int, body: bytes, head: int | None = None) -> None:
@@ -336,6 +336,7 @@ def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RemoteServer) as remote:
         remote.daemon_threads = True
         threading.Thread(target=remote.serve_forever, daemon=True).start()
+        RemoteServer.port = remote.server_port
         address = tmp_path / "model.v2"
         address.write_text(f"v2://127.0.0.1:{remote.server_port}/means\n")
         mlflow.set_tracking_uri(server.url)
@@ -367,10 +368,44 @@ def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:
     server.cli("deploy", "loss", "1", "--reason", "back to the pipeline")
 
 
-def test_a_restart_serves_it_again_and_leaves_no_worker_behind(world) -> None:
+def artifact(server: Server, version: int) -> str:
+    return json.loads(server.cli("model", "show", "loss", str(version), "--json").stdout)["artifact"]
+
+
+def test_what_no_route_needs_any_more_is_let_go(world) -> None:
     server, _, _ = world
+    first, odd = artifact(server, 1), artifact(server, 2)
+    server.cli("deploy", "loss", "2", "--reason", "for the test")
+    until(lambda: len(workers(server, odd)) >= 2)
+    assert len(workers(server, first)) >= 2, "a rollback goes there"
+    begin = time.monotonic()
+    server.cli("rollback", "loss", "--reason", "for the test")
+    assert ask(server, 10)["model_version"] == 1
+    until(lambda: not workers(server, odd))
+    assert time.monotonic() - begin < 55, "not because nobody asked for a minute"
+    assert len(workers(server, first)) >= 2
+
+
+def test_after_a_restart_workers_are_there_before_anybody_asks(world) -> None:
+    server, _, _ = world
+    first = artifact(server, 1)
     before = until(lambda: workers(server))
     server.kill()
     until(lambda: not any(pathlib.Path(f"/proc/{process}").exists() for process in before))
     server.start()
-    until(lambda: ask(server, 10)["fallback"] is False)
+    until(lambda: len(workers(server, first)) >= 2)
+    until(lambda: idle(server) >= 2)
+    assert ask(server, 10)["fallback"] is False
+
+
+def test_a_remote_model_is_there_though_its_server_was_down_at_the_start(world) -> None:
+    server, _, _ = world
+    server.cli("rollback", "loss", "--reason", "to the version on the other server")
+    answer = ask(server, 10)
+    assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
+    assert "remote server" in answer["fallback_reason"], answer
+    with http.server.ThreadingHTTPServer(("127.0.0.1", RemoteServer.port), RemoteServer) as remote:
+        remote.daemon_threads = True
+        threading.Thread(target=remote.serve_forever, daemon=True).start()
+        until(lambda: ask(server, 10)["fallback"] is False)
+        remote.shutdown()

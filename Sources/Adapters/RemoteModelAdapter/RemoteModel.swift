@@ -52,7 +52,7 @@ final class RemoteServer: Sendable {
     {
         guard breaker.withLock({ $0.allows(at: .now) }) else {
             ledger.add("breaker")
-            throw ModelError(.unavailable, "the remote server failed again and again; it is left alone")
+            throw ModelError(.breakerOpen, "the remote server failed again and again; it is left alone")
         }
         let answer = OneAnswer<Result<Answer, ModelError>>()
         let late = ModelError(.deadlineExceeded, "the remote server did not answer in time")

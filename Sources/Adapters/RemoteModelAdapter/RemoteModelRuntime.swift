@@ -1,5 +1,7 @@
+import ContentHashing
 import Foundation
 import FoundationNetworking
+import PlatformCore
 public import RuntimePorts
 import Synchronization
 
@@ -9,10 +11,15 @@ public final class RemoteModelRuntime: ModelRuntime {
         weak var server: RemoteServer?
     }
     private let session: URLSession
+    private let folder: String
     private let state = Mutex<(ledgers: [String: RemoteLedger], servers: [String: [Entry]])>(([:], [:]))
 
-    /// Makes a runtime with connections of its own.
-    public init() {
+    /// Time for a server that is known already to say what its model takes.
+    private static let greetingTime = Duration.seconds(2)
+
+    /// Makes a runtime with connections of its own; `folder` is where it keeps what servers said of their models.
+    public init(folder: String) {
+        self.folder = folder
         let configuration = URLSessionConfiguration.ephemeral
         configuration.httpMaximumConnectionsPerHost = 32
         configuration.connectionProxyDictionary = [:]
@@ -32,6 +39,9 @@ public final class RemoteModelRuntime: ModelRuntime {
     }
 
     /// Asks the other server what the model takes, and has it predict a row of zeros.
+    ///
+    /// What it said last time stands where it cannot be asked now: the model is there, its breaker counts the failure, and
+    /// calls reach the server again when it is back.
     public func open(_ bytes: [UInt8], fileName: String, options: RuntimeOptions) async throws(ModelError)
         -> any LoadedModel
     {
@@ -44,13 +54,51 @@ public final class RemoteModelRuntime: ModelRuntime {
             state.servers[options.model, default: []].append(Entry(server: server))
             return server
         }
-        let layout = try RemoteLayout(try await server.metadata(within: options.timeout))
+        let mark = "\(folder)/\(ContentHasher.hash(bytes).hex).json"
+        let known = Self.remembered(mark)
+        let said: Said
+        do throws(ModelError) {
+            said = try await Self.ask(
+                server, within: known == nil ? options.timeout : min(options.timeout, Self.greetingTime))
+            remember(said, at: mark)
+        } catch {
+            guard let known, [.unavailable, .deadlineExceeded, .breakerOpen].contains(error.code) else { throw error }
+            said = known
+        }
+        return RemoteModel(
+            server, try RemoteLayout(said.metadata), outputCount: said.outputCount, timeout: options.timeout,
+            categories: [:])
+    }
+
+    /// What a server says of a model, and how many numbers it gave for a row of zeros.
+    private struct Said {
+        let metadata: JSONValue
+        let outputCount: Int
+    }
+
+    private static func ask(_ server: RemoteServer, within time: Duration) async throws(ModelError) -> Said {
+        let metadata = try await server.metadata(within: time)
+        let layout = try RemoteLayout(metadata)
         let zeros = [Float](repeating: 0, count: layout.featureCount)
         let (head, body) = try RemoteTensors.request(zeros, rowCount: 1, layout, categories: [:])
-        let answer = try await server.infer(body, headByteCount: head, until: .now + options.timeout)
+        let answer = try await server.infer(body, headByteCount: head, until: .now + time)
         let tried = try RemoteTensors.outputs(
             answer.body, headByteCount: answer.headByteCount, rowCount: 1, output: layout.output)
-        return RemoteModel(server, layout, outputCount: tried.width, timeout: options.timeout, categories: [:])
+        return Said(metadata: metadata, outputCount: tried.width)
+    }
+
+    private func remember(_ said: Said, at path: String) {
+        let json: JSONValue = ["metadata": said.metadata, "outputs": .integer(Int64(said.outputCount))]
+        try? FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try? Data(json.canonicalBytes).write(to: URL(fileURLWithPath: path), options: .atomic)
+    }
+
+    private static func remembered(_ path: String) -> Said? {
+        guard let data = FileManager.default.contents(atPath: path), data.count <= 2 << 20,
+            let json = try? JSONValue.parse(Array(data)[...], limits: JSONLimits(byteCountMax: 2 << 20, depthMax: 20)),
+            let metadata = json["metadata"], let outputs = json["outputs"]?.integerValue, 1...(1 << 16) ~= outputs
+        else { return nil }
+        return Said(metadata: metadata, outputCount: Int(outputs))
     }
 
     /// Calls by model.

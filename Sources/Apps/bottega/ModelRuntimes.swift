@@ -22,7 +22,7 @@ extension Settings {
         let python = PythonModelRuntime(
             PythonRuntimeConfiguration(interpreter: pythonPath, folder: "\(dataDirectory)/python")
         ) { try await content.get($0, byteCountMax: $1) }
-        return [python, RemoteModelRuntime()] + modelRuntimes(isGated: true)
+        return [python, RemoteModelRuntime(folder: "\(dataDirectory)/remote")] + modelRuntimes(isGated: true)
     }
 
     /// The runtimes of this process.

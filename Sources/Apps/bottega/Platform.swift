@@ -149,7 +149,7 @@ struct Platform {
         let keepers = Mutex<FeatureVersionKeeper?>(nil)
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: clock, journal: audit) { _ in
             relay.wake()  // the change is in the audit chain already
-            await keepers.withLock { $0 }?.follow()
+            await keepers.withLock { $0 }?.followModels()
         }
         let keeper = FeatureVersionKeeper(
             catalog: catalog, registry: registry, stream: stream, store: metadata, clock: clock, lineage: lineage,
@@ -256,6 +256,10 @@ struct Platform {
             }
             return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
         }
+        let replays = ShadowReplay(
+            desk: desk, registry: registry, log: log, content: content, metadata: metadata, clock: clock,
+            definitions: { catalog.current }, service: { try await catalog.service($0) },
+            identifiers: machineIdentifiers)
         await desk.ask(
             GateSources(
                 parity: { try await parity.evidence(model: $0, service: $1, comparedMin: $2) },
@@ -270,7 +274,8 @@ struct Platform {
                 },
                 knownUntil: { try await TrainingSetBuilder.manifest($0, in: content).asOf },
                 questions: { try await questions(TrainingSetBuilder.manifest($0, in: content)) },
-                now: { clock.now() }))
+                now: { clock.now() },
+                replay: { try await replays.evidence($0, $1, span: $2, actor: "gates") }))
         let evaluations = EvaluationService(
             desk: desk, registry: registry, evaluator: VersionEvaluator(engine: engine), content: content,
             tracking: tracking, store: metadata, definitions: { catalog.current },
@@ -281,12 +286,14 @@ struct Platform {
             root: "\(directory)/scores", limits: limits)
         catalogue.extend { try await scoring.extend(&$0) }
         let monitoring = MonitoringIndex(log: log)
+        let box = SecretBox(key: try Self.webhookKey(directory))
         let webhooks = WebhookStore(
-            store: metadata, clock: SystemClock(), box: SecretBox(key: try Self.webhookKey(directory)),
+            store: metadata, clock: SystemClock(), box: box,
             transport: HTTPWebhookTransport(
                 allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks))
         let predictionJobs = PredictionJobService(
-            store: PredictionJobStore(store: metadata, clock: SystemClock(), identifiers: machineIdentifiers),
+            store: PredictionJobStore(
+                store: metadata, clock: SystemClock(), identifiers: machineIdentifiers, box: box),
             predictor: predictor,
             transport: HTTPWebhookTransport(
                 allowsHTTP: settings.allowsHTTPWebhooks, allowsPrivateAddresses: settings.allowsPrivateWebhooks),
@@ -298,10 +305,7 @@ struct Platform {
             drill: RollbackDrill(
                 desk: desk, registry: registry, predictor: predictor, archive: archive, clock: clock, content: content,
                 metadata: metadata),
-            replays: ShadowReplay(
-                desk: desk, registry: registry, log: log, content: content, metadata: metadata, clock: clock,
-                definitions: { catalog.current }, service: { try await catalog.service($0) },
-                identifiers: machineIdentifiers),
+            replays: replays,
             operations: operations,
             predictor: predictor,
             archive: archive, log: log, clock: clock, manualClock: manualClock,
@@ -390,10 +394,12 @@ struct Platform {
             operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
             predictionJobs,
         ]
-        services.append(
-            StreamScoring(
-                log: log, predictor: predictor, definitions: { catalog.current },
-                codec: { codecs.codec(of: shapes.effective($0)) }, logger: logger))
+        let streamScoring = StreamScoring(
+            log: log, predictor: predictor, definitions: { catalog.current },
+            codec: { codecs.codec(of: shapes.effective($0)) }, logger: logger)
+        await catalog.addFollower { streamScoring.wake() }
+        predictor.routes.addListener { streamScoring.wake() }
+        services.append(streamScoring)
         if settings.startsMonitor { services.append(MonitorSupervisor(settings: settings, logger: logger)) }
         if let port = settings.grpcPort {
             services.append(

@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 public import Logging
 public import PlatformCore
@@ -228,21 +227,7 @@ public final class WebhookDispatcher: Service, ChangeListener {
     private func send(_ body: [UInt8], as id: String, to url: String, secret: String?) async throws(PlatformError)
         -> WebhookAnswer
     {
-        let seconds = String(webhooks.clock.now().milliseconds / 1000)
-        var headers = [
-            "Content-Type": "application/json", "User-Agent": "bottega-webhook", "X-MLflow-Delivery-Id": id,
-            "X-MLflow-Timestamp": seconds,
-        ]
-        if let secret {
-            headers["X-MLflow-Signature"] = Self.signature(of: body, id: id, timestamp: seconds, secret: secret)
-        }
+        let headers = WebhookMessage.headers(id: id, body: body, secret: secret, at: webhooks.clock.now())
         return try await transport.post(url, headers: headers, body: body)
-    }
-
-    /// `v1,` and the Base64 of HMAC-SHA256 over identifier, timestamp and body, joined by points.
-    static func signature(of body: [UInt8], id: String, timestamp: String, secret: String) -> String {
-        let code = HMAC<SHA256>.authenticationCode(
-            for: Array("\(id).\(timestamp).".utf8) + body, using: SymmetricKey(data: Array(secret.utf8)))
-        return "v1," + Data(code).base64EncodedString()
     }
 }

@@ -10,14 +10,17 @@ public struct SecretBox: Sendable {
     /// Seals with a key of 32 bytes.
     public init(key: [UInt8]) { self.key = SymmetricKey(data: key) }
 
-    func seal(_ secret: String) throws -> String {
+    /// A secret as it may be stored.
+    public func seal(_ secret: String) throws -> String {
         guard let sealed = try AES.GCM.seal(Array(secret.utf8), using: key).combined else {
             throw PlatformError(.internal, "secret", "it cannot be sealed")
         }
         return Data(sealed).base64EncodedString()
     }
 
-    func open(_ sealed: String) throws -> String {
+    /// The secret again.
+    /// - Throws: `PlatformError` (`corrupted`) if it was sealed with another key, or is damaged.
+    public func open(_ sealed: String) throws -> String {
         guard let data = Data(base64Encoded: sealed),
             let box = try? AES.GCM.SealedBox(combined: data), let plain = try? AES.GCM.open(box, using: key)
         else { throw PlatformError(.corrupted, "secret", "it was sealed with another key") }

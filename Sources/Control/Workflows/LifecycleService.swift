@@ -351,7 +351,7 @@ public final class LifecycleService: Service {
             retraining.conclude(.promoted, "somebody moved version \(number) on by hand")
             return "moved by somebody"
         }
-        guard let deployment = definitions().deployments.values.first(where: { $0.model == model }),
+        guard let deployment = definitions().deployment(of: model),
             let champion = try await registry.champion(of: model)
         else {
             retraining.conclude(

@@ -136,6 +136,8 @@ extension DefinitionCompiler {
                 threshold: try reader.optionalNumber("threshold") ?? 0.5, minimum: low, maximum: high)
         } else if let span = try reader.optionalSpan("latency_p99") {
             gate = .latency(p99MillisecondsMax: Double(span.milliseconds))
+        } else if let span = try reader.optionalSpan("replay_shadow") {
+            gate = .replayShadow(try ReplayBounds(span: span, reader))
         } else if reader.has("rows") {
             gate = .rows(
                 slice: try slice(reader), minimum: try reader.integer("rows", default: 0, in: 0...Int(Int32.max)))
@@ -178,7 +180,7 @@ extension DefinitionCompiler {
             throw reader.error(
                 nil,
                 "a gate needs one of 'signature', 'metric', 'latency_p99', 'memory', 'rows', 'feature_parity', "
-                    + "'dataset_age', 'leakage', 'fairness', 'approvals'")
+                    + "'dataset_age', 'leakage', 'fairness', 'replay_shadow', 'approvals'")
         }
         try reader.finish()
         return gate
@@ -195,7 +197,7 @@ extension DefinitionCompiler {
     mutating func deployment(_ name: Name, _ fields: FieldReader) throws(PlatformError) -> DeploymentDefinition {
         let modelName = try fields.name("model")
         let model = try need("Model", modelName, in: set.models, for: "model", fields)
-        if let other = set.deployments.values.first(where: { $0.model == modelName }) {
+        if let other = set.deployment(of: modelName) {
             throw fields.error("model", "the model '\(modelName)' is deployed by '\(other.name)' already")
         }
         let service = set.featureServices[model.service]

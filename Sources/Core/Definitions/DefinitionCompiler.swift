@@ -189,7 +189,7 @@ public struct DefinitionCompiler {
             return
         case "TrainingSet": set.trainingSets[name] = try trainingSet(name, fields, folder: folder)
         case "Model": set.models[name] = try model(name, fields, folder: folder)
-        case "Deployment": set.deployments[name] = try deployment(name, fields)
+        case "Deployment": set.add(try deployment(name, fields))
         default: set.monitors[name] = try monitor(name, fields)
         }
         try fields.finish()

@@ -32,7 +32,9 @@ public struct DefinitionSet: Sendable, Hashable {
     /// Models by name.
     public internal(set) var models: [Name: ModelDefinition] = [:]
     /// Deployments by name.
-    public internal(set) var deployments: [Name: DeploymentDefinition] = [:]
+    public private(set) var deployments: [Name: DeploymentDefinition] = [:]
+    /// The deployment's name of each model that has one.
+    private var deploymentNames: [Name: Name] = [:]
     /// Monitors by name.
     public internal(set) var monitors: [Name: MonitorDefinition] = [:]
     /// `Kind/name` to the hash of its meaning, for `plan`: a changed description is no change.
@@ -50,6 +52,16 @@ public struct DefinitionSet: Sendable, Hashable {
     public func source(of view: FeatureViewDefinition) -> SourceDefinition {
         guard let source = sources[view.source] else { preconditionFailure("a checked view has a source") }
         return source
+    }
+
+    /// The deployment of a model: there is at most one.
+    public func deployment(of model: Name) -> DeploymentDefinition? {
+        deploymentNames[model].flatMap { deployments[$0] }
+    }
+
+    mutating func add(_ deployment: DeploymentDefinition) {
+        deployments[deployment.name] = deployment
+        deploymentNames[deployment.model] = deployment.name
     }
 
     /// Everything that leans on `identifier` (`Kind/name`), near and far, sorted: the blast radius of a change.

@@ -34,6 +34,8 @@ public enum GateDefinition: Sendable, Hashable {
     /// A measure of fairness between the groups of a column within bounds; predictions at or above `threshold` are a yes.
     case fairness(
         String, slice: String, column: String, threshold: Double, minimum: Double?, maximum: Double?)
+    /// Logged traffic answered within these bounds beside what was answered. Holds if there is no champion.
+    case replayShadow(ReplayBounds)
     /// People who agree with the evidence, none of them the version's author.
     case approvals(count: Int)
 
@@ -62,6 +64,7 @@ public enum GateDefinition: Sendable, Hashable {
             "\(metric.rawValue) on \(slice) in each \(column) of \(rows) rows\(Self.bounds(minimum, maximum))"
         case .fairness(let measure, let slice, let column, let threshold, let minimum, let maximum):
             "\(measure) by \(column) on \(slice) at \(threshold)\(Self.bounds(minimum, maximum))"
+        case .replayShadow(let bounds): bounds.summary
         case .approvals(let count): "\(count) approvals"
         }
     }

@@ -40,9 +40,10 @@ public enum ClientCommands {
     public static let all: [any ParsableCommand.Type] = [
         Plan.self, Apply.self, Ingest.self, DataCommand.self, QuarantineCommand.self, TableCommand.self,
         CatalogCommand.self, LineageCommand.self, FeaturesCommand.self, DatasetCommand.self, Train.self, Evaluate.self,
-        Score.self, Scores.self,
+        Score.self, Scores.self, ScoredStreamCommand.self,
         RunCommand.self,
         ModelCommand.self, DeployCommand.self, Rollback.self, RolloutCommand.self, ShadowCommand.self, Predict.self,
+        PredictionJobsCommand.self,
         Why.self, Replay.self, MonitorCommand.self,
         WorkflowsCommand.self, AuditCommand.self, CollectCommand.self, Status.self,
     ]

@@ -13,11 +13,24 @@ public protocol DeferredModel: LoadedModel {
     ///   that may be otherwise next time, `deadlineExceeded` among it.
     func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) async throws(ModelError)
         -> [Float]
-    /// Makes the model ready and keeps it so: called before requests are sent to it.
+    /// Makes the model ready: waited for before requests are sent to it.
     /// - Throws: when it cannot be made ready; it may be asked all the same.
     func warmUp() async throws(ModelError)
+    /// Begins to make the model ready, without waiting, and keeps it so while somebody holds the result; `nil` where
+    /// there is nothing to keep.
+    func keepReady() -> ReadyModel?
     /// Memory that it holds outside of this process, in bytes; `nil` if that is not known.
     func heldByteCount() async -> Int?
+}
+
+/// Keeps a model ready for as long as it lives.
+public final class ReadyModel: Sendable {
+    private let release: @Sendable () -> Void
+
+    /// Calls `release` when nobody holds it any more.
+    public init(release: @escaping @Sendable () -> Void) { self.release = release }
+
+    deinit { release() }
 }
 
 extension DeferredModel {
@@ -31,6 +44,9 @@ extension DeferredModel {
 
     /// Nothing to do.
     public func warmUp() async throws(ModelError) {}
+
+    /// Nothing to keep.
+    public func keepReady() -> ReadyModel? { nil }
 
     /// Unknown.
     public func heldByteCount() async -> Int? { nil }

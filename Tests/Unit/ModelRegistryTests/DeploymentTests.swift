@@ -1,6 +1,7 @@
 import Definitions
 import ModelRegistry
 import PlatformCore
+import StoragePorts
 import Testing
 
 @Suite struct DeploymentTests {
@@ -30,6 +31,21 @@ import Testing
         -> PlatformError.Code?
     {
         await code { _ = try await fixture.publish(shares, shadows: shadows) }
+    }
+
+    @Test func servicesAreInUseWhileAVersionIsOutsideTheArchiveOrInAPolicy() async throws {
+        let fixture = try await RegistryFixture()
+        let one = try await fixture.content.put(Array("profile one".utf8))
+        let two = try await fixture.content.put(Array("profile two".utf8))
+        #expect(try await fixture.registry.serviceVersionsInUse() == [])
+        for text in ["one", "two"] { try await fixture.register(text) }
+        #expect(try await fixture.registry.serviceVersionsInUse() == [one, two])
+        try await fixture.move(1, .staging, .canary, .production)
+        _ = try await fixture.publish([1: 1])
+        try await fixture.move(2, .archived)
+        #expect(try await fixture.registry.serviceVersionsInUse() == [one])
+        try await fixture.move(1, .archived)
+        #expect(try await fixture.registry.serviceVersionsInUse() == [one], "a route has it")
     }
 
     @Test func revisionsFollowEachOtherAndThePastCanBeAsked() async throws {

@@ -1,5 +1,6 @@
 import Definitions
 import ModelRegistry
+import PlatformCore
 import Statistics
 import Testing
 
@@ -30,6 +31,40 @@ import Testing
         #expect(low.observed == 0.7.nextDown)
         #expect(low.gate == "auc on test ≥ 0.7 ≤ 0.9")
         #expect(!result(gate, evidence(auc: 0.9.nextUp)).passed)
+    }
+
+    @Test func aReplayKeepsWithinItsBounds() {
+        func said(
+            _ bounds: ReplayBounds, pairs: Int = 500, failures: Int = 0, disagreement: Double? = 0.04,
+            psi: Double? = 0.1, callers: Bool = true
+        ) -> GateResult {
+            let gate = GateDefinition.replayShadow(bounds)
+            var evidence = evidence()
+            evidence.hasCallers = callers
+            evidence.replays[gate] = ReplayEvidence(
+                id: "r-1", report: "abcdef0123", pairs: pairs, failures: failures, disagreement: disagreement,
+                meanDifference: 0.01, predictionPSI: psi)
+            return result(gate, evidence)
+        }
+        let bounds = ReplayBounds(
+            span: .days(7), pairsMin: 500, disagreementMax: 0.04, meanDifferenceMax: nil, predictionPSIMax: 0.2,
+            errorRateMax: 0)
+        let good = said(bounds)
+        #expect(good.passed && good.isMeasured && good.observed == 0.04)
+        #expect(good.detail == "disagreement 0.04, prediction PSI 0.1 on 500 pairs (replay r-1, report abcdef01)")
+        #expect(!said(bounds, pairs: 499).passed)
+        #expect(!said(bounds, failures: 1).passed)
+        #expect(said(bounds, disagreement: 0.041).detail.contains("disagreement 0.041 is above 0.04"))
+        #expect(!said(bounds, psi: nil).passed, "what is asked for must be there")
+        #expect(!said(bounds, psi: .nan).passed)
+        #expect(said(bounds, pairs: 0, callers: false).passed, "a first version has nobody's answers to compare with")
+        #expect(
+            !result(
+                .replayShadow(bounds),
+                {
+                    var found = evidence(); found.hasCallers = true; return found
+                }()
+            ).passed)
     }
 
     @Test func missingEvidenceFails() {

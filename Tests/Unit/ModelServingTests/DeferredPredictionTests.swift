@@ -25,6 +25,25 @@ private struct LateModel: DeferredModel {
     }
 }
 
+/// A model that counts who keeps it ready.
+private final class KeptModel: DeferredModel {
+    let base: LinearModel
+    let keepers = Mutex(0)
+    var description: ModelDescription { base.description }
+    let parallelism = 1
+
+    init(_ base: LinearModel) { self.base = base }
+
+    func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) async throws(ModelError)
+        -> [Float]
+    { try base.predict(rows, rowCount: rowCount) }
+
+    func keepReady() -> ReadyModel? {
+        keepers.withLock { $0 += 1 }
+        return ReadyModel { [self] in keepers.withLock { $0 -= 1 } }
+    }
+}
+
 struct DeferredPredictionTests {
     private let weights: [Float] = [1, 2, 4, 8, 16]
 
@@ -42,6 +61,26 @@ struct DeferredPredictionTests {
         return Predictor(
             routes: routes, log: log ?? ServingFixture.log(), metrics: ServingMetrics(),
             clock: clock, identifiers: IdentifierSource(clock: clock))
+    }
+
+    @Test func aRouteKeepsItsModelsReadyAsLongAsItIsThere() throws {
+        let models = (0..<3).map { _ in KeptModel(LinearModel(weights: weights)) }
+        let versions = try models.enumerated().map { try ServingFixture.version($0 + 1, $1) }
+        let routes = RouteTable()
+        func publish(_ main: Int, shadow: Int, reserve: Int) throws {
+            let definition = try ServingFixture.route([(versions[main], 1)]).definition
+            routes.publish(
+                DeploymentRoute(
+                    definition: definition, revision: 1, variants: [.init(version: versions[main], share: 1)],
+                    shadows: [versions[shadow]], reserve: [versions[reserve]]), for: ServingFixture.model)
+        }
+        func keepers() -> [Int] { models.map { $0.keepers.withLock { $0 } } }
+        try publish(0, shadow: 1, reserve: 1)
+        #expect(keepers() == [1, 1, 0])
+        try publish(2, shadow: 2, reserve: 0)
+        #expect(keepers() == [1, 0, 1])
+        routes.publish(nil, for: ServingFixture.model)
+        #expect(keepers() == [0, 0, 0])
     }
 
     private func request(distances: [Int]) -> [UInt8] {

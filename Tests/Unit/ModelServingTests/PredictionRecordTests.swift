@@ -97,6 +97,7 @@ struct PredictionRecordTests {
                 features: UInt32(truncatingIfNeeded: random.next()), score: UInt32(truncatingIfNeeded: random.next()),
                 total: UInt32(truncatingIfNeeded: random.next())), caller: text())
         record.origin = PredictionRecord.Origin.allCases.randomElement(using: &random) ?? .model
+        record.isVersionNamed = Bool.random(using: &random)
         if Bool.random(using: &random) {
             record.fallback = .init(
                 cause: AnswerFault.allCases.randomElement(using: &random) ?? .timeout, step: text(),

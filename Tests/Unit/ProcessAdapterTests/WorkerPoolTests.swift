@@ -118,8 +118,9 @@ struct WorkerPoolTests {
 
     @Test func aModelThatDoesNotLoadIsSaidWhyAndIsNotTriedForEver() async throws {
         let (handle, ledger) = try Self.pool("stillborn")
+        handle.pool.keep()
         do throws(ModelError) {
-            _ = try await handle.pool.greeting(isKept: true)
+            _ = try await handle.pool.greeting()
             Issue.record("it was greeted")
         } catch {
             #expect(error.message.contains("no such model"), "\(error.message)")
@@ -127,12 +128,12 @@ struct WorkerPoolTests {
         }
         let (refusing, _) = try Self.pool("refusing")
         do throws(ModelError) {
-            _ = try await refusing.pool.greeting(isKept: false)
+            _ = try await refusing.pool.greeting()
             Issue.record("it was greeted")
         } catch { #expect(error.message.contains("ImportError: torch"), "\(error.message)") }
         let (babbling, _) = try Self.pool("babbling")
         do throws(ModelError) {
-            _ = try await babbling.pool.greeting(isKept: false)
+            _ = try await babbling.pool.greeting()
             Issue.record("it was greeted")
         } catch { #expect(error.message.contains("no frame"), "\(error.message)") }
         // The breaker opens after some starts; a call is then refused at once.
@@ -140,6 +141,17 @@ struct WorkerPoolTests {
         #expect(handle.pool.status.breakerIsOpen)
         #expect(await Self.fault(handle, 100) == .breakerOpen)
         #expect((ledger.outcomes["started"] ?? 0) < 12)
+    }
+
+    @Test func keptWorkersAreThereBeforeAnybodyAsks() async throws {
+        let (handle, ledger) = try Self.pool(workers: 2...3)
+        handle.pool.keep()
+        handle.pool.keep()
+        handle.pool.letGo()
+        let end = ContinuousClock.now + .seconds(60)
+        while handle.pool.status.idle < 2, ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(20)) }
+        #expect(handle.pool.status.idle == 2)
+        #expect(ledger.outcomes["started"] == 2)
     }
 
     @Test func waitingCallsStartMoreWorkersUpToTheMost() async throws {

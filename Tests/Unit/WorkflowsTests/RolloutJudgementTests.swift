@@ -183,6 +183,36 @@ struct RolloutJudgementTests {
         #expect(observer.observation(model: WorkflowFixture.model).units?.counts == [9, 1])
     }
 
+    /// Who asks for a version by its number was not dealt by the hash: neither units nor answers are comparable.
+    @Test func answersOfAVersionThatTheCallerNamedCountForNothing() throws {
+        let observer = RolloutObserver()
+        let metric = OnlineMetric(measure: .squaredError, alpha: 0.05, effect: 0.1, labelsMin: 2)
+        observer.watch(model: WorkflowFixture.model, challenger: 2, since: start, scope: try scope(metric))
+        let named = (0..<300).map { index in
+            var record = record(index, index % 2 == 0 ? .canary : .primary, key: "V\(index)")
+            record.isVersionNamed = true
+            return record
+        }
+        observer.observed(named + [record(900, .primary, key: "a"), record(901, .canary, key: "b")])
+        observer.labelled((0..<300).map { LabelRecord(predictionID: "id-\($0)", time: start, value: 1) })
+        let seen = observer.observation(model: WorkflowFixture.model)
+        #expect(seen.units?.counts == [1, 1])
+        #expect(seen.answers == 1 && seen.championAnswers == 1 && seen.latencyP99Milliseconds != nil)
+        #expect(seen.comparison?.first.count == 0 && seen.comparison?.second.count == 0)
+    }
+
+    /// In shadow both versions answer the same question, whoever chose the first.
+    @Test func pairsOfANamedVersionCount() {
+        let observer = RolloutObserver()
+        observer.watch(model: WorkflowFixture.model, challenger: 2, since: start)
+        var answer = record(1, .primary, key: "a")
+        answer.isVersionNamed = true
+        var shadow = answer
+        (shadow.choice, shadow.version, shadow.output) = (.shadow, 2, [0.75])
+        observer.observed([answer, shadow])
+        #expect(observer.observation(model: WorkflowFixture.model).meanDifference == 0.25)
+    }
+
     @Test func labelsReachTheirAnswersAlsoWhenTheyComeFirst() throws {
         let observer = RolloutObserver()
         let metric = OnlineMetric(measure: .squaredError, alpha: 0.05, effect: 0.1, labelsMin: 2)

@@ -76,7 +76,12 @@ final class PythonModel: DeferredModel {
         return PythonModel(handle, hello, categories: categories, timeout: timeout, startTime: startTime)
     }
 
-    func warmUp() async throws(ModelError) { _ = try await handle.pool.greeting(isKept: true) }
+    func warmUp() async throws(ModelError) { _ = try await handle.pool.greeting() }
+
+    func keepReady() -> ReadyModel? {
+        handle.pool.keep()
+        return ReadyModel { [handle] in handle.pool.letGo() }
+    }
 
     func heldByteCount() async -> Int? {
         let job = WorkerJob(.memory, layout: nil, deadline: .now + startTime + timeout)

@@ -84,7 +84,7 @@ public final class PythonModelRuntime: ModelRuntime {
         {
             hello = said
         } else {
-            hello = try await handle.pool.greeting(isKept: false)
+            hello = try await handle.pool.greeting()
             if let data = try? JSONEncoder().encode(hello) {
                 try? data.write(to: URL(fileURLWithPath: mark), options: .atomic)
             }

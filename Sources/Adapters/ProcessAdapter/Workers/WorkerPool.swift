@@ -14,8 +14,8 @@ final class WorkerPool: Sendable {
         var workers: [Int: Phase] = [:]
         var nextWorker = 0
         var isStopped = false
-        /// Whether workers stay although nobody asks.
-        var isKept = false
+        /// Who wants workers to stay although nobody asks.
+        var keeperCount = 0
         var lastUse = ContinuousClock.now
         var deathsInRow = 0
         var nextStart = ContinuousClock.now
@@ -52,12 +52,27 @@ final class WorkerPool: Sendable {
     /// Calls that are computed at the same time.
     var parallelism: Int { state.withLock { max(1, $0.workers.count, configuration.workerCount.lowerBound) } }
 
+    /// Starts the least number of workers, and keeps so many running until `letGo`.
+    func keep() {
+        state.withLock { state in
+            state.keeperCount += 1
+            if state.workers.isEmpty { state.nextStart = .now }
+        }
+        scale()
+    }
+
+    /// Takes one `keep` back; workers that nobody keeps end when they were idle for a while.
+    func letGo() {
+        state.withLock { state in
+            state.keeperCount -= 1
+            state.lastUse = .now
+        }
+    }
+
     /// Starts workers, if there are none, and waits for what one says of the model.
-    /// - Parameter isKept: whether they stay from now on.
-    func greeting(isKept: Bool) async throws(ModelError) -> WorkerHello {
+    func greeting() async throws(ModelError) -> WorkerHello {
         let answer = OneAnswer<Result<WorkerHello, ModelError>>()
         let known = state.withLock { state -> WorkerHello? in
-            state.isKept = state.isKept || isKept
             state.lastUse = .now
             if let hello = state.hello, state.workers.values.contains(where: { $0 != .starting }) { return hello }
             state.greetings.append(answer)
@@ -122,7 +137,7 @@ final class WorkerPool: Sendable {
         let step = state.withLock { state -> Step in
             let now = ContinuousClock.now
             guard !state.isStopped else { return .none }
-            let isUsed = state.isKept || isWanted || now - state.lastUse < Self.idleTime
+            let isUsed = state.keeperCount > 0 || isWanted || now - state.lastUse < Self.idleTime
             var target = isUsed ? configuration.workerCount.lowerBound : 0
             let waiting = state.queue.first { !$0.answer.isGiven }
             let alive = state.workers.count
@@ -225,8 +240,8 @@ final class WorkerPool: Sendable {
                     return (job, true)
                 }
                 state.workers[id] = .idle
-                let least =
-                    state.isKept || .now - state.lastUse < Self.idleTime ? configuration.workerCount.lowerBound : 0
+                let isUsed = state.keeperCount > 0 || .now - state.lastUse < Self.idleTime
+                let least = isUsed ? configuration.workerCount.lowerBound : 0
                 return (nil, idle < Self.idleTime || state.workers.count <= least)
             }
             guard let job else {

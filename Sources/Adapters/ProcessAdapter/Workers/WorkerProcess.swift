@@ -202,7 +202,9 @@ final class WorkerProcess {
     private func ended(or reason: String) -> WorkerEnd {
         var status: Int32 = 0
         var reaped = isEnded ? 0 : waitpid(pid, &status, WNOHANG)
-        for _ in 0..<20 where reaped == 0 && !isEnded {  // its connection closes a moment before it ends
+        // Its connection closes a moment before it ends. No event says when it has: `waitpid` takes no deadline, and Swift's
+        // Glibc has neither `pidfd_open` nor `syscall`. This thread serves the ended worker alone, for 20 ms at most.
+        for _ in 0..<20 where reaped == 0 && !isEnded {
             usleep(1000)
             reaped = waitpid(pid, &status, WNOHANG)
         }

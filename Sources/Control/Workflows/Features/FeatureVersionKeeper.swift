@@ -25,6 +25,8 @@ public actor FeatureVersionKeeper {
     private let gate = AsyncGate()
     /// Versions that were ready when this was last looked at; `nil` before the first time.
     private var known: Set<Name>?
+    /// Versions of feature services that models needed when the engine was last told what to serve.
+    private var reconciled: Set<ContentHash>?
     var sizes: [Name: (offset: UInt64, rows: Int, byteCount: Int)] = [:]
 
     /// Schema of what it remembers.
@@ -110,17 +112,43 @@ public actor FeatureVersionKeeper {
     /// - Throws: what the stores throw; what was served before is served still.
     public func reconcile() async throws {
         try await gate.pass {
-            var kept = try await usage()
-            try await stream.update(definitions: catalog.current, keeping: kept.views)
+            reconciled = nil
+            let services = try await registry.serviceVersionsInUse()
+            try await reconcileAll()
+            reconciled = services
+        }
+    }
+
+    /// Reconciles if models need other versions of services than when that was last done.
+    ///
+    /// Called after every change of the registry, of which most change nothing here.
+    public func followModels() async {
+        do {
+            try await gate.pass {
+                let services = try await registry.serviceVersionsInUse()
+                if services == reconciled { return }
+                reconciled = nil
+                try await reconcileAll()
+                reconciled = services
+            }
+        } catch {
+            logger.error("versions of feature views cannot be served", metadata: ["error": "\(errorText(error))"])
+        }
+    }
+
+    private func reconcileAll() async throws {
+        var kept = try await usage()
+        try await stream.update(definitions: catalog.current, keeping: kept.views)
+        if kept.hasStandIns {
             // What stood in for a version that was built at once is not needed any more.
             let after = try await usage()
             if after.views != kept.views {
                 kept = after
                 try await stream.update(definitions: catalog.current, keeping: kept.views)
             }
-            tellOfNewVersions()
-            try await mark(kept)
         }
+        tellOfNewVersions()
+        try await mark(kept)
     }
 
     /// Tells of versions that were built from history before the call that asked for them returned.
@@ -151,6 +179,8 @@ public actor FeatureVersionKeeper {
         var views: [HeldView] = []
         /// Service versions that models need and that no revision defines.
         var missing: [String] = []
+        /// Whether an older version answers until another one is built.
+        var hasStandIns = false
     }
 
     func usage() async throws -> Usage {
@@ -158,12 +188,14 @@ public actor FeatureVersionKeeper {
         var usage = Usage()
         var older: [Name: HeldView] = [:]
         let inForce = Set(current.featureViews.values.map(\.versionName))
+        var seen: [Name: Set<FeatureVersionUser>] = [:]
         func use(_ held: HeldView, _ user: FeatureVersionUser) {
             if !inForce.contains(held.versionName) { older[held.versionName] = held }
-            if usage.users[held.versionName]?.contains(user) != true {
+            if seen[held.versionName, default: []].insert(user).inserted {
                 usage.users[held.versionName, default: []].append(user)
             }
         }
+        var services: [ContentHash: ServiceVersion?] = [:]
         for view in current.featureViews.values {
             use(
                 HeldView(view: view, source: current.source(of: view)),
@@ -171,7 +203,10 @@ public actor FeatureVersionKeeper {
         }
         for (version, detail) in try await modelVersionsInUse() {
             guard let wanted = version.candidate.origin.serviceVersion else { continue }
-            guard let service = try await catalog.service(wanted) else {
+            let service: ServiceVersion?
+            if let known = services[wanted] { service = known } else { service = try await catalog.service(wanted) }
+            services[wanted] = .some(service)
+            guard let service else {
                 usage.missing.append("\(version.subject) needs feature service version \(wanted.short)")
                 continue
             }
@@ -195,6 +230,7 @@ public actor FeatureVersionKeeper {
                     let set = try await catalog.set(with: version.identifier, at: hash),
                     let held = HeldView(view.name, in: set)
                 else { continue }
+                usage.hasStandIns = true
                 use(
                     held,
                     FeatureVersionUser(

@@ -20,6 +20,8 @@ public struct GateSources: Sendable {
     public let questions: @Sendable (ContentHash) async throws -> String?
     /// The time.
     public let now: @Sendable () -> EventTime
+    /// Lets a version answer the logged traffic of a span.
+    public let replay: @Sendable (Name, Int, TimeSpan) async throws -> ReplayEvidence
 
     /// Names the sources.
     public init(
@@ -28,7 +30,8 @@ public struct GateSources: Sendable {
         memory: @escaping @Sendable (ContentHash, String) async throws -> Int,
         knownUntil: @escaping @Sendable (ContentHash) async throws -> EventTime,
         questions: @escaping @Sendable (ContentHash) async throws -> String?,
-        now: @escaping @Sendable () -> EventTime
+        now: @escaping @Sendable () -> EventTime,
+        replay: @escaping @Sendable (Name, Int, TimeSpan) async throws -> ReplayEvidence
     ) {
         self.questions = questions
         self.parity = parity
@@ -36,6 +39,7 @@ public struct GateSources: Sendable {
         self.memory = memory
         self.knownUntil = knownUntil
         self.now = now
+        self.replay = replay
     }
 }
 
@@ -77,6 +81,14 @@ extension ModelDesk {
             evidence.breaks = signature.breaks(callersOf: current)
         }
         evidence.hasCallers = champion != nil
+        for gate in gates where champion != nil {
+            guard case .replayShadow(let bounds) = gate else { continue }
+            do {
+                evidence.replays[gate] = try await sources?.replay(version.model, version.number, bounds.span)
+            } catch let error as PlatformError
+                where [.notFound, .refused].contains(error.code)
+            { evidence.faults[gate] = error.message }
+        }
         guard gates.contains(where: \.needsArtifact) else { return evidence }
         guard let trainedOn = candidate.origin.dataset else {
             throw PlatformError(
@@ -159,7 +171,7 @@ extension ModelDesk {
                 groups: try await groups(column, slice, parts, of: version), threshold: threshold,
                 bootstrap: Bootstrap(replicateCount: 200))
             evidence.fairness[gate] = report[wanted]
-        case .signaturePresent, .signatureCompatible, .rows, .approvals: break
+        case .signaturePresent, .signatureCompatible, .rows, .replayShadow, .approvals: break
         }
     }
 
@@ -257,7 +269,7 @@ extension GateDefinition {
     /// Whether the model file, its training set or the champion's file must be looked at.
     var needsArtifact: Bool {
         switch self {
-        case .signaturePresent, .signatureCompatible, .approvals, .rows: false
+        case .signaturePresent, .signatureCompatible, .approvals, .rows, .replayShadow: false
         default: true
         }
     }

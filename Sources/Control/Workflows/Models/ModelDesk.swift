@@ -40,9 +40,17 @@ public actor ModelDesk {
     var sources: GateSources?
     private let logger: Logger
     private var bindings: [ContentHash: ServiceBinding] = [:]
-    private var loaded: [String: (use: Use, version: ServedVersion)] = [:]
+    /// Versions in memory: routes hold those they need, `recent` those that gates and the like asked for last.
+    private var loaded: [String: (use: Use, version: WeakVersion)] = [:]
+    private var recent: [ServedVersion] = []
+    /// Routes that a rehearsal stands in front of, so that what they need stays in memory.
+    private var rehearsed: [Name: DeploymentRoute] = [:]
     var scores: [(key: String, rows: EvaluationRows)] = []
 
+    private struct WeakVersion { weak var version: ServedVersion? }
+
+    /// Versions without a route that stay in memory: a champion and its challenger at the gates, and some more.
+    private static let recentCountMax = 4
     /// Largest model file.
     public static let artifactByteCountMax = 1 << 30
 
@@ -97,7 +105,7 @@ public actor ModelDesk {
 
     private func use(of model: Name) -> Use {
         var use = Use(options: RuntimeOptions(model: model.text))
-        guard let deployment = definitions().deployments.values.first(where: { $0.model == model }) else { return use }
+        guard let deployment = definitions().deployment(of: model) else { return use }
         let workers = deployment.workers
         use.options.environment = workers.environment
         use.options.workerCount = workers.countMin...max(workers.countMin, workers.countMax)
@@ -132,21 +140,31 @@ public actor ModelDesk {
         return try model.reading(categories: found.service.categories)
     }
 
-    /// A version in memory with its features.
+    /// A version in memory with its features; it stays there for a while.
     public func served(_ model: Name, _ number: Int) async throws -> ServedVersion {
+        let version = try await routed(model, number)
+        recent.removeAll { $0 === version }
+        recent.append(version)
+        recent.removeFirst(max(0, recent.count - Self.recentCountMax))
+        return version
+    }
+
+    /// A version in memory with its features, for whoever holds it.
+    private func routed(_ model: Name, _ number: Int) async throws -> ServedVersion {
         let key = "\(model)/\(number)"
         let use = use(of: model)
-        if let known = loaded[key], known.use == use { return known.version }
+        if let known = loaded[key], known.use == use, let version = known.version.version { return version }
         let version = try await registry.version(model, number)
         let service = try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
         var file = try await load(bytes, fileName: artifact.fileName, options: use.options)
         if let batching = use.batching { file = BatchingModel(file, batching) }
-        if let known = loaded[key], known.use == use { return known.version }
+        if let known = loaded[key], known.use == use, let version = known.version.version { return version }
         let ready = try ServedVersion(
             model: model, number: number, artifact: artifact.hash, loaded: file, binding: try binding(service))
-        loaded[key] = (use, ready)
+        loaded = loaded.filter { $0.value.version.version != nil }
+        loaded[key] = (use, WeakVersion(version: ready))
         return ready
     }
 
@@ -343,9 +361,12 @@ public actor ModelDesk {
         _ policy: DeploymentPolicy, for deployment: DeploymentDefinition, actor: String, reason: String,
         expectedRevision: Int? = nil
     ) async throws -> PolicyRevision {
-        // Every version is in memory before anybody is routed to it.
+        // Every version is in memory before anybody is routed to it, and stays there until it is.
+        var held: [ServedVersion] = []
+        defer { withExtendedLifetime(held) {} }
         for number in policy.versions {
-            let version = try await served(deployment.model, number)
+            let version = try await routed(deployment.model, number)
+            held.append(version)
             do throws(ModelError) { try await version.deferred?.warmUp() } catch {
                 throw PlatformError(
                     .refused, "model/\(deployment.model)/versions/\(number)",
@@ -368,7 +389,7 @@ public actor ModelDesk {
 
     private func route(_ revision: PolicyRevision) async throws {
         guard let route = try await makeRoute(revision) else {
-            return routes.publish(nil, for: revision.model)
+            return publish(nil, for: revision.model)
         }
         // Two publications may come back from the registry in either order; the later one stays.
         if let known = routes.route(revision.model.text), known.definition.name == revision.deployment,
@@ -376,7 +397,18 @@ public actor ModelDesk {
         {
             return
         }
-        routes.publish(route, for: revision.model)
+        rehearsed[revision.deployment] = nil
+        publish(route, for: revision.model)
+    }
+
+    /// Replaces a route; versions that leave the traffic with it are let go.
+    private func publish(_ route: DeploymentRoute?, for model: Name) {
+        let before = routes.route(model.text)?.versions ?? []
+        routes.publish(route, for: model)
+        let kept = route?.versions ?? []
+        recent.removeAll { version in
+            before.contains { $0 === version } && !kept.contains { $0 === version }
+        }
     }
 
     /// The route of a policy; `nil` if its deployment is not defined any more.
@@ -385,20 +417,22 @@ public actor ModelDesk {
         let policy = revision.policy
         var variants: [DeploymentRoute.Variant] = []
         for share in policy.variants {  // the first is the primary: a policy lists the champion first
-            variants.append(.init(version: try await served(revision.model, share.version), share: share.share))
+            variants.append(.init(version: try await routed(revision.model, share.version), share: share.share))
         }
         var shadows: [ServedVersion] = []
-        for number in policy.shadows { shadows.append(try await served(revision.model, number)) }
+        for number in policy.shadows { shadows.append(try await routed(revision.model, number)) }
         return DeploymentRoute(
             definition: definition, revision: revision.revision, variants: variants, shadows: shadows,
             slices: (policy.slices ?? []).map { ($0.version, $0.to) }, shadowShares: policy.shadowShares ?? [],
-            fallbackVersions: await fallbackVersions(definition, revision), precomputed: try precomputed(definition))
+            fallbackVersions: await fallbackVersions(definition, revision), precomputed: try precomputed(definition),
+            reserve: await reserve(revision))
     }
 
     /// Puts a policy that is not published in front of traffic, for a drill; gives it up with `reroute`.
     func rehearse(_ revision: PolicyRevision) async throws {
         guard let route = try await makeRoute(revision) else { return }
-        routes.publish(route, for: revision.model)
+        rehearsed[revision.deployment] = rehearsed[revision.deployment] ?? routes.route(revision.model.text)
+        publish(route, for: revision.model)
     }
 
     /// Puts the stored policy of a deployment in front of traffic again, after a rehearsal.
@@ -406,10 +440,19 @@ public actor ModelDesk {
         if let revision = try await registry.current(deployment) { try await route(revision) }
     }
 
-    /// Loads what a rollback would go back to, so that it needs no store then.
-    private func warmRollback(_ deployment: Name) async throws {
-        guard let goal = try await registry.rollbackGoal(deployment) else { return }
-        for share in goal.policy.variants { _ = try await served(goal.model, share.version) }
+    /// What a rollback would go back to, in memory so that it needs no store then.
+    private func reserve(_ revision: PolicyRevision) async -> [ServedVersion] {
+        do {
+            guard let goal = try await registry.rollbackGoal(revision.deployment) else { return [] }
+            var reserve: [ServedVersion] = []
+            for share in goal.policy.variants { reserve.append(try await routed(goal.model, share.version)) }
+            return reserve
+        } catch {
+            logger.warning(
+                "the version before cannot be loaded; a rollback would fail",
+                metadata: ["deployment": "\(revision.deployment)", "error": "\(errorText(error))"])
+            return []
+        }
     }
 
     /// The versions of the fallback's steps; a step whose version is not there is left out and named in the log.
@@ -427,7 +470,7 @@ public actor ModelDesk {
                 number = previous
             case .expression, .constant: continue
             }
-            do { versions[index] = try await served(revision.model, number) } catch {
+            do { versions[index] = try await routed(revision.model, number) } catch {
                 logger.error(
                     "a fallback's version cannot be loaded; its step is passed over",
                     metadata: [
@@ -471,11 +514,6 @@ public actor ModelDesk {
             for deployment in try await registry.deployments() {
                 do {
                     if let revision = try await registry.current(deployment) { try await route(revision) }
-                    do { try await warmRollback(deployment) } catch {
-                        logger.warning(
-                            "the version before cannot be loaded; a rollback would fail",
-                            metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
-                    }
                 } catch {
                     logger.error(
                         "a deployment cannot be served",

@@ -89,7 +89,7 @@ struct ReplayRun {
 
     // MARK: Scoring
 
-    mutating func score(_ batch: [PredictionRecord]) {
+    mutating func score(_ batch: [PredictionRecord]) async {
         var rows: [Float] = []
         var kept: [PredictionRecord] = []
         for record in batch {
@@ -105,7 +105,7 @@ struct ReplayRun {
         guard !kept.isEmpty else { return }
         let model = candidate.loaded
         let (width, outputs) = (model.description.featureCount, model.description.outputCount)
-        let whole = try? model.predict(rows, rowCount: kept.count)
+        let whole = try? await model.prediction(of: rows, rowCount: kept.count)
         for (index, record) in kept.enumerated() {
             var output = whole.map { Array($0[index * outputs..<(index + 1) * outputs]) }
             let isTimed = scored % Self.timedEvery == 0
@@ -113,7 +113,7 @@ struct ReplayRun {
             if isTimed || output == nil {
                 let row = Array(rows[index * width..<(index + 1) * width])
                 let start = ContinuousClock.now
-                output = try? model.predict(row, rowCount: 1)
+                output = try? await model.prediction(of: row, rowCount: 1)
                 let span = ContinuousClock.now - start
                 if output != nil { latency.add(microseconds: UInt32(clamping: Int64(span / .microseconds(1)))) }
             }

@@ -61,7 +61,7 @@ public struct ShadowReplay: Sendable {
         let now = clock.now()
         let since = EventTime(milliseconds: now.milliseconds - span.milliseconds)
         let candidate = try await desk.served(model, number)
-        let policy = definitions().deployments.values.first { $0.model == model }
+        let policy = definitions().deployment(of: model)
         let topic = PlatformTopic.predictions
         var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: since)
         let (first, end) = (offset, try await log.endOffset(topic, partition: 0))
@@ -86,7 +86,7 @@ public struct ShadowReplay: Sendable {
                 }
                 batch.append(record)
             }
-            run.score(batch)
+            await run.score(batch)
             labelOffset = try await readLabels(from: labelOffset, until: last.record.time, into: &run)
             progress.report(
                 "\(run.report.pairs) pairs", done: Double(min(offset, end) - first), total: Double(end - first),
@@ -105,6 +105,30 @@ public struct ShadowReplay: Sendable {
         report.seconds = Double((ContinuousClock.now - begin) / .milliseconds(1)) / 1000
         try await history.append(report.id, report)
         return (report, try await content.put(try JSONValue.of(report).canonicalBytes))
+    }
+
+    /// How long a replay stands for the traffic of its span.
+    private static let freshness = TimeSpan(milliseconds: 3_600_000)
+
+    /// What gates ask: the replay of this span that somebody made within the last hour, else a new one.
+    public func evidence(_ model: Name, _ number: Int, span: TimeSpan, actor: String) async throws -> ReplayEvidence {
+        let now = clock.now()
+        let known = try await reports().last { report in
+            let age = now.since(report.to).milliseconds
+            return report.model == model && report.version == number
+                && report.to.since(report.from).milliseconds == span.milliseconds
+                && 0...Self.freshness.milliseconds ~= age
+        }
+        let report: ShadowReplayReport
+        if let known {
+            report = known
+        } else {
+            report = try await run(model, number, span: span, actor: actor, progress: ProgressReporter()).report
+        }
+        return ReplayEvidence(
+            id: report.id, report: try await content.put(try JSONValue.of(report).canonicalBytes).hex,
+            pairs: report.pairs, failures: report.failures, disagreement: report.disagreement,
+            meanDifference: report.meanDifference, predictionPSI: report.predictionPSI)
     }
 
     private func readLabels(from start: UInt64, until time: EventTime?, into run: inout ReplayRun) async throws

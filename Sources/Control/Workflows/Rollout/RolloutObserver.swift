@@ -134,6 +134,8 @@ struct PairTally: Sendable {
 extension RolloutObserver.Watch {
     fileprivate mutating func add(_ record: PredictionRecord) {
         guard record.time >= since else { return }
+        // Where units are dealt, those whose callers choose for themselves would make the two sides differ.
+        if scope.shares != nil, record.isVersionNamed { return }
         count(record)
         if record.choice == .fallback {  // also where a constant was given instead
             if record.version == challenger { failures += 1 }

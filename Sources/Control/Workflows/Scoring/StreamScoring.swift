@@ -24,6 +24,8 @@ public struct StreamScoring: Service {
     private let definitions: @Sendable () -> DefinitionSet
     private let codec: @Sendable (SourceDefinition) -> SourceRowCodec
     private let logger: Logger
+    /// Rung when other definitions or other routes are in force.
+    private let changes = WakeSignal()
 
     /// Rows that are scored between two appends.
     private static let batchCountMax = 500
@@ -40,12 +42,11 @@ public struct StreamScoring: Service {
         self.logger = logger
     }
 
-    /// The topic of a deployment's scored events.
-    public static func topic(of deployment: Name) -> Name? { Name("scores.\(deployment.text)") }
+    /// Says that other definitions or other routes are in force.
+    public func wake() { changes.ring() }
 
-    private var streams: Set<Stream> {
-        let set = definitions()
-        return Set(
+    private static func streams(_ set: DefinitionSet) -> Set<Stream> {
+        Set(
             set.deployments.values.compactMap { deployment in
                 guard let source = deployment.streamSource.flatMap({ set.sources[$0] }) else { return nil }
                 return Stream(deployment: deployment.name, model: deployment.model, source: source)
@@ -56,10 +57,14 @@ public struct StreamScoring: Service {
     public func run() async throws {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
-                let wanted = streams
+                var seen = changes.rings
+                let wanted = Self.streams(definitions())
                 await withDiscardingTaskGroup { group in
                     for stream in wanted { group.addTask { await follow(stream) } }
-                    while !Task.isCancelled, streams == wanted { try? await Task.sleep(for: .milliseconds(250)) }
+                    while !Task.isCancelled, Self.streams(definitions()) == wanted {
+                        await changes.wait(past: seen)
+                        seen = changes.rings
+                    }
                     group.cancelAll()
                 }
             }
@@ -79,7 +84,7 @@ public struct StreamScoring: Service {
     }
 
     private func score(_ stream: Stream) async throws {
-        guard let output = Self.topic(of: stream.deployment) else { return }
+        guard let output = ScoredEvent.topic(of: stream.deployment) else { return }
         let input = PlatformTopic.source(stream.source.name)
         // Where it begins is settled before anybody can see the topic.
         var next = try await begin(stream, input: input, output: output)
@@ -88,15 +93,16 @@ public struct StreamScoring: Service {
         let scratch = PredictionScratch()
         while !Task.isCancelled {
             // Rows wait for a deployment to be published.
+            let seen = changes.rings
             guard let service = predictor.routes.route(stream.model.text)?.variants.first?.version.binding.definition
             else {
-                try await Task.sleep(for: .milliseconds(200))
+                await changes.wait(past: seen)
                 continue
             }
             let rows = try await log.read(
                 input, partition: 0, from: next, recordCountMax: Self.batchCountMax, byteCountMax: 4 << 20)
             guard let last = rows.last else {
-                try await log.waitForRecords(input, partition: 0, past: next, timeout: .milliseconds(500))
+                try await log.waitForRecords(input, partition: 0, past: next, timeout: .seconds(60))
                 continue
             }
             var scored: [LogRecord] = []
@@ -121,7 +127,7 @@ public struct StreamScoring: Service {
         {
             return UInt64(offset) + 1
         }
-        guard let consumer = Name("scores.\(stream.deployment.text).\(stream.source.name.text)") else { return 0 }
+        guard let consumer = Self.consumer(of: stream) else { return 0 }
         // One more than the offset, so that nothing remembered is told from a topic without rows.
         let known = try await log.position(consumer, topic: input, partition: 0)
         if known > 0 { return known - 1 }
@@ -134,28 +140,84 @@ public struct StreamScoring: Service {
         _ row: StoredRecord, _ stream: Stream, _ codec: SourceRowCodec, _ service: FeatureServiceDefinition,
         _ scratch: PredictionScratch
     ) async -> LogRecord? {
-        var members: [String: JSONValue]
+        var event: ScoredEvent
         var eventTime: JSONValue = .null
         if let decoded = try? codec.decode(row.record.value) {
             var cells: [String: JSONValue] = [:]
             for (column, cell) in zip(codec.definition.columns, decoded.cells) { cells[column.name] = cell.json }
             eventTime = .string(decoded.eventTime.description)
-            let event = ScoringEvent(
+            let question = ScoringEvent(
                 entities: Dictionary(uniqueKeysWithValues: service.joinKeys.map { ($0, cells[$0] ?? .null) }),
                 features: Dictionary(uniqueKeysWithValues: service.request.map { ($0.name, cells[$0.name] ?? .null) }))
             guard
-                case .object(let scored)? = await predictor.score(
-                    event, model: stream.model.text, caller: "stream/\(stream.source.name)", scratch: scratch)
+                let scored = await predictor.score(
+                    question, model: stream.model.text, caller: "stream/\(stream.source.name)", scratch: scratch)
             else { return nil }
-            members = scored
+            event = scored
         } else {
-            members = ["prediction": .null, "error": "the row cannot be read"]
+            event = ScoredEvent(error: "the row cannot be read")
         }
-        members["deployment"] = .string(stream.deployment.text)
-        members["source"] = .string(stream.source.name.text)
-        members["offset"] = .integer(Int64(row.offset))
-        members["event_time"] = eventTime
-        return LogRecord(
-            key: String(row.offset), time: row.record.time, value: JSONValue.object(members).canonicalBytes)
+        event.members["deployment"] = .string(stream.deployment.text)
+        event.members["source"] = .string(stream.source.name.text)
+        event.members["offset"] = .integer(Int64(row.offset))
+        event.members["event_time"] = eventTime
+        return LogRecord(key: String(row.offset), time: event.time ?? row.record.time, value: event.encoded())
+    }
+
+    // MARK: Where streams stand
+
+    /// How far a stream is.
+    public struct Status: Sendable {
+        /// The deployment.
+        public let deployment: Name
+        /// Its model.
+        public let model: Name
+        /// The source.
+        public let source: Name
+        /// Events in its topic.
+        public let eventCount: Int
+        /// Rows of the source that are not scored yet; `nil` before the stream has begun.
+        public let waitingCount: Int?
+        /// The newest event; `nil` without any.
+        public let last: JSONValue?
+    }
+
+    /// How far the streams are that definitions ask for, by the deployment's name.
+    public static func status(of definitions: DefinitionSet, log: any EventLog) async throws -> [Status] {
+        let known = Set(try await log.topics())
+        var found: [Status] = []
+        for stream in streams(definitions).sorted(by: { $0.deployment.text < $1.deployment.text }) {
+            let input = PlatformTopic.source(stream.source.name)
+            guard let output = ScoredEvent.topic(of: stream.deployment) else { continue }
+            let end = known.contains(output) ? try await log.endOffset(output, partition: 0) : 0
+            var last: JSONValue?
+            if end > 0 {
+                last = try await log.read(output, from: end - 1).last.flatMap { ScoredEvent.shown($0.record.value) }
+            }
+            var next: UInt64?
+            if let last, last["source"]?.stringValue == stream.source.name.text,
+                let offset = last["offset"]?.integerValue
+            {
+                next = UInt64(offset) + 1
+            } else if let consumer = consumer(of: stream), known.contains(input) {
+                let begin = try await log.position(consumer, topic: input, partition: 0)
+                next = begin > 0 ? begin - 1 : nil
+            }
+            var waiting: Int?
+            if let next, known.contains(input) {
+                let rows = try await log.endOffset(input, partition: 0)
+                waiting = Int(rows > next ? rows - next : 0)
+            }
+            found.append(
+                Status(
+                    deployment: stream.deployment, model: stream.model, source: stream.source.name,
+                    eventCount: Int(end), waitingCount: waiting, last: last))
+        }
+        return found
+    }
+
+    /// Remembers where the stream began.
+    private static func consumer(of stream: Stream) -> Name? {
+        Name("scores.\(stream.deployment.text).\(stream.source.name.text)")
     }
 }

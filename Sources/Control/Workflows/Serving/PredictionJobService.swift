@@ -31,8 +31,10 @@ public final class PredictionJobService: Service {
     private let transport: any WebhookTransport
     private let configuration: Configuration
     private let logger: Logger
-    private let wakes: AsyncStream<Void>
-    private let waker: AsyncStream<Void>.Continuation
+    /// Rung when there is something to compute.
+    private let work = WakeSignal()
+    /// Rung when a job has ended.
+    private let ends = WakeSignal()
 
     /// Computes with `predictor` what `store` holds; `transport` decides which webhooks are allowed.
     public init(
@@ -44,12 +46,12 @@ public final class PredictionJobService: Service {
         self.transport = transport
         self.configuration = configuration
         self.logger = logger
-        (wakes, waker) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
     }
 
     /// Accepts a job: durable when it returns.
     ///
-    /// - Parameter body: one instance, or `instances` with up to 100,000; beside them perhaps `webhook`, a URL.
+    /// - Parameter body: one instance, or `instances` with up to 100,000; beside them perhaps `webhook`, a URL or an object
+    ///   of `url` and `secret`.
     /// - Throws: `PlatformError`: `notFound` for a model that is not deployed, `invalidInput`, `overloaded`.
     public func submit(model: String, body: JSONValue, terms: RequestTerms) async throws -> PredictionJob {
         guard predictor.routes.route(model) != nil else {
@@ -60,19 +62,39 @@ public final class PredictionJobService: Service {
         guard case .object(var members) = body else {
             throw PlatformError(.invalidInput, "request body", "an object is expected, not \(body.kindName)")
         }
-        var webhook = ""
-        if let given = members.removeValue(forKey: "webhook")?.unlessNull {
-            guard let url = given.stringValue, url.utf8.count <= 2000 else {
-                throw PlatformError(.invalidInput, "webhook", "a URL is expected")
-            }
-            try transport.check(url)
-            webhook = url
-        }
+        let webhook = try webhook(members.removeValue(forKey: "webhook")?.unlessNull)
         let instances = try Self.instances(.object(members), countMax: Self.instanceCountMax)
         let job = try await store.add(
             model: model, caller: terms.caller, priority: (terms.priority ?? .low).rawValue, instances: instances,
-            webhook: webhook, instanceCountMax: configuration.instanceCountMax)
-        waker.yield()
+            webhook: webhook.url, secret: webhook.secret, instanceCountMax: configuration.instanceCountMax)
+        work.ring()
+        return job
+    }
+
+    /// Where the end of a job is told, and with which key.
+    private func webhook(_ given: JSONValue?) throws(PlatformError) -> (url: String, secret: String?) {
+        guard let given else { return ("", nil) }
+        let members = given.objectValue ?? ["url": given]
+        for key in members.keys where key != "url" && key != "secret" {
+            throw PlatformError(
+                .invalidInput, "webhook", "'\(key.prefix(60))' is not known here; 'url' and 'secret' are")
+        }
+        guard let url = members["url"]?.stringValue, url.utf8.count <= 2000 else {
+            throw PlatformError(.invalidInput, "webhook", "a URL is expected, or an object of 'url' and 'secret'")
+        }
+        try transport.check(url)
+        guard let key = members["secret"]?.unlessNull else { return (url, nil) }
+        guard let secret = key.stringValue, 1...1024 ~= secret.utf8.count else {
+            throw PlatformError(.invalidInput, "webhook.secret", "a text of 1 to 1024 bytes is expected")
+        }
+        return (url, secret)
+    }
+
+    /// Calls a job off.
+    /// - Throws: `PlatformError`: `notFound`, `conflict` for a job that has ended.
+    public func cancel(_ id: String) async throws -> PredictionJob {
+        let job = try await store.cancel(id)
+        ends.ring()
         return job
     }
 
@@ -93,40 +115,57 @@ public final class PredictionJobService: Service {
 
     /// Computes until graceful shutdown.
     ///
-    /// What is not computed then is computed after the next start.
+    /// What is not computed then is computed after the next start. Nothing is looked for while nothing happens: submitted
+    /// jobs, jobs that ended and moments that were waited for wake it.
     public func run() async throws {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask {
                     while !Task.isCancelled {
-                        self.waker.yield()
-                        try? await Task.sleep(for: .seconds(2))
+                        let rings = self.work.rings
+                        let isDone = await self.noting("prediction jobs wait") {
+                            while !Task.isCancelled, try await self.computeNext() {}
+                        }
+                        await self.work.wait(past: rings, atMost: isDone ? nil : Self.afterFault)
                     }
                 }
                 group.addTask {
                     while !Task.isCancelled {
-                        await self.noting("webhooks of prediction jobs wait") { try await self.deliverDue() }
-                        try? await Task.sleep(for: .seconds(1))
-                    }
-                }
-                group.addTask {
-                    for await _ in self.wakes where !Task.isCancelled {
-                        await self.noting("prediction jobs wait") {
-                            while !Task.isCancelled, try await self.computeNext() {}
-                            let kept = self.configuration.retention.milliseconds
-                            try await self.store.forget(
-                                finishedBefore: EventTime(
-                                    milliseconds: self.store.clock.now().milliseconds - kept))
+                        let rings = self.ends.rings
+                        var due: Duration?
+                        let isDone = await self.noting("webhooks of prediction jobs wait") {
+                            try await self.deliverDue()
+                            due = try await self.forget()
                         }
+                        await self.ends.wait(past: rings, atMost: isDone ? due : Self.afterFault)
                     }
                 }
             }
         }
     }
 
-    private func noting(_ message: Logger.Message, _ work: () async throws -> Void) async {
-        do { try await work() } catch {
+    /// How long it waits after the store has failed.
+    private static let afterFault = Duration.seconds(2)
+
+    /// Forgets jobs that ended long ago.
+    /// - Returns: time until there is something to forget or to tell; `nil` if there is neither.
+    private func forget() async throws -> Duration? {
+        let (now, kept) = (store.clock.now().milliseconds, configuration.retention.milliseconds)
+        try await store.forget(finishedBefore: EventTime(milliseconds: now - kept))
+        let moments = [
+            try await store.nextDelivery(), try await store.oldestEnd()?.advanced(by: configuration.retention),
+        ]
+        guard let next = moments.compactMap(\.self).min() else { return nil }
+        return .milliseconds(max(1, next.milliseconds - now + 1))
+    }
+
+    private func noting(_ message: Logger.Message, _ work: () async throws -> Void) async -> Bool {
+        do {
+            try await work()
+            return true
+        } catch {
             if !Task.isCancelled { logger.error(message, metadata: ["error": "\(errorText(error))"]) }
+            return false
         }
     }
 
@@ -138,7 +177,7 @@ public final class PredictionJobService: Service {
         terms.hasTime = true
         var answer = await predictor.answerLater(
             model: work.job.model, body: work.request, terms: terms, pressure: predictor.admission.pressure)
-        while answer.status == 429 {  // others first
+        while answer.status == 429 {  // others first; that there is room again is measured, nobody tells of it
             try await Task.sleep(for: .milliseconds(100))
             answer = await predictor.answerLater(
                 model: work.job.model, body: work.request, terms: terms, pressure: predictor.admission.pressure)
@@ -150,11 +189,13 @@ public final class PredictionJobService: Service {
         else {
             try await store.finish(
                 work, predictions: [], count: 0, fault: String(decoding: answer.body, as: UTF8.self))
+            ends.ring()
             return true
         }
         try await store.finish(
             work, predictions: Array(answer.body[head..<(answer.body.count - end)]), count: answer.entries.count,
             fault: nil)
+        ends.ring()
         return true
     }
 
@@ -163,16 +204,15 @@ public final class PredictionJobService: Service {
     private func deliverDue() async throws {
         for (job, attempts) in try await store.dueDeliveries() {
             let body = job.json.canonicalBytes
-            let headers = [
-                "Content-Type": "application/json", "User-Agent": "bottega-webhook", "X-Bottega-Job": job.id,
-            ]
             var isDelivered = false
             var mayRetry = attempts + 1 < Self.attemptCountMax
-            do throws(PlatformError) {
-                let answer = try await transport.post(job.webhook, headers: headers, body: body)
-                isDelivered = 200..<300 ~= answer.status
-            } catch {
-                mayRetry = mayRetry && error.code != .refused
+            do {
+                let headers = WebhookMessage.headers(
+                    id: job.id, body: body, secret: try await store.secret(of: job.id), at: store.clock.now())
+                isDelivered = 200..<300 ~= (try await transport.post(job.webhook, headers: headers, body: body)).status
+            } catch let error as PlatformError {
+                // A secret that cannot be read any more is as final as an address that policy forbids.
+                mayRetry = mayRetry && error.code != .refused && error.code != .corrupted
             }
             let wait = Int64(1000) << Int64(2 * min(attempts, 5))
             try await store.delivered(

@@ -1,3 +1,4 @@
+public import Governance
 public import PlatformCore
 public import StoragePorts
 
@@ -14,6 +15,8 @@ public struct PredictionJob: Sendable, Hashable {
         case succeeded
         /// It ended with an error.
         case failed
+        /// Somebody called it off.
+        case cancelled
     }
     /// A UUID.
     public let id: String
@@ -84,7 +87,13 @@ public struct PredictionJobStore: Sendable {
                 """,
                 "CREATE INDEX prediction_jobs_by_state ON prediction_jobs (state, position)",
                 "CREATE INDEX prediction_jobs_by_delivery ON prediction_jobs (delivery, due_at)",
-            ])
+            ]),
+        MetadataMigration(
+            name: "prediction-jobs-2",
+            statements: [
+                "ALTER TABLE prediction_jobs ADD COLUMN secret TEXT",
+                "CREATE INDEX prediction_jobs_by_end ON prediction_jobs (finished_at)",
+            ]),
     ]
     /// Instances that are computed and made durable together.
     static let partCount = 200
@@ -92,11 +101,13 @@ public struct PredictionJobStore: Sendable {
     let store: any MetadataStore
     let clock: any PlatformClock
     private let identifiers: IdentifierSource
+    private let box: SecretBox
 
-    /// Keeps jobs in `store`, whose migrations have run.
-    public init(store: any MetadataStore, clock: any PlatformClock, identifiers: IdentifierSource) {
+    /// Keeps jobs in `store`, whose migrations have run; `box` seals the secrets of their webhooks.
+    public init(store: any MetadataStore, clock: any PlatformClock, identifiers: IdentifierSource, box: SecretBox) {
         self.store = store
         self.clock = clock
+        self.box = box
         self.identifiers = identifiers
     }
 
@@ -104,8 +115,9 @@ public struct PredictionJobStore: Sendable {
     /// - Throws: `PlatformError` (`overloaded`) when `instanceCountMax` instances wait already.
     func add(
         model: String, caller: String, priority: String, instances: [JSONValue], webhook: String,
-        instanceCountMax: Int
+        secret: String?, instanceCountMax: Int
     ) async throws -> PredictionJob {
+        let secret = try secret.map { try box.seal($0) }
         let (id, now) = (identifiers.next(), clock.now())
         let parts = stride(from: 0, to: instances.count, by: Self.partCount).map { start in
             let slice = Array(instances[start..<min(start + Self.partCount, instances.count)])
@@ -121,13 +133,13 @@ public struct PredictionJobStore: Sendable {
             }
             try transaction.execute(
                 """
-                INSERT INTO prediction_jobs (position, id, model, caller, priority, state, instances, done, created_at, webhook,
+                INSERT INTO prediction_jobs (position, id, model, caller, priority, state, instances, done, created_at, webhook, secret,
                     delivery, attempts, due_at) VALUES ((SELECT COALESCE(MAX(position), 0) + 1 FROM prediction_jobs), ?, ?, ?,
-                    ?, 'queued', ?, 0, ?, ?, '', 0, 0)
+                    ?, 'queued', ?, 0, ?, ?, ?, '', 0, 0)
                 """,
                 [
                     .text(id), .text(model), .text(caller), .text(priority), .integer(Int64(count)),
-                    .integer(now.milliseconds), .text(webhook),
+                    .integer(now.milliseconds), .text(webhook), MetadataValue(secret),
                 ])
             for (index, part) in parts.enumerated() {
                 try transaction.execute(
@@ -152,6 +164,46 @@ public struct PredictionJobStore: Sendable {
                 "there is no such job; finished ones are kept for a while only")
         }
         return PredictionJob(row: row)
+    }
+
+    /// Some jobs, newest first, and where the next page begins.
+    ///
+    /// - Parameters:
+    ///   - model: those of one model; `nil` for all.
+    ///   - state: those in one state; `nil` for all.
+    ///   - before: what a page before said; `nil` to begin.
+    public func jobs(model: String?, state: PredictionJob.State?, before: Int64?, countMax: Int) async throws
+        -> (jobs: [PredictionJob], next: Int64?)
+    {
+        var conditions = ["position < ?"]
+        var values: [MetadataValue] = [.integer(before ?? .max)]
+        if let model { (conditions, values) = (conditions + ["model = ?"], values + [.text(model)]) }
+        if let state { (conditions, values) = (conditions + ["state = ?"], values + [.text(state.rawValue)]) }
+        let sql =
+            "SELECT * FROM prediction_jobs WHERE \(conditions.joined(separator: " AND ")) ORDER BY position DESC LIMIT ?"
+        let rows = try await store.read { [values] in try $0.query(sql, values + [.integer(Int64(countMax) + 1)]) }
+        let page = rows.prefix(countMax)
+        return (page.map { PredictionJob(row: $0) }, rows.count > countMax ? page.last?.integer("position") : nil)
+    }
+
+    /// Calls a job off; what is in hand of it is computed to its end and thrown away.
+    /// - Throws: `PlatformError`: `notFound`, `conflict` for a job that has ended.
+    func cancel(_ id: String) async throws -> PredictionJob {
+        let now = clock.now()
+        let count = try await store.write { transaction in
+            try transaction.execute(
+                """
+                UPDATE prediction_jobs SET state = 'cancelled', finished_at = ?, due_at = ?,
+                    delivery = CASE WHEN webhook = '' THEN '' ELSE 'pending' END WHERE id = ? AND state = 'queued'
+                """, [.integer(now.milliseconds), .integer(now.milliseconds), .text(id)])
+        }
+        let job = try await job(id)
+        guard count > 0 else {
+            throw PlatformError(
+                .conflict, "prediction job/\(job.id)",
+                "it has ended already (\(job.state.rawValue)); there is nothing to cancel")
+        }
+        return job
     }
 
     /// The predictions of a job that are there, as the text of a JSON list.
@@ -197,6 +249,9 @@ public struct PredictionJobStore: Sendable {
     func finish(_ work: Work, predictions: [UInt8], count: Int, fault: String?) async throws {
         let now = clock.now()
         try await store.write { transaction in
+            let isWanted = try transaction.query(
+                "SELECT id FROM prediction_jobs WHERE id = ? AND state = 'queued'", [.text(work.job.id)])
+            guard !isWanted.isEmpty else { return }  // cancelled meanwhile
             try transaction.execute(
                 "UPDATE prediction_job_parts SET predictions = ? WHERE job = ? AND part = ?",
                 [.blob(predictions), .text(work.job.id), .integer(work.part)])
@@ -226,6 +281,15 @@ public struct PredictionJobStore: Sendable {
         }
     }
 
+    /// When the oldest job that ended did; `nil` if there is none that could be forgotten.
+    func oldestEnd() async throws -> EventTime? {
+        let rows = try await store.read {
+            try $0.query(
+                "SELECT MIN(finished_at) AS t FROM prediction_jobs WHERE state <> 'queued' AND delivery <> 'pending'")
+        }
+        return rows.first?["t"].integerValue.map(EventTime.init(milliseconds:))
+    }
+
     // MARK: Webhooks
 
     /// Jobs whose end is to be told now.
@@ -237,6 +301,22 @@ public struct PredictionJobStore: Sendable {
                 [.integer(now.milliseconds)])
         }
         return rows.map { (PredictionJob(row: $0), Int($0.integer("attempts"))) }
+    }
+
+    /// When the next end is to be told; `nil` if all know.
+    func nextDelivery() async throws -> EventTime? {
+        let rows = try await store.read {
+            try $0.query("SELECT MIN(due_at) AS t FROM prediction_jobs WHERE delivery = 'pending'")
+        }
+        return rows.first?["t"].integerValue.map(EventTime.init(milliseconds:))
+    }
+
+    /// The key of the signatures of a job's webhook; `nil` without one.
+    func secret(of id: String) async throws -> String? {
+        let sealed = try await store.read {
+            try $0.query("SELECT secret FROM prediction_jobs WHERE id = ?", [.text(id)]).first?["secret"].textValue
+        }
+        return try sealed.map { try box.open($0) }
     }
 
     func delivered(_ id: String, _ state: String, attempts: Int, dueAt: EventTime) async throws {

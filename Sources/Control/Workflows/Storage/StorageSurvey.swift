@@ -96,6 +96,7 @@ public struct StorageSurvey: Sendable {
         case ("clock", _), ("lock", _), ("monitor.lock", _), ("node", _):
             return "who uses the directory, and its clock"
         case ("python", _): return "files of models that are Python code, made again from the store"
+        case ("remote", _): return "what other servers said of their models"
         case ("onnx", _): return "which ONNX files have been tried"
         default: return "not the platform's, as far as it knows"
         }

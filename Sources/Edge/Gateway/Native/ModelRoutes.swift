@@ -173,7 +173,7 @@ enum ModelRoutes {
         let body = try RequestBody(request)
         try body.checkKeys(["traffic", "reason"])
         let (model, number, reason) = (try request.name("model"), try request.versionNumber(), try body.reason())
-        guard let deployment = services.catalog.current.deployments.values.first(where: { $0.model == model }) else {
+        guard let deployment = services.catalog.current.deployment(of: model) else {
             throw PlatformError(.notFound, "model/\(model)", "no Deployment is defined for it")
         }
         let share = body["traffic"].map { $0.doubleValue ?? -1 } ?? 1

@@ -24,6 +24,41 @@ enum PredictionJobRoutes {
                         ("Content-Type", "application/json"), ("Location", "/predictions/jobs/\(job.id)"),
                     ], body: .bytes(JSONValue.object(answer).canonicalBytes))
             },
+            Route("GET", "/predictions/jobs") { request in
+                let state = try request.queryValue("state").map { text in
+                    guard let state = PredictionJob.State(rawValue: text) else {
+                        let known = PredictionJob.State.allCases.map(\.rawValue).joined(separator: ", ")
+                        throw PlatformError(.invalidInput, "query", "'state' must be one of \(known)")
+                    }
+                    return state
+                }
+                let before = try request.queryValue("page_token").map { text in
+                    guard let position = Int64(text) else {
+                        throw PlatformError(.invalidInput, "query", "'page_token' is none that a page gave")
+                    }
+                    return position
+                }
+                let found = try await services.predictionJobs.store.jobs(
+                    model: request.queryValue("model"), state: state, before: before,
+                    countMax: try request.count("limit", default: 100, most: 1000))
+                return .json([
+                    "jobs": .array(found.jobs.map(\.json)),
+                    "next_page_token": found.next.map { .string(String($0)) } ?? .null,
+                ])
+            },
+            Route("POST", "/predictions/jobs/{id}/cancel") { request in
+                let id = request.parameters["id"] ?? ""
+                return .json(
+                    try await services.audited(
+                        request.actor, "prediction_job.cancelled", "prediction_job/\(id.prefix(100))",
+                        outcome: { (job: PredictionJob) in
+                            [
+                                "model": .string(job.model), "instances": .integer(Int64(job.instanceCount)),
+                                "done": .integer(Int64(job.doneCount)),
+                            ]
+                        }
+                    ) { try await services.predictionJobs.cancel(id) }.json)
+            },
             Route("GET", "/predictions/jobs/{id}") { request in
                 let job = try await services.predictionJobs.store.job(request.parameters["id"] ?? "")
                 var bytes = job.json.canonicalBytes
@@ -81,6 +116,7 @@ enum PredictionJobRoutes {
                 let body = instances[index].canonicalBytes
                 var answer = await predictor.answerLater(
                     model: model, body: body, terms: terms, pressure: predictor.admission.pressure)
+                // That there is room again is measured, nobody tells of it.
                 while answer.status == 429, terms.deadline.map({ ContinuousClock.now < $0 }) ?? true {
                     try await Task.sleep(for: .milliseconds(50))
                     answer = await predictor.answerLater(

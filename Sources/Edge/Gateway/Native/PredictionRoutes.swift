@@ -218,7 +218,7 @@ enum PredictionRoutes {
         if record.choice != .fallback, let model = Name(record.model) {
             let version = try await services.registry.version(model, record.version)
             answer["version"] = try await ModelRoutes.describe(version, services.registry, whole: true)
-            if let deployment = services.catalog.current.deployments.values.first(where: { $0.model == model }) {
+            if let deployment = services.catalog.current.deployment(of: model) {
                 let revision = try await services.registry.history(deployment.name).first {
                     $0.revision == record.policyRevision
                 }

@@ -56,7 +56,7 @@ enum RolloutRoutes {
         _ model: Name, _ number: Int, actor: String, reason: String, _ services: PlatformServices
     ) async throws -> APIResponse {
         let registry = services.registry
-        guard let deployment = services.catalog.current.deployments.values.first(where: { $0.model == model }) else {
+        guard let deployment = services.catalog.current.deployment(of: model) else {
             throw PlatformError(.notFound, "model/\(model)", "no Deployment is defined for it")
         }
         let subject = "model/\(model)/versions/\(number)"

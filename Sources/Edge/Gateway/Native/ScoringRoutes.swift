@@ -2,6 +2,7 @@ import APIContract
 import Definitions
 import Foundation
 import ModelRegistry
+import ModelServing
 import PlatformCore
 import StoragePorts
 import Workflows
@@ -50,9 +51,25 @@ enum ScoringRoutes {
                     headers: [("Content-Type", "application/octet-stream")],
                     body: .file(try await services.scoring.artifactPath(of: version)))
             },
+            Route("GET", "/api/v1/scored-streams") { _ in
+                let streams = try await StreamScoring.status(of: services.catalog.current, log: services.log)
+                return .json([
+                    "streams": .array(
+                        streams.map { stream in
+                            [
+                                "deployment": .string(stream.deployment.text), "model": .string(stream.model.text),
+                                "source": .string(stream.source.text),
+                                "deployed": .bool(services.predictor.routes.route(stream.model.text) != nil),
+                                "events": .integer(Int64(stream.eventCount)),
+                                "waiting": stream.waitingCount.map { .integer(Int64($0)) } ?? .null,
+                                "last": stream.last ?? .null,
+                            ]
+                        })
+                ])
+            },
             Route("GET", "/api/v1/deployments/{deployment}/scored-events") { request in
                 let deployment = try request.name("deployment")
-                guard let topic = StreamScoring.topic(of: deployment),
+                guard let topic = ScoredEvent.topic(of: deployment),
                     try await services.log.topics().contains(topic)
                 else {
                     throw PlatformError(
@@ -63,11 +80,18 @@ enum ScoringRoutes {
                     throw PlatformError(.invalidInput, "query", "'from' must be a whole number from 0")
                 }
                 let count = try request.count("count", default: 1000, most: 10_000)
+                guard let patience = Double(request.queryValue("wait") ?? "0"), 0...30 ~= patience else {
+                    throw PlatformError(.invalidInput, "query", "'wait' must be a number of seconds from 0 to 30")
+                }
+                if patience > 0 {
+                    try await services.log.waitForRecords(
+                        topic, partition: 0, past: UInt64(from), timeout: .seconds(patience))
+                }
                 let records = try await services.log.read(
                     topic, partition: 0, from: UInt64(from), recordCountMax: count, byteCountMax: 16 << 20)
                 let end = try await services.log.endOffset(topic, partition: 0)
                 return .json([
-                    "events": .array(records.map { (try? JSONValue.parse($0.record.value)) ?? .null }),
+                    "events": .array(records.map { ScoredEvent.shown($0.record.value) ?? .null }),
                     "next": .integer(Int64(from + records.count)), "end": .integer(Int64(end)),
                 ])
             },

@@ -116,6 +116,8 @@ public struct VersionEvidence: Sendable, Hashable {
     public var groups: [GateDefinition: [GroupEvidence]] = [:]
     /// Measures of fairness, for each gate that asks.
     public var fairness: [GateDefinition: ConfidenceInterval] = [:]
+    /// What a replay of logged traffic found, for each gate that asks.
+    public var replays: [GateDefinition: ReplayEvidence] = [:]
     /// Why what a gate asks for could not be measured.
     public var faults: [GateDefinition: String] = [:]
 
@@ -146,7 +148,7 @@ public enum GateEvaluator {
         func result(_ passed: Bool, _ observed: Double?, _ detail: String) -> GateResult {
             let isMeasured: Bool =
                 switch gate {
-                case .latency, .memory, .datasetAge, .featureParity: true
+                case .latency, .memory, .datasetAge, .featureParity, .replayShadow: true
                 default: false
                 }
             return GateResult(
@@ -267,6 +269,11 @@ public enum GateEvaluator {
                 bounded(value, minimum, maximum), value,
                 "\(text(value)) (\(text(interval.lower)) to \(text(interval.upper))) is "
                     + (bounded(value, minimum, maximum) ? "within bounds" : "out of bounds"))
+        case .replayShadow(let bounds):
+            guard evidence.hasCallers else { return result(true, nil, "no earlier version has answered anything") }
+            guard let replay = evidence.replays[gate] else { return result(false, nil, "no traffic was replayed") }
+            let (passed, detail) = replay.verdict(bounds)
+            return result(passed, replay.disagreement ?? replay.meanDifference, detail)
         case .approvals(let count): return result(false, 0, "\(count) people have to approve")
         }
     }
@@ -274,7 +281,7 @@ public enum GateEvaluator {
     private static func finite(_ value: Double?) -> Double? { value.flatMap { $0.isFinite ? $0 : nil } }
 
     /// Four digits after the point, more for small values: enough to see which side of a bound a value is on.
-    private static func text(_ value: Double) -> String {
+    static func text(_ value: Double) -> String {
         let scale = abs(value) < 0.01 ? 1e8 : 1e6
         let rounded = (value * scale).rounded() / scale
         return rounded.isFinite ? rounded.description : value.description

@@ -131,6 +131,37 @@ extension ModelVersionRegistry {
         }
     }
 
+    /// Versions of feature services that models in use were trained with: those outside the archive, and archived ones in
+    /// the policy of a deployment.
+    ///
+    /// Two looks at an index, whatever else versions say of themselves.
+    public func serviceVersionsInUse() async throws -> Set<ContentHash> {
+        try await store.read { transaction in
+            let active = try transaction.query(
+                """
+                SELECT DISTINCT service_version FROM model_versions WHERE deleted_at IS NULL AND stage <> 'archived'
+                """)
+            var found = Set(active.compactMap { ContentHash(hex: $0.text("service_version")) })
+            let archived = try transaction.query(
+                """
+                SELECT model, number, service_version FROM model_versions WHERE deleted_at IS NULL AND stage = 'archived'
+                """)
+            var routed: [String: Set<Int>] = [:]
+            for row in archived {
+                guard let version = ContentHash(hex: row.text("service_version")), !found.contains(version) else {
+                    continue
+                }
+                let model = row.text("model")
+                if routed[model] == nil {
+                    let revisions = try Name(model).map { try Self.currentRevisions(of: $0, in: transaction) }
+                    routed[model] = Set((revisions ?? []).flatMap(\.policy.versions))
+                }
+                if routed[model]?.contains(Int(row.integer("number"))) == true { found.insert(version) }
+            }
+            return found
+        }
+    }
+
     private func announce(_ revision: PolicyRevision) async {
         let shares = revision.policy.variants.map { (String($0.version), JSONValue.number($0.share)) }
         await publish(

@@ -130,5 +130,13 @@ extension ModelVersionRegistry {
                 "CREATE INDEX model_versions_by_stage_number ON model_versions (model, stage, number)",
                 "DROP INDEX model_versions_by_stage",
             ]),
+        MetadataMigration(
+            name: "registry-5",
+            statements: [
+                // Which feature services versions in use need, asked after every change, is answered by this index alone.
+                """
+                CREATE INDEX model_versions_by_service ON model_versions (stage, deleted_at, service_version, model, number)
+                """
+            ]),
     ]
 }

@@ -81,12 +81,14 @@ def flavor_of(description: str, name: str) -> dict[str, str] | None:
 
 
 def signature_of(description: str) -> list[dict[str, Any]]:
-    """Columns of the signature in an ``MLmodel`` file; none if it states none or one of tensors."""
+    """What the signature in an ``MLmodel`` file says of inputs: columns by name, one tensor of rows, or nothing."""
     part = re.search(r"^signature:\n(?:  .*\n)*?  inputs: '((?:[^']|'')*)'", description, re.MULTILINE)
     if part is None:
         return []
-    columns = json.loads(re.sub(r"\s*\n\s*", " ", part[1].replace("''", "'")))
-    return columns if all(column.get("type") != "tensor" and column.get("name") for column in columns) else []
+    inputs: list[dict[str, Any]] = json.loads(re.sub(r"\s*\n\s*", " ", part[1].replace("''", "'")))
+    if len(inputs) == 1 and inputs[0].get("type") == "tensor":
+        return inputs if len(inputs[0]["tensor-spec"]["shape"]) == 2 else []
+    return inputs if all(column.get("type") != "tensor" and column.get("name") for column in inputs) else []
 
 
 class Model:
@@ -97,23 +99,33 @@ class Model:
         self.outputs: int | None = None
         self.objective = "regression"
         self.wants_frame = False
+        self.tensor: dict[str, Any] | None = None
         self.native: Any = None
         described = folder / "MLmodel"
         if described.exists():
             description = described.read_text(encoding="utf-8")
             self.columns = signature_of(description)
+            if self.columns and self.columns[0].get("type") == "tensor":
+                [self.tensor] = self.columns
+                self.columns = []
             sklearn = flavor_of(description, "sklearn")
             general = flavor_of(description, "python_function") or {}
             if sklearn is not None and "pickled_model" in sklearn:
                 self.take_native(unpickled(folder / sklearn["pickled_model"]), general.get("predict_fn", "predict"))
             else:
+                # mlflow notes what Keras computed with, and does not see to it when the model is loaded.
+                backend = (flavor_of(description, "keras") or {}).get("keras_backend")
+                if backend:
+                    os.environ["KERAS_BACKEND"] = backend
                 self.take_function(folder)
         else:
             [path] = [path for path in folder.iterdir() if path.is_file()]
             self.take_native(unpickled(path), "predict")
         self.names = [str(column["name"]) for column in self.columns]
         self.count = len(self.names)
-        if not self.names and self.native is not None:
+        if self.tensor is not None:
+            self.count = max(0, int(self.tensor["tensor-spec"]["shape"][1]))
+        elif not self.names and self.native is not None:
             self.names = [str(name) for name in getattr(self.native, "feature_names_in_", [])]
             self.count = int(getattr(self.native, "n_features_in_", len(self.names)))
             self.wants_frame = bool(self.names)
@@ -136,12 +148,15 @@ class Model:
         """Takes a folder of any other flavor, as MLflow loads it."""
         loaded = importlib.import_module("mlflow.pyfunc").load_model(str(folder))
         self.function = loaded.predict
-        self.wants_frame = True
+        self.wants_frame = self.tensor is None
 
     def table(self, rows: Any) -> Any:
         """Rows of numbers as the model takes them: an array, or a data frame with texts for codes."""
         import numpy
 
+        if self.tensor is not None:
+            values = rows.astype(self.tensor["tensor-spec"]["dtype"])
+            return {self.tensor["name"]: values} if self.tensor.get("name") else values
         if not self.wants_frame and not self.categories:
             return rows.astype(numpy.float64)
         import pandas
@@ -224,6 +239,20 @@ def worded(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:800]}"
 
 
+def why_not_loaded(error: BaseException, folder: pathlib.Path) -> str:
+    """Why a model could not be loaded; of a missing package also who misses it, and what the model was logged with."""
+    missing = error
+    while not isinstance(missing, ImportError) and (missing.__cause__ or missing.__context__) is not None:
+        missing = missing.__cause__ or missing.__context__
+    if not isinstance(missing, ImportError):
+        return worded(error)
+    text = f"{worded(missing)[:120]}; {sys.executable} lacks what the model needs"
+    requirements = folder / "requirements.txt"
+    if requirements.exists():
+        text += " (" + ", ".join(requirements.read_text(encoding="utf-8").split()[:8])[:80] + ")"
+    return text + ": 'workers: {environment: ...}' of the deployment names another"
+
+
 def resident_bytes() -> int:
     with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
@@ -267,7 +296,8 @@ def main() -> None:
         model.try_out()
         hello = model.hello()
     except Exception as error:
-        connection.write(HELLO, 0, json.dumps({"error": worded(error)}).encode())
+        reason = why_not_loaded(error, pathlib.Path(options["folder"]))
+        connection.write(HELLO, 0, json.dumps({"error": reason}).encode())
         return
     connection.write(HELLO, 0, json.dumps(hello).encode())
     while True:

@@ -49,6 +49,9 @@ public final class BatchingModel: DeferredModel, WrappingModel {
     /// Readies the model behind.
     public func warmUp() async throws(ModelError) { try await base.deferred?.warmUp() }
 
+    /// Keeps the model behind ready.
+    public func keepReady() -> ReadyModel? { base.deferred?.keepReady() }
+
     /// That of the model behind; a model in this process is weighed elsewhere.
     public func heldByteCount() async -> Int? { await base.deferred?.heldByteCount() }
 

@@ -21,31 +21,43 @@ public struct PredictionArchive: Sendable {
     /// How far behind its identifier's time a record may stand in the log.
     private static let slack = TimeSpan.minutes(1)
 
-    /// The answered prediction with this identifier first, then its shadows.
+    /// The answered prediction with this identifier first, then its shadows; also one that was made for a stream.
     /// - Throws: `PlatformError` (`notFound`, `invalidInput` for text that is no identifier).
     public func find(_ id: String) async throws -> [PredictionRecord] {
         guard let time = IdentifierSource.time(of: id) else {
             throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
         }
-        let topic = PlatformTopic.predictions
+        var found: [PredictionRecord] = []
+        try await scan(PlatformTopic.predictions, around: time) { value in
+            let record = try PredictionRecord(decoding: value)
+            if record.id == id { found.append(record) } else if !found.isEmpty { return false }
+            return true
+        }
+        if !found.isEmpty { return found }
+        for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
+            var streamed: PredictionRecord?
+            try await scan(topic, around: time) { value in
+                streamed = try ScoredEvent.record(value, of: id)
+                return streamed == nil
+            }
+            if let streamed { return [streamed] }
+        }
+        throw PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
+    }
+
+    /// Reads what was logged about a moment until `body` has seen enough.
+    private func scan(_ topic: Name, around time: EventTime, _ body: (_ value: [UInt8]) throws -> Bool) async throws {
         let back = TimeSpan(milliseconds: -Self.slack.milliseconds)
         var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: time.advanced(by: back))
         let end = time.advanced(by: Self.slack)
-        var found: [PredictionRecord] = []
-        scan: while true {
+        while true {
             let stored = try await log.read(topic, from: offset)
-            guard let last = stored.last else { break }
+            guard let last = stored.last else { return }
             for item in stored {
-                if item.record.time > end { break scan }
-                let record = try PredictionRecord(decoding: item.record.value)
-                if record.id == id { found.append(record) } else if !found.isEmpty { break scan }
+                guard item.record.time <= end, try body(item.record.value) else { return }
             }
             offset = last.offset + 1
         }
-        guard !found.isEmpty else {
-            throw PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
-        }
-        return found
     }
 
     /// The label of a prediction, if one arrived within `horizon`; the newest where several did.

@@ -75,6 +75,8 @@ public struct PredictionRecord: Sendable, Hashable {
     public var fallback: Fallback?
     /// Where the output comes from.
     public var origin = Origin.model
+    /// Whether the caller asked for this very version, so that no hash dealt the unit to it.
+    public var isVersionNamed = false
 
     /// Whether nothing answered.
     var isUnanswered: Bool { choice == .fallback && output.isEmpty }
@@ -173,14 +175,17 @@ extension PredictionRecord {
     private static let formatVersion: UInt8 = 1
     /// One with `origin` and `fallback` behind it.
     private static let extendedVersion: UInt8 = 2
+    /// One with `origin`, `fallback` and flags behind it; bit 0 says that the caller named the version.
+    private static let flaggedVersion: UInt8 = 3
 
-    fileprivate static func isKnown(form: UInt8) -> Bool { form == formatVersion || form == extendedVersion }
+    fileprivate static func isKnown(form: UInt8) -> Bool { formatVersion...flaggedVersion ~= form }
 
     /// The record as bytes.
     public func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 256 + inputs.count * 12)
-        let isExtended = fallback != nil || origin != .model
-        writer.write(isExtended ? Self.extendedVersion : Self.formatVersion)
+        let isExtended = fallback != nil || origin != .model || isVersionNamed
+        writer.write(
+            isVersionNamed ? Self.flaggedVersion : isExtended ? Self.extendedVersion : Self.formatVersion)
         writer.write(id)
         writer.write(fixed: time.milliseconds)
         writer.write(model)
@@ -216,6 +221,7 @@ extension PredictionRecord {
                 writer.write(varint: UInt64(fallback.version))
             }
         }
+        if isVersionNamed { writer.write(UInt8(1)) }
         return writer.bytes
     }
 
@@ -257,13 +263,17 @@ extension PredictionRecord {
             features: UInt32(clamping: try reader.varint()), score: UInt32(clamping: try reader.varint()),
             total: UInt32(clamping: try reader.varint()))
         caller = try reader.text()
-        guard form == Self.extendedVersion else { return }
+        guard form != Self.formatVersion else { return }
         guard let origin = Origin(rawValue: try reader.byte()) else { throw DecodingFailure("an unknown origin") }
         self.origin = origin
         let cause = try reader.text()
-        guard !cause.isEmpty else { return }
-        guard let cause = AnswerFault(rawValue: cause) else { throw DecodingFailure("an unknown cause of a fallback") }
-        fallback = Fallback(cause: cause, step: try reader.text(), version: Int(clamping: try reader.varint()))
+        if !cause.isEmpty {
+            guard let cause = AnswerFault(rawValue: cause) else {
+                throw DecodingFailure("an unknown cause of a fallback")
+            }
+            fallback = Fallback(cause: cause, step: try reader.text(), version: Int(clamping: try reader.varint()))
+        }
+        if form == Self.flaggedVersion { isVersionNamed = try reader.byte() & 1 == 1 }
     }
 }
 

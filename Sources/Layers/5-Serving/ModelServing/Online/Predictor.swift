@@ -456,6 +456,7 @@ public final class Predictor: Sendable {
                 features: Self.microseconds(assembled.end - assembled.begin),
                 score: Self.microseconds(done - assembled.end), total: Self.microseconds(done - question.start))
             Self.set(&record.caller, question.caller)
+            record.isVersionNamed = question.version != nil
             metrics.count(record)
             return PredictionLogEntry(record: record, shadows: route.shadows(of: record.id))
         }

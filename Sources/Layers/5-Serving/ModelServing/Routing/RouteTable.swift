@@ -73,6 +73,12 @@ public final class DeploymentRoute: Sendable {
     public let variants: [Variant]
     /// Versions that see a copy of requests.
     public let shadows: [ServedVersion]
+    /// Versions that a rollback would bring back; in memory while this route is.
+    public let reserve: [ServedVersion]
+    /// Every version that the route needs, some more than once.
+    public let versions: [ServedVersion]
+    /// What keeps the versions ready that are waited for.
+    private let ready: [ReadyModel]
     /// What answers when the model does not.
     let fallback: FallbackChain
     /// Predictions made a short while ago.
@@ -104,16 +110,23 @@ public final class DeploymentRoute: Sendable {
     ///   - shadowShares: share of requests that each shadow sees; empty for all.
     ///   - fallbackVersions: versions that answer when another does not, by the place of their step in the promise.
     ///   - precomputed: predictions that are looked up before the model is asked.
+    ///   - reserve: versions that a rollback would bring back.
     public init(
         definition: DeploymentDefinition, revision: Int, variants: [Variant], shadows: [ServedVersion],
         slices: [(version: Int, to: Int)] = [], shadowShares: [Double] = [],
-        fallbackVersions: [Int: ServedVersion] = [:], precomputed: PrecomputedScores? = nil
+        fallbackVersions: [Int: ServedVersion] = [:], precomputed: PrecomputedScores? = nil,
+        reserve: [ServedVersion] = []
     ) {
         precondition(!variants.isEmpty, "a route has a primary")
         self.definition = definition
         self.revision = revision
         self.variants = variants
         self.shadows = shadows
+        self.reserve = reserve
+        let all = variants.map(\.version) + shadows + fallbackVersions.values + reserve
+        var seen: Set<ObjectIdentifier> = []
+        ready = all.filter { seen.insert(ObjectIdentifier($0)).inserted }.compactMap { $0.deferred?.keepReady() }
+        versions = all
         isDeferred =
             variants.contains { $0.version.deferred != nil } || fallbackVersions.values.contains { $0.deferred != nil }
         let promise = definition.promise
@@ -187,8 +200,13 @@ public final class RouteTable: Sendable {
     /// Requests in hand by deployed model, for deployments that bound them; they outlive a route.
     private let limits = Mutex<[String: ConcurrencyLimit]>([:])
 
+    private let listeners = Mutex<[@Sendable () -> Void]>([])
+
     /// A table without routes.
     public init() {}
+
+    /// Adds somebody who is told after each change; what it does must be quick.
+    public func addListener(_ listener: @escaping @Sendable () -> Void) { listeners.withLock { $0.append(listener) } }
 
     /// The route of a model.
     public func route(_ model: String) -> DeploymentRoute? { current.withLock { $0[model] } }
@@ -206,5 +224,8 @@ public final class RouteTable: Sendable {
     /// All routes by model.
     public func routes() -> [String: DeploymentRoute] { current.withLock { $0 } }
     /// Replaces the route of a model for all requests from now on; `nil` removes it.
-    public func publish(_ route: DeploymentRoute?, for model: Name) { current.withLock { $0[model.text] = route } }
+    public func publish(_ route: DeploymentRoute?, for model: Name) {
+        current.withLock { $0[model.text] = route }
+        for listener in listeners.withLock({ $0 }) { listener() }
+    }
 }

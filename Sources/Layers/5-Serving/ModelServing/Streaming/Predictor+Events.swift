@@ -1,5 +1,6 @@
 import Definitions
 public import PlatformCore
+import StoragePorts
 
 /// An event of a stream that is to be scored: what a request would say.
 public struct ScoringEvent: Sendable {
@@ -17,32 +18,42 @@ public struct ScoringEvent: Sendable {
 extension Predictor {
     /// Scores one event as a request would be answered, and tells everything that decided it.
     ///
-    /// It does not go to the prediction log: who asks keeps the answer. An event that a request would be refused for has
+    /// It does not go to the prediction log: who asks keeps the event, with the record in it. An event that a request would be refused for has
     /// `error` and a null prediction.
     /// - Returns: `nil` if no deployment serves the model.
     public func score(_ event: ScoringEvent, model: String, caller: String, scratch: PredictionScratch) async
-        -> JSONValue?
+        -> ScoredEvent?
     {
         guard let route = routes.route(model) else { return nil }
         var body: [UInt8] = []
         JSONValue.object(["entities": .object(event.entities), "features": .object(event.features)]).write(to: &body)
-        let reply: Answer
         var record = scratch.record
         var binding = scratch.binding
+        func ask() async -> Answer {
+            if route.isDeferred {
+                return await answerLater(model: model, body: body, caller: caller, explaining: .asked)
+            }
+            return body.withUnsafeBytes {
+                self.answer(model: model, body: $0, caller: caller, scratch: scratch, explaining: .asked)
+            }
+        }
+        var reply = await ask()
+        // An event has time; that there is room again is measured, nobody tells of it.
+        while reply.status == 429, !Task.isCancelled {
+            try? await Task.sleep(for: .milliseconds(50))
+            reply = await ask()
+        }
         if route.isDeferred {
-            reply = await answerLater(model: model, body: body, caller: caller, explaining: .asked)
             if let known = try? reply.entries.first?.record() { record = known }
             binding = route.variants.first { $0.version.binding.versionText == record.serviceVersion }?.version.binding
         } else {
-            reply = body.withUnsafeBytes {
-                self.answer(model: model, body: $0, caller: caller, scratch: scratch, explaining: .asked)
-            }
             (record, binding) = (scratch.record, scratch.binding)
         }
-        guard !reply.entries.isEmpty, let binding else {
+        if reply.status == 429 { return nil }
+        guard let stored = reply.entries.first?.stored, let binding else {
             if reply.status == 404 { return nil }
             let error = (try? JSONValue.parse(reply.body))?["error"]
-            return ["prediction": .null, "error": error?["message"] ?? .string("it cannot be scored")]
+            return ScoredEvent(error: error?["message"] ?? .string("it cannot be scored"))
         }
         var inputs: [String: JSONValue] = [:]
         for (place, name) in binding.definition.inputNames.enumerated() where record.inputs.indices.contains(place) {
@@ -62,7 +73,7 @@ extension Predictor {
         ]
         if record.output.count > 1 { members["probabilities"] = .array(record.output.map(Self.number)) }
         if !record.fallbackReason.isEmpty { members["reason"] = .string(record.fallbackReason) }
-        return .object(members)
+        return ScoredEvent(members: members, time: record.time, record: stored.value)
     }
 
     private static func number(_ value: Float) -> JSONValue { value.isFinite ? .number(Double(value)) : .null }
