@@ -8,7 +8,7 @@ BINARY     := $(RELEASE)/release/bottega
 PYTHON     := .venv/bin/python
 SOURCES    := Package.swift $(shell find Sources -type f \( -name '*.swift' -o -name '*.h' -o -name '*.modulemap' \) 2>/dev/null)
 
-.PHONY: demo test test-engines test-feast unit e2e lint format bench build setup setup-test clean
+.PHONY: demo test test-engines test-feast test-triton unit e2e lint format bench build setup setup-test clean
 
 demo: setup $(BINARY)
 	$(PYTHON) tools/demo.py --bottega $(BINARY) $(if $(FAST),--fast)
@@ -55,6 +55,16 @@ test-feast: setup-test
 	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
 	BOTTEGA_FEAST_PYTHON=$(abspath $(FEAST))/bin/python BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) \
 	$(PYTHON) -m pytest Tests/Python/test_feast_client.py Tests/Python/test_feast_converter.py -q
+
+# The same calls of tritonclient to the real Triton and to the program. Its server is in a wheel of NVIDIA's (370 MB), so it is
+# installed apart.
+TRITON     := .venv-triton
+test-triton: setup-test
+	test -x $(TRITON)/bin/python || $(PYTHON) -m venv $(TRITON)
+	$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement requirements/triton.txt
+	$(SWIFT) build --scratch-path $(DEBUG) --product bottega
+	BOTTEGA_TRITON_PYTHON=$(abspath $(TRITON))/bin/python BOTTEGA_BINARY=$(abspath $(DEBUG)/debug/bottega) \
+	$(PYTHON) -m pytest Tests/Python/test_triton_server.py -q
 
 # End to end: the built program, driven through the real Python clients.
 e2e: setup-test

@@ -260,7 +260,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "FeatureStore", "APIContract", "FeastAPI"]),
     tests(
         "Unit/InferenceAPITests", named: "InferenceAPITests",
-        uses: ["PlatformCore", "ModelServing", "InferenceAPI", "PlatformTesting", nioCore]),
+        uses: [
+            "PlatformCore", "Definitions", "ModelServing", "APIContract", "InferenceAPI", "PlatformTesting", nioCore,
+        ]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
     tests(

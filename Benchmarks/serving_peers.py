@@ -1,9 +1,11 @@
 """Predictions over HTTP beside other servers of models: the same number of trees, features and connections, in turns.
 
     python3 Benchmarks/serving_peers.py --bottega .build-release/release/bottega --python .venv/bin/python \\
-        --peers PEERS/bin/python --keep FOLDER [--seconds 6] [--rounds 3] [--only fastapi,mosec]
+        --peers PEERS/bin/python --keep FOLDER [--seconds 6] [--rounds 3] [--only fastapi,mosec,triton]
 
 PEERS is an environment with `xgboost-cpu`, `numpy`, `fastapi`, `uvicorn[standard]`, `mosec`, `bentoml`, `ray[serve]`;
+Triton has one of its own, named by `--triton`: `requirements/triton.txt`, `xgboost-cpu` and `scipy<1.14`, with
+`--no-deps`. It answers its protocol with binary tensors, the quickest that it has, and so do we in a row of our own.
 FOLDER is one that `serving.py --keep` has prepared. Everybody scores 100 trees of depth 6 on 30 features that come in
 the body. Ours also chooses a variant, writes inputs and answer to the log, and feeds the monitor; the others score.
 Load comes from `wrk`, one thread, 64 connections. Prints medians over the rounds.
@@ -20,11 +22,16 @@ import re
 import signal
 import socket
 import statistics
+import struct
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tools"))
+from triton_peer import Triton
 
 MODEL = """
 import sys
@@ -95,6 +102,67 @@ app = Scorer.bind()
 }
 
 
+# Triton gathers what waits into one call, and two instances share the load.
+TRITON_CONFIGURATION = """
+name: "body"
+backend: "python"
+max_batch_size: 64
+input [ { name: "features" data_type: TYPE_FP32 dims: [ 30 ] } ]
+output [ { name: "prediction" data_type: TYPE_FP32 dims: [ 1 ] } ]
+instance_group [ { kind: KIND_CPU count: 2 } ]
+dynamic_batching { }
+"""
+TRITON_MODEL = """
+import os
+import numpy as np
+import triton_python_backend_utils as backend
+import xgboost as xgb
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.booster = xgb.Booster()
+        self.booster.load_model(os.environ["MODEL"])
+        self.booster.set_param({"nthread": 1})
+
+    def execute(self, requests):
+        parts = [backend.get_input_tensor_by_name(request, "features").as_numpy() for request in requests]
+        scores = self.booster.inplace_predict(np.concatenate(parts)).astype("f4").reshape(-1, 1)
+        ends = np.cumsum([len(part) for part in parts])[:-1]
+        return [backend.InferenceResponse([backend.Tensor("prediction", part)]) for part in np.split(scores, ends)]
+"""
+
+
+def binary_request(numbers: list[float]) -> tuple[bytes, dict[str, str]]:
+    """One row as a binary tensor, and the header fields that go with it."""
+    values = struct.pack("<30f", *numbers)
+    tensor = {"name": "features", "shape": [1, 30], "datatype": "FP32"}
+    head = json.dumps({
+        "inputs": [{**tensor, "parameters": {"binary_data_size": len(values)}}],
+        "outputs": [{"name": "prediction", "parameters": {"binary_data": True}}],
+    }).encode()  # fmt: skip
+    return head + values, {"Inference-Header-Content-Length": str(len(head))}
+
+
+class TritonPeer:
+    """The real Triton with a Python backend."""
+
+    def __init__(self, python: str, folder: pathlib.Path, model: pathlib.Path) -> None:
+        place = pathlib.Path(tempfile.mkdtemp(dir=folder))
+        version = place / "models" / "body" / "1"
+        version.mkdir(parents=True)
+        (version / "model.py").write_text(TRITON_MODEL)
+        (version.parent / "config.pbtxt").write_text(TRITON_CONFIGURATION)
+        self.server = Triton(python, place, place / "models", str(free_port()), str(free_port()))
+        self.server.environment |= {"MODEL": str(model), "OMP_NUM_THREADS": "1"}
+
+    def start(self) -> str:
+        self.server.start()
+        return f"http://{self.server.url}/v2/models/body/infer"
+
+    def stop(self) -> None:
+        self.server.stop()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -154,11 +222,11 @@ class Peer:
             self.run("ray", "stop", "--force").wait(60)
 
 
-def ready(url: str, body: bytes, seconds: float = 120) -> None:
+def ready(url: str, body: bytes, fields: dict[str, str], seconds: float = 120) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
-            request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+            request = urllib.request.Request(url, body, fields)
             with urllib.request.urlopen(request, timeout=5) as answer:
                 answer.read()
                 return
@@ -168,12 +236,15 @@ def ready(url: str, body: bytes, seconds: float = 120) -> None:
             time.sleep(0.3)
 
 
-def wrk(url: str, body: bytes, folder: pathlib.Path, seconds: int) -> tuple[float, float, float]:
+def wrk(
+    url: str, body: bytes, fields: dict[str, str], folder: pathlib.Path, seconds: int
+) -> tuple[float, float, float]:
     """Requests a second, and p50 and p99 in milliseconds."""
     script = folder / "load.lua"
-    script.write_text(
-        f"wrk.method='POST'\nwrk.headers['Content-Type']='application/json'\nwrk.body=[[{body.decode()}]]\n"
-    )
+    (folder / "load.body").write_bytes(body)
+    lines = [f"wrk.headers['{name}']='{value}'" for name, value in fields.items()]
+    lines += ["wrk.method='POST'", f"wrk.body=io.open('{folder / 'load.body'}', 'rb'):read('*a')"]
+    script.write_text("\n".join(lines) + "\n")
     command = ["wrk", "-t1", "-c64", "--latency", "-s", str(script)]
     subprocess.run([*command, "-d2s", url], check=True, capture_output=True)
     text = subprocess.run([*command, f"-d{seconds}s", url], check=True, capture_output=True, text=True).stdout
@@ -194,22 +265,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bottega", required=True)
     parser.add_argument("--python", required=True, help="what serving.py was prepared with")
-    parser.add_argument("--peers", required=True, help="python of the environment with the other servers")
+    parser.add_argument("--peers", help="python of the environment with the other servers")
     parser.add_argument("--keep", required=True)
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default=",".join(PROGRAMS))
+    parser.add_argument("--triton", help="python of the environment with Triton")
+    parser.add_argument("--only", default=",".join([*PROGRAMS, "triton"]))
     options = parser.parse_args()
     random.seed(3)
     numbers = [round(random.gauss(0, 1), 5) for _ in range(30)]
     theirs = json.dumps({"features": numbers}).encode()
     ours = json.dumps({"features": {f"x{place}": value for place, value in enumerate(numbers)}}).encode()
-    names = options.only.split(",")
-    found: dict[str, list[tuple[float, float, float]]] = {"bottega": []} | {name: [] for name in names}
+    plain = {"Content-Type": "application/json"}
+    tensors, tensor_fields = binary_request(numbers)
+    names = [name for name in options.only.split(",") if name]
+    if "triton" in names and not options.triton:
+        parser.error("--triton names the Python of the environment with Triton")
+    own_ways = {
+        "bottega": ("/predict/body", ours, plain),
+        "bottega, binary tensors": ("/v2/models/body/infer", tensors, tensor_fields),
+    }
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in [*own_ways, *names]}
     with tempfile.TemporaryDirectory(prefix="peers-") as place:
         folder = pathlib.Path(place)
         model = folder / "m.ubj"
-        subprocess.run([options.peers, "-c", MODEL, str(model)], check=True)
+        subprocess.run([options.peers or options.triton, "-c", MODEL, str(model)], check=True)
         (folder / "peer_model.py").write_text(LOAD)
         for name, program in PROGRAMS.items():
             (folder / f"peer_{name}.py").write_text(program)
@@ -217,17 +297,22 @@ def main() -> None:
             command = [options.bottega, "up", "--data-dir", f"{options.keep}/data", "--port", "0"]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             assert process.stdout is not None
-            url = process.stdout.readline().strip().rsplit(" ", 1)[1] + "/predict/body"
-            ready(url, ours)
-            found["bottega"].append(wrk(url, ours, folder, options.seconds))
+            base = process.stdout.readline().strip().rsplit(" ", 1)[1]
+            for name, (path, body, fields) in own_ways.items():
+                ready(base + path, body, fields)
+                found[name].append(wrk(base + path, body, fields, folder, options.seconds))
             process.terminate()
             process.wait(60)
             for name in names:
-                peer = Peer(name, options.peers, folder, model)
+                if name == "triton":
+                    peer: Peer | TritonPeer = TritonPeer(options.triton, folder, model)
+                    body, fields = tensors, tensor_fields
+                else:
+                    peer, body, fields = Peer(name, options.peers, folder, model), theirs, plain
                 url = peer.start()
                 try:
-                    ready(url, theirs)
-                    found[name].append(wrk(url, theirs, folder, options.seconds))
+                    ready(url, body, fields)
+                    found[name].append(wrk(url, body, fields, folder, options.seconds))
                 finally:
                     peer.stop()
             print({name: round(values[-1][0]) for name, values in found.items()}, flush=True)

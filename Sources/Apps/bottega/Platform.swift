@@ -360,6 +360,7 @@ struct Platform {
             audit: { actor, action, subject in
                 await announce.audit(AuditRecord(actor: actor, action: action, subject: subject))
             })
+        let inferenceRoutes = InferenceRoutes(service: inference)
         let all =
             NativeRoutes.all(platform)
             + NativeRoutes.audited(mlflow.routes, platform)
@@ -373,12 +374,23 @@ struct Platform {
                             actor: actor, action: "source.pulled", subject: "source/\(source)", after: report.json))
                 }
             ).routes
-            + InferenceRoutes(service: inference).routes
+            + inferenceRoutes.routes
         let gateway = GatewayServer(
             configuration: GatewayConfiguration(
                 host: settings.host, port: settings.port, access: access, spoolDirectory: "\(directory)/spool",
                 queueTargetMilliseconds: settings.overloadTargetMilliseconds),
-            routes: all, directRoutes: mlflow.directRoutes, platform: platform, logger: logger,
+            routes: all, directRoutes: mlflow.directRoutes,
+            predictionRoutes: [
+                PredictionRoute(
+                    "POST", InferenceRoutes.directPath, byteCountMax: InferenceRoutes.directByteCountMax
+                ) { call, scratch in
+                    inferenceRoutes.answerAtOnce(
+                        model: call.name, body: Array(call.body),
+                        headerByteCount: call.field("inference-header-content-length"),
+                        encoding: call.field("content-encoding"), terms: call.terms, pressure: call.pressure,
+                        scratch: scratch)
+                }
+            ], platform: platform, logger: logger,
             onReady: { port in
                 let url = "http://\(settings.host.contains(":") ? "[\(settings.host)]" : settings.host):\(port)"
                 await jobs.setTracking(url: url, token: access.token)

@@ -35,6 +35,21 @@ struct WireRequestTests {
         #expect(request.bodyByteCount == 12 && request.headByteCount == text.utf8.count - 12 && request.keepsAlive)
     }
 
+    @Test func otherFieldsAreFoundInTheHead() throws {
+        let text =
+            "POST /v2/models/m/infer HTTP/1.1\r\nHost: a\r\ninference-HEADER-content-length: \t12 \r\nX-Empty:\r\n"
+            + "X-Two: 1\r\nX-Two: 2\r\nX-TwoMore: 3\r\nContent-Length: 19\r\n\r\nX-Body: no\r\nmore\r\n\r\n"
+        let (request, bytes) = try #require(plain(text))
+        func field(_ name: StaticString) -> String? {
+            bytes.withUnsafeBytes {
+                WireRequest.field(name, in: UnsafeRawBufferPointer(rebasing: $0[..<(request.headByteCount - 2)]))
+            }
+        }
+        #expect(field("inference-header-content-length") == "12" && field("x-empty") == "")
+        #expect(field("x-two") == "1" && field("x-twomore") == "3")
+        #expect(field("x-body") == nil && field("x-tw") == nil && field("content-encoding") == nil)
+    }
+
     @Test func theEndOfAConnectionIsSeen() throws {
         let (request, _) = try #require(plain("GET / HTTP/1.1\r\nHost: a\r\nConnection: Close\r\n\r\n"))
         #expect(!request.keepsAlive && request.bodyByteCount == 0)

@@ -49,8 +49,10 @@ struct PredictorColumnsTests {
             predictor.answer(
                 model: "delay", body: instances(planes).canonicalBytes, caller: "tester"
             ).body)["predictions"]?.arrayValue
-        let answer = try predictor.predict(
-            model: "delay", version: nil, columns: columns(planes), caller: "tester", scratch: PredictionScratch())
+        let answer = try #require(
+            try predictor.predict(
+                model: "delay", version: nil, columns: columns(planes), terms: RequestTerms(caller: "tester"),
+                scratch: PredictionScratch()))
         let expected = try #require(told)
         #expect(answer.predictions.map { Int64($0.version) } == expected.map { $0["model_version"]?.integerValue })
         #expect(
@@ -67,28 +69,34 @@ struct PredictorColumnsTests {
             [(ServingFixture.version(1), 1), (ServingFixture.version(2), 0)], shadows: [ServingFixture.version(3)])
         let predictor = predictor(route)
         for (version, choice) in [(1, PredictionRecord.Choice.primary), (2, .canary)] {
-            let answer = try predictor.predict(
-                model: "delay", version: version, columns: columns(["a", "b"]), caller: "", scratch: PredictionScratch()
-            )
+            let answer = try #require(
+                try predictor.predict(
+                    model: "delay", version: version, columns: columns(["a", "b"]), terms: RequestTerms(),
+                    scratch: PredictionScratch()))
             #expect(answer.predictions.allSatisfy { $0.version == version && $0.choice == choice })
         }
         for (model, version) in [("delay", 3), ("delay", 9), ("dela", nil)] {
             #expect(throws: PlatformError.self) {
                 try predictor.predict(
-                    model: model, version: version, columns: columns(["a"]), caller: "", scratch: PredictionScratch())
+                    model: model, version: version, columns: columns(["a"]), terms: RequestTerms(),
+                    scratch: PredictionScratch())
             }
         }
     }
 
     @Test func aModelThatFailsFallsBack() throws {
         let broken = predictor(try ServingFixture.route([(ServingFixture.version(1, BrokenModel()), 1)]))
-        let answer = try broken.predict(
-            model: "delay", version: nil, columns: columns(["a"]), caller: "", scratch: PredictionScratch())
+        let answer = try #require(
+            try broken.predict(
+                model: "delay", version: nil, columns: columns(["a"]), terms: RequestTerms(),
+                scratch: PredictionScratch()))
         #expect(answer.predictions.map(\.prediction) == [0.25] && answer.predictions[0].choice == .fallback)
         #expect(answer.predictions[0].fallbackReason.contains("out of order"))
         let classes = predictor(try ServingFixture.route([(ServingFixture.version(1, ThreeClasses()), 1)]))
-        let ranked = try classes.predict(
-            model: "delay", version: nil, columns: columns(["a"]), caller: "", scratch: PredictionScratch())
+        let ranked = try #require(
+            try classes.predict(
+                model: "delay", version: nil, columns: columns(["a"]), terms: RequestTerms(),
+                scratch: PredictionScratch()))
         #expect(ranked.predictions[0].output == [0.25, 0.5, 0.25] && ranked.predictions[0].prediction == 1)
     }
 
@@ -102,7 +110,7 @@ struct PredictorColumnsTests {
             ])
         do throws(PlatformError) {
             _ = try predictor.predict(
-                model: "delay", version: nil, columns: input, caller: "", scratch: PredictionScratch())
+                model: "delay", version: nil, columns: input, terms: RequestTerms(), scratch: PredictionScratch())
             Issue.record("it is answered")
         } catch {
             #expect(error.code == .invalidInput)
@@ -111,5 +119,37 @@ struct PredictorColumnsTests {
             #expect(!error.message.contains("instances[0]"))
         }
         #expect(predictor.log.pending == 0)
+    }
+
+    @Test func theTermsOfARequestHoldForColumnsToo() async throws {
+        let route = try ServingFixture.route([(ServingFixture.version(4), 1)], deployment: "concurrency_max: 10")
+        let predictor = predictor(route)
+        func ask(_ terms: RequestTerms, pressure: Int = 0) throws(PlatformError) -> Predictor.ColumnAnswer? {
+            try predictor.predict(
+                model: "delay", version: nil, columns: columns(["a"]), terms: terms, pressure: pressure,
+                scratch: PredictionScratch())
+        }
+        var held: [Predictor.ColumnAnswer] = []
+        for _ in 0..<5 { held.append(try #require(try ask(RequestTerms(priority: .low)))) }
+        func code(_ terms: RequestTerms, pressure: Int = 0) -> PlatformError.Code? {
+            do { _ = try ask(terms, pressure: pressure) } catch { return error.code }
+            return nil
+        }
+        #expect(code(RequestTerms(priority: .low)) == .overloaded)
+        #expect(code(RequestTerms(priority: .normal), pressure: 2000) == .overloaded)
+        #expect(code(RequestTerms(priority: .high), pressure: 2000) == nil)
+        held.removeAll()
+        #expect(code(RequestTerms(priority: .low)) == nil)
+        #expect(predictor.metrics.refused()["delay"]?[429] == 2)
+        #expect(predictor.metrics.shed().values.reduce(0, +) == 2)
+        var wrong = RequestTerms()
+        wrong.read(timeout: "soon".utf8, priority: String.UTF8View?.none)
+        #expect(code(wrong) == .invalidInput)
+        let late = RequestTerms(deadline: ContinuousClock.now - .milliseconds(1))
+        let answer = try #require(try ask(late))
+        #expect(answer.failure?.code == .deadlineExceeded && answer.entries.count == 1)
+        let later = try await predictor.predictLater(
+            model: "delay", version: nil, columns: columns(["a"]), terms: late)
+        #expect(later.failure?.code == .deadlineExceeded)
     }
 }

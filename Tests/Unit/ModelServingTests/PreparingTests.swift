@@ -67,4 +67,37 @@ struct PreparingTests {
         await predictor.prepare(model: "nobody", body: batch.canonicalBytes)
         #expect(reader.prepared.withLock { $0 }.count == 2)
     }
+
+    @Test func columnsArePreparedToo() async throws {
+        let clock = ManualClock(startingAt: ServingFixture.start)
+        let predictor = Predictor(
+            routes: RouteTable(), log: ServingFixture.log(), metrics: ServingMetrics(), clock: clock,
+            identifiers: IdentifierSource(clock: clock))
+        let reader = SlowReader(ready: ["EWR", "N2"])
+        let version = try ServingFixture.version(
+            1, LinearModel(weights: [1, 2, 4, 8, 16]), binding: try ServingFixture.binding(reader))
+        predictor.routes.publish(try ServingFixture.route([(version, 1)]), for: ServingFixture.model)
+        func columns(_ tails: [String]) -> InputColumns {
+            InputColumns(
+                rowCount: tails.count,
+                columns: [
+                    ("tailnum", .texts(tails)), ("origin", .texts(tails.map { _ in "EWR" })),
+                    ("carrier", .texts(tails.map { _ in "UA" })), ("distance", .numbers(tails.map { _ in 10 })),
+                    ("hour", .numbers(tails.map { _ in 9 })),
+                ])
+        }
+        func answer(_ tails: [String]) throws -> Predictor.ColumnAnswer? {
+            try predictor.predict(
+                model: "delay", version: nil, columns: columns(tails), terms: RequestTerms(),
+                scratch: PredictionScratch())
+        }
+        #expect(try answer(["N2"]) != nil)
+        #expect(
+            try answer(["N2", "N1"]) == nil && predictor.metrics.latencies().values.reduce(0) { $0 + $1.count } == 1)
+        let later = try await predictor.predictLater(
+            model: "delay", version: nil, columns: columns(["N2", "N1", "N3"]), terms: RequestTerms())
+        #expect(later.predictions.count == 3)
+        #expect(reader.prepared.withLock { $0 } == ["N1", "N3"])
+        #expect(try answer(["N2", "N1"])?.predictions.count == 2)
+    }
 }

@@ -40,21 +40,25 @@ public struct GatewayServer: Service {
     private let configuration: GatewayConfiguration
     private let routes: [Route]
     private let directRoutes: [DirectRoute]
+    private let predictionRoutes: [PredictionRoute]
     private let predictor: Predictor
     private let logger: Logger
     private let onReady: @Sendable (Int) async -> Void
 
     /// Makes a server for `routes` over `platform`; `onReady` hears the port once requests are accepted.
     ///
-    /// - Parameter directRoutes: answered in front of the framework beside the platform's own; what one passes on goes to
-    ///   its namesake in `routes`.
+    /// - Parameters:
+    ///   - directRoutes: answered in front of the framework beside the platform's own; what one passes on goes to its
+    ///     namesake in `routes`.
+    ///   - predictionRoutes: the same for predictions in other forms than that of `/predict`.
     public init(
         configuration: GatewayConfiguration, routes: [Route], directRoutes: [DirectRoute] = [],
-        platform: PlatformServices, logger: Logger,
+        predictionRoutes: [PredictionRoute] = [], platform: PlatformServices, logger: Logger,
         onReady: @escaping @Sendable (Int) async -> Void
     ) {
         self.configuration = configuration
         self.routes = routes
+        self.predictionRoutes = predictionRoutes
         self.directRoutes = NativeRoutes.direct(platform) + directRoutes
         predictor = platform.predictor
         self.logger = logger
@@ -67,7 +71,8 @@ public struct GatewayServer: Service {
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
         let hot = HotRoutes(
-            predictor: predictor, direct: directRoutes, access: configuration.access, traffic: LoopTraffic(),
+            predictor: predictor, predictions: predictionRoutes, direct: directRoutes, access: configuration.access,
+            traffic: LoopTraffic(),
             gauges: LoopGauges(
                 admission: predictor.admission,
                 targetNanoseconds: UInt64(configuration.queueTargetMilliseconds) * 1_000_000))

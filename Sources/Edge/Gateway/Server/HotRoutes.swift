@@ -8,6 +8,7 @@ struct HotRoutes: Sendable {
     static let bodyByteCountMax = 64 << 10
 
     let predictor: Predictor
+    let predictions: [PredictionRoute]
     let direct: [DirectRoute]
     let access: AccessPolicy
     let traffic: LoopTraffic
@@ -16,6 +17,7 @@ struct HotRoutes: Sendable {
     /// Who answers.
     enum Target {
         case model(String)
+        case predictions(PredictionRoute, name: String)
         case route(DirectRoute, name: String)
 
         /// Whether its answer may hold the event loop for a moment.
@@ -36,11 +38,15 @@ struct HotRoutes: Sendable {
             if name.contains(where: { $0 == 0x3F || $0 == 0x2F }) { return nil }
             return .model(Self.decoded(String(decoding: name, as: UTF8.self)))
         }
-        for route in direct where request.bodyByteCount <= route.byteCountMax && route.matches(path) {
-            guard bytes[request.method].elementsEqual(route.method.utf8),
-                let name = route.name(in: String(decoding: path, as: UTF8.self))
-            else { continue }
-            return .route(route, name: Self.decoded(String(name)))
+        func name(_ known: DirectPath) -> String? {
+            known.name(method: bytes[request.method], path: path, bodyByteCount: request.bodyByteCount)
+                .map { Self.decoded(String($0)) }
+        }
+        for route in predictions {
+            if let name = name(route.path) { return .predictions(route, name: name) }
+        }
+        for route in direct {
+            if let name = name(route.path) { return .route(route, name: name) }
         }
         return nil
     }
@@ -49,16 +55,29 @@ struct HotRoutes: Sendable {
         name.utf8.contains(0x25) ? name.removingPercentEncoding ?? name : name
     }
 
-    /// Appends the head of an answer in JSON, up to the empty line.
+    /// Appends the head of an answer, up to the empty line.
+    ///
+    /// - Parameter headers: fields to be written; empty for those of JSON.
     static func writeHead(
-        status: Int, byteCount: Int, retryAfterSeconds: Int = 0, keepsAlive: Bool, to out: inout [UInt8]
+        status: Int, headers: [(name: String, value: String)] = [], byteCount: Int, retryAfterSeconds: Int = 0,
+        keepsAlive: Bool, to out: inout [UInt8]
     ) {
         if status == 200 {
             out.append(contentsOf: "HTTP/1.1 200 OK\r\n".utf8)
         } else {
             out.append(contentsOf: "HTTP/1.1 \(status) \(reason(status))\r\n".utf8)
         }
-        out.append(contentsOf: "Content-Type: application/json\r\nContent-Length: ".utf8)
+        if headers.isEmpty {
+            out.append(contentsOf: "Content-Type: application/json\r\nContent-Length: ".utf8)
+        } else {
+            for (name, value) in headers {
+                out.append(contentsOf: name.utf8)
+                out.append(contentsOf: ": ".utf8)
+                out.append(contentsOf: value.utf8)
+                out.append(contentsOf: "\r\n".utf8)
+            }
+            out.append(contentsOf: "Content-Length: ".utf8)
+        }
         out.append(contentsOf: String(byteCount).utf8)
         if retryAfterSeconds > 0 { out.append(contentsOf: "\r\nRetry-After: \(retryAfterSeconds)".utf8) }
         out.append(contentsOf: (keepsAlive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n").utf8)

@@ -238,19 +238,22 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         switch target {
         case .model(let model):
             let answer = whole.withUnsafeReadableBytes { bytes in
-                var terms = RequestTerms()
-                if let caller = request.caller {
-                    terms.caller = String(String(decoding: bytes[caller], as: UTF8.self).prefix(64))
-                }
-                if request.timeout != nil || request.priority != nil {
-                    terms.read(timeout: request.timeout.map { bytes[$0] }, priority: request.priority.map { bytes[$0] })
-                }
-                return routes.predictor.answer(
-                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]), terms: terms,
-                    pressure: gauge?.pressure ?? 0, scratch: scratch)
+                routes.predictor.answer(
+                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]),
+                    terms: terms(request, bytes), pressure: gauge?.pressure ?? 0, scratch: scratch)
             }
-            if answer.isLeft { return pass(whole, context: context) }
-            give(answer, keepsAlive: request.keepsAlive, context: context)
+            giveOrPass(answer, request, whole, context: context)
+        case .predictions(let route, let name):
+            let answer = whole.withUnsafeReadableBytes { bytes in
+                let head = UnsafeRawBufferPointer(rebasing: bytes[..<(request.headByteCount - 2)])
+                let body = UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...])
+                return route.handler(
+                    PredictionRoute.Call(
+                        name: name, terms: terms(request, bytes), pressure: gauge?.pressure ?? 0, body: body, head: head
+                    ),
+                    scratch)
+            }
+            giveOrPass(answer, request, whole, context: context)
         case .route(let route, let name):
             if let lonely = route.lonelyHandler {
                 askLater(route, lonely, name: name, whole, request, context: context)
@@ -260,10 +263,38 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
     }
 
-    private func write(_ status: Int, _ body: [UInt8], retryAfterSeconds: Int = 0, keepsAlive: Bool) {
+    /// What the sender says beside the question.
+    private func terms(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> RequestTerms {
+        var terms = RequestTerms()
+        if let caller = request.caller {
+            terms.caller = String(String(decoding: bytes[caller], as: UTF8.self).prefix(64))
+        }
+        if request.timeout != nil || request.priority != nil {
+            terms.read(timeout: request.timeout.map { bytes[$0] }, priority: request.priority.map { bytes[$0] })
+        }
+        return terms
+    }
+
+    private func giveOrPass(
+        _ answer: Predictor.Answer, _ request: WireRequest, _ whole: ByteBuffer, context: ChannelHandlerContext
+    ) {
+        if answer.isLeft { return pass(whole, context: context) }
+        give(answer, keepsAlive: request.keepsAlive, context: context)
+    }
+
+    private func write(_ answer: Predictor.Answer, keepsAlive: Bool) {
+        write(
+            answer.status, answer.body, headers: answer.headers, retryAfterSeconds: answer.retryAfterSeconds,
+            keepsAlive: keepsAlive)
+    }
+
+    private func write(
+        _ status: Int, _ body: [UInt8], headers: [(name: String, value: String)] = [], retryAfterSeconds: Int = 0,
+        keepsAlive: Bool
+    ) {
         HotRoutes.writeHead(
-            status: status, byteCount: body.count, retryAfterSeconds: retryAfterSeconds, keepsAlive: keepsAlive,
-            to: &out)
+            status: status, headers: headers, byteCount: body.count, retryAfterSeconds: retryAfterSeconds,
+            keepsAlive: keepsAlive, to: &out)
         out.append(contentsOf: body)
         if !keepsAlive { closesAfterAnswer = true }
     }
@@ -283,10 +314,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// Gives an answer as soon as the prediction log has what the deployment's policy wants it to have.
     private func give(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
         let log = routes.predictor.log
-        if answer.entries.isEmpty {
-            return write(
-                answer.status, answer.body, retryAfterSeconds: answer.retryAfterSeconds, keepsAlive: keepsAlive)
-        }
+        if answer.entries.isEmpty { return write(answer, keepsAlive: keepsAlive) }
         if answer.logPolicy == .durable {
             let written = context.eventLoop.makePromise(of: Bool.self)
             var entries = answer.entries
@@ -306,19 +334,19 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
                 return written.futureResult.whenSuccess { isWritten in
                     predictor.admission.endWaiting()
                     let given = isWritten ? answer : predictor.refusalOfLate(answer) ?? answer
-                    bound.value.goOn(given.status, given.body, keepsAlive: keepsAlive, context: loopContext.value)
+                    bound.value.goOn(context: loopContext.value) { $0.write(given, keepsAlive: keepsAlive) }
                 }
             }
             written.succeed(true)
         } else if log.offer(answer.entries) {
-            return write(answer.status, answer.body, keepsAlive: keepsAlive)
+            return write(answer, keepsAlive: keepsAlive)
         } else if answer.logPolicy == .shed {
             log.countShed(answer.entries.count)
-            return write(answer.status, answer.body, keepsAlive: keepsAlive)
+            return write(answer, keepsAlive: keepsAlive)
         }
         // The queue is full, and the policy is to wait rather than to lose a record.
         if let late = routes.predictor.refusalOfLate(answer) {
-            return write(late.status, late.body, keepsAlive: keepsAlive)
+            return write(late, keepsAlive: keepsAlive)
         }
         state = .waiting
         let admission = routes.predictor.admission
@@ -335,10 +363,10 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     /// Writes an answer that was waited for, and takes the next request.
-    private func goOn(_ status: Int, _ body: [UInt8], keepsAlive: Bool, context: ChannelHandlerContext) {
+    private func goOn(context: ChannelHandlerContext, _ write: (WireHandler) -> Void) {
         guard context.channel.isActive else { return }
         state = .reading
-        write(status, body, keepsAlive: keepsAlive)
+        write(self)
         resume(context: context)
     }
 
@@ -371,7 +399,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         answered.futureResult.whenSuccess { answer in
             let (handler, context, isAnswered) = bound.value
             isAnswered?()
-            handler.goOn(answer.status, answer.body, keepsAlive: keepsAlive, context: context)
+            handler.goOn(context: context) { $0.write(answer.status, answer.body, keepsAlive: keepsAlive) }
         }
     }
 

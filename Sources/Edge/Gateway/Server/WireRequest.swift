@@ -108,6 +108,27 @@ struct WireRequest {
         return true
     }
 
+    /// The value of a header field by its name in lower case, looked for in the bytes of a head that was read; the first where
+    /// there are several.
+    static func field(_ name: StaticString, in head: UnsafeRawBufferPointer) -> String? {
+        var lines = Lines(bytes: head)
+        _ = lines.next()
+        while let line = lines.next() {
+            let end = line.lowerBound + name.utf8CodeUnitCount
+            guard end < line.upperBound, head[end] == 0x3A, equals(head, line.lowerBound..<end, name) else { continue }
+            return String(decoding: head[trimmed(head, (end + 1)..<line.upperBound)], as: UTF8.self)
+        }
+        return nil
+    }
+
+    /// A range without the blanks around it.
+    private static func trimmed(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> Range<Int> {
+        var (start, end) = (range.lowerBound, range.upperBound)
+        while start < end, bytes[start] == 0x20 || bytes[start] == 0x09 { start += 1 }
+        while end > start, bytes[end - 1] == 0x20 || bytes[end - 1] == 0x09 { end -= 1 }
+        return start..<end
+    }
+
     private struct Fields {
         var host: Range<Int>?
         var authorization: Range<Int>?
@@ -158,13 +179,6 @@ struct WireRequest {
             default: break
             }
             return true
-        }
-
-        private func trimmed(_ bytes: UnsafeRawBufferPointer, _ range: Range<Int>) -> Range<Int> {
-            var (start, end) = (range.lowerBound, range.upperBound)
-            while start < end, bytes[start] == 0x20 || bytes[start] == 0x09 { start += 1 }
-            while end > start, bytes[end - 1] == 0x20 || bytes[end - 1] == 0x09 { end -= 1 }
-            return start..<end
         }
     }
 }

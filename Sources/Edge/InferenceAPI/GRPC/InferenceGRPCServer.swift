@@ -141,13 +141,13 @@ public struct InferenceGRPCServer: Service {
         }
         let path = headers.first(name: ":path") ?? ""
         let name = path.hasPrefix(Self.prefix) ? String(path.dropFirst(Self.prefix.count)) : ""
-        let caller = String((headers.first(name: "x-bottega-caller") ?? "").prefix(64))
+        let terms = try Self.terms(headers)
         if name == InferenceMethods.stream {
             try await call.begin()
             while let message = try await call.next() {
                 connections.begin()  // an open stream that asks nothing does not hold up the end of the server
                 defer { connections.end() }
-                try await call.send(await methods.streamAnswer(message[...], caller: caller))
+                try await call.send(await methods.streamAnswer(message[...], terms: terms))
             }
         } else if InferenceMethods.unary.contains(name) {
             connections.begin()
@@ -159,13 +159,26 @@ public struct InferenceGRPCServer: Service {
                 throw GRPCStatus(code: 13, message: "the call has more than one message")
             }
             let actor = String((headers.first(name: "x-bottega-actor") ?? "local").prefix(64))
-            let answer = try await methods.answer(name, message[...], caller: caller, actor: actor)
+            let answer = try await methods.answer(name, message[...], terms: terms, actor: actor)
             try await call.begin()
             try await call.send(answer)
         } else {
             throw GRPCStatus(code: 12, message: "no method '\(path.prefix(200))'")
         }
         try await call.end(.ok)
+    }
+
+    /// What a call asks for beside its answer, from its metadata.
+    private static func terms(_ headers: HPACKHeaders) throws -> RequestTerms {
+        var terms = RequestTerms(caller: String((headers.first(name: "x-bottega-caller") ?? "").prefix(64)))
+        terms.read(timeout: String.UTF8View?.none, priority: headers.first(name: "x-priority")?.utf8)
+        if let text = headers.first(name: "grpc-timeout") {
+            guard let timeout = GRPCTimeout.read(text) else {
+                throw GRPCStatus(code: 13, message: "grpc-timeout '\(text.prefix(32))' is malformed")
+            }
+            terms.deadline = ContinuousClock.now + timeout
+        }
+        return terms
     }
 
     /// One call: what came of it, and what went out.

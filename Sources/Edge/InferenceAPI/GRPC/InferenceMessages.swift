@@ -15,7 +15,6 @@ enum InferenceMessages {
         var isRaw = true
 
         /// Whether the caller of a stream wants to hear which answer is a request's last.
-        var wantsFinalMark: Bool { request.parameters["triton_enable_empty_final_response"] == .flag(true) }
     }
 
     private struct RawTensor {

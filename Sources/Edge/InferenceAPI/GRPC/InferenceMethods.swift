@@ -17,7 +17,9 @@ struct InferenceMethods: Sendable {
     static let stream = "ModelStreamInfer"
 
     /// Answers one of the unary calls.
-    func answer(_ method: String, _ message: ArraySlice<UInt8>, caller: String, actor: String) async throws -> [UInt8] {
+    func answer(_ method: String, _ message: ArraySlice<UInt8>, terms: RequestTerms, actor: String) async throws
+        -> [UInt8]
+    {
         var out = ProtobufWriter()
         switch method {
         case "ServerLive": out.write(1, true)
@@ -33,9 +35,9 @@ struct InferenceMethods: Sendable {
         case "ModelConfig": try configuration(message, &out)
         case "ModelStatistics": try statistics(message, &out)
         case "ModelInfer":
-            let request = try InferenceMessages.request(message)
+            let request = try Self.request(message)
             let result = try await service.answer(
-                request.model, version: request.version, request.request, caller: caller)
+                request.model, version: request.version, request.request, terms: terms)
             InferenceMessages.write(result, isRaw: request.isRaw, to: &out)
         case "RepositoryIndex":
             var readyOnly = false
@@ -64,26 +66,31 @@ struct InferenceMethods: Sendable {
             if method == "RepositoryModelLoad" {
                 try await service.load(model, parameters: parameters, actor: actor)
             } else {
-                try await service.unload(model, actor: actor)
+                await service.unload(model, actor: actor)
             }
         case "SystemSharedMemoryRegister", "CudaSharedMemoryRegister":
             throw InferenceFault.invalid("failed to register shared memory region: shared memory is not supported")
-        default: break  // the status of shared memory and its unregistering: there is none
+        case "SystemSharedMemoryStatus", "CudaSharedMemoryStatus":
+            let (region, _) = try Self.names(message)
+            guard region.isEmpty else {
+                throw InferenceFault.noRegion(region, method.hasPrefix("System") ? "system" : "CUDA")
+            }
+        default: break  // unregistering shared memory: there is none
         }
         return out.bytes
     }
 
     /// Answers one message of a stream: faults are part of the answer and do not end it.
-    func streamAnswer(_ message: ArraySlice<UInt8>, caller: String) async -> [UInt8] {
+    func streamAnswer(_ message: ArraySlice<UInt8>, terms: RequestTerms) async -> [UInt8] {
         var out = ProtobufWriter()
         var id = ""
         do {
-            let request = try InferenceMessages.request(message)
+            let request = try Self.request(message)
             id = request.request.id ?? ""
             let result = try await service.answer(
-                request.model, version: request.version, request.request, caller: caller)
+                request.model, version: request.version, request.request, terms: terms)
             out.write(2) {
-                InferenceMessages.write(result, isRaw: request.isRaw, isFinal: request.wantsFinalMark, to: &$0)
+                InferenceMessages.write(result, isRaw: request.isRaw, isFinal: true, to: &$0)
             }
         } catch {
             out.write(1, (error as? PlatformError)?.message ?? "the server failed")
@@ -103,7 +110,23 @@ struct InferenceMethods: Sendable {
             default: break
             }
         }
+        try checkVersion(names.version)
         return names
+    }
+
+    /// A version that is no number is a fault of the call here, an unknown route over HTTP; so it is with Triton.
+    private static func checkVersion(_ version: String) throws(PlatformError) {
+        guard version.isEmpty || Int64(version) != nil else {
+            throw InferenceFault.invalid(
+                "failed to get model version from specified version string '\(version.prefix(32))', version should be an "
+                    + "integral value > 0")
+        }
+    }
+
+    private static func request(_ message: ArraySlice<UInt8>) throws -> InferenceMessages.Request {
+        let request = try InferenceMessages.request(message)
+        try checkVersion(request.version)
+        return request
     }
 
     private func metadata(_ message: ArraySlice<UInt8>, _ out: inout ProtobufWriter) throws(PlatformError) {
@@ -178,6 +201,7 @@ struct InferenceMethods: Sendable {
                     write(4, counts.computeInput, &all)
                     write(5, counts.computeInfer, &all)
                     write(6, counts.computeOutput, &all)
+                    for cache in [7, 8] { write(cache, .init(), &all) }
                 }
                 for (size, batch) in counts.batches.sorted(by: { $0.key < $1.key }) {
                     entry.write(7) { own in

@@ -1,4 +1,5 @@
 import APIContract
+import ModelServing
 import PlatformCore
 
 /// Writes an answer for HTTP: JSON, and behind it the tensors that were asked for in binary form.
@@ -93,8 +94,14 @@ enum InferenceAnswer {
             case .corrupted, .internal: 500
             }
         var headers = [(name: "Content-Type", value: "application/json")]
-        if error.code == .overloaded { headers.append(("Retry-After", "1")) }
+        if error.code == .overloaded {
+            headers.append(("Retry-After", String(Predictor.retryAfterSeconds)))
+        }
+        return APIResponse(status: status, headers: headers, body: .bytes(failureBody(error)))
+    }
+
+    static func failureBody(_ error: PlatformError) -> [UInt8] {
         let body: JSONValue = ["error": .string(error.message)]
-        return APIResponse(status: status, headers: headers, body: .bytes(body.canonicalBytes))
+        return body.canonicalBytes
     }
 }

@@ -51,7 +51,7 @@ public enum InferenceBody {
             var scanner = JSONScanner(json)
             try scanner.object { (scanner, name) throws(PlatformError) in
                 switch name {
-                case "id": id = try scanner.value().stringValue
+                case "id": id = try scanner.value().stringValue.flatMap { $0.isEmpty ? nil : $0 }
                 case "parameters": parameters = try Self.parameters(&scanner)
                 case "inputs":
                     hasInputs = true

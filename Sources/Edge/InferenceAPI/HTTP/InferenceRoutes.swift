@@ -1,5 +1,5 @@
 public import APIContract
-import ModelServing
+public import ModelServing
 import PlatformCore
 
 /// The HTTP API of the Open Inference Protocol V2 with Triton's extensions for binary tensors, classification, statistics,
@@ -20,7 +20,11 @@ public struct InferenceRoutes: Sendable {
         do { return try await handler() } catch let error as PlatformError { return InferenceAnswer.failure(error) }
     }
 
-    private static func empty(_ isTrue: Bool) -> APIResponse { APIResponse(status: isTrue ? 200 : 400) }
+    private static let done = APIResponse(headers: [("Content-Type", "application/json")])
+
+    private static func empty(_ isTrue: Bool) -> APIResponse {
+        APIResponse(status: isTrue ? 200 : 400, headers: [("Content-Type", "text/plain")])
+    }
 
     // MARK: The server
 
@@ -69,18 +73,56 @@ public struct InferenceRoutes: Sendable {
 
     private func infer(_ request: APIRequest) async throws -> APIResponse {
         let body = try Self.content(request)
-        var headerByteCount: Int?
-        if let text = request.headers["inference-header-content-length"] {
-            guard let count = Int(text), count >= 0 else {
-                throw InferenceFault.invalid("Inference-Header-Content-Length must be a number of bytes")
-            }
-            headerByteCount = count
-        }
+        let headerByteCount = try Self.headerByteCount(request.headers["inference-header-content-length"])
+        var terms = RequestTerms(caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "")
+        terms.read(
+            timeout: request.headers["x-request-timeout-ms"]?.utf8, priority: request.headers["x-priority"]?.utf8)
         let result = try await service.answer(
             request.parameters["model"] ?? "", version: request.parameters["version"] ?? "",
-            try InferenceBody.read(body, headerByteCount: headerByteCount),
-            caller: request.headers["x-bottega-caller"].map { String($0.prefix(64)) } ?? "")
+            try InferenceBody.read(body, headerByteCount: headerByteCount), terms: terms)
         return InferenceAnswer.response(result)
+    }
+
+    private static func headerByteCount(_ text: String?) throws(PlatformError) -> Int? {
+        guard let text else { return nil }
+        guard let count = Int(text), count >= 0 else {
+            throw InferenceFault.invalid("Inference-Header-Content-Length must be a number of bytes")
+        }
+        return count
+    }
+
+    /// The path that `answerAtOnce` answers.
+    public static let directPath = "/v2/models/{model}/infer"
+    /// Largest body that `answerAtOnce` is for.
+    public static let directByteCountMax = 64 << 10
+
+    /// Answers an inference request on an event loop, or leaves it to the ordinary route: what is packed, and what has to be
+    /// waited for.
+    ///
+    /// - Parameters:
+    ///   - headerByteCount: the field `Inference-Header-Content-Length`.
+    ///   - encoding: the field `Content-Encoding`.
+    public func answerAtOnce(
+        model: String, body: [UInt8], headerByteCount: String?, encoding: String?, terms: RequestTerms, pressure: Int,
+        scratch: PredictionScratch
+    ) -> Predictor.Answer {
+        guard encoding == nil, service.answersAtOnce(model) else { return .left }
+        let answer: (response: APIResponse, columns: Predictor.ColumnAnswer?)
+        do {
+            let request = try InferenceBody.read(body, headerByteCount: try Self.headerByteCount(headerByteCount))
+            guard
+                let reply = try service.inferAtOnce(
+                    model, version: "", request, terms: terms, pressure: pressure, scratch: scratch)
+            else { return .left }
+            answer = (
+                reply.answer.failure.map(InferenceAnswer.failure) ?? InferenceAnswer.response(reply.result),
+                reply.answer
+            )
+        } catch { answer = (InferenceAnswer.failure(error), nil) }
+        guard case .bytes(let bytes) = answer.response.body else { preconditionFailure("an answer is in memory") }
+        return Predictor.Answer(
+            status: answer.response.status, headers: answer.response.headers, body: bytes, columns: answer.columns,
+            failureBody: InferenceAnswer.failureBody)
     }
 
     /// The body, unpacked.
@@ -137,10 +179,12 @@ public struct InferenceRoutes: Sendable {
                     return .json(
                         .array(
                             entries.map {
-                                [
+                                var entry: [String: JSONValue] = [
                                     "name": .string($0.name), "version": .string($0.version),
-                                    "state": .string($0.state), "reason": .string($0.reason),
+                                    "state": .string($0.state),
                                 ]
+                                if !$0.reason.isEmpty { entry["reason"] = .string($0.reason) }
+                                return .object(entry)
                             }))
                 }
             },
@@ -152,14 +196,14 @@ public struct InferenceRoutes: Sendable {
                     }
                     try await service.load(
                         request.parameters["model"] ?? "", parameters: parameters, actor: request.actor)
-                    return APIResponse()
+                    return Self.done
                 }
             },
             Route("POST", "/v2/repository/models/{model}/unload", body: .collect(byteCountMax: 1 << 20)) { request in
                 try await Self.answer {
                     _ = try Self.members(request)
-                    try await service.unload(request.parameters["model"] ?? "", actor: request.actor)
-                    return APIResponse()
+                    await service.unload(request.parameters["model"] ?? "", actor: request.actor)
+                    return Self.done
                 }
             },
         ]
@@ -193,9 +237,6 @@ public struct InferenceRoutes: Sendable {
     }
 
     private static func noRegion(_ request: APIRequest, _ name: String) -> APIResponse {
-        InferenceAnswer.failure(
-            PlatformError(
-                .notFound, "",
-                "Unable to find \(name) shared memory region: '\((request.parameters["region"] ?? "").prefix(128))'"))
+        InferenceAnswer.failure(InferenceFault.noRegion(request.parameters["region"] ?? "", name))
     }
 }

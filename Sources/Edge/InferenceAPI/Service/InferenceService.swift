@@ -58,9 +58,12 @@ public final class InferenceService: Sendable {
     /// - Parameter version: a version's number; empty for whichever the deployment says.
     /// - Throws: `notFound` in Triton's words.
     func route(_ model: String, version: String) throws(PlatformError) -> (route: DeploymentRoute, version: Int?) {
-        guard let route = predictor.routes.route(model), !unloaded.withLock({ $0.contains(model) }) else {
+        guard let route = predictor.routes.route(model) else {
             throw PlatformError(
                 .notFound, "", "Request for unknown model: '\(model.prefix(128))' is not found")
+        }
+        guard !unloaded.withLock({ $0.contains(model) }) else {
+            throw PlatformError(.notFound, "", "Request for unknown model: '\(model)' has no available versions")
         }
         guard !version.isEmpty else { return (route, nil) }
         guard let number = Int(version), route.variants.contains(where: { $0.version.number == number }) else {
@@ -101,59 +104,116 @@ public final class InferenceService: Sendable {
     struct Reply {
         let result: InferenceResult
         let answer: Predictor.ColumnAnswer
-        /// Why there is no answer after all: it goes to the log and the caller gets a failure.
-        let failure: PlatformError?
     }
 
-    /// Answers a request; the caller of this gives `answer.entries` to the log.
-    func infer(
-        _ model: String, version: String, _ request: InferenceRequest, caller: String
-    ) async throws(PlatformError) -> Reply {
-        let start = ContinuousClock.now
-        var counted: (model: String, version: Int)?
+    /// A request whose tensors fit the model.
+    private struct Question {
+        let model: String
+        let route: DeploymentRoute
+        let version: Int?
+        let tensors: ModelTensors
+        let columns: InputColumns
+        let asked: [(tensor: ModelTensors.Tensor, asked: InferenceRequest.Output)]
+        let terms: RequestTerms
+    }
+
+    private func question(_ model: String, version: String, _ request: InferenceRequest, _ terms: RequestTerms)
+        throws(PlatformError) -> Question
+    {
+        let (route, number) = try route(model, version: version)
+        let tensors = tensors(route, version: number)
+        var terms = terms
         do {
-            let (route, number) = try route(model, version: version)
-            let served = served(route, number)
-            counted = (model, served.number)
-            let tensors = tensors(route, version: number)
-            let columns = try tensors.columns(of: request, model: model)
-            let asked = try tensors.outputs(of: request, model: model)
-            let answer = try await predictor.predictLater(
-                model: model, version: number, columns: columns, caller: caller)
-            let result = InferenceResult(
-                model: model, version: Self.version(of: answer.predictions), id: request.id,
-                outputs: asked.map {
-                    tensors.fill(
-                        $0.tensor, $0.asked, isBinary: $0.asked.isBinary ?? request.wantsBinary,
-                        from: answer.predictions)
-                })
-            var failure: PlatformError?
-            if let unanswered = answer.predictions.first(where: { $0.prediction == nil }) {
-                failure = PlatformError(.unavailable, "", unanswered.fallbackReason)
-                statistics.countFailure(
-                    model: model, version: served.number, nanoseconds: Self.nanoseconds(since: start))
-            } else {
-                statistics.count(
-                    answer.predictions, model: model, nanoseconds: Self.nanoseconds(since: start),
-                    now: UInt64(max(0, clock.now().milliseconds)))
-            }
-            return Reply(result: result, answer: answer, failure: failure)
+            try terms.read(request.parameters, keyNames: tensors.keyNames)
+            return Question(
+                model: model, route: route, version: number, tensors: tensors,
+                columns: try tensors.columns(of: request, model: model),
+                asked: try tensors.outputs(of: request, model: model), terms: terms)
         } catch {
-            if let counted {
-                statistics.countFailure(
-                    model: counted.model, version: counted.version, nanoseconds: Self.nanoseconds(since: start))
-            }
+            predictor.metrics.countRefused(model: model, status: 400)
+            countFailure(model, route, number, since: ContinuousClock.now)
+            throw error
+        }
+    }
+
+    private func countFailure(
+        _ model: String, _ route: DeploymentRoute, _ version: Int?, since start: ContinuousClock.Instant
+    ) {
+        statistics.countFailure(
+            model: model, version: served(route, version).number, nanoseconds: Self.nanoseconds(since: start))
+    }
+
+    private func reply(
+        _ answer: Predictor.ColumnAnswer, to question: Question, _ request: InferenceRequest,
+        since start: ContinuousClock.Instant
+    ) -> Reply {
+        let result = InferenceResult(
+            model: question.model, version: Self.version(of: answer.predictions), id: request.id,
+            outputs: question.asked.map {
+                question.tensors.fill(
+                    $0.tensor, $0.asked, isBinary: $0.asked.isBinary ?? request.wantsBinary, from: answer.predictions)
+            })
+        if answer.failure != nil {
+            countFailure(question.model, question.route, question.version, since: start)
+        } else {
+            statistics.count(
+                answer.predictions, model: question.model, nanoseconds: Self.nanoseconds(since: start),
+                now: UInt64(max(0, clock.now().milliseconds)))
+        }
+        return Reply(result: result, answer: answer)
+    }
+
+    /// Whether a model, if there is one, is asked without waiting.
+    func answersAtOnce(_ model: String) -> Bool { predictor.routes.route(model).map { !$0.isDeferred } ?? true }
+
+    /// Answers a request on an event loop; the caller gives `answer.entries` to the log.
+    ///
+    /// - Returns: `nil` where the answer has to be waited for.
+    func inferAtOnce(
+        _ model: String, version: String, _ request: InferenceRequest, terms: RequestTerms, pressure: Int,
+        scratch: PredictionScratch
+    ) throws(PlatformError) -> Reply? {
+        let start = ContinuousClock.now
+        let question = try question(model, version: version, request, terms)
+        do {
+            let answer = try predictor.predict(
+                model: model, version: question.version, columns: question.columns, terms: question.terms,
+                pressure: pressure, scratch: scratch)
+            return answer.map { reply($0, to: question, request, since: start) }
+        } catch {
+            countFailure(model, question.route, question.version, since: start)
+            throw error
+        }
+    }
+
+    /// Answers a request; the caller gives `answer.entries` to the log.
+    func infer(_ model: String, version: String, _ request: InferenceRequest, terms: RequestTerms)
+        async throws(PlatformError) -> Reply
+    {
+        let start = ContinuousClock.now
+        let question = try question(model, version: version, request, terms)
+        do {
+            let answer = try await predictor.predictLater(
+                model: model, version: question.version, columns: question.columns, terms: question.terms,
+                pressure: predictor.admission.pressure)
+            return reply(answer, to: question, request, since: start)
+        } catch {
+            countFailure(model, question.route, question.version, since: start)
             throw error
         }
     }
 
     /// Answers a request once the log has what the deployment wants it to have.
-    func answer(_ model: String, version: String, _ request: InferenceRequest, caller: String) async throws
+    func answer(_ model: String, version: String, _ request: InferenceRequest, terms: RequestTerms) async throws
         -> InferenceResult
     {
-        let reply = try await infer(model, version: version, request, caller: caller)
-        await predictor.log.take(reply.answer.entries, policy: reply.answer.logPolicy)
-        if let failure = reply.failure { throw failure }
+        predictor.admission.beginWaiting()
+        defer { predictor.admission.endWaiting() }
+        let reply = try await infer(model, version: version, request, terms: terms)
+        let answer = reply.answer
+        let isTaken = await predictor.log.take(answer.entries, policy: answer.logPolicy, until: answer.deadline)
+        if !isTaken, let late = predictor.lateness(answer.deadline) { throw late }
+        if let failure = answer.failure { throw failure }
         return reply.result
     }
 
@@ -240,11 +300,9 @@ public final class InferenceService: Sendable {
     /// Hides a model from callers of the protocol until it is loaded or the server starts again.
     ///
     /// Its deployment goes on answering `/predict`: who answers there is the deployment's policy.
-    func unload(_ model: String, actor: String) async throws {
-        guard predictor.routes.route(model) != nil else {
-            throw InferenceFault.invalid("failed to unload '\(model.prefix(128))': no deployment serves it")
-        }
-        if unloaded.withLock({ $0.insert(model).inserted }) {
+    func unload(_ model: String, actor: String) async {
+        // As with Triton, what is not there is unloaded.
+        if predictor.routes.route(model) != nil, unloaded.withLock({ $0.insert(model).inserted }) {
             await audit(actor, "model.unloaded", "model/\(model)")
         }
     }
@@ -252,8 +310,15 @@ public final class InferenceService: Sendable {
     /// Versions whose statistics are asked for: of one model, of one version, or of all.
     func counted(_ model: String, version: String) throws(PlatformError) -> [(model: String, version: Int)] {
         if !model.isEmpty {
-            let (route, number) = try route(model, version: version)
-            return route.variants.map { (model, $0.version.number) }.filter { number == nil || $0.1 == number }
+            let found: (route: DeploymentRoute, version: Int?)
+            do { found = try route(model, version: version) } catch {
+                throw InferenceFault.invalid(
+                    (try? route(model, version: "")) == nil
+                        ? "requested model '\(model.prefix(128))' is not available"
+                        : "requested model version is not available for model '\(model)'")
+            }
+            return found.route.variants.map { (model, $0.version.number) }
+                .filter { found.version == nil || $0.1 == found.version }
         }
         let gone = unloaded.withLock { $0 }
         return predictor.routes.routes().filter { !gone.contains($0.key) }.sorted { $0.key < $1.key }.flatMap {

@@ -76,6 +76,7 @@ enum ModelDescriptions {
                         "compute_infer": pair(batch.infer), "compute_output": pair(batch.output),
                     ]
                 }),
+            "memory_usage": [], "response_stats": [:],
         ]
     }
 }

@@ -108,14 +108,16 @@ struct ModelTensors: Sendable {
             }
             let tensor = inputs[place]
             guard names.insert(input.name).inserted, place != matrixPlace || matrix.isEmpty else {
-                throw InferenceFault.invalid("input '\(input.name)' stands twice")
+                throw InferenceFault.invalid("input '\(input.name)' already exists in request")
             }
             given.insert(place)
             try check(input, as: tensor, isMatrix: place == matrixPlace, model: model)
             let rows = Int(input.shape[0])
             guard 1...Predictor.instanceCountMax ~= rows else {
                 throw InferenceFault.invalid(
-                    "inference request batch-size must be from 1 to \(Predictor.instanceCountMax) for '\(model)'")
+                    rows == 0
+                        ? "inference request batch-size must be at least 1 for '\(model)'"
+                        : "inference request batch-size must be <= \(Predictor.instanceCountMax) for '\(model)'")
             }
             guard rowCount == nil || rowCount == rows else {
                 throw InferenceFault.invalid(
@@ -171,10 +173,12 @@ struct ModelTensors: Sendable {
     private func checkComplete(_ given: Set<Int>, model: String) throws(PlatformError) {
         let missing = inputs.enumerated().filter { !$1.isOptional && !given.contains($0) }.map { "'\($1.name)'" }
         guard missing.isEmpty else {
+            let got = given.map { "'\(inputs[$0].name)'" }.sorted().joined(separator: ",")
             throw InferenceFault.invalid(
-                "expected \(inputs.count { !$0.isOptional }) inputs but got \(given.count) inputs for model '\(model)'. "
-                    + "Missing required input(s) [\(missing.joined(separator: ", "))]; "
-                    + (matrixPlace == nil ? "send them" : "send them, or all features as '\(Self.matrixName)'"))
+                "expected number of inputs between \(inputs.count { !$0.isOptional }) and \(inputs.count) but got "
+                    + "\(given.count) inputs for model '\(model)'. Got input(s) [\(got)], but missing required input(s) "
+                    + "[\(missing.joined(separator: ","))]. Please provide all required input(s)"
+                    + (matrixPlace == nil ? "." : ", or all features as '\(Self.matrixName)'."))
         }
     }
 
@@ -197,7 +201,12 @@ struct ModelTensors: Sendable {
                 throw InferenceFault.invalid(
                     "'classification' of output '\(tensor.name)' needs numbers, it has \(tensor.datatype.rawValue)")
             }
-            asked.append((tensor, output))
+            // As with Triton a tensor comes once, as it was last asked for.
+            if let place = asked.firstIndex(where: { $0.tensor.name == tensor.name }) {
+                asked[place].asked = output
+            } else {
+                asked.append((tensor, output))
+            }
         }
         return asked
     }

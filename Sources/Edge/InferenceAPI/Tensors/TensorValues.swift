@@ -114,4 +114,7 @@ enum TensorShape {
 /// How faults of tensors are made.
 enum InferenceFault {
     static func invalid(_ message: String) -> PlatformError { PlatformError(.invalidInput, "", message) }
+    static func noRegion(_ region: String, _ kind: String) -> PlatformError {
+        PlatformError(.notFound, "", "Unable to find \(kind) shared memory region: '\(region.prefix(128))'")
+    }
 }

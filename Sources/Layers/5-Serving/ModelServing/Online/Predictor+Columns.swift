@@ -31,12 +31,6 @@ public struct ColumnPrediction: Sendable, Hashable {
 }
 
 extension Predictor {
-    private func overloaded(_ model: String, _ priority: RequestPriority, _ reason: String) -> PlatformError {
-        metrics.countRefused(model: model, status: 429)
-        metrics.countShed(model: model, priority: priority)
-        return PlatformError(.overloaded, "model/\(model)", "\(reason); try again in a second")
-    }
-
     /// What became of the instances of one request.
     public struct ColumnAnswer: Sendable {
         /// One for each instance, in order.
@@ -45,99 +39,120 @@ extension Predictor {
         public let entries: [PredictionLogEntry]
         /// What the answer owes the log.
         public let logPolicy: PredictionLogPolicy
+        /// Why there is no answer after all: `deadlineExceeded` or `unavailable`; the entries go to the log all the same.
+        public let failure: PlatformError?
+        /// Until when it has to be given; `nil` for no bound.
+        public let deadline: ContinuousClock.Instant?
+        /// The request's place among those in hand; to be kept until the answer is given.
+        let ticket: AdmissionTicket?
     }
 
-    /// Predicts every instance of `columns`: the same checks, variants, fallback, shadows and records as of a request in JSON.
+    /// Predicts every instance of `columns`: the same terms, checks, variants, fallback, shadows and records as of a request
+    /// in JSON.
     ///
     /// - Parameters:
     ///   - version: the version that is to answer, one of those that the deployment's variants are; `nil` leaves the choice
     ///     to the deployment.
+    ///   - pressure: how much is refused by priority, see `Admission`.
     ///   - scratch: as for `answer`.
-    /// - Throws: `notFound` where no deployment serves the model or the version; `invalidInput` with a line for each bad field.
+    /// - Returns: `nil` where the answer has to be waited for, which `predictLater` does.
+    /// - Throws: `notFound` where no deployment serves the model or the version; `invalidInput` with a line for each bad
+    ///   field; `overloaded`.
     public func predict(
-        model: String, version: Int?, columns: InputColumns, caller: String, scratch: PredictionScratch
+        model: String, version: Int?, columns: InputColumns, terms: RequestTerms, pressure: Int = 0,
+        scratch: PredictionScratch
+    ) throws(PlatformError) -> ColumnAnswer? {
+        let start = ContinuousClock.now
+        do {
+            let route = try route(model)
+            guard !route.isDeferred, route.isReady(for: columns) else { return nil }
+            let (question, ticket) = try admit(route, version: version, terms, start: start, pressure: pressure)
+            return try predict(columns, question, ticket, scratch)
+        } catch { throw counted(error, model) }
+    }
+
+    /// The same, whichever models and features: prepares what takes long to read and waits for models that answer later.
+    public func predictLater(
+        model: String, version: Int?, columns: InputColumns, terms: RequestTerms, pressure: Int = 0
+    ) async throws(PlatformError) -> ColumnAnswer {
+        let start = ContinuousClock.now
+        do throws(PlatformError) {
+            let route = try route(model)
+            let (question, ticket) = try admit(route, version: version, terms, start: start, pressure: pressure)
+            await prepare(route, columns)
+            guard route.isDeferred else { return try predict(columns, question, ticket, PredictionScratch()) }
+            switch await settle((0..<columns.rowCount).map { .row(columns, $0) }, question) {
+            case .failure(let wrongs): throw wrong(wrongs.faults, model, columns)
+            case .success(let pending):
+                var gathered = Gathered(count: pending.count)
+                for next in pending {
+                    let entry = complete(
+                        next.assembled, question, next.failure, next.instance, known: next.known, next.scratch)
+                    gathered.add(entry, next.scratch.record, model)
+                }
+                return gathered.answer(question, ticket)
+            }
+        } catch { throw counted(error, model) }
+    }
+
+    private func predict(
+        _ columns: InputColumns, _ question: Question, _ ticket: AdmissionTicket?, _ scratch: PredictionScratch
     ) throws(PlatformError) -> ColumnAnswer {
-        let (question, ticket) = try open(model, version: version, caller: caller)
-        defer { withExtendedLifetime(ticket) {} }
-        var predictions: [ColumnPrediction] = []
-        var entries: [PredictionLogEntry] = []
-        predictions.reserveCapacity(columns.rowCount)
-        entries.reserveCapacity(columns.rowCount)
+        let model = question.route.definition.model.text
+        var gathered = Gathered(count: columns.rowCount)
         var faults: [(Int, FieldFault)] = []
         for row in 0..<columns.rowCount where faults.count < 100 {
             switch predict(.row(columns, row), question, scratch) {
-            case .success(let entry)?:
-                entries.append(entry)
-                predictions.append(ColumnPrediction(scratch.record))
+            case .success(let entry)?: gathered.add(entry, scratch.record, model)
             case .failure(let fault)?: faults += fault.faults.map { (row, $0) }
             case nil: break
             }
         }
         guard faults.isEmpty else { throw wrong(faults, model, columns) }
-        return ColumnAnswer(
-            predictions: predictions, entries: entries, logPolicy: question.route.definition.predictionLog)
+        return gathered.answer(question, ticket)
     }
 
-    /// The same, whichever models are deployed: waits for those that answer later.
-    public func predictLater(model: String, version: Int?, columns: InputColumns, caller: String)
-        async throws(PlatformError) -> ColumnAnswer
-    {
-        guard let route = routes.route(model), route.isDeferred else {
-            return try predict(
-                model: model, version: version, columns: columns, caller: caller, scratch: PredictionScratch())
+    /// An answer in the making.
+    private struct Gathered {
+        private var predictions: [ColumnPrediction] = []
+        private var entries: [PredictionLogEntry] = []
+        private var failure: PlatformError?
+
+        init(count: Int) {
+            predictions.reserveCapacity(count)
+            entries.reserveCapacity(count)
         }
-        let (question, ticket) = try open(model, version: version, caller: caller)
-        defer { withExtendedLifetime(ticket) {} }
-        admission.beginWaiting()
-        defer { admission.endWaiting() }
-        switch await settle((0..<columns.rowCount).map { .row(columns, $0) }, question) {
-        case .failure(let wrongs): throw wrong(wrongs.faults, model, columns)
-        case .success(let pending):
-            var predictions: [ColumnPrediction] = []
-            let entries = pending.map { next in
-                let entry = complete(
-                    next.assembled, question, next.failure, next.instance, known: next.known, next.scratch)
-                predictions.append(ColumnPrediction(next.scratch.record))
-                return entry
+
+        mutating func add(_ entry: PredictionLogEntry, _ record: PredictionRecord, _ model: String) {
+            entries.append(entry)
+            predictions.append(ColumnPrediction(record))
+            if record.isUnansweredForTime {
+                failure = Predictor.noAnswerInTime(model)
+            } else if failure == nil, record.isUnanswered {
+                failure = PlatformError(.unavailable, "predict/\(model)", record.fallbackReason)
             }
-            return ColumnAnswer(
-                predictions: predictions, entries: entries, logPolicy: question.route.definition.predictionLog)
+        }
+
+        func answer(_ question: Question, _ ticket: AdmissionTicket?) -> ColumnAnswer {
+            ColumnAnswer(
+                predictions: predictions, entries: entries, logPolicy: question.route.definition.predictionLog,
+                failure: failure, deadline: question.deadline, ticket: ticket)
         }
     }
 
-    /// Lets a request in, or says why not.
-    private func open(_ model: String, version: Int?, caller: String) throws(PlatformError)
-        -> (Question, AdmissionTicket?)
-    {
-        let start = ContinuousClock.now
-        guard let route = routes.route(model) else {
-            metrics.countRefused(model: "", status: 404)
-            throw PlatformError(.notFound, "model/\(model.prefix(128))", "no deployment serves it")
-        }
-        if let version, !route.variants.contains(where: { $0.version.number == version }) {
-            metrics.countRefused(model: model, status: 404)
-            throw PlatformError(.notFound, "model/\(model)", "version \(version) does not answer requests")
-        }
-        let promise = route.definition.promise
-        var ticket: AdmissionTicket?
-        if let reason = admission.refusal(promise.priority, pressure: admission.pressure) {
-            throw overloaded(model, promise.priority, reason)
-        }
-        if let most = promise.concurrencyMax {
-            ticket = routes.limit(model).enter(promise.priority, of: most)
-            if ticket == nil {
-                throw overloaded(model, promise.priority, "the deployment has too many requests in hand")
+    /// Counts a refusal under the status that callers over HTTP get.
+    private func counted(_ error: PlatformError, _ model: String) -> PlatformError {
+        let status =
+            switch error.code {
+            case .notFound: 404
+            case .overloaded: 429
+            default: 400
             }
-        }
-        return (
-            Question(
-                route: route, time: now(), start: start, caller: caller, deadline: route.timeout.map { start + $0 },
-                version: version), ticket
-        )
+        metrics.countRefused(model: routes.route(model) == nil ? "" : model, status: status)
+        return error
     }
 
     private func wrong(_ faults: [(Int, FieldFault)], _ model: String, _ columns: InputColumns) -> PlatformError {
-        metrics.countRefused(model: model, status: 400)
         let lines = faults.prefix(100).map { row, fault in
             "\(columns.rowCount > 1 ? "instances[\(row)]." : "")\(fault.field): \(fault.message)"
         }

@@ -30,9 +30,8 @@ extension Predictor {
         }
         let question: Question
         let ticket: AdmissionTicket?
-        switch admit(model, route, terms, start: start, pressure: pressure) {
-        case .success(let taken): (question, ticket) = taken
-        case .failure(let refused): return refused.answer
+        do { (question, ticket) = try admit(route, terms, start: start, pressure: pressure) } catch {
+            return refusal(error, model: model)
         }
         var answer = await answerLater(question, model: model, body: body, terms: terms)
         answer.deadline = question.deadline

@@ -14,6 +14,11 @@ extension Predictor {
         guard instances.count <= Self.instanceCountMax else { return }
         for binding in route.slowBindings { await binding.reader.prepare(keys: binding.keys(of: instances)) }
     }
+
+    /// The same for instances that came as columns.
+    func prepare(_ route: DeploymentRoute, _ columns: InputColumns) async {
+        for binding in route.slowBindings { await binding.reader.prepare(keys: columns.keys(for: binding)) }
+    }
 }
 
 extension DeploymentRoute {
@@ -26,6 +31,11 @@ extension DeploymentRoute {
     func isReady(for instances: [JSONValue]) -> Bool {
         slowBindings.allSatisfy { $0.reader.isReady(keys: $0.keys(of: instances)) }
     }
+
+    /// The same for instances that came as columns.
+    func isReady(for columns: InputColumns) -> Bool {
+        slowBindings.allSatisfy { $0.reader.isReady(keys: columns.keys(for: $0)) }
+    }
 }
 
 extension ServiceBinding {
@@ -37,6 +47,23 @@ extension ServiceBinding {
                 case .string(let text)?: text
                 case .integer(let number)?: String(number)
                 default: nil
+                }
+            }
+        }
+    }
+}
+
+extension InputColumns {
+    /// The join keys of all instances that features are read for, one after another; none where nothing is read.
+    fileprivate func keys(for binding: ServiceBinding) -> [String?] {
+        let layout = layout(for: binding)
+        guard layout.readsViews else { return [] }
+        return (0..<rowCount).flatMap { row in
+            layout.keys.map { column -> String? in
+                switch column.map(values) {
+                case .texts(let texts)?: texts[row]
+                case .integers(let integers)?: String(integers[row])
+                case .numbers?, nil: nil
                 }
             }
         }

@@ -44,6 +44,8 @@ public final class Predictor: Sendable {
         public let entries: [PredictionLogEntry]
         /// What the answer owes the log.
         public let logPolicy: PredictionLogPolicy
+        /// Header fields beside its length; empty for those of JSON.
+        public private(set) var headers: [(name: String, value: String)] = []
         /// Seconds after which a refused caller may try again; 0 where that is not said.
         public var retryAfterSeconds = 0
         /// Until when it has to be given; `nil` for no bound.
@@ -53,7 +55,37 @@ public final class Predictor: Sendable {
         /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`, `prepare`).
         public var isLeft: Bool { status == 0 }
 
-        static let left = Answer(status: 0, body: [], entries: [], logPolicy: .shed)
+        /// How a failure after the prediction is worded.
+        private(set) var failureBody: @Sendable (PlatformError) -> [UInt8] = Predictor.errorBody
+
+        /// No answer: the request is to be answered elsewhere.
+        public static let left = Answer(status: 0, body: [], entries: [], logPolicy: .shed)
+
+        init(
+            status: Int, body: [UInt8], entries: [PredictionLogEntry], logPolicy: PredictionLogPolicy
+        ) {
+            self.status = status
+            self.body = body
+            self.entries = entries
+            self.logPolicy = logPolicy
+        }
+
+        /// An answer in other words than those of `/predict`.
+        ///
+        /// - Parameters:
+        ///   - columns: what was predicted; `nil` for a request that was refused.
+        ///   - failureBody: how a failure after the prediction is worded.
+        public init(
+            status: Int, headers: [(name: String, value: String)], body: [UInt8], columns: ColumnAnswer?,
+            failureBody: @escaping @Sendable (PlatformError) -> [UInt8]
+        ) {
+            self.init(
+                status: status, body: body, entries: columns?.entries ?? [], logPolicy: columns?.logPolicy ?? .shed)
+            self.headers = headers
+            self.failureBody = failureBody
+            deadline = columns?.deadline
+            ticket = columns?.ticket
+        }
     }
 
     /// Answers one request body.
@@ -79,49 +111,78 @@ public final class Predictor: Sendable {
         model: String, body: UnsafeRawBufferPointer, terms: RequestTerms, pressure: Int = 0, scratch: PredictionScratch
     ) -> Answer {
         let start = ContinuousClock.now
-        guard let route = routes.route(model) else {
-            metrics.countRefused(model: "", status: 404)
-            return refusal(
-                404, .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
-        }
-        if route.isDeferred { return .left }
-        let admitted: (question: Question, ticket: AdmissionTicket?)
-        switch admit(model, route, terms, start: start, pressure: pressure) {
-        case .success(let taken): admitted = taken
-        case .failure(let refused): return refused.answer
-        }
-        var answer = answer(admitted.question, model: model, body: body, terms: terms, scratch: scratch)
-        answer.deadline = admitted.question.deadline
-        answer.ticket = admitted.ticket
-        return answer
+        do {
+            let route = try route(model)
+            if route.isDeferred { return .left }
+            let (question, ticket) = try admit(route, terms, start: start, pressure: pressure)
+            var answer = answer(question, model: model, body: body, terms: terms, scratch: scratch)
+            answer.deadline = question.deadline
+            answer.ticket = ticket
+            return answer
+        } catch { return refusal(error, model: model) }
     }
 
-    /// Lets a request in, or says why not.
+    /// Who answers for a model.
+    /// - Throws: `notFound` where no deployment serves it.
+    func route(_ model: String) throws(PlatformError) -> DeploymentRoute {
+        if let route = routes.route(model) { return route }
+        throw PlatformError(
+            .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
+    }
+
+    /// Lets a request in, whichever way it came; the caller counts and words what is thrown.
+    ///
+    /// - Parameters:
+    ///   - version: the version that is to answer whatever the shares are; `nil` leaves it to the deployment.
+    ///   - pressure: how much is refused by priority, see `Admission`.
+    /// - Throws: `invalidInput` for terms with a fault, `notFound` for a version that answers nobody, `overloaded` where
+    ///   there are too many requests.
     func admit(
-        _ model: String, _ route: DeploymentRoute, _ terms: RequestTerms, start: ContinuousClock.Instant, pressure: Int
-    ) -> Result<(question: Question, ticket: AdmissionTicket?), Refused> {
-        if let fault = terms.fault {
-            metrics.countRefused(model: model, status: 422)
-            return .failure(Refused(answer: refusal(422, .invalidInput, fault.field, fault.message)))
+        _ route: DeploymentRoute, version: Int? = nil, _ terms: RequestTerms, start: ContinuousClock.Instant,
+        pressure: Int
+    ) throws(PlatformError) -> (question: Question, ticket: AdmissionTicket?) {
+        if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
+        if let version, route.variant(of: version) == nil {
+            throw PlatformError(
+                .notFound, "model/\(route.definition.model)", "version \(version) does not answer requests")
         }
         let promise = route.definition.promise
         let priority = terms.priority ?? promise.priority
-        if let reason = admission.refusal(priority, pressure: pressure) {
-            return .failure(Refused(answer: overloaded(model, priority, reason)))
-        }
+        if let reason = admission.refusal(priority, pressure: pressure) { throw overloaded(route, priority, reason) }
         var ticket: AdmissionTicket?
         if let most = promise.concurrencyMax {
-            ticket = routes.limit(model).enter(priority, of: most)
-            if ticket == nil {
-                return .failure(
-                    Refused(answer: overloaded(model, priority, "the deployment has too many requests in hand")))
-            }
+            ticket = routes.limit(route.definition.model.text).enter(priority, of: most)
+            if ticket == nil { throw overloaded(route, priority, "the deployment has too many requests in hand") }
         }
         var deadline = terms.deadline
         if let timeout = route.timeout, !terms.hasTime { deadline = min(deadline ?? start + timeout, start + timeout) }
         let question = Question(
-            route: route, time: clock.now(), start: start, caller: terms.caller, deadline: deadline)
-        return .success((question, ticket))
+            route: route, time: clock.now(), start: start, caller: terms.caller, deadline: deadline, version: version)
+        return (question, ticket)
+    }
+
+    /// Seconds after which a caller who was refused for load may try again.
+    public static let retryAfterSeconds = 1
+
+    private func overloaded(_ route: DeploymentRoute, _ priority: RequestPriority, _ reason: String) -> PlatformError {
+        let model = route.definition.model.text
+        metrics.countShed(model: model, priority: priority)
+        return PlatformError(
+            .overloaded, "predict/\(model)", "\(reason); try again in a second, or say 'X-Priority: high'")
+    }
+
+    /// Counts and words a refusal.
+    func refusal(_ error: PlatformError, model: String) -> Answer {
+        let status =
+            switch error.code {
+            case .notFound: 404
+            case .overloaded: 429
+            default: 422
+            }
+        metrics.countRefused(model: error.code == .notFound ? "" : model, status: status)
+        var answer = refusal(status, error.code, error.subject, error.message)
+        if error.code == .overloaded { answer.retryAfterSeconds = Self.retryAfterSeconds }
+        return answer
     }
 
     private func answer(
@@ -143,36 +204,36 @@ public final class Predictor: Sendable {
         return answerWhole(question, model: model, body: body, scratch: scratch, terms: terms)
     }
 
-    /// Refuses a request because there are too many.
-    private func overloaded(_ model: String, _ priority: RequestPriority, _ reason: String) -> Answer {
-        metrics.countRefused(model: model, status: 429)
-        metrics.countShed(model: model, priority: priority)
-        var answer = refusal(
-            429, .overloaded, "predict/\(model)", "\(reason); try again in a second, or say 'X-Priority: high'")
-        answer.retryAfterSeconds = 1
-        return answer
-    }
-
     /// What is said instead of an answer for whose record the log had no room in the request's time.
     ///
     /// `nil` while there is time. No record is kept of it, and it is counted as refused; what waits for the disk may still come into
     /// the log.
     public func refusalOfLate(_ answer: Answer) -> Answer? {
-        guard let deadline = answer.deadline, ContinuousClock.now >= deadline else { return nil }
+        lateness(answer.deadline).map {
+            Answer(status: 504, body: answer.failureBody($0), entries: [], logPolicy: .shed)
+        }
+    }
+
+    /// That the log had no room for a record until `deadline`, counted; `nil` while there is time.
+    public func lateness(_ deadline: ContinuousClock.Instant?) -> PlatformError? {
+        guard let deadline, ContinuousClock.now >= deadline else { return nil }
         metrics.countRefused(model: "", status: 504)
-        return refusal(
-            504, .deadlineExceeded, "prediction log",
-            "the record of the prediction was not there in the time of the request"
-        )
+        return PlatformError(
+            .deadlineExceeded, "prediction log",
+            "the record of the prediction was not there in the time of the request")
     }
 
     /// Says that no answer came in time; what is known of the request is in the log all the same.
     func tooLate(_ model: String, _ entries: [PredictionLogEntry], _ question: Question) -> Answer {
-        let body = Self.errorBody(
-            .deadlineExceeded, "predict/\(model)",
-            "no answer in the time of the request, and no fallback answers for it")
+        let body = Self.errorBody(Self.noAnswerInTime(model))
         return Answer(
             status: 504, body: body, entries: entries, logPolicy: question.route.definition.predictionLog)
+    }
+
+    static func noAnswerInTime(_ model: String) -> PlatformError {
+        PlatformError(
+            .deadlineExceeded, "predict/\(model)",
+            "no answer in the time of the request, and no fallback answers for it")
     }
 
     /// Largest body that is tried the quick way.
@@ -191,9 +252,6 @@ public final class Predictor: Sendable {
         /// Whether the time of the request is over at a moment.
         func isOver(at moment: ContinuousClock.Instant) -> Bool { deadline.map { moment >= $0 } ?? false }
     }
-
-    /// The moment of a question.
-    func now() -> EventTime { clock.now() }
 
     /// Answers a request of any form: batches, ages, explanations, and whatever has a fault to be worded.
     private func answerWhole(
@@ -566,6 +624,8 @@ public final class Predictor: Sendable {
     func refusal(_ status: Int, _ code: PlatformError.Code, _ subject: String, _ message: String) -> Answer {
         Answer(status: status, body: Self.errorBody(code, subject, message), entries: [], logPolicy: .shed)
     }
+
+    static func errorBody(_ error: PlatformError) -> [UInt8] { errorBody(error.code, error.subject, error.message) }
 
     static func errorBody(_ code: PlatformError.Code, _ subject: String, _ message: String) -> [UInt8] {
         let error: JSONValue = [

@@ -150,7 +150,8 @@ public final class ServingMetrics: Sendable {
         part.state.withLock { $0.shed[ShedKey(model: model, priority: priority), default: 0] += 1 }
     }
 
-    func countRefused(model: String, status: Int) {
+    /// Counts a request that was refused; an empty model where none serves it.
+    public func countRefused(model: String, status: Int) {
         part.state.withLock { $0.refused[model, default: [:]][status, default: 0] += 1 }
     }
 
