@@ -114,7 +114,8 @@ def main() -> None:
             source = {"run_id": job["run_id"], "dataset": job["dataset"]}
             before = resident(server.process.pid)
             start = time.perf_counter()
-            marks = {1, options.models // 4, options.models // 2, options.models}
+            marks = {1, *(options.models * tenth // 10 for tenth in range(1, 11))}
+            last = (0, start)
             for number in range(options.models):
                 name = f"body_{number}"
                 version = server.finished(server.call(f"/api/v1/models/{name}/versions", source))["version"]
@@ -127,11 +128,14 @@ def main() -> None:
                 server.call(f"/models/{name}/versions/{version}/deploy", {"reason": "benchmark"})
                 if number + 1 in marks:
                     used = resident(server.process.pid) - before
+                    now = time.perf_counter()
                     print(
-                        f"{number + 1} deployed after {time.perf_counter() - start:.0f} s: {used:.0f} MiB more, "
+                        f"{number + 1} deployed after {now - start:.0f} s, the last ones in "
+                        f"{(now - last[1]) / (number + 1 - last[0]) * 1000:.0f} ms each: {used:.0f} MiB more, "
                         f"{used / (number + 1) * 1024:.0f} KiB each",
                         flush=True,
                     )
+                    last = (number + 1, now)
             for models in (1, options.models, 1, options.models):
                 print(f"{models} models: {load(options, server, kept / 'body.ndjson', folder, models)}", flush=True)
             server.stop()
