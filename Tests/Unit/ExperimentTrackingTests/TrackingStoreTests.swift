@@ -1,3 +1,4 @@
+import ContentHashing
 import ExperimentTracking
 import Foundation
 import PlatformCore
@@ -137,6 +138,38 @@ struct TrackingStoreTests {
         try await store.putArtifact([9], at: "0/r/artifacts/a.bin")
         #expect(try await store.artifactBytes(at: "0/r/artifacts/a.bin") == [9])
         #expect(try await store.artifactBytes(at: "0/r/artifacts/deep/b.bin") == [1, 2, 3])
+    }
+
+    /// Parts in any order, several at once, some a second time with other bytes.
+    @Test(arguments: UInt64(0)..<12) func partsMakeTheFileWhoseHashIsKept(seed: UInt64) async throws {
+        var random = SeededGenerator(state: seed)
+        let count = Int.random(in: 1...9, using: &random)
+        let size = Int.random(in: 1...3000, using: &random)
+        func bytes(_ count: Int) -> [UInt8] { (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &random) } }
+        var parts = (1..<max(1, count)).map { _ in bytes(size) }
+        parts.append(bytes(Int.random(in: 1...size, using: &random)))
+        let id = try await store.beginUpload(at: "0/r/artifacts/whole.bin", partCount: count)
+        let (store, folder) = (store, fixture.folder)
+        @Sendable func put(_ number: Int, _ bytes: [UInt8], _ mark: String) async throws {
+            let file = "\(folder)/part-\(mark)-\(number)"
+            _ = FileManager.default.createFile(atPath: file, contents: Data(bytes))
+            _ = try await store.putPart(number, ofUpload: id, fileAt: file)
+        }
+        for number in (1...count).shuffled(using: &random) where seed % 3 == 0 || Bool.random(using: &random) {
+            try await put(number, bytes(parts[number - 1].count), "first")
+        }
+        let order = (1...count).shuffled(using: &random)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            for number in order {
+                let part = parts[number - 1]
+                group.addTask { try await put(number, part, "second") }
+            }
+            try await group.waitForAll()
+        }
+        try await store.completeUpload(id, at: "0/r/artifacts/whole.bin")
+        let whole = parts.flatMap { $0 }
+        #expect(try await store.artifactBytes(at: "0/r/artifacts/whole.bin") == whole)
+        #expect(try await store.artifact(at: "0/r/artifacts/whole.bin").hash == ContentHasher.hash(whole))
     }
 
     @Test func foldersAreListedByTheirDirectMembers() async throws {

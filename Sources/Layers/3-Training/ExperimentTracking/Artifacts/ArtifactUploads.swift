@@ -1,3 +1,4 @@
+import ContentHashing
 import Foundation
 import PlatformCore
 import StoragePorts
@@ -23,6 +24,13 @@ final class ArtifactUploads: Sendable {
         var partByteCount: Int?
         /// The last part, while nobody knows where it belongs.
         var lastFile: String?
+        /// The hash of the first `hashedCount` parts; `nil` while more are added.
+        var hasher: ContentHasher? = ContentHasher()
+        var hashedCount = 0
+        /// Whether no part came a second time, perhaps with other bytes.
+        var isHashable = true
+        /// Parts that are being written.
+        var writing: [Int: Int] = [:]
     }
 
     /// Most uploads at the same time.
@@ -85,8 +93,25 @@ final class ArtifactUploads: Sendable {
             }
             return upload.partCount == 1 ? 0 : uploads[id]?.partByteCount
         }
+        uploads.withLock { uploads in
+            if uploads[id]?.parts[number] != nil || uploads[id]?.writing[number] != nil {
+                uploads[id]?.isHashable = false
+            }
+            uploads[id]?.writing[number, default: 0] += 1
+        }
+        defer {
+            uploads.withLock { uploads in
+                guard let count = uploads[id]?.writing[number] else { return }
+                uploads[id]?.writing[number] = count > 1 ? count - 1 : nil
+            }
+        }
         if let expected {
             try LargeFile.copy(source, to: upload.file, at: (number - 1) * expected)
+            let replaced = uploads.withLock { isLast ? $0[id]?.lastFile : nil }
+            if let replaced {
+                uploads.withLock { $0[id]?.lastFile = nil }
+                try? FileManager.default.removeItem(atPath: replaced)
+            }
         } else {
             let file = "\(upload.file).last"
             _ = FileManager.default.createFile(atPath: file, contents: nil)
@@ -95,16 +120,48 @@ final class ArtifactUploads: Sendable {
         }
         let tag = "\(id.suffix(12))-\(number)-\(byteCount)"
         uploads.withLock { $0[id]?.parts[number] = Part(byteCount: byteCount, tag: tag) }
+        try hashOn(id)
         return tag
     }
 
-    /// Takes an upload out when all of its parts are here: its path and the file with its bytes.
+    /// Hashes the parts that follow those hashed without a gap, while others come: completing has nothing to read then.
+    private func hashOn(_ id: String) throws {
+        while let (hasher, file, range) = takeUnhashed(id) {
+            var hasher = hasher
+            try LargeFile.hash(range, of: file, into: &hasher)
+            let hashed = hasher
+            uploads.withLock { uploads in
+                uploads[id]?.hasher = hashed
+                uploads[id]?.hashedCount += 1
+            }
+        }
+    }
+
+    /// The next part to hash, and the hasher for it, which nobody else has until it is put back.
+    private func takeUnhashed(_ id: String) -> (hasher: ContentHasher, file: String, range: Range<Int>)? {
+        uploads.withLock { uploads in
+            guard let upload = uploads[id], upload.isHashable, let hasher = upload.hasher,
+                let part = upload.parts[upload.hashedCount + 1],
+                upload.lastFile == nil || upload.hashedCount + 1 < upload.partCount
+            else { return nil }
+            uploads[id]?.hasher = nil
+            let start = upload.hashedCount * (upload.partByteCount ?? 0)
+            return (hasher, upload.file, start..<(start + part.byteCount))
+        }
+    }
+
+    /// Takes an upload out when all of its parts are here: its path, the file with its bytes, and their hash if it is known.
     ///
     /// - Parameter tags: what `put` gave for each part, by number.
     @concurrent
-    func complete(_ id: String, path: String, tags: [Int: String]) async throws -> (path: String, file: String) {
+    func complete(_ id: String, path: String, tags: [Int: String]) async throws
+        -> (path: String, file: String, hash: ContentHash?)
+    {
         let upload = try find(id)
         guard upload.path == path else { throw Self.unknown(id) }
+        guard upload.writing.isEmpty else {
+            throw PlatformError(.invalidInput, "upload/\(id)", "a part of it is still being written")
+        }
         for number in 1...upload.partCount {
             guard let part = upload.parts[number] else {
                 throw PlatformError(.invalidInput, "upload/\(id)", "part \(number) of \(upload.partCount) has not come")
@@ -116,13 +173,16 @@ final class ArtifactUploads: Sendable {
         if let lastFile = upload.lastFile {
             try LargeFile.copy(lastFile, to: upload.file, at: (upload.partCount - 1) * (upload.partByteCount ?? 0))
             try? FileManager.default.removeItem(atPath: lastFile)
+            uploads.withLock { $0[id]?.lastFile = nil }
+            try hashOn(id)
         }
         let whole = upload.parts.values.reduce(0) { $0 + $1.byteCount }
         guard try Self.byteCount(of: upload.file) == whole else {
             throw PlatformError(.invalidInput, "upload/\(id)", "its parts do not make \(whole) bytes")
         }
-        uploads.withLock { $0[id] = nil }
-        return (upload.path, upload.file)
+        let last = uploads.withLock { $0.removeValue(forKey: id) }
+        let isHashed = last.map { $0.isHashable && $0.hashedCount == $0.partCount } ?? false
+        return (upload.path, upload.file, isHashed ? last?.hasher?.finalize() : nil)
     }
 
     /// Forgets an upload and its bytes; nothing happens if there is none.
@@ -175,8 +235,8 @@ extension TrackingStore {
 
     /// Makes an artifact of an upload whose parts are all here; what was at its path is replaced.
     public func completeUpload(_ id: String, at path: String, tags: [Int: String] = [:]) async throws {
-        let (path, file) = try await uploads.complete(id, path: Self.checkedArtifactPath(path), tags: tags)
-        do { try await adopt(stagedFileAt: file, at: path) } catch {
+        let (path, file, hash) = try await uploads.complete(id, path: Self.checkedArtifactPath(path), tags: tags)
+        do { try await adopt(stagedFileAt: file, at: path, hash: hash) } catch {
             try? FileManager.default.removeItem(atPath: file)
             throw error
         }

@@ -14,6 +14,24 @@ enum LargeFile {
         return (hasher.finalize(), byteCount)
     }
 
+    /// Adds a range of a file's bytes to a hash.
+    /// - Throws: `unavailable`.
+    static func hash(_ range: Range<Int>, of path: String, into hasher: inout ContentHasher) throws(PlatformError) {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw failure("opened") }
+        defer { close(descriptor) }
+        var buffer = [UInt8](repeating: 0, count: min(portionByteCount, max(1, range.count)))
+        var position = range.lowerBound
+        while position < range.upperBound {
+            let wanted = min(buffer.count, range.upperBound - position)
+            let count = buffer.withUnsafeMutableBytes { pread(descriptor, $0.baseAddress, wanted, off_t(position)) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw failure("read") }
+            buffer.withUnsafeBytes { hasher.update(UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+            position += count
+        }
+    }
+
     /// The size of a file.
     /// - Throws: `unavailable`.
     static func byteCount(_ path: String) throws(PlatformError) -> Int {
