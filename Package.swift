@@ -34,6 +34,7 @@ let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-h
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioHTTP2: Target.Dependency = .product(name: "NIOHTTP2", package: "swift-nio-http2")
 let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
@@ -155,7 +156,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "ExperimentTracking", "TrainingJobs", "ModelRegistry", "ModelServing", "Governance", "Catalogue",
             "Workflows",
             "APIContract",
-            hummingbird, httpTypes, logging, nioCore, nioHTTPTypes, serviceLifecycle,
+            hummingbird, httpTypes, logging, nioCore, nioHTTP1, nioHTTPTypes, serviceLifecycle,
         ]),
     module("MLflowImport", in: "Edge", uses: ["PlatformCore", "ContentHashing", "StoragePorts"]),
     module("CommandLine", in: "Edge", uses: ["PlatformCore", "APIContract", argumentParser]),

@@ -49,6 +49,7 @@ struct Platform {
         init(_ settings: Settings, logger: Logger) throws {
             let directory = settings.dataDirectory
             lock = try DirectoryLock(directory: directory)
+            try DirectoryCheck.refuseLostDatabase(in: directory)
             // Files of the moment of a process that was killed: nobody else writes here while we hold the lock.
             try? FileManager.default.removeItem(atPath: "\(directory)/spool")
             objects = try FolderObjectStore(directory: "\(directory)/objects")
@@ -91,6 +92,7 @@ struct Platform {
             + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
             + EvaluationIndex.migrations + ChangeRelay.migrations
             + WebhookStore.migrations + PredictionJobStore.migrations
+        try await DirectoryCheck.refuseLaterTables(metadata, known: migrations, place: "\(directory)/metadata.sqlite")
         try await metadata.migrate(migrations)
         try await topics
         let audit = AuditLog(store: metadata, clock: clock)

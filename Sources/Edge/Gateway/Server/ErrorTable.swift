@@ -1,5 +1,6 @@
 import APIContract
 import ModelRegistry
+import NIOHTTP1
 import PlatformCore
 import RuntimePorts
 import StoragePorts
@@ -42,6 +43,8 @@ enum ErrorTable {
         case let error as ModelError:
             PlatformError(error.code == .tooLarge ? .tooLarge : .invalidInput, "model", error.message)
         case let error as DecodingError: PlatformError(.invalidInput, "request body", text(error))
+        case let error as HTTPParserError:
+            PlatformError(.invalidInput, "request body", "it is not sent as HTTP asks for: \(error)")
         case is CancellationError: PlatformError(.unavailable, "server", "the server is shutting down")
         default: PlatformError(.internal, "server", "\(type(of: error)): \(error)")
         }

@@ -7,6 +7,7 @@ import HummingbirdCore
 public import Logging
 import ModelServing
 import NIOCore
+import NIOHTTP1
 import PlatformCore
 public import ServiceLifecycle
 
@@ -262,7 +263,7 @@ public struct GatewayServer: Service {
             try handle.close()
         } catch {
             unlink(path)
-            if error is PlatformError { throw error }
+            if error is PlatformError || error is HTTPParserError { throw error }
             throw PlatformError(.unavailable, directory, "cannot keep the body: \(error)")
         }
         return (path, hasher?.finalize())

@@ -103,7 +103,11 @@ struct GRPCMessages {
         guard buffer.readableBytes >= 5 + Int(length) else { return nil }
         buffer.moveReaderIndex(forwardBy: 5)
         let content = buffer.readBytes(length: Int(length)) ?? []
-        if buffer.readableBytes == 0 { buffer.clear() } else { buffer.discardReadBytes() }
+        if buffer.readableBytes == 0 {
+            buffer.clear()
+        } else if buffer.readerIndex > buffer.readableBytes {  // not for each of many small messages: it moves the rest
+            buffer.discardReadBytes()
+        }
         switch (flag, encoding) {
         case (0, _): return content
         case (1, .gzip), (1, .deflate):

@@ -41,6 +41,8 @@ public struct InferenceGRPCServer: Service {
     private static let streamCountMax = 256
     /// How long a connection may take to its first call.
     private static let arrivalTime = TimeAmount.seconds(30)
+    /// How long a caller may take to let the end of an answer in.
+    private static let takingTime = TimeAmount.seconds(60)
     /// How long calls in hand may take when the server stops.
     private static let finishingTime = Duration.seconds(10)
 
@@ -118,7 +120,7 @@ public struct InferenceGRPCServer: Service {
     private func answer(_ stream: Stream) async {
         do {
             try await stream.executeThenClose { inbound, outbound in
-                var call = Call(frames: inbound.makeAsyncIterator(), outbound: outbound)
+                var call = Call(frames: inbound.makeAsyncIterator(), outbound: outbound, channel: stream.channel)
                 do {
                     try await answer(&call)
                 } catch {
@@ -185,16 +187,18 @@ public struct InferenceGRPCServer: Service {
     private struct Call {
         var frames: NIOAsyncChannelInboundStream<HTTP2Frame.FramePayload>.AsyncIterator
         let outbound: NIOAsyncChannelOutboundWriter<HTTP2Frame.FramePayload>
+        private let channel: any Channel
         private var messages = GRPCMessages(encoding: .identity)
         private var isAtEnd = false
         private var hasBegun = false
 
         init(
             frames: NIOAsyncChannelInboundStream<HTTP2Frame.FramePayload>.AsyncIterator,
-            outbound: NIOAsyncChannelOutboundWriter<HTTP2Frame.FramePayload>
+            outbound: NIOAsyncChannelOutboundWriter<HTTP2Frame.FramePayload>, channel: any Channel
         ) {
             self.frames = frames
             self.outbound = outbound
+            self.channel = channel
         }
 
         /// The fields that a call begins with.
@@ -245,10 +249,18 @@ public struct InferenceGRPCServer: Service {
             try await outbound.write(.data(.init(data: .byteBuffer(GRPCMessages.frame(message)))))
         }
 
+        /// Ends the call once its caller has taken all of it.
+        ///
+        /// What closes a stream drops what still waits for the caller's window.
         func end(_ status: GRPCStatus) async throws {
             var trailers = hasBegun ? HPACKHeaders() : [":status": "200", "content-type": "application/grpc"]
             status.write(to: &trailers)
-            try await outbound.write(.headers(.init(headers: trailers, endStream: true)))
+            let patience = channel.eventLoop.scheduleTask(in: InferenceGRPCServer.takingTime) { [channel] in
+                channel.close(promise: nil)
+            }
+            defer { patience.cancel() }
+            let last = HTTP2Frame.FramePayload.headers(.init(headers: trailers, endStream: true))
+            try await channel.writeAndFlush(last).get()
         }
     }
 

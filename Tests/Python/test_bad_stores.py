@@ -1,0 +1,112 @@
+"""Stores that were damaged, taken away or written by a later version: said at the start, nothing is overwritten."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import sqlite3
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+import shop
+from bad_input import EVENT, refuses
+from conftest import Server
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[pathlib.Path]:
+    """The data directory of a server that has rows and has ended."""
+    folder = tmp_path_factory.mktemp("kept")
+    server = Server(folder / "data", "--clock", "manual").start()
+    server.post("/api/v1/clock", {"now": shop.START + shop.DAY})
+    server.cli("apply", str(shop.write_definitions(folder / "definitions")))
+    rows = [EVENT | {"payment": f"p{number}", "customer": f"c{number % 7}"} for number in range(500)]
+    assert server.request("POST", "/sources/payments/events", rows)[0] == 200
+    server.wait_idle()
+    assert server.stop() == 0
+    yield folder / "data"
+
+
+def up(binary: str, data: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    command = [binary, "up", "--data-dir", str(data), "--port", "0", "--clock", "manual"]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def garbage(path: pathlib.Path) -> None:
+    path.write_bytes(b"this is something else, and long enough to be looked at " * 400)
+
+
+def cut(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+def nothing(path: pathlib.Path) -> None:
+    """As after a file system that lost what was not its own: the log beside it is whole."""
+    for extra in path.parent.glob(f"{path.name}-*"):
+        extra.unlink()
+    path.write_bytes(b"")
+
+
+def later_format(path: pathlib.Path) -> None:
+    """Both first pages of LMDB say the version of its format after the magic number."""
+    content = bytearray(path.read_bytes())
+    for page in (0, 4096):
+        assert struct.unpack_from("<I", content, page + 16)[0] == 0xBEEFC0DE
+        struct.pack_into("<I", content, page + 20, 999)
+    path.write_bytes(content)
+
+
+def later_tables(path: pathlib.Path) -> None:
+    with sqlite3.connect(path) as database:
+        database.execute("INSERT INTO metadata_migration VALUES ('registry-99', 'CREATE TABLE later (a TEXT)')")
+    database.close()
+
+
+def folder_instead(path: pathlib.Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("metadata.sqlite", garbage, ["metadata.sqlite"]),
+        ("metadata.sqlite", nothing, ["metadata.sqlite", "missing or empty", "backup"]),
+        ("metadata.sqlite", later_tables, ["metadata.sqlite", "later version", "registry-99"]),
+        ("metadata.sqlite", folder_instead, ["metadata.sqlite"]),
+        ("online/data.mdb", garbage, ["online"]),
+        ("online/data.mdb", cut, ["online"]),
+        ("online/data.mdb", later_format, ["online"]),
+        ("online/data.mdb", folder_instead, ["online"]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else None,
+)
+def test_a_damaged_store_is_named_and_left_as_it_is(
+    name: str,
+    damage: Callable[[pathlib.Path], None],
+    words: list[str],
+    kept: pathlib.Path,
+    tmp_path: pathlib.Path,
+    binary: str,
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(kept, data)
+    path = data / name
+    damage(path)
+    before = path.read_bytes() if path.is_file() else None
+    refuses(up(binary, data), 1, *words)
+    # A cut file may have been made longer, to be looked at.
+    assert path.is_dir() if before is None else path.read_bytes().startswith(before)
+
+
+def test_a_lost_online_store_is_made_again_from_the_log(
+    kept: pathlib.Path, tmp_path: pathlib.Path, start_server: Callable[..., Server]
+) -> None:
+    shutil.copytree(kept, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / "online")
+    server = start_server("--clock", "manual")
+    server.wait_idle()
+    answer = server.post("/features/groups/loss/get-online", {"entities": [{"customer": "c1"}]})
+    assert "5" in str(answer), answer
