@@ -161,6 +161,10 @@ def test_scores_have_their_place_in_lineage_and_audit(scored: Scored) -> None:
     score(scored.server, "--spine", "orders", "--out", "traced", "--date", "2024-01-11")
     slice_ = json.loads(scored.server.cli("lineage", "scores/traced", "--json").stdout)
     assert any(edge["from"] == "version/loss.1" for edge in slice_["edges"])
+    found = json.loads(scored.server.cli("catalog", "search", "traced kind:scores", "--json").stdout)
+    assert [hit["id"] for hit in found["hits"]] == ["scores/traced"] and "prediction" in found["hits"][0]["columns"]
+    status, page = scored.server.request("GET", "/catalog/scores/traced")
+    assert status == 200 and "scores of loss" in page
     entries = json.dumps(scored.server.get("/api/v1/audit"))
     assert "scores.written" in entries
 

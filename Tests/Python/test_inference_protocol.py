@@ -562,9 +562,11 @@ def test_time_and_urgency_are_those_of_predict(
     with pytest.raises(InferenceServerException, match="low, normal or high") as raised:
         remote.infer("loss", remote_inputs(), headers={"x-priority": "urgent"})
     assert raised.value.status() == "StatusCode.INVALID_ARGUMENT"
-    with pytest.raises(InferenceServerException) as raised:
-        remote.infer("loss", remote_inputs(), client_timeout=1e-6)
-    assert raised.value.status() == "StatusCode.DEADLINE_EXCEEDED"
+    # The client gives up, unless the server's answer, the fallback's, is there before it looks.
+    try:
+        assert remote.infer("loss", remote_inputs(), client_timeout=1e-6).as_numpy("fallback").all()
+    except InferenceServerException as problem:
+        assert problem.status() == "StatusCode.DEADLINE_EXCEEDED"
 
 
 def test_a_large_batch_over_grpc(remote: Any) -> None:

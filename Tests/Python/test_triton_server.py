@@ -174,7 +174,6 @@ CASES = [
     infer("a parameter that is reserved", GOOD, parameters={"priority": 7}),
     infer("a sequence", GOOD, sequence_id=17, sequence_start=True, sequence_end=True),
     infer("time enough on the client", GOOD, only="grpc", client_timeout=60),
-    infer("no time on the client", GOOD, only="grpc", client_timeout=1e-6),
     call("load", "load_model", "loss"),
     call("load an unknown model", "load_model", "nobody"),
     call("load with a configuration", "load_model", "loss", config=json.dumps({"max_batch_size": 8})),

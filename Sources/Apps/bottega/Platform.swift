@@ -287,6 +287,7 @@ struct Platform {
             content: content, serviceVersion: { try await catalog.service($0) }, lineage: lineage, clock: clock,
             root: "\(directory)/scores", limits: limits)
         catalogue.extend { try await scoring.extend(&$0) }
+        catalogue.list(mark: { scoring.mark }, items: { scoring.catalogueItems() })
         let monitoring = MonitoringIndex(log: log)
         let box = SecretBox(key: try Self.webhookKey(directory))
         let webhooks = WebhookStore(

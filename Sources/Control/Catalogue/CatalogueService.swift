@@ -29,6 +29,7 @@ public final class CatalogueService: Sendable {
     }
     private struct State {
         var revision = -1
+        var mark = -1
         var index = CatalogueIndex(DefinitionSet())
         var graph = LineageGraph()
         var statistics: [String: [String: ColumnStatistics]] = [:]
@@ -44,6 +45,7 @@ public final class CatalogueService: Sendable {
     private let engine: any OfflineEngine
     private let external: ExternalLineage
     private let extensions = Mutex<[@Sendable (inout LineageGraph) async throws -> Void]>([])
+    private let others = Mutex<(mark: @Sendable () -> Int, items: @Sendable () -> [CatalogueItem])>(({ 0 }, { [] }))
     private let state = Mutex(State())  // held for copies and look-ups
     private static let basisCountMax = 200
 
@@ -70,13 +72,26 @@ public final class CatalogueService: Sendable {
 
     private var current: (index: CatalogueIndex, graph: LineageGraph) {
         let (set, revision) = definitions()
-        if let known = state.withLock({ $0.revision == revision ? ($0.index, $0.graph) : nil }) { return known }
-        let made = (CatalogueIndex(set), LineageGraph(set))
+        let others = others.withLock { $0 }
+        let mark = others.mark()
+        if let known = state.withLock({ $0.revision == revision && $0.mark == mark ? ($0.index, $0.graph) : nil }) {
+            return known
+        }
+        let made = (CatalogueIndex(set, others: others.items()), LineageGraph(set))
         state.withLock { state in
-            guard state.revision < revision else { return }
-            (state.revision, state.index, state.graph) = (revision, made.0, made.1)
+            guard (state.revision, state.mark) < (revision, mark) else { return }
+            (state.revision, state.mark, state.index, state.graph) = (revision, mark, made.0, made.1)
         }
         return made
+    }
+
+    /// Adds items that no definition makes.
+    ///
+    /// - Parameters:
+    ///   - mark: rises when there are others; asked for with every search.
+    ///   - items: what there is now.
+    public func list(mark: @escaping @Sendable () -> Int, items: @escaping @Sendable () -> [CatalogueItem]) {
+        others.withLock { $0 = (mark, items) }
     }
 
     // MARK: Statistics

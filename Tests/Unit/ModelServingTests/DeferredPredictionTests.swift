@@ -1,12 +1,13 @@
 import Definitions
 import Foundation
-import ModelServing
 import PlatformCore
 import PlatformTesting
 import RuntimePorts
 import StoragePorts
 import Synchronization
 import Testing
+
+@testable import ModelServing
 
 /// The weighted sum of `LinearModel`, which has to be waited for; a first feature above 100 makes it fail or answer no number.
 private struct LateModel: DeferredModel {
@@ -139,7 +140,7 @@ struct DeferredPredictionTests {
         #expect(answer.entries.isEmpty)
     }
 
-    @Test func shadowsThatAreWaitedForStandBesideTheirPrediction() async throws {
+    @Test func shadowsThatAreWaitedForFollowTheirPrediction() async throws {
         let events = InMemoryEventLog()
         try await events.createTopic(PlatformTopic.predictions, partitions: 1)
         let log = ServingFixture.log(events)
@@ -153,9 +154,96 @@ struct DeferredPredictionTests {
         let records = try await events.read(PlatformTopic.predictions, from: 0).map {
             try PredictionRecord(decoding: $0.record.value)
         }
-        #expect(records.map(\.version) == [1, 10, 11, 1, 11, 1, 10, 11])
+        #expect(records.map(\.version) == [1, 11, 1, 11, 1, 11, 10, 10])
         #expect(log.shadowFailures == 1)
         let main = Dictionary(records.map { ($0.id, $0.output) }, uniquingKeysWith: { first, _ in first })
         for record in records { #expect(record.output == main[record.id]) }
+    }
+
+    /// Neither a durable answer nor the log waits for a shadow that hangs.
+    @Test(.timeLimit(.minutes(5))) func aShadowThatHangsHoldsNobodyUp() async throws {
+        let events = InMemoryEventLog()
+        try await events.createTopic(PlatformTopic.predictions, partitions: 1)
+        let log = ServingFixture.log(events)
+        let gate = Gate()
+        let predictor = try predictor(
+            [(LinearModel(weights: weights), 1)],
+            shadows: [GatedModel(base: LinearModel(weights: weights), gate: gate)], log: log)
+        async let running: Void = log.run()
+        for distance in 1...3 {
+            let (answer, _) = try await ask(predictor, request(distances: [distance]))
+            #expect(await log.take(answer.entries, policy: .durable))
+        }
+        let before = try await events.read(PlatformTopic.predictions, from: 0)
+        #expect(before.count == 3 && log.pending == 0)
+        gate.open()
+        log.close()
+        await running
+        let records = try await events.read(PlatformTopic.predictions, from: 0).map {
+            try PredictionRecord(decoding: $0.record.value)
+        }
+        #expect(records.map(\.version) == [1, 1, 1, 10, 10, 10] && log.shadowFailures == 0)
+        let archive = PredictionArchive(log: events, content: ContentStore(base: try InMemoryObjectStore())) { _, _ in
+            LinearModel(weights: [])
+        }
+        #expect(try await archive.find(records[1].id).map(\.version) == [1, 10], "also where others stand between")
+    }
+
+    /// What a slow shadow has no room for is left out and counted, not kept.
+    @Test func theLaneOfShadowsIsBounded() async throws {
+        let binding = try ServingFixture.binding()
+        let shadow = try ServingFixture.version(10, LateModel(base: LinearModel(weights: weights)), binding: binding)
+        let lane = DeferredShadows()
+        let questions = (0..<(DeferredShadows.capacity + 5)).map {
+            DeferredShadows.Question(record: ServingFixture.record($0), shadow: shadow)
+        }
+        #expect(lane.take(questions).map(\.record.id) == questions.suffix(5).map(\.record.id))
+        #expect(lane.take(Array(questions.prefix(1))).count == 1)
+        #expect(await lane.next()?.count == DeferredShadows.capacity)
+        #expect(lane.take(Array(questions.prefix(1))).count == 1, "what is in hand counts")
+        lane.settle(DeferredShadows.capacity)
+        #expect(lane.take(Array(questions.prefix(1))).isEmpty)
+        lane.close()
+        #expect(await lane.next()?.count == 1)
+        #expect(await lane.next() == nil)
+    }
+}
+
+/// Closed until somebody opens it.
+private final class Gate: Sendable {
+    private let state = Mutex<(isOpen: Bool, waiters: [CheckedContinuation<Void, Never>])>((false, []))
+
+    func open() {
+        let waiters = state.withLock { state in
+            state.isOpen = true
+            defer { state.waiters = [] }
+            return state.waiters
+        }
+        for waiter in waiters { waiter.resume() }
+    }
+
+    func pass() async {
+        await withCheckedContinuation { continuation in
+            let isOpen = state.withLock { state in
+                if !state.isOpen { state.waiters.append(continuation) }
+                return state.isOpen
+            }
+            if isOpen { continuation.resume() }
+        }
+    }
+}
+
+/// Answers once its gate is open.
+private struct GatedModel: DeferredModel {
+    let base: LinearModel
+    let gate: Gate
+    var description: ModelDescription { base.description }
+    let parallelism = 1
+
+    func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) async throws(ModelError)
+        -> [Float]
+    {
+        await gate.pass()
+        return try base.predict(rows, rowCount: rowCount)
     }
 }

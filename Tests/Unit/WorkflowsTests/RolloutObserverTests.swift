@@ -1,7 +1,8 @@
 import ModelServing
 import PlatformCore
 import Testing
-import Workflows
+
+@testable import Workflows
 
 /// What the observer counts of a challenger and its champion.
 struct RolloutObserverTests {
@@ -45,6 +46,25 @@ struct RolloutObserverTests {
         observer.observed([record(1, .primary, version: 1, [0.5])])
         observer.observed([record(1, .shadow, version: 2, [1])])
         #expect(seen(observer).meanDifference == 0.5)
+    }
+
+    /// Shadows that are waited for come after other answers.
+    @Test func aShadowMayComeLate() {
+        let observer = observer()
+        observer.observed((0..<1000).map { record($0, .primary, version: 1, [0.5]) })
+        observer.observed((0..<1000).map { record($0, .shadow, version: 2, [0.75]) })
+        #expect(seen(observer).meanDifference == 0.25 && seen(observer).disagreement == 0)
+        observer.observed([record(3, .shadow, version: 2, [0])])
+        #expect(seen(observer).meanDifference == 0.25, "no pair is counted twice")
+    }
+
+    @Test func answersWithoutAShadowAreForgotten() {
+        var recent = RecentAnswers()
+        let count = RecentAnswers.countMax
+        for index in 0...(count + 10) { recent.add("id-\(index)", [Float(index)]) }
+        #expect(recent.take("id-9") == nil && recent.take("id-10") == [10])
+        #expect(recent.take("id-\(count + 10)") == [Float(count + 10)])
+        #expect(recent.take("id-\(count + 10)") == nil)
     }
 
     @Test func onlyTheChallengersAnswersCount() {

@@ -37,9 +37,9 @@ public struct CatalogueIndex: Sendable {
     private let entries: [Entry]
     private let positions: [String: Int]
 
-    /// Indexes a set of definitions.
-    public init(_ set: DefinitionSet) {
-        entries = CatalogueItem.items(of: set).map { item in
+    /// Indexes a set of definitions, and items that no definition makes.
+    public init(_ set: DefinitionSet, others: [CatalogueItem] = []) {
+        entries = (CatalogueItem.items(of: set) + others).sorted { $0.identifier < $1.identifier }.map { item in
             let name = item.name.lowercased()
             let tags = item.tags.map { $0.lowercased() }
             let text = ([item.description, item.owner, item.type ?? ""] + tags + item.columns).joined(separator: " ")
@@ -114,7 +114,7 @@ public struct CatalogueIndex: Sendable {
     private static func weight(_ kind: CatalogueItem.Kind) -> Int {
         switch kind {
         case .source, .view, .model: 3
-        case .service, .trainingSet, .entity, .deployment, .monitor: 2
+        case .service, .trainingSet, .entity, .deployment, .monitor, .scores: 2
         case .feature, .onDemand: 1
         case .column: 0
         }

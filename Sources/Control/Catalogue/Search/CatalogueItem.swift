@@ -28,6 +28,8 @@ public struct CatalogueItem: Sendable, Hashable {
         case deployment
         /// What watches a model.
         case monitor
+        /// A table of scores that batches wrote.
+        case scores
     }
     /// What it is.
     public let kind: Kind
@@ -45,6 +47,27 @@ public struct CatalogueItem: Sendable, Hashable {
     public let type: String?
     /// Columns that it reads: of features, and of views those of all its features.
     public let columns: [String]
+
+    init(
+        kind: Kind, name: String, parent: String?, owner: String, description: String, tags: [String], type: String?,
+        columns: [String]
+    ) {
+        self.kind = kind
+        self.name = name
+        self.parent = parent
+        self.owner = owner
+        self.description = description
+        self.tags = tags
+        self.type = type
+        self.columns = columns
+    }
+
+    /// An item that no definition makes: a table of scores.
+    public init(scores name: String, description: String, columns: [String]) {
+        self.init(
+            kind: .scores, name: name, parent: nil, owner: "", description: description, tags: [], type: nil,
+            columns: columns)
+    }
 
     /// `source/departures`, `feature/carrier_delays.mean_24h`: unlike for different things.
     public var identifier: String { "\(kind.rawValue)/\(qualifiedName)" }

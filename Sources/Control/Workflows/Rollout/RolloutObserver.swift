@@ -35,7 +35,7 @@ public final class RolloutObserver: PredictionObserver {
         var distributions = AnswerDistributions()
         var pairs = PairTally()
         var latency = LatencyHistogram()
-        var lastPrimary: (id: String, output: [Float])?
+        var recent = RecentAnswers()
         var units = UnitTally()
         var labels = LabelMatcher()
         var comparison: SequentialComparison?
@@ -146,16 +146,14 @@ extension RolloutObserver.Watch {
             distributions.addChallenger(value)
             answers += 1
             if record.choice == .canary { latency.add(microseconds: record.latency.total) }
-            if record.choice == .shadow, let primary = lastPrimary, primary.id == record.id {
-                pairs.add(primary.output, record.output)
-            }
+            if record.choice == .shadow, let primary = recent.take(record.id) { pairs.add(primary, record.output) }
             if comparison != nil, (record.choice == .shadow) == scope.isPaired {
                 compare(labels.add(record.id) { $0.challenger = record.output })
             }
         } else if record.choice == .primary {
             distributions.addChampion(value)
             championAnswers += 1
-            lastPrimary = (record.id, record.output)
+            if scope.shares == nil { recent.add(record.id, record.output) }
             if comparison != nil { compare(labels.add(record.id) { $0.champion = record.output }) }
         }
     }

@@ -55,17 +55,46 @@ struct ScoreFolder {
         return try? JSONValue.parse(Array(data)).decoded()
     }
 
-    /// Makes the parts the partition; one that is there gives way first, so for a moment there is none.
+    /// Makes the parts the partition; one that is there changes places with them in one step.
+    ///
+    /// After a crash at any moment there is the former partition, or this one.
     func publish() throws {
         try Self.synchronize(out)
-        let old = "\(work)/old"
+        let parent = URL(fileURLWithPath: final).deletingLastPathComponent().path
         if FileManager.default.fileExists(atPath: final) {
-            try? FileManager.default.removeItem(atPath: old)
-            guard rename(final, old) == 0 else { throw Self.failure(final) }
+            // From here on the parts count for nobody who would go on with this work: `out` may be the former partition.
+            try? FileManager.default.removeItem(atPath: "\(work)/state.json")
+            try Self.synchronize(work)
+            if !Self.exchange(out, final) {
+                try? FileManager.default.removeItem(atPath: old)
+                guard rename(final, old) == 0 else { throw Self.failure(final) }
+                guard rename(out, final) == 0 else { throw Self.failure(final) }
+            }
+        } else {
+            guard rename(out, final) == 0 else { throw Self.failure(final) }
         }
-        guard rename(out, final) == 0 else { throw Self.failure(final) }
-        try Self.synchronize(URL(fileURLWithPath: final).deletingLastPathComponent().path)
+        try Self.synchronize(parent)
         discardWork()
+    }
+
+    /// Puts the former partition back where a crash came between its going and the coming of the next one.
+    func recover() {
+        guard !FileManager.default.fileExists(atPath: final), FileManager.default.fileExists(atPath: old) else {
+            return
+        }
+        _ = rename(old, final)
+    }
+
+    /// Where the former partition waits, on file systems that cannot exchange two folders.
+    private var old: String { "\(work)/old" }
+
+    /// Lets two folders change places in one step; `false` where the system cannot.
+    private static func exchange(_ first: String, _ second: String) -> Bool {
+        typealias Function =
+            @convention(c) (CInt, UnsafePointer<CChar>, CInt, UnsafePointer<CChar>, CUnsignedInt) -> CInt
+        // Not in the C library's Swift overlay; `RENAME_EXCHANGE` is 2.
+        guard let symbol = dlsym(nil, "renameat2") else { return false }
+        return unsafeBitCast(symbol, to: Function.self)(AT_FDCWD, first, AT_FDCWD, second, 2) == 0
     }
 
     /// Waits until a file, or the names in a folder, are on the disk.

@@ -29,6 +29,7 @@ public final class ScoringService: Sendable {
     private let root: String
     private let limits: QueryLimits
     private let busy = Mutex<Set<String>>([])
+    private let publishedCount = Atomic<Int>(1)
 
     /// Makes a service that writes tables of scores below the folder `root`.
     public init(
@@ -55,7 +56,26 @@ public final class ScoringService: Sendable {
 
     /// Partitions of every table of scores, by table and day.
     @concurrent
-    public func partitions(of table: Name? = nil) async throws -> [ScoredPartition] {
+    public func partitions(of table: Name? = nil) async throws -> [ScoredPartition] { stored(table) }
+
+    /// Partitions that this process has published; a number that rises when there may be another table.
+    public var mark: Int { publishedCount.load(ordering: .relaxed) }
+
+    /// Tables of scores as the catalogue lists them.
+    public func catalogueItems() -> [CatalogueItem] {
+        let tables = Dictionary(grouping: stored(nil), by: \.table)
+        return tables.sorted { $0.key < $1.key }.compactMap { table, partitions in
+            guard let newest = partitions.max(by: { $0.date < $1.date }) else { return nil }
+            let rows = partitions.reduce(0) { $0 + $1.rows }
+            return CatalogueItem(
+                scores: table,
+                description: "scores of \(newest.model), \(rows) rows in \(partitions.count) partitions, "
+                    + "the newest \(newest.date) by version \(newest.version)",
+                columns: newest.columns.map(\.name))
+        }
+    }
+
+    private func stored(_ table: Name?) -> [ScoredPartition] {
         let files = FileManager.default
         var found: [ScoredPartition] = []
         for name in ((try? files.contentsOfDirectory(atPath: root)) ?? []).sorted() {
@@ -151,6 +171,7 @@ public final class ScoringService: Sendable {
             throw PlatformError(.conflict, "scores/\(request.table)", "the partition \(date) is being written already")
         }
         defer { busy.withLock { _ = $0.remove(folder.final) } }
+        folder.recover()
         let ready = try await desk.served(request.model, version.number)
         let identity = request.identity(version: version.number, artifact: ready.artifact.hex, date: date)
         if let known = folder.manifest(), !request.replaces {
@@ -235,6 +256,7 @@ public final class ScoringService: Sendable {
             contract: contract, request: identity)
         try folder.write(try JSONValue.of(partition), to: ScoreFolder.manifestName, below: folder.out)
         try folder.publish()
+        publishedCount.add(1, ordering: .relaxed)
         return ScoringOutcome(
             partition: partition, folder: folder.final, resumedPartCount: resumed, isUnchanged: false)
     }

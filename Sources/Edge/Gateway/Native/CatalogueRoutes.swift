@@ -136,7 +136,7 @@ struct CatalogueDetails {
         case .entity: users = set.dependents(of: "Entity/\(item.name)")
         case .trainingSet: users = set.dependents(of: "TrainingSet/\(item.name)")
         case .model: users = set.dependents(of: "Model/\(item.name)")
-        case .deployment, .monitor: break
+        case .deployment, .monitor, .scores: break
         }
     }
 }

@@ -1,65 +1,128 @@
 import RuntimePorts
+import Synchronization
 
-/// Asks shadows whose answers are waited for, many rows in a call.
+/// The lane of shadows whose answers are waited for: many rows in a call, a bounded number in hand.
 ///
-/// The writer of the prediction log waits for them, as records of a prediction stand beside each other in the log, but never
-/// longer than `timeMax` for a batch; who has not answered then has failed.
-enum DeferredShadows {
-    struct Place: Hashable {
-        let entry: Int
-        let version: Int
+/// Nobody waits for it. A shadow that does not answer a call within `timeMax`, or cannot keep up so that `capacity` rows
+/// wait, has failed on the rows that are left out.
+final class DeferredShadows: Sendable {
+    /// A row for a shadow.
+    struct Question: Sendable {
+        let record: PredictionRecord
+        let shadow: ServedVersion
     }
 
     private static let timeMax = Duration.seconds(2)
     /// Rows of one call.
     private static let rowCountMax = 256
+    /// Rows that wait.
+    static let capacity = 8192
 
-    private struct Call: Sendable {
-        let shadow: ServedVersion
-        let entries: [(index: Int, record: PredictionRecord)]
+    private struct State {
+        var waiting: [Question] = []
+        var taken = 0
+        var settled = 0
+        var isClosed = false
+        var waiter: CheckedContinuation<Void, Never>?
+    }
+    private let state = Mutex(State())
+
+    /// Rows ever taken.
+    var taken: Int { state.withLock { $0.taken } }
+    /// Of these, those that were answered and written, or failed.
+    var settled: Int { state.withLock { $0.settled } }
+
+    /// Takes rows; gives back those for which there is no room.
+    func take(_ questions: [Question]) -> ArraySlice<Question> {
+        guard !questions.isEmpty else { return [] }
+        let (count, waiter) = state.withLock { state in
+            let count = max(0, min(questions.count, Self.capacity - (state.taken - state.settled)))
+            state.waiting += questions.prefix(count)
+            state.taken += count
+            defer { state.waiter = nil }
+            return (count, state.waiter)
+        }
+        waiter?.resume()
+        return questions[count...]
     }
 
-    /// Answers of all such shadows of a batch; those that failed are missing.
-    static func answers(to batch: ArraySlice<PredictionLogEntry>) async -> [Place: PredictionRecord] {
-        guard batch.contains(where: { $0.shadows.contains { $0.deferred != nil } }) else { return [:] }
-        var open: [ObjectIdentifier: (shadow: ServedVersion, entries: [(index: Int, record: PredictionRecord)])] = [:]
-        for (index, entry) in batch.enumerated() {
-            for shadow in entry.shadows where shadow.deferred != nil {
-                guard let record = try? entry.record(), shadow.binding.versionText == record.serviceVersion else {
-                    continue
+    /// Lets `next` end when nothing waits any more.
+    func close() {
+        let waiter = state.withLock { state in
+            state.isClosed = true
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume()
+    }
+
+    /// What waits, once something does; `nil` at the end.
+    ///
+    /// For one caller.
+    func next() async -> [Question]? {
+        while true {
+            let (found, isClosed) = state.withLock { state in
+                defer { state.waiting = [] }
+                return (state.waiting, state.isClosed)
+            }
+            if !found.isEmpty { return found }
+            if isClosed { return nil }
+            await withCheckedContinuation { continuation in
+                let isOver = state.withLock { state in
+                    if state.isClosed || !state.waiting.isEmpty { return true }
+                    state.waiter = continuation
+                    return false
                 }
-                open[ObjectIdentifier(shadow), default: (shadow, [])].entries.append((index, record))
+                if isOver { continuation.resume() }
             }
         }
+    }
+
+    /// Rows of `next` are done with.
+    func settle(_ count: Int) { state.withLock { $0.settled += count } }
+
+    // MARK: Asking
+
+    /// Asks every shadow for its rows, all shadows at once; gives the answers in the order of the rows, and those that failed.
+    static func answers(to questions: [Question]) async -> (answers: [PredictionRecord], failed: [Question]) {
+        var places: [ObjectIdentifier: [Int]] = [:]
+        for (place, question) in questions.enumerated()
+        where question.shadow.binding.versionText == question.record.serviceVersion {
+            places[ObjectIdentifier(question.shadow), default: []].append(place)
+        }
         let deadline = ContinuousClock.now + timeMax
-        return await withTaskGroup(of: [(Place, PredictionRecord)].self) { group in
-            for (_, (shadow, entries)) in open {
-                for start in stride(from: 0, to: entries.count, by: rowCountMax) {
-                    let call = Call(
-                        shadow: shadow, entries: Array(entries[start..<min(start + rowCountMax, entries.count)]))
-                    group.addTask { await ask(call, deadline) }
+        let found = await withTaskGroup(of: [(Int, PredictionRecord)].self) { group in
+            for places in places.values {
+                for start in stride(from: 0, to: places.count, by: rowCountMax) {
+                    let part = Array(places[start..<min(start + rowCountMax, places.count)])
+                    group.addTask { await ask(part, of: questions, deadline) }
                 }
             }
-            return await group.reduce(into: [:]) { answers, part in
+            return await group.reduce(into: [Int: PredictionRecord]()) { answers, part in
                 for (place, record) in part { answers[place] = record }
             }
         }
+        return (
+            questions.indices.compactMap { found[$0] },
+            questions.indices.filter { found[$0] == nil }.map { questions[$0] }
+        )
     }
 
-    private static func ask(_ call: Call, _ deadline: ContinuousClock.Instant) async -> [(Place, PredictionRecord)] {
+    /// Asks one shadow for some rows.
+    private static func ask(_ places: [Int], of questions: [Question], _ deadline: ContinuousClock.Instant) async
+        -> [(Int, PredictionRecord)]
+    {
+        let shadow = questions[places[0]].shadow
         let begin = ContinuousClock.now
-        let rows = call.entries.flatMap { $0.record.inputs.map(Float.init) }
-        guard
-            let outputs = try? await call.shadow.loaded.prediction(
-                of: rows, rowCount: call.entries.count, deadline: deadline)
+        let rows = places.flatMap { questions[$0].record.inputs.map(Float.init) }
+        guard let outputs = try? await shadow.loaded.prediction(of: rows, rowCount: places.count, deadline: deadline)
         else { return [] }
         let took = ContinuousClock.now - begin
-        let width = outputs.count / call.entries.count
-        return call.entries.enumerated().compactMap { row, entry in
+        let width = outputs.count / places.count
+        return places.enumerated().compactMap { row, place in
             let output = Array(outputs[(row * width)..<((row + 1) * width)])
             guard output.allSatisfy(\.isFinite) else { return nil }
-            let record = PredictionLog.shadowRecord(call.shadow, to: entry.record, output: output, took: took)
-            return (Place(entry: entry.index, version: call.shadow.number), record)
+            return (place, PredictionLog.shadowRecord(shadow, to: questions[place].record, output: output, took: took))
         }
     }
 }

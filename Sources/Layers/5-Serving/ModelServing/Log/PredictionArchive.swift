@@ -21,6 +21,9 @@ public struct PredictionArchive: Sendable {
     /// How far behind its identifier's time a record may stand in the log.
     private static let slack = TimeSpan.minutes(1)
 
+    /// How long after its answer a shadow's record may be written.
+    private static let shadowDelay = TimeSpan(milliseconds: 5000)
+
     /// The answered prediction with this identifier first, then its shadows; also one that was made for a stream.
     /// - Throws: `PlatformError` (`notFound`, `invalidInput` for text that is no identifier).
     public func find(_ id: String) async throws -> [PredictionRecord] {
@@ -30,7 +33,12 @@ public struct PredictionArchive: Sendable {
         var found: [PredictionRecord] = []
         try await scan(PlatformTopic.predictions, around: time) { value in
             let record = try PredictionRecord(decoding: value)
-            if record.id == id { found.append(record) } else if !found.isEmpty { return false }
+            if record.id == id {
+                found.append(record)
+            } else if let answer = found.first, record.choice != .shadow {
+                // Shadows that are waited for follow a while after their answer.
+                return record.time <= answer.time.advanced(by: Self.shadowDelay)
+            }
             return true
         }
         if !found.isEmpty { return found }

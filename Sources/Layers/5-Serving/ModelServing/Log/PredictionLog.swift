@@ -37,7 +37,8 @@ public protocol PredictionObserver: Sendable {
 
 /// Carries predictions from the request's path to the event log: a bounded queue and one writer.
 ///
-/// Shadows are scored here, by the writer, so that they can neither slow nor fail an answer.
+/// Shadows are scored here, by the writer, so that they can neither slow nor fail an answer. Those whose answers are waited for
+/// have a lane of their own: the writer never waits for them, and their records follow later.
 public final class PredictionLog: Sendable {
     private struct Queue {
         var entries: [PredictionLogEntry] = []
@@ -60,6 +61,7 @@ public final class PredictionLog: Sendable {
     private let failureCount = Atomic<Int>(0)
     /// Most entries that wait.
     public let capacity: Int
+    private let later: DeferredShadows
 
     /// Makes a log that holds up to `capacity` entries in memory.
     public init(log: any EventLog, observer: any PredictionObserver, capacity: Int = 65_536, logger: Logger) {
@@ -67,6 +69,7 @@ public final class PredictionLog: Sendable {
         self.observer = observer
         self.capacity = capacity
         self.logger = logger
+        later = DeferredShadows()
     }
 
     /// Entries dropped because the queue was full.
@@ -157,6 +160,10 @@ public final class PredictionLog: Sendable {
         while queue.withLock({ $0.settled }) < goal, ContinuousClock.now < end {
             do { try await Task.sleep(for: .milliseconds(1)) } catch { return }
         }
+        let shadowGoal = later.taken
+        while later.settled < shadowGoal, ContinuousClock.now < end {
+            do { try await Task.sleep(for: .milliseconds(1)) } catch { return }
+        }
     }
 
     /// Counts entries that the policy lets go.
@@ -184,6 +191,16 @@ public final class PredictionLog: Sendable {
     ///
     /// A failing log is tried again and again; the queue fills meanwhile and its policy speaks.
     public func run() async {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask {
+                await self.writeEntries()
+                self.later.close()
+            }
+            group.addTask { await self.writeLaterShadows() }
+        }
+    }
+
+    private func writeEntries() async {
         while true {
             let mayLinger = queue.withLock { queue in
                 !queue.isClosed && 1..<Self.lingerCount ~= queue.entries.count
@@ -212,7 +229,11 @@ public final class PredictionLog: Sendable {
                 continue
             }
             for start in stride(from: 0, to: batch.count, by: Self.appendCount) {
-                await write(await records(of: batch[start..<min(start + Self.appendCount, batch.count)]))
+                let part = batch[start..<min(start + Self.appendCount, batch.count)]
+                let (records, waiting) = records(of: part)
+                await write(records)
+                // After the answers that they belong to, wherever they stand then.
+                for question in later.take(waiting) { countFailure(of: question) }
             }
             for entry in batch { entry.onDurable?() }
             let count = batch.count
@@ -226,27 +247,44 @@ public final class PredictionLog: Sendable {
         }
     }
 
-    /// What a batch adds to the log: each record, and after it those of its shadows.
-    private func records(of batch: ArraySlice<PredictionLogEntry>) async -> [LogRecord] {
-        let later = await DeferredShadows.answers(to: batch)
+    /// What a batch adds to the log: each record, and after it those of the shadows that answer at once; the others.
+    private func records(of batch: ArraySlice<PredictionLogEntry>)
+        -> (records: [LogRecord], waiting: [DeferredShadows.Question])
+    {
         var records: [LogRecord] = []
+        var waiting: [DeferredShadows.Question] = []
         records.reserveCapacity(batch.count)
-        for (index, entry) in batch.enumerated() {
+        for entry in batch {
             records.append(entry.stored)
             guard !entry.shadows.isEmpty, let record = try? entry.record() else { continue }
             for shadow in entry.shadows {
-                let answer =
-                    shadow.deferred == nil
-                    ? Self.shadowAnswer(shadow, to: record) : later[.init(entry: index, version: shadow.number)]
-                if let answer {
+                if shadow.deferred != nil {
+                    waiting.append(DeferredShadows.Question(record: record, shadow: shadow))
+                } else if let answer = Self.shadowAnswer(shadow, to: record) {
                     records.append(LogRecord(key: answer.model, time: answer.time, value: answer.encoded()))
                 } else {
-                    shadowFailureCount.add(1, ordering: .relaxed)
-                    observer.shadowFailed(model: record.model, version: shadow.number)
+                    countFailure(of: DeferredShadows.Question(record: record, shadow: shadow))
                 }
             }
         }
-        return records
+        return (records, waiting)
+    }
+
+    private func countFailure(of question: DeferredShadows.Question) {
+        shadowFailureCount.add(1, ordering: .relaxed)
+        observer.shadowFailed(model: question.record.model, version: question.shadow.number)
+    }
+
+    /// Asks the shadows whose answers are waited for, and writes what they say, until the lane is closed and empty.
+    private func writeLaterShadows() async {
+        while let questions = await later.next() {
+            let (answers, failed) = await DeferredShadows.answers(to: questions)
+            if !answers.isEmpty {
+                await write(answers.map { LogRecord(key: $0.model, time: $0.time, value: $0.encoded()) })
+            }
+            for question in failed { countFailure(of: question) }
+            later.settle(questions.count)
+        }
     }
 
     static func shadowAnswer(_ shadow: ServedVersion, to record: PredictionRecord) -> PredictionRecord? {
