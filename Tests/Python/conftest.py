@@ -19,7 +19,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# How a training script begins that reads its rows: the names of inputs, which of them are texts or numbers, and the frame.
+# How a training script begins that reads its rows: names of inputs, which of them are texts or numbers, the frame.
 TRAINING_ROWS = """
 import json
 import os
