@@ -202,6 +202,16 @@ def test_a_pickled_pipeline_is_registered_and_answers_as_itself(world) -> None:
     assert status == 422 and {fault["field"] for fault in refused["error"]["fields"]} >= {"features.channel"}, refused
 
 
+def test_a_batch_is_scored_by_workers_too(world) -> None:
+    server, _, _ = world
+    day = "2024-01-11"
+    server.cli("score", "loss@1", "--spine", "orders", "--out", "by_workers", "--date", day)
+    files = sorted((pathlib.Path(server.data_dir) / f"scores/by_workers/date={day}").glob("*.parquet"))
+    rows = pd.concat([pd.read_parquet(file) for file in files])
+    assert len(rows) > 50 and rows["prediction"].between(0, 1).all() and set(rows["model_version"]) == {1}
+    assert rows["prediction"].nunique() > 10
+
+
 def test_workers_see_nothing_of_the_servers_environment(world) -> None:
     server, _, _ = world
     for process in until(lambda: workers(server)):

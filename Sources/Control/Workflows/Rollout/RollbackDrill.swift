@@ -194,8 +194,12 @@ public struct RollbackDrill: Sendable {
         var scratch = PredictionScratch()
         var next = 0
         while !Task.isCancelled {
-            _ = probes[next % probes.count].withUnsafeBytes {
+            let probe = probes[next % probes.count]
+            let answer = probe.withUnsafeBytes {
                 predictor.answer(model: model.text, body: $0, caller: "drill", scratch: scratch)
+            }
+            if answer.isLeft {  // by a model that has to be waited for
+                _ = await predictor.answerLater(model: model.text, body: probe, caller: "drill", explaining: .left)
             }
             next += 1
             if next % 1000 == 0 { scratch = PredictionScratch() }

@@ -22,6 +22,7 @@ extension BatchScorer {
     public func score(
         to path: String, workerCount: Int, progress: @escaping @Sendable (Int) -> Void = { _ in }
     ) async throws -> ScoredFile {
+        if isDeferred { return try await writeLater(Array(0..<reader.rowGroupCount), to: path, progress) }
         let workers = Workers(count: workerCount)
         return try await workers.detached { try write(Array(0..<reader.rowGroupCount), to: path, workers, progress) }
     }
@@ -49,6 +50,19 @@ extension BatchScorer {
             }
             next = wave.upperBound
         }
+        return try file.finish()
+    }
+}
+
+extension BatchScorer {
+    /// Scores row groups into a file, one after the other, with a model that has to be waited for.
+    @concurrent
+    func writeLater(_ groups: [Int], to path: String, _ progress: @escaping @Sendable (Int) -> Void) async throws
+        -> ScoredFile
+    {
+        let file = ScoredFileWriter(try OutputFile(path), try ParquetWriter(columns: columns))
+        try file.begin()
+        for group in groups { progress(try file.append(try await scoreLater(rowGroup: group))) }
         return try file.finish()
     }
 }

@@ -171,32 +171,83 @@ public struct BatchScorer: Sendable {
 
     // MARK: Scoring
 
+    /// Whether the model has to be waited for: `scoreLater` scores with it, `score` does not.
+    var isDeferred: Bool { model.deferred != nil }
+
     /// Scores one row group.
     func score(rowGroup index: Int) throws -> Scored {
-        let rowCount = reader.rowCount(ofRowGroup: index)
-        do {
-            var vectors = try inputs.map { try reader.column($0.position, ofRowGroup: index) }
-            for (place, input) in inputs.enumerated() {
-                if let codes = input.codes { vectors[place] = Self.coded(vectors[place], codes) }
-            }
-            let outputs = try predict(vectors, rowCount: rowCount, group: index)
-            vectors = []
-            var answer = try kept.map { try reader.column($0, ofRowGroup: index) }
-            let (columns, missing) = Self.columns(
-                outputs, rowCount: rowCount, outputCount: outputs.count / max(1, rowCount))
-            answer += columns
-            answer += [
-                Self.constant(text: stamp.model, rowCount),
-                stamp.version.map { ColumnVector(words: [Int64](repeating: Int64($0), count: rowCount)) }
-                    ?? ColumnVector(
-                        words: [Int64](repeating: 0, count: rowCount), present: [UInt8](repeating: 0, count: rowCount)),
-                ColumnVector(words: [Int64](repeating: stamp.scoredAt.milliseconds, count: rowCount)),
-            ]
-            let group = try ParquetWriter.encode(answer, columns: self.columns, settings: settings)
-            return Scored(group: group, rowCount: rowCount, missingCount: missing)
-        } catch let error as ColumnFileError {
-            throw PlatformError(.invalidInput, "row group \(index)", error.message)
+        try Self.reading(index) {
+            let outputs = try predict(
+                try vectors(ofRowGroup: index), rowCount: reader.rowCount(ofRowGroup: index), group: index)
+            return try scored(outputs, rowGroup: index)
         }
+    }
+
+    /// Scores one row group with any model; as many blocks of rows are on their way as the model computes at once.
+    func scoreLater(rowGroup index: Int) async throws -> Scored {
+        let rowCount = reader.rowCount(ofRowGroup: index)
+        let columns = try Self.reading(index) { try vectors(ofRowGroup: index) }
+        let outputCount = model.description.outputCount
+        var outputs = [Float](repeating: 0, count: rowCount * outputCount)
+        try await withThrowingTaskGroup(of: (start: Int, outputs: [Float]).self) { group in
+            var starts = stride(from: 0, to: rowCount, by: Self.blockRowCount).makeIterator()
+            func begin() {
+                guard let start = starts.next() else { return }
+                let count = min(Self.blockRowCount, rowCount - start)
+                let rows = block(of: columns, from: start, count: count)
+                group.addTask {
+                    do throws(ModelError) {
+                        return (start, try await model.prediction(of: rows, rowCount: count))
+                    } catch { throw Self.failure(error, rows: start..<(start + count), group: index) }
+                }
+            }
+            for _ in 0..<max(1, model.deferred?.parallelism ?? 1) { begin() }
+            while let done = try await group.next() {
+                outputs.replaceSubrange(
+                    (done.start * outputCount)..<(done.start * outputCount + done.outputs.count), with: done.outputs)
+                begin()
+            }
+        }
+        return try Self.reading(index) { try scored(outputs, rowGroup: index) }
+    }
+
+    private static func reading<Outcome>(_ group: Int, _ body: () throws -> Outcome) throws -> Outcome {
+        do { return try body() } catch let error as ColumnFileError {
+            throw PlatformError(.invalidInput, "row group \(group)", error.message)
+        }
+    }
+
+    private static func failure(_ error: ModelError, rows: Range<Int>, group: Int) -> PlatformError {
+        PlatformError(
+            error.code == .unavailable ? .unavailable : .invalidInput,
+            "rows \(rows.lowerBound) to \(rows.upperBound - 1) of row group \(group)", error.message)
+    }
+
+    /// The inputs' columns, texts as codes.
+    private func vectors(ofRowGroup index: Int) throws -> [ColumnVector] {
+        var vectors = try inputs.map { try reader.column($0.position, ofRowGroup: index) }
+        for (place, input) in inputs.enumerated() {
+            if let codes = input.codes { vectors[place] = Self.coded(vectors[place], codes) }
+        }
+        return vectors
+    }
+
+    /// The answer's row group, from the model's outputs.
+    private func scored(_ outputs: [Float], rowGroup index: Int) throws -> Scored {
+        let rowCount = reader.rowCount(ofRowGroup: index)
+        var answer = try kept.map { try reader.column($0, ofRowGroup: index) }
+        let (columns, missing) = Self.columns(
+            outputs, rowCount: rowCount, outputCount: outputs.count / max(1, rowCount))
+        answer += columns
+        answer += [
+            Self.constant(text: stamp.model, rowCount),
+            stamp.version.map { ColumnVector(words: [Int64](repeating: Int64($0), count: rowCount)) }
+                ?? ColumnVector(
+                    words: [Int64](repeating: 0, count: rowCount), present: [UInt8](repeating: 0, count: rowCount)),
+            ColumnVector(words: [Int64](repeating: stamp.scoredAt.milliseconds, count: rowCount)),
+        ]
+        let group = try ParquetWriter.encode(answer, columns: self.columns, settings: settings)
+        return Scored(group: group, rowCount: rowCount, missingCount: missing)
     }
 
     /// Codes in place of texts, as doubles.
@@ -220,10 +271,7 @@ public struct BatchScorer: Sendable {
         var start = 0
         while start < rowCount {
             let count = min(Self.blockRowCount, rowCount - start)
-            for place in 0..<width {
-                let isReal = inputs[place].isReal || inputs[place].codes != nil
-                Self.lay(vectors[place], from: start, count: count, isReal: isReal, into: &block, at: place, width)
-            }
+            lay(vectors, from: start, count: count, into: &block)
             do throws(ModelError) {
                 try block.withUnsafeBufferPointer { (source) throws(ModelError) in
                     try outputs.withUnsafeMutableBufferPointer { (target) throws(ModelError) in
@@ -233,13 +281,25 @@ public struct BatchScorer: Sendable {
                                 rebasing: target[(start * outputCount)..<((start + count) * outputCount)]))
                     }
                 }
-            } catch {
-                throw PlatformError(
-                    .invalidInput, "rows \(start) to \(start + count - 1) of row group \(group)", error.message)
-            }
+            } catch { throw Self.failure(error, rows: start..<(start + count), group: group) }
             start += count
         }
         return outputs
+    }
+
+    /// Some rows as the model reads them.
+    private func block(of vectors: [ColumnVector], from start: Int, count: Int) -> [Float] {
+        var block = [Float](repeating: 0, count: count * inputs.count)
+        lay(vectors, from: start, count: count, into: &block)
+        return block
+    }
+
+    @inline(__always)
+    private func lay(_ vectors: [ColumnVector], from start: Int, count: Int, into block: inout [Float]) {
+        for place in inputs.indices {
+            let isReal = inputs[place].isReal || inputs[place].codes != nil
+            Self.lay(vectors[place], from: start, count: count, isReal: isReal, into: &block, at: place, inputs.count)
+        }
     }
 
     /// Writes cells of one column into their place of each row of a block.

@@ -313,31 +313,42 @@ public final class ScoringService: Sendable {
         let missing = plan.indices.filter { known[$0] == nil }
         let counted = Mutex(known.reduce(0) { $0 + ($1?.rows ?? 0) })
         progress.report("scoring", done: Double(counted.withLock { $0 }), total: total, unit: "rows")
-        let workers = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
         let made = Mutex<[Int: ScoredPartition.Part]>([:])
-        try await workers.detached {
-            try workers.run(units: missing.count, state: { () }) { _, unit in
-                let index = missing[unit]
-                let name = ScoreFolder.partName(index)
-                let temporary = "\(folder.work)/.\(name)"
-                let one = Workers(count: 1)
-                let before = Mutex(0)
-                let file = try scorer.write(plan[index], to: temporary, one) { rows in
-                    let new = before.withLock { before in
-                        defer { before = rows }
-                        return rows - before
-                    }
-                    let done = counted.withLock { counted in
-                        counted += new
-                        return counted
-                    }
-                    progress.report("scoring", done: Double(done), total: total, unit: "rows")
+        @Sendable func temporary(_ index: Int) -> String { "\(folder.work)/.\(ScoreFolder.partName(index))" }
+        @Sendable func counter() -> @Sendable (Int) -> Void {
+            let before = Mutex(0)
+            return { rows in
+                let new = before.withLock { before in
+                    defer { before = rows }
+                    return rows - before
                 }
-                try FileManager.default.moveReplacing(temporary, to: "\(folder.out)/\(name)")
-                let part = ScoredPartition.Part(
-                    file: name, rows: file.rowCount, bytes: file.byteCount, nulls: file.missingCount)
-                try folder.write(try JSONValue.of(part), to: note(index))
-                made.withLock { $0[index] = part }
+                let done = counted.withLock { counted in
+                    counted += new
+                    return counted
+                }
+                progress.report("scoring", done: Double(done), total: total, unit: "rows")
+            }
+        }
+        @Sendable func keep(_ file: ScoredFile, _ index: Int) throws {
+            let name = ScoreFolder.partName(index)
+            try FileManager.default.moveReplacing(temporary(index), to: "\(folder.out)/\(name)")
+            let part = ScoredPartition.Part(
+                file: name, rows: file.rowCount, bytes: file.byteCount, nulls: file.missingCount)
+            try folder.write(try JSONValue.of(part), to: note(index))
+            made.withLock { $0[index] = part }
+        }
+        if scorer.isDeferred {
+            for index in missing {
+                try keep(try await scorer.writeLater(plan[index], to: temporary(index), counter()), index)
+            }
+        } else {
+            let workers = Workers(count: ProcessInfo.processInfo.activeProcessorCount)
+            try await workers.detached {
+                try workers.run(units: missing.count, state: { () }) { _, unit in
+                    let index = missing[unit]
+                    try keep(
+                        try scorer.write(plan[index], to: temporary(index), Workers(count: 1), counter()), index)
+                }
             }
         }
         for (index, part) in made.withLock({ $0 }) { known[index] = part }
