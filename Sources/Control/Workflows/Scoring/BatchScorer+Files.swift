@@ -52,9 +52,7 @@ extension BatchScorer {
         }
         return try file.finish()
     }
-}
 
-extension BatchScorer {
     /// Scores row groups into a file, one after the other, with a model that has to be waited for.
     @concurrent
     func writeLater(_ groups: [Int], to path: String, _ progress: @escaping @Sendable (Int) -> Void) async throws

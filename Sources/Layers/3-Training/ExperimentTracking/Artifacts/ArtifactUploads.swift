@@ -107,11 +107,12 @@ final class ArtifactUploads: Sendable {
         }
         if let expected {
             try LargeFile.copy(source, to: upload.file, at: (number - 1) * expected)
-            let replaced = uploads.withLock { isLast ? $0[id]?.lastFile : nil }
-            if let replaced {
-                uploads.withLock { $0[id]?.lastFile = nil }
-                try? FileManager.default.removeItem(atPath: replaced)
+            let replaced: String? = uploads.withLock { uploads in
+                guard isLast else { return nil }
+                defer { uploads[id]?.lastFile = nil }
+                return uploads[id]?.lastFile
             }
+            if let replaced { try? FileManager.default.removeItem(atPath: replaced) }
         } else {
             let file = "\(upload.file).last"
             _ = FileManager.default.createFile(atPath: file, contents: nil)
