@@ -318,7 +318,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Parity", named: "ParityTests",
         uses: [
             "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "Datasets",
-            "FeatureStore", "ContentHashing", "SparkAdapter",
+            "FeatureStore", "ContentHashing", "SparkAdapter", crypto,
         ]),
 ]
 

@@ -34,13 +34,17 @@ struct GeneratedHistory {
         case flat
         /// Those that every engine says.
         case plain
+        /// Estimates of how many values differ, with few registers, so that there are more values than are counted exactly.
+        case estimates
 
         func has(_ function: some StringProtocol, _ column: String) -> Bool {
             switch self {
             case .all: true
             case .flat: column != "shape" && !function.hasPrefix("last_n")
+            case .estimates: function == "approx_count_distinct"
             case .plain:
-                column != "shape" && !function.hasPrefix("last_n") && function != "mode" && function != "distinct_count"
+                column != "shape" && !function.hasPrefix("last_n")
+                    && !["mode", "distinct_count", "approx_count_distinct"].contains(function)
             }
         }
     }
@@ -56,14 +60,15 @@ struct GeneratedHistory {
             features += "  - {name: n_\(window), aggregate: count, window: \(window)}\n"
             for (column, functions) in [
                 ("delay", "count sum mean min max last first stddev distinct_count"),
-                ("seats", "count sum mean min max last first stddev mode last_n"),
+                ("seats", "count sum mean min max last first stddev approx_count_distinct mode last_n"),
                 ("held", "sum mean min max last first mode last_n_distinct distinct_count"),
-                ("note", "count last first distinct_count mode last_n last_n_distinct"),
-                ("planned", "count last first distinct_count mode last_n_distinct"),
+                ("note", "count last first distinct_count approx_count_distinct mode last_n last_n_distinct"),
+                ("planned", "count last first distinct_count approx_count_distinct mode last_n_distinct"),
                 ("shape", "count last first"),
             ] {
                 for function in functions.split(separator: " ") where wanted.has(function, column) {
-                    let list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
+                    var list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
+                    if wanted == .estimates { list = ", precision: 4" }
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
                 }
@@ -71,8 +76,13 @@ struct GeneratedHistory {
         }
         for (numerator, denominator) in [
             ("seats_sum", "delay_sum"), ("delay_min", "n"), ("note_distinct_count", "note_count"),
-            ("held_mode", "delay_last"),
-        ] where wanted != .plain || !numerator.contains("_distinct_") && !numerator.contains("_mode") {
+            ("held_mode", "delay_last"), ("planned_approx_count_distinct", "note_approx_count_distinct"),
+        ]
+        where wanted == .estimates
+            ? numerator.contains("approx")
+            : wanted != .plain
+                || !numerator.contains("approx") && !numerator.contains("_distinct_") && !numerator.contains("_mode")
+        {
             features +=
                 "  - {name: \(numerator)_by_\(denominator), ratio: [\(numerator), \(denominator)], window: [\(names.joined(separator: ", "))]}\n"
         }
@@ -100,6 +110,7 @@ struct GeneratedHistory {
                   - {name: held_notes_1m, aggregate: last_n, column: note, n: 3, window: 1m, where: "held"}
                   - {name: held_seats_mode_5m, aggregate: mode, column: seats, window: 5m, where: "held or seats > 3"}
                   - {name: held_kinds_1m, aggregate: distinct_count, column: note, window: 1m, where: "not held"}
+                  - {name: held_seats_kinds_5m, aggregate: approx_count_distinct, column: seats, window: 5m, where: held}
                   - {name: held_shape_1m, aggregate: last, column: shape, window: 1m, where: held}
 
                 """
@@ -141,6 +152,17 @@ struct GeneratedHistory {
             features:
             \(features)
             """
+    }
+
+    /// The seed of a history with more values than estimates count exactly.
+    static let estimating: UInt64 = 100
+
+    /// The history of a seed, of a size that a test can compare.
+    init(seed: UInt64, functions: Functions = .all) throws {
+        let isMany = seed == Self.estimating
+        try self.init(
+            seed: seed, rowCount: isMany ? 6000 : 420, questionCount: isMany ? 40 : 150,
+            functions: isMany ? .estimates : functions)
     }
 
     /// - Parameter isOnTime: every event is known when it happens.

@@ -1,7 +1,9 @@
 import Aggregation
+import Crypto
 import Datasets
 import Definitions
 import Expressions
+import Foundation
 import PlatformCore
 
 /// A row with its place in the log.
@@ -24,7 +26,7 @@ enum OracleFeatures {
         _ view: FeatureViewDefinition, _ source: SourceDefinition, rows: [LoggedRow], keys: [String?], at time: Int64
     ) -> (status: Status, values: [CellValue]) {
         let nothing = view.features.map { feature -> CellValue in
-            feature.aggregate == .count || feature.aggregate == .distinctCount ? .integer(0) : .null
+            [.count, .distinctCount, .approxCountDistinct].contains(feature.aggregate) ? .integer(0) : .null
         }
         let entity = keys.compactMap { $0 }
         guard entity.count == keys.count else { return (.notFound, nothing) }
@@ -74,9 +76,28 @@ enum OracleFeatures {
                 return .integer(Int64(events.count))
             }
             let cells = events.map { positive(cell($0, name)) }
+            if let precision = feature.precision { return estimate(cells, precision) }
             return aggregate(feature.aggregate, cells, column, atMost: feature.countMax)
         }
         return (.known, view.features.map(value))
+    }
+
+    /// How many different values, by their registers and levels written as strings.
+    private static func estimate(_ all: [CellValue], _ precision: Int) -> CellValue {
+        let texts = Set(all.compactMap(\.keyText).map { Array($0.utf8) })
+        let coupons = Set(
+            texts.map { text in
+                let digest = Insecure.MD5.hash(data: text).prefix(4).reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+                let bits = String(digest & 0x7FFF_FFFF, radix: 2)
+                let padded = String(repeating: "0", count: 31 - bits.count) + bits
+                let level = padded.dropLast(precision).drop { $0 == "0" }.count
+                return "\(padded.suffix(precision)) \(level)"
+            })
+        let registers = pow(2, Double(precision))
+        guard Double(coupons.count) > (5.6 * registers).rounded(.down) else { return .integer(Int64(texts.count)) }
+        let (whole, rest) = (coupons.count / Int(registers), coupons.count % Int(registers))
+        let mantissa = (0.7940236163830469 * pow(2, 24) * pow(2, Double(rest) / registers)).rounded()
+        return .integer(Int64((mantissa * registers * pow(2, Double(whole)) / pow(2, 24)).rounded(.down)))
     }
 
     /// Values in the order of their newest events, newest first, and how often each occurs; texts are equal by their bytes.
@@ -113,12 +134,12 @@ enum OracleFeatures {
         }
         let cells = all.filter { !$0.isNull }
         if function == .count { return .integer(Int64(cells.count)) }
-        let values = different(cells)
-        if function == .distinctCount { return .integer(Int64(values.count)) }
+        if function == .distinctCount { return .integer(Int64(different(cells).count)) }
         guard !cells.isEmpty else { return .null }
         if function == .lastN { return .list(Array(cells.reversed().prefix(countMax))) }
-        if function == .lastNDistinct { return .list(values.prefix(countMax).map(\.cell)) }
+        if function == .lastNDistinct { return .list(different(cells).prefix(countMax).map(\.cell)) }
         if function == .mode {
+            let values = different(cells)
             let most = values.map(\.count).max()
             return values.first { $0.count == most }?.cell ?? .null
         }

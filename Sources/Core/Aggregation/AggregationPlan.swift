@@ -69,16 +69,26 @@ public struct AggregationPlan: Sendable {
         public let countMax: Int
         /// Of `last` and `first` with a condition, the position in `columns` that is null where it does not hold.
         public let gate: Int?
-        /// Positions in `computed` of a ratio's dividend and divisor.
+        /// Of `approx_count_distinct`, the position in `columns` of its values' coupons, and its precision.
+        public let coupons: (column: Int, precision: Int)?
+        /// What it is computed of, if it is a ratio or an estimate.
         public internal(set) var operands: Operands?
     }
 
-    /// What a ratio divides.
+    /// Two other features that one is computed of.
     public struct Operands: Sendable {
-        /// Position in `computed` of the dividend.
+        /// Position in `computed` of a ratio's dividend, or of the exact count of an estimate.
         public let numerator: Int
-        /// Position in `computed` of the divisor.
+        /// Position in `computed` of a ratio's divisor, or of the number of an estimate's coupons.
         public let denominator: Int
+        /// Of an estimate, its precision; `nil` for a ratio.
+        public let precision: Int?
+    }
+
+    /// A feature that is computed of others, and its place.
+    struct Combination: Sendable {
+        let operands: Operands
+        let output: Int
     }
 
     /// The view.
@@ -89,7 +99,7 @@ public struct AggregationPlan: Sendable {
     public let columns: [Column]
     /// The features, in the order in which values come out.
     public let features: [Feature]
-    /// `features`, then those that only their ratios read.
+    /// `features`, then those that only ratios and estimates among them read.
     public let computed: [Feature]
     /// Whether an event at the very moment of the question counts.
     public let inclusive: Bool
@@ -140,10 +150,12 @@ public struct AggregationPlan: Sendable {
     let valueGroups: [ValueGroup]
     /// Columns of whose values it is asked how many are different.
     let countedColumns: [Int]
+    /// Those of `countedColumns` that only estimates count.
+    let boundedColumns: [Int]
     /// `last_n`.
     let lists: [List]
-    /// Ratios, computed after everything else.
-    let ratios: [(operands: Operands, output: Int)]
+    /// Estimates and then ratios, which may divide them, computed after everything else.
+    let combinations: [Combination]
 
     struct GatedPick: Sendable {
         let isLast: Bool
@@ -163,10 +175,14 @@ public struct AggregationPlan: Sendable {
         var windows: [ValueWindow]
         /// Whether all that is asked is how many different values there are.
         var countsOnly = true
+        /// Whether only estimates ask: then nothing is counted where their coupons say that there are many.
+        var isBounded = false
     }
     struct ValueWindow: Sendable {
         let window: Int64
         var outputs: [(function: AggregateFunction, countMax: Int, output: Int)]
+        /// Of a bounded group, where the number of coupons stands, and how many are so many that the values do not matter.
+        var coupons: [(place: Int, countMax: Int64)] = []
     }
     /// All features of the view: where ratios find what they divide.
     private let known: [Feature]
@@ -183,19 +199,25 @@ public struct AggregationPlan: Sendable {
         for feature in view.features {
             let index = feature.inputColumn.map(place)
             let gate = feature.gateColumn.map(place)
+            var coupons: (column: Int, precision: Int)?
+            if let column = feature.couponColumn, let precision = feature.precision {
+                coupons = (place(of: column), precision)
+                columns[place(of: column)].comparesValues = true
+            }
             if let index {
                 switch feature.aggregate {
                 case .sum, .mean: columns[index].needsSum = true
                 case .stddev: columns[index].needsSquares = true
                 case .min, .max: columns[index].needsExtremes = true
-                case .distinctCount, .mode, .lastNDistinct: columns[index].comparesValues = true
+                case .distinctCount, .approxCountDistinct, .mode, .lastNDistinct: columns[index].comparesValues = true
                 case .count, .last, .first, .lastN, .ratio: break
                 }
             }
             features.append(
                 Feature(
                     name: feature.name, function: feature.aggregate, column: index,
-                    window: feature.window?.milliseconds, type: feature.type, countMax: feature.countMax, gate: gate))
+                    window: feature.window?.milliseconds, type: feature.type, countMax: feature.countMax, gate: gate,
+                    coupons: coupons))
         }
         self.init(
             view: view,
@@ -254,10 +276,10 @@ public struct AggregationPlan: Sendable {
         var gatedPicks: [GatedPick] = []
         var valueGroups: [ValueGroup] = []
         var lists: [List] = []
-        var ratios: [(operands: Operands, output: Int)] = []
+        var combinations: [Combination] = []
         for (output, feature) in computed.enumerated() {
             if let operands = feature.operands {
-                ratios.append((operands, output))
+                combinations.append(Combination(operands: operands, output: output))
                 continue
             }
             if feature.function == .last || feature.function == .first {
@@ -301,18 +323,43 @@ public struct AggregationPlan: Sendable {
                 window.outputs.allSatisfy { $0.function == .distinctCount }
             }
         }
+        Self.bound(&valueGroups, by: combinations)
         countedColumns = valueGroups.filter { group in
             group.windows.contains { $0.outputs.contains { $0.function == .distinctCount } }
         }.map(\.column)
+        boundedColumns = valueGroups.filter(\.isBounded).map(\.column)
         self.groups = groups
         self.picks = picks
         self.gatedPicks = gatedPicks
         self.valueGroups = valueGroups
         self.lists = lists
-        self.ratios = ratios
+        self.combinations =
+            combinations.filter { $0.operands.precision != nil }
+            + combinations.filter { $0.operands.precision == nil }
     }
 
-    /// The chosen features, then what their ratios divide and nobody chose.
+    /// Finds the groups that only estimates ask, and puts them behind those that count coupons.
+    private static func bound(_ groups: inout [ValueGroup], by combinations: [Combination]) {
+        let estimates = combinations.filter { $0.operands.precision != nil }
+        guard !estimates.isEmpty else { return }
+        for index in groups.indices {
+            let isBounded = groups[index].windows.allSatisfy { window in
+                window.outputs.allSatisfy { output in
+                    estimates.contains { $0.operands.numerator == output.output }
+                }
+            }
+            guard isBounded else { continue }
+            groups[index].isBounded = true
+            for place in groups[index].windows.indices {
+                let outputs = groups[index].windows[place].outputs.map(\.output)
+                groups[index].windows[place].coupons = estimates.filter { outputs.contains($0.operands.numerator) }
+                    .map { ($0.operands.denominator, DistinctEstimate.exactCouponCountMax($0.operands.precision ?? 0)) }
+            }
+        }
+        groups = groups.filter { !$0.isBounded } + groups.filter(\.isBounded)
+    }
+
+    /// The chosen features, then what their ratios divide and their estimates count and nobody chose.
     private static func withOperands(_ chosen: [Feature], of view: FeatureViewDefinition, among known: [Feature])
         -> [Feature]
     {
@@ -330,7 +377,25 @@ public struct AggregationPlan: Sendable {
                 preconditionFailure("a ratio says what it divides")
             }
             computed[index].operands = Operands(
-                numerator: place(of: ratio.numerator), denominator: place(of: ratio.denominator))
+                numerator: place(of: ratio.numerator), denominator: place(of: ratio.denominator), precision: nil)
+        }
+        // Those that were chosen, and those that ratios divide.
+        for index in computed.indices {
+            guard let coupons = computed[index].coupons else { continue }
+            let feature = computed[index]
+            func count(_ column: Int?) -> Int {
+                let count = Feature(
+                    name: "\(feature.name) of column \(column ?? 0)", function: .distinctCount, column: column,
+                    window: feature.window, type: .int64, countMax: 1, gate: nil, coupons: nil)
+                let known = computed.firstIndex {
+                    $0.function == .distinctCount && $0.column == column && $0.window == feature.window
+                }
+                if let known { return known }
+                computed.append(count)
+                return computed.count - 1
+            }
+            computed[index].operands = Operands(
+                numerator: count(feature.column), denominator: count(coupons.column), precision: coupons.precision)
         }
         return computed
     }

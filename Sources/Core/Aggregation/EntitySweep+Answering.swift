@@ -20,7 +20,12 @@ extension EntitySweep {
                 sweep(step, ticks, answers)
             }
         }
-        for counted in countedColumns { countValues(counted.column, counted.windows, ticks, answers) }
+        for counted in countedColumns {
+            countValues(counted.column, counted.windows, ticks) { question, output, count in
+                answer.write(answers + question * width, output, count)
+            }
+        }
+        for estimate in estimates { self.estimate(estimate, ticks, answers) }
         for pick in picks {
             if pick.isLast { last(pick, ticks, answers) } else { first(pick, ticks, answers) }
         }
@@ -75,7 +80,7 @@ extension EntitySweep {
     /// How many different values a column has in windows: a value counts while one of its events is in the window.
     private func countValues(
         _ column: Int, _ windows: [(window: Int64, output: Int)], _ ticks: UnsafeBufferPointer<Int64>,
-        _ answers: UnsafeMutablePointer<Int64>
+        write: (_ question: Int, _ output: Int, _ count: Int64) -> Void
     ) {
         let (present, words) = (present[column], words[column])
         // The events' values by number, from 0; `queue` is free here.
@@ -114,8 +119,28 @@ extension EntitySweep {
                     }
                     exit += 1
                 }
-                answer.write(answers + question * answer.width, output, count)
+                write(question, output, count)
             }
+        }
+    }
+
+    /// The same where the number of coupons decides whether a count stands as it is.
+    private func estimate(
+        _ estimate: Estimate, _ ticks: UnsafeBufferPointer<Int64>, _ answers: UnsafeMutablePointer<Int64>
+    ) {
+        let (answer, windows) = (answer, estimate.windows)
+        let exactMax = DistinctEstimate.exactCouponCountMax(estimate.precision)
+        countValues(estimate.coupons, windows, ticks) { question, output, coupons in
+            let isMany = coupons > exactMax
+            answer.write(
+                answers + question * answer.width, output,
+                isMany ? -DistinctEstimate.estimate(coupons: coupons, precision: estimate.precision) : 0)
+        }
+        // What is negative is estimated already.
+        countValues(estimate.column, windows, ticks) { question, output, count in
+            let place = answers + question * answer.width
+            let known = answer.word(place, output)
+            answer.write(place, output, known < 0 ? -known : count)
         }
     }
 

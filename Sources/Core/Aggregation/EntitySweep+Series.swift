@@ -11,6 +11,7 @@ extension EntitySweep {
         var series = EventSeries(plan: plan)
         let size = (plan.columns.map(\.position).max() ?? -1) + 1
         var cells = [CellValue](repeating: .null, count: size)
+        // Columns that only derived ones read are not here, so derived cells are taken as they came.
         for event in 0..<eventCount {
             for (column, described) in plan.columns.enumerated() {
                 cells[described.position] = cell(event, column, described)
@@ -18,7 +19,8 @@ extension EntitySweep {
             series.insert(
                 eventTime: EventTime(milliseconds: eventTimes[event]),
                 ingestTime: EventTime(milliseconds: ingestTimes[event]),
-                sequence: UInt64(bitPattern: base[Int(places[event]) * record.width + 3]), cells: cells, plan: plan)
+                sequence: UInt64(bitPattern: base[Int(places[event]) * record.width + 3]), cells: cells, isWhole: true,
+                plan: plan)
         }
         for question in 0..<ticks.count {
             // A tick is the last moment that counts; the question stands one later, unless the view is inclusive.

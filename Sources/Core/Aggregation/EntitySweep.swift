@@ -33,10 +33,18 @@ public final class EntitySweep {
         let output: Int
     }
 
+    struct Estimate {
+        let column: Int
+        let coupons: Int
+        let precision: Int
+        var windows: [(window: Int64, output: Int)]
+    }
+
     let plan: AggregationPlan
     var steps: [WindowStep] = []
     /// Distinct counts by column.
     var countedColumns: [(column: Int, windows: [(window: Int64, output: Int)])] = []
+    var estimates: [Estimate] = []
     var picks: [Pick] = []
     /// Features that only `EventSeries` computes, and their places.
     let generic: (plan: AggregationPlan, outputs: [Int])?
@@ -101,6 +109,14 @@ public final class EntitySweep {
                 let index = countedColumns.firstIndex { $0.column == column } ?? countedColumns.count
                 if index == countedColumns.count { countedColumns.append((column, [])) }
                 countedColumns[index].windows.append((window, output))
+            case (.approxCountDistinct, let column?, let window?):
+                guard let coupons = feature.coupons else { preconditionFailure("an estimate counts coupons") }
+                let index = estimates.firstIndex { $0.column == column && $0.coupons == coupons.column }
+                if index == nil {
+                    estimates.append(
+                        Estimate(column: column, coupons: coupons.column, precision: coupons.precision, windows: []))
+                }
+                estimates[index ?? estimates.count - 1].windows.append((window, output))
             default: slow.append(output)
             }
         }

@@ -134,12 +134,26 @@ extension EventSeries {
         for pick in plan.gatedPicks { evaluate(pick, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for group in plan.valueGroups { evaluate(group, plan, upper: upper, tick: tick, into: &sink, &missing) }
         for list in plan.lists { evaluate(list, plan, upper: upper, tick: tick, into: &sink, &missing) }
-        for ratio in plan.ratios {
-            let quotient = ExactArithmetic.ratio(
-                sink.number(ratio.operands.numerator), sink.number(ratio.operands.denominator))
-            if let quotient { sink.put(quotient, ratio.output) } else { sink.putNull(ratio.output) }
+        for combination in plan.combinations {
+            let operands = combination.operands
+            let (upper, lower) = (sink.number(operands.numerator), sink.number(operands.denominator))
+            if let precision = operands.precision {
+                sink.put(
+                    Self.estimate(upper, lower, precision), .int64,
+                    combination.output)
+            } else if let quotient = ExactArithmetic.ratio(upper, lower) {
+                sink.put(quotient, combination.output)
+            } else {
+                sink.putNull(combination.output)
+            }
         }
         return .present(newestEventTime: EventTime(milliseconds: newestTime))
+    }
+
+    /// A count from the exact one and that of the coupons; where pages are missing they may be no numbers.
+    static func estimate(_ exact: Double, _ coupons: Double, _ precision: Int) -> Int64 {
+        DistinctEstimate.count(
+            exact: Int64(exactly: exact) ?? 0, coupons: Int64(exactly: coupons) ?? 0, precision: precision)
     }
 
     private func evaluate(
@@ -197,7 +211,8 @@ extension EventSeries {
                     total.squareSum, squares: total.squares, count: total.count, power: column.power))
         case .min: put(word: total.minimum)
         case .max: put(word: total.maximum)
-        case .last, .first, .distinctCount, .mode, .lastN, .lastNDistinct, .ratio: sink.putNull(output)
+        case .last, .first, .distinctCount, .approxCountDistinct, .mode, .lastN, .lastNDistinct, .ratio:
+            sink.putNull(output)
         }
     }
 

@@ -8,10 +8,19 @@ extension EventSeries {
         _ group: AggregationPlan.ValueGroup, _ plan: AggregationPlan, upper: Position, tick: Int64,
         into sink: inout some FeatureSink, _ missing: inout [PageReference]
     ) {
+        var windows = group.windows[...]
+        if group.isBounded {
+            // Many in one window are many in every longer one.
+            let few = windows.prefix { $0.coupons.contains { sink.number($0.place) <= Double($0.countMax) } }
+            for window in windows.dropFirst(few.count) {
+                for output in window.outputs { sink.put(0, .int64, output.output) }
+            }
+            windows = few
+        }
         if group.countsOnly, !valueIndexes.isEmpty,
-            let counts = distinctCounts(of: group.column, windows: group.windows.map(\.window), at: tick)
+            let counts = distinctCounts(of: group.column, windows: windows.map(\.window), at: tick)
         {
-            for (window, count) in zip(group.windows, counts) {
+            for (window, count) in zip(windows, counts) {
                 for output in window.outputs { sink.put(Int64(count), .int64, output.output) }
             }
             return
@@ -19,7 +28,7 @@ extension EventSeries {
         let (column, layout) = (plan.columns[group.column], plan.layout)
         var tally = ValueTally()
         var from = upper
-        for window in group.windows {
+        for window in windows {
             let low = position(after: Self.saturating(tick, minus: window.window), layout.stride, &missing)
             walkBack(from: low, to: from, tick: tick, isEager: true, &missing) { chunk, range, isKnown in
                 if isKnown, range.count == chunk.count, !chunk.values.isEmpty {

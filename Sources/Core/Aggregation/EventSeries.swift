@@ -111,11 +111,14 @@ public struct EventSeries: Sendable {
     /// Adds an event at its place, in a time that does not depend on the length of the series.
     ///
     /// The page that it belongs to must be loaded: see `pageNeeded`.
-    /// - Parameter cells: the source row's cells.
+    /// - Parameters:
+    ///   - cells: the source row's cells.
+    ///   - isWhole: the cells of derived columns stand behind them and are not computed again.
     /// - Returns: how many of its values are too large to be summed.
     @discardableResult
     public mutating func insert(
-        eventTime: EventTime, ingestTime: EventTime, sequence: UInt64, cells: [CellValue], plan: AggregationPlan
+        eventTime: EventTime, ingestTime: EventTime, sequence: UInt64, cells: [CellValue], isWhole: Bool = false,
+        plan: AggregationPlan
     ) -> Int {
         let order = EventOrder(
             eventTime: eventTime.milliseconds, ingestTime: ingestTime.milliseconds, sequence: sequence)
@@ -128,7 +131,7 @@ public struct EventSeries: Sendable {
             row[EventLayout.sequence] = Int64(bitPattern: sequence)
             var texts: [String?] = []
             let unsummable =
-                plan.isDerived
+                plan.isDerived && !isWhole
                 ? Self.fill(row, &texts, plan.view.row(cells), plan) : Self.fill(row, &texts, cells, plan)
             if !valueIndexes.isEmpty || arrivedValues != nil { noteValues(of: row, texts, order, plan) }
             place(row, texts, order, plan)

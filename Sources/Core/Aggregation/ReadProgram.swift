@@ -50,7 +50,7 @@ public final class ReadProgram: @unchecked Sendable {
     private let columnWindows: UnsafeMutableBufferPointer<ColumnWindow>
     private let groups: UnsafeMutableBufferPointer<Group>
     private let picks: UnsafeMutableBufferPointer<Pick>
-    private let ratios: UnsafeMutableBufferPointer<(operands: AggregationPlan.Operands, output: Int)>
+    private let combinations: UnsafeMutableBufferPointer<AggregationPlan.Combination>
     /// Places of lists, which are no numbers.
     private let lists: UnsafeMutableBufferPointer<Int>
     /// The windows of all features, rising.
@@ -97,7 +97,7 @@ public final class ReadProgram: @unchecked Sendable {
         self.columnWindows = Self.kept(columnWindows)
         self.groups = Self.kept(groups)
         self.picks = Self.kept(picks)
-        ratios = Self.kept(plan.ratios)
+        combinations = Self.kept(plan.combinations)
         lists = Self.kept(plan.lists.map(\.output))
         windows = Self.kept(spans)
         nothing = Self.kept(plan.computed.map { $0.function.countsNothingAsZero ? 0 : .nan })
@@ -120,7 +120,7 @@ public final class ReadProgram: @unchecked Sendable {
             for place in EventSeries.placesOfValues(plan) { counts[place] += 1 }
         }
         for place in lists { counts[place] += 1 }
-        for ratio in ratios { counts[ratio.output] += 1 }
+        for combination in combinations { counts[combination.output] += 1 }
         return counts
     }
 
@@ -129,7 +129,7 @@ public final class ReadProgram: @unchecked Sendable {
         columnWindows.deallocate()
         groups.deallocate()
         picks.deallocate()
-        ratios.deallocate()
+        combinations.deallocate()
         lists.deallocate()
         windows.deallocate()
         nothing.deallocate()
@@ -199,10 +199,15 @@ public final class ReadProgram: @unchecked Sendable {
         }
         if hasMore { series.evaluateValues(plan, upper: upper, tick: tick, into: values, &missing) }
         for index in lists.indices { values[lists[index]] = .nan }
-        for index in ratios.indices {
-            let operands = ratios[index].operands
-            values[ratios[index].output] =
-                ExactArithmetic.ratio(values[operands.numerator], values[operands.denominator]) ?? .nan
+        for index in combinations.indices {
+            let operands = combinations[index].operands
+            let (upper, lower) = (values[operands.numerator], values[operands.denominator])
+            values[combinations[index].output] =
+                if let precision = operands.precision {
+                    Double(EventSeries.estimate(upper, lower, precision))
+                } else {
+                    ExactArithmetic.ratio(upper, lower) ?? .nan
+                }
         }
         return .present(newestEventTime: EventTime(milliseconds: newestTime))
     }
@@ -279,7 +284,8 @@ public final class ReadProgram: @unchecked Sendable {
                         total.squareSum, squares: total.squares, count: total.count, power: traits.power) ?? .nan
                 deviation = value
                 return value
-            case .count, .last, .first, .distinctCount, .mode, .lastN, .lastNDistinct, .ratio: return .nan
+            case .count, .last, .first, .distinctCount, .approxCountDistinct, .mode, .lastN, .lastNDistinct, .ratio:
+                return .nan
             }
         }
     }

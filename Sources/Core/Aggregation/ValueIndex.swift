@@ -19,11 +19,17 @@ struct ValueIndex: Sendable {
     /// The same times in order.
     private var times = SortedTimes()
     private var recent: RecentNotes
+    /// Values beyond which it is of no use to who asks, and empty.
+    private let valueCountMax: Int
+    private(set) var isOverfull = false
 
-    /// - Parameter known: the moment by which all events are known and have happened that the index is built from.
-    init(column: Int, isText: Bool, known: Int64) {
+    /// - Parameters:
+    ///   - known: the moment by which all events are known and have happened that the index is built from.
+    ///   - valueCountMax: how many values it may hold; with more it knows nothing.
+    init(column: Int, isText: Bool, known: Int64, valueCountMax: Int = .max) {
         self.column = column
         self.isText = isText
+        self.valueCountMax = valueCountMax
         recent = RecentNotes(known: known)
     }
 
@@ -34,7 +40,7 @@ struct ValueIndex: Sendable {
 
     /// How many different values have an event after `moment` that is visible at `tick`; `nil` if too many events are not.
     func count(after moment: Int64, at tick: Int64) -> Int? {
-        guard let hidden = recent.hidden(at: tick) else { return nil }
+        guard !isOverfull, let hidden = recent.hidden(at: tick) else { return nil }
         var count = times.count(after: moment)
         guard !hidden.isEmpty else { return count }
         for (value, visible) in hidden {
@@ -49,12 +55,14 @@ struct ValueIndex: Sendable {
     /// Notes an event with this number.
     /// - Parameter known: the first moment at which the event has happened and is known.
     mutating func note(_ word: Int64, at time: Int64, known: Int64) {
+        guard !isOverfull else { return }
         let slot = find(word)
         note(slot: slot, word, at: time, known: known)
     }
 
     /// Notes an event with this text.
     mutating func note(_ text: String, at time: Int64, known: Int64) {
+        guard !isOverfull else { return }
         let word = Int64(bitPattern: ValueTally.hash(text))
         let slot = find(text, word)
         if slots[slot] < 0 { texts.append(text) }
@@ -66,7 +74,8 @@ struct ValueIndex: Sendable {
         guard value >= 0 else {
             recent.add(value: words.count, time: time, known: known, before: .min)
             times.insert(time)
-            return append(word, slot, time)
+            append(word, slot, time)
+            return giveUpIfOverfull()
         }
         let before = newest[value]
         recent.add(value: value, time: time, known: known, before: before)
@@ -74,6 +83,15 @@ struct ValueIndex: Sendable {
         newest[value] = time
         times.remove(before)
         times.insert(time)
+    }
+
+    /// Lets go of everything where there are more values than anybody asks about.
+    private mutating func giveUpIfOverfull() {
+        guard words.count > valueCountMax else { return }
+        isOverfull = true
+        (slots, words, texts, newest) = (Array(repeating: -1, count: 64), [], [], [])
+        times = SortedTimes()
+        recent.forget()
     }
 
     /// The slot of a number, or the free one where it belongs.
@@ -134,7 +152,7 @@ struct ValueIndex: Sendable {
 
     /// Makes room for so many values; only between `init` and `built`.
     mutating func reserve(_ count: Int) {
-        let count = min(count, 1 << 22)
+        let count = min(count, valueCountMax, 1 << 22)
         words.reserveCapacity(count)
         newest.reserveCapacity(count)
         if 2 * count >= slots.count { makeSlots(for: count) }
@@ -143,6 +161,8 @@ struct ValueIndex: Sendable {
     /// Takes numbers up, those of neighbouring slots together, which spares most of the waits for memory; `built` has to
     /// follow before anything else.
     mutating func take(_ occurrences: [Occurrence]) {
+        guard !isOverfull else { return }
+        defer { giveUpIfOverfull() }
         let needed = words.count + occurrences.count
         if 2 * needed >= slots.count { makeSlots(for: needed) }
         let mask = slots.count - 1
@@ -172,6 +192,8 @@ struct ValueIndex: Sendable {
 
     /// Takes a text up; `built` has to follow before anything else.
     mutating func take(_ text: String, at time: Int64) {
+        guard !isOverfull else { return }
+        defer { giveUpIfOverfull() }
         let word = Int64(bitPattern: ValueTally.hash(text))
         let slot = find(text, word)
         let value = Int(slots[slot])

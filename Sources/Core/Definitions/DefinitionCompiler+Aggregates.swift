@@ -107,16 +107,29 @@ extension DefinitionCompiler {
             }
             countMax = try reader.integer("n", default: 1, in: 1...FeatureDefinition.listCountMax)
         }
+        var precision: Int?
+        if aggregate == .approxCountDistinct {
+            guard column?.type != .float64 else {
+                throw reader.error(
+                    "column",
+                    "'\(aggregate.rawValue)' hashes its values, and '\(columnName ?? "")' is float64: count it exactly with 'distinct_count', or round it in a derived column"
+                )
+            }
+            precision = try reader.integer(
+                "precision", default: DistinctEstimate.precisionByDefault, in: DistinctEstimate.precisions)
+        }
         let elementType: ColumnType =
             switch aggregate {
-            case .count, .distinctCount: .int64
+            case .count, .distinctCount, .approxCountDistinct: .int64
             case .sum, .mean, .stddev, .ratio: .float64
             case .min, .max, .last, .first, .mode, .lastN, .lastNDistinct: column?.type ?? .float64
             }
-        return FeatureDefinition(
+        var feature = FeatureDefinition(
             name: name, aggregate: aggregate, column: columnName, window: window, ratio: nil, countMax: countMax,
             type: aggregate.isList ? .list : elementType, elementType: elementType,
             description: try reader.text("description", default: ""))
+        feature.precision = precision
+        return feature
     }
 
     /// What a ratio divides must be single numbers of the same view, and no ratios themselves.
@@ -150,6 +163,7 @@ extension DefinitionCompiler {
         // Said only where it matters: what was defined before keeps its version.
         if let column, column.type == .vector { parts.append(.integer(Int64(column.length))) }
         if feature.aggregate.isList { parts.append(.integer(Int64(feature.countMax))) }
+        if let precision = feature.precision { parts.append(.integer(Int64(precision))) }
         if let ratio = feature.ratio { parts += [.string(ratio.numerator), .string(ratio.denominator)] }
         return .array(parts)
     }

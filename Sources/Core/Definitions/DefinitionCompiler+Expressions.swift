@@ -87,22 +87,48 @@ extension DefinitionCompiler {
         }
         let text = "if(\(condition.text)\n, \(column.map { "`\($0)`" } ?? "true"), null)"
         let masked = try expression(text, "where", source.expressionColumns, reader)
-        if let known = derived.first(where: { $0.expression == masked && $0.isHidden }) {
-            if isChoice { feature.gateColumn = known.name } else { feature.maskedColumn = known.name }
-            return feature
+        let name = hidden("where", masked, like: column.flatMap(source.column), among: source, into: &derived)
+        if isChoice { feature.gateColumn = name } else { feature.maskedColumn = name }
+        return feature
+    }
+
+    /// The feature with the column of coupons that it counts beside its values.
+    func withCoupons(
+        _ feature: FeatureDefinition, _ reader: FieldReader, of source: SourceDefinition,
+        into derived: inout [DerivedColumnDefinition]
+    ) throws(PlatformError) -> FeatureDefinition {
+        guard let precision = feature.precision, let column = feature.inputColumn else { return feature }
+        func known() -> [ExpressionColumn] {
+            source.expressionColumns
+                + derived.filter { source.column($0.name) == nil }.map(\.column.expressionColumn)
         }
-        let name = "\(DerivedColumnDefinition.hiddenPrefix)\(derived.count)"
-        let described = column.flatMap(source.column)
+        // Hashed once, read often.
+        let hash = try expression(DistinctEstimate.hash(of: "`\(column)`"), "column", known(), reader)
+        let hashed = hidden("hash", hash, like: nil, among: source, into: &derived)
+        let text = DistinctEstimate.coupon(of: "`\(hashed)`", precision: precision)
+        let coupon = try expression(text, "precision", known(), reader)
+        var feature = feature
+        feature.couponColumn = hidden("coupon", coupon, like: nil, among: source, into: &derived)
+        return feature
+    }
+
+    /// The name of a derived column that nobody wrote, made unless there is one of the same meaning.
+    private func hidden(
+        _ word: String, _ expression: Expression, like described: ColumnDefinition?, among source: SourceDefinition,
+        into derived: inout [DerivedColumnDefinition]
+    ) -> String {
+        if let known = derived.first(where: { $0.expression == expression && $0.isHidden }) { return known.name }
+        var name = "__\(word)\(derived.count)"
+        while source.column(name) != nil { name += "_" }
         let position = derived.last.map { $0.position + 1 } ?? source.columns.count
         derived.append(
             DerivedColumnDefinition(
                 column: ColumnDefinition(
-                    name: name, type: masked.type, nullable: true, unit: described?.unit,
+                    name: name, type: expression.type, nullable: true, unit: described?.unit,
                     scale: described?.scale ?? 6, length: 0, isSensitive: described?.isSensitive ?? false),
-                expression: masked, position: position, description: "")
+                expression: expression, position: position, description: "")
         )
-        if isChoice { feature.gateColumn = name } else { feature.maskedColumn = name }
-        return feature
+        return name
     }
 
     // MARK: Services

@@ -32,6 +32,7 @@ extension DefinitionCompiler {
             let condition = try self.condition("where", wide.expressionColumns, reader)
             for var feature in try self.features(reader, of: wide) {
                 if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }
+                feature = try withCoupons(feature, reader, of: wide, into: &derived)
                 guard !features.contains(where: { $0.name == feature.name }) else {
                     throw reader.error("name", "the feature '\(feature.name)' appears twice")
                 }

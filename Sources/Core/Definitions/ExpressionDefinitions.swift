@@ -3,7 +3,8 @@ public import PlatformCore
 
 /// A column of a view that is computed from a row of its source.
 public struct DerivedColumnDefinition: Sendable, Hashable {
-    static let hiddenPrefix = "__where"
+    /// How the names begin of columns that nobody wrote.
+    private static let hiddenPrefixes = ["__where", "__hash", "__coupon"]
 
     /// Its name, type and scale.
     public let column: ColumnDefinition
@@ -16,8 +17,8 @@ public struct DerivedColumnDefinition: Sendable, Hashable {
 
     /// Its name.
     public var name: String { column.name }
-    /// Whether it stands for the `where` of features and was not written as a column.
-    public var isHidden: Bool { name.hasPrefix(Self.hiddenPrefix) }
+    /// Whether it stands for what features need besides their column, as for a `where`, and was not written as a column.
+    public var isHidden: Bool { Self.hiddenPrefixes.contains(where: name.hasPrefix) }
 }
 
 /// A feature that is computed from the other inputs of a service, at request time and in training sets alike.

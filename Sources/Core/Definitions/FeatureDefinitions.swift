@@ -23,6 +23,8 @@ public enum AggregateFunction: String, Sendable, Codable, CaseIterable {
     case stddev
     /// How many different values.
     case distinctCount = "distinct_count"
+    /// How many different values: exact while they are few, an estimate with a known error beyond (`DistinctEstimate`).
+    case approxCountDistinct = "approx_count_distinct"
     /// The most frequent value; of equally frequent ones that whose newest event is newest.
     case mode
     /// The newest values, newest first.
@@ -33,11 +35,23 @@ public enum AggregateFunction: String, Sendable, Codable, CaseIterable {
     case ratio
 
     /// Whether nothing counts as 0 instead of null.
-    public var countsNothingAsZero: Bool { self == .count || self == .distinctCount }
+    public var countsNothingAsZero: Bool {
+        switch self {
+        case .count, .distinctCount, .approxCountDistinct: true
+        default: false
+        }
+    }
     /// Whether the value is a list.
     public var isList: Bool { self == .lastN || self == .lastNDistinct }
+    /// Whether it asks how many different values there are.
+    public var countsValues: Bool { self == .distinctCount || self == .approxCountDistinct }
     /// Whether it asks which values are equal.
-    public var comparesValues: Bool { self == .distinctCount || self == .mode || self == .lastNDistinct }
+    public var comparesValues: Bool {
+        switch self {
+        case .distinctCount, .approxCountDistinct, .mode, .lastNDistinct: true
+        default: false
+        }
+    }
 }
 
 /// Two features of the same view whose quotient is a third.
@@ -83,6 +97,10 @@ public struct FeatureDefinition: Sendable, Hashable {
     var maskedColumn: String? = nil
     /// Of `last` and `first`, the derived column that is true where `condition` holds and null elsewhere.
     public internal(set) var gateColumn: String? = nil
+    /// Of `approx_count_distinct`, the logarithm to base 2 of the number of its registers.
+    public internal(set) var precision: Int? = nil
+    /// Of `approx_count_distinct`, the derived column with the coupon of each value (`DistinctEstimate`).
+    public internal(set) var couponColumn: String? = nil
     /// The column of `FeatureViewDefinition.columns(of:)` to aggregate; `nil` to count events.
     public var inputColumn: String? { maskedColumn ?? column }
 }

@@ -7,7 +7,8 @@ import Synchronization
 ///
 /// So no call waits behind a slow worker while another one is free. Each worker has a thread, which starts the process, talks
 /// to it and ends it. A call whose worker dies is given to another worker once; one that takes too long ends its worker and is
-/// not repeated, as it would end the next one too. Dead workers are replaced, after a pause that doubles while they die soon.
+/// not repeated, as it would end the next one too. Dead workers are replaced, after a pause that doubles while they die soon
+/// and none of them answers.
 final class WorkerPool: Sendable {
     private struct State {
         var queue: [WorkerJob] = []
@@ -267,7 +268,10 @@ final class WorkerPool: Sendable {
                 outcome = .outputs(try process.predict(rows, rowCount: count, until: limit))
             case .memory: outcome = .byteCount(try process.ping(until: limit))
             }
-            state.withLock { $0.breaker.succeeded() }
+            state.withLock { state in
+                state.breaker.succeeded()
+                state.deathsInRow = 0
+            }
             ledger.add("answered")
             job.answer.give(.success(outcome))
         } catch {

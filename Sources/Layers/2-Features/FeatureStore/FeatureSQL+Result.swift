@@ -65,7 +65,7 @@ extension FeatureSQL {
                 """)
     }
 
-    /// Whether a feature stands in the table of its window: all but ratios, and `last` of the newest event.
+    /// Whether a feature stands in the table of its window: all but ratios, estimates, and `last` of the newest event.
     private func isWindowed(_ feature: AggregationPlan.Feature) -> Bool {
         feature.operands == nil && feature.window != nil && (feature.function != .last || feature.gate != nil)
     }
@@ -79,6 +79,10 @@ extension FeatureSQL {
         let feature = plan.computed[place]
         if let operands = feature.operands {
             func number(_ place: Int) -> String { "CAST(\(expression(place)) AS DOUBLE)" }
+            if let precision = operands.precision {
+                return dialect.estimate(
+                    expression(operands.numerator), coupons: expression(operands.denominator), precision)
+            }
             return dialect.ratio(number(operands.numerator), number(operands.denominator))
         }
         guard isWindowed(feature), let index = feature.window.flatMap({ windows.firstIndex(of: $0) }) else {
@@ -87,8 +91,7 @@ extension FeatureSQL {
             return "CASE WHEN e.happened > n.tick - \(window) THEN \(value) END"
         }
         // A question about an unknown entity has no row there, and counts nothing.
-        let isCount = feature.function == .count || feature.function == .distinctCount
-        return isCount ? "coalesce(w\(index).v\(place), 0)" : "w\(index).v\(place)"
+        return feature.function.countsNothingAsZero ? "coalesce(w\(index).v\(place), 0)" : "w\(index).v\(place)"
     }
 
     /// The feature from the tables of its window.
@@ -107,7 +110,7 @@ extension FeatureSQL {
         case .max: typed(feature, "p.top\(column)")
         case .mode: typed(feature, "m\(column).x\(column)")
         case .lastN, .lastNDistinct: "l\(Self.listName(feature)).cells"
-        case .first, .last, .ratio:
+        case .first, .last, .approxCountDistinct, .ratio:
             typed(feature, "\(feature.gate == nil ? "f" : "g\(Self.gateName(feature))").x\(column)")
         }
     }

@@ -239,6 +239,21 @@ extension SQLDialect {
         """
     }
 
+    /// A count of different values from the exact one and the number of their coupons: `DistinctEstimate.count`.
+    func estimate(_ exact: String, coupons: String, _ precision: Int) -> String {
+        let (registers, bits) = (
+            DistinctEstimate.registerCount(precision), DistinctEstimate.fixedPoint.trailingZeroBitCount
+        )
+        let rest = "CAST(\(remainder("(\(coupons))", "\(registers)")) AS DOUBLE) / \(real(Double(registers)))"
+        let mantissa =
+            "CAST(round(\(real(DistinctEstimate.mantissaOfOne)) * power(\(real(2)), \(rest))) AS BIGINT)"
+        let scale = powerOfTwo("(\(quotient("(\(coupons))", "\(registers)")))")
+        return """
+            CASE WHEN \(coupons) <= \(DistinctEstimate.exactCouponCountMax(precision)) THEN \(exact)
+            ELSE \(shiftedRight("\(mantissa) * \(registers) * (\(scale))", by: "\(bits)")) END
+            """
+    }
+
     private func carry(_ sum: String, _ count: String) -> String {
         inlined("carry", [sum, count]) { carryBody(sum, count) }
     }
@@ -378,7 +393,7 @@ extension SQLDialect {
         for feature in plan.computed {
             let subject = "\(view.name)/\(feature.name)"
             switch feature.function {
-            case .distinctCount, .mode, .lastN, .lastNDistinct:
+            case .distinctCount, .approxCountDistinct, .mode, .lastN, .lastNDistinct:
                 throw PlatformError(
                     .invalidInput, subject,
                     "'\(feature.function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")

@@ -49,7 +49,7 @@ public struct ServingPlan: Sendable {
             self.outputs = outputs
             empty = EventSeries(plan: whole)
             versionName = whole.view.versionName
-            countsValues = whole.view.features.contains { $0.aggregate == .distinctCount }
+            countsValues = whole.view.features.contains(where: \.aggregate.countsValues)
         }
 
         /// Fills in the values of one entity; `value` gives that of the feature at a position in `plan`.

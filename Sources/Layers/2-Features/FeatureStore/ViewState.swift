@@ -43,7 +43,7 @@ final class ViewState: Sendable {
         self.cache = cache
         self.plan = plan
         versionName = plan.view.versionName
-        countsValues = plan.view.features.contains { $0.aggregate == .distinctCount }
+        countsValues = plan.view.features.contains(where: \.aggregate.countsValues)
         source = plan.view.source
         self.store = store
         self.nextOffset = Atomic(nextOffset)

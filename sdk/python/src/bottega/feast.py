@@ -41,6 +41,7 @@ AGGREGATES = {
     "avg": "mean",
     "count_distinct": "distinct_count",
     "nunique": "distinct_count",
+    "approx_count_distinct": "approx_count_distinct",
 }
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 COLUMN = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]{0,62}")
