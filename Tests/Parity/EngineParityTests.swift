@@ -184,7 +184,7 @@ struct EngineParityTests {
         }
         for output in features {
             let isRefused =
-                ["distinct_count", "approx_count_distinct", "mode", "last_n", "shape_last", "shape_first"].contains {
+                ["last_n", "shape_last", "shape_first"].contains {
                     output.feature.contains($0)
                 }
             var words: String?
@@ -197,16 +197,22 @@ struct EngineParityTests {
             #expect(words?.contains("use DuckDB or Spark") != false, "\(output.feature)")
         }
         #expect(throws: PlatformError.self) { try FlinkStreamJob(view: history.view, source: history.source) }
+        let estimates = try GeneratedHistory(seed: 0, rowCount: 1, questionCount: 1, functions: .estimates)
+        #expect(throws: PlatformError.self) { try FlinkStreamJob(view: estimates.view, source: estimates.source) }
     }
 
-    @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(1)])
+    @Test(.enabled(if: flinkHome != nil), arguments: [1, GeneratedHistory.estimating])
     func flinkIsTheOracle(seed: UInt64) throws {
-        let history = try GeneratedHistory(
-            seed: seed, rowCount: 300, questionCount: 100, functions: .plain, windows: Self.windows)
+        let history =
+            try seed == GeneratedHistory.estimating
+            ? GeneratedHistory(seed: seed)
+            : GeneratedHistory(
+                seed: seed, rowCount: 300, questionCount: 100, functions: .flat, windows: Self.windows)
         let folder = FileManager.default.temporaryDirectory.appending(path: "flink-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
         _ = try history.tables(.flink, in: folder)
-        let table = TableScan(table: history.source.name, version: 0, sql: "", sparkSQL: "", rowCount: 300)
+        let table = TableScan(
+            table: history.source.name, version: 0, sql: "", sparkSQL: "", rowCount: history.rows.count)
         let job = try FeatureJob(view: history.view, source: history.source, table: table, dialect: .flink)
         let start = ContinuousClock.now
         let rows = try Self.flink(job.script, in: folder)
@@ -220,7 +226,7 @@ struct EngineParityTests {
     @Test(.enabled(if: flinkHome != nil), arguments: [UInt64(2)])
     func aFlinkStreamIsTheOracleAfterEveryEvent(seed: UInt64) throws {
         let history = try GeneratedHistory(
-            seed: seed, rowCount: 300, questionCount: 1, isOnTime: true, functions: .plain, windows: Self.windows)
+            seed: seed, rowCount: 300, questionCount: 1, isOnTime: true, functions: .streamed, windows: Self.windows)
         let folder = FileManager.default.temporaryDirectory.appending(path: "stream-\(getpid())-\(seed)")
         defer { try? FileManager.default.removeItem(at: folder) }
         _ = try history.tables(.flink, in: folder)

@@ -30,10 +30,10 @@ struct GeneratedHistory {
     enum Functions {
         /// All.
         case all
-        /// Those with one value in a cell: what the batch kernel reads.
+        /// Those with one value in a cell: what the batch kernel and Flink's batches read.
         case flat
-        /// Those that every engine says.
-        case plain
+        /// Those that Flink says of a stream.
+        case streamed
         /// Estimates of how many values differ, with few registers, so that there are more values than are counted exactly.
         case estimates
 
@@ -42,7 +42,7 @@ struct GeneratedHistory {
             case .all: true
             case .flat: column != "shape" && !function.hasPrefix("last_n")
             case .estimates: function == "approx_count_distinct"
-            case .plain:
+            case .streamed:
                 column != "shape" && !function.hasPrefix("last_n")
                     && !["mode", "distinct_count", "approx_count_distinct"].contains(function)
             }
@@ -80,7 +80,7 @@ struct GeneratedHistory {
         ]
         where wanted == .estimates
             ? numerator.contains("approx")
-            : wanted != .plain
+            : wanted != .streamed
                 || !numerator.contains("approx") && !numerator.contains("_distinct_") && !numerator.contains("_mode")
         {
             features +=

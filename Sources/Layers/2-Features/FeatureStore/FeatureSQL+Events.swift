@@ -69,7 +69,10 @@ extension FeatureSQL {
             ", coalesce(min(low) OVER (PARTITION BY entity, x\(column) ORDER BY number DESC "
                 + "ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), \(Int32.max)) AS y\(column)"
         }
-        return successors.isEmpty ? runs : "SELECT r.*\(successors.joined()) FROM (\(runs)) r"
+        // One sort order for each SELECT: Flink says no more of them at once.
+        return dialect == .flink
+            ? successors.reduce(runs) { "SELECT r.*\($1) FROM (\($0)) r" }
+            : successors.isEmpty ? runs : "SELECT r.*\(successors.joined()) FROM (\(runs)) r"
     }
 
     /// The run of questions of each event, where the engine can join with the next row.

@@ -21,7 +21,7 @@ public struct FlinkStreamJob: Sendable {
         view: FeatureViewDefinition, source: SourceDefinition, latenessMilliseconds: Int64 = 60_000
     ) throws(PlatformError) {
         // What it would leave out, it must refuse: a wrong number is worse than none.
-        try SQLDialect.flink.check(view, source)
+        try SQLDialect.flink.check(view, source, isStream: true)
         let longest = (view.features.compactMap { $0.window?.milliseconds } + [latenessMilliseconds]).max() ?? 0
         guard longest < 1000 * 86_400_000 else {
             throw PlatformError(

@@ -376,12 +376,16 @@ extension SQLDialect {
     /// Refuses what the plan of a view cannot say in this dialect.
     ///
     /// - Throws: `invalidInput` with feature, function and engine.
-    func check(_ view: FeatureViewDefinition, _ source: SourceDefinition) throws(PlatformError) {
-        try check(view, AggregationPlan(view: view, source: source))
+    func check(_ view: FeatureViewDefinition, _ source: SourceDefinition, isStream: Bool = false)
+        throws(PlatformError)
+    {
+        try check(view, AggregationPlan(view: view, source: source), isStream: isStream)
     }
 
     /// Refuses what a plan cannot say in this dialect.
-    func check(_ view: FeatureViewDefinition, _ plan: AggregationPlan) throws(PlatformError) {
+    ///
+    /// - Parameter isStream: the plan runs without an end, where nothing can look back for an equal value.
+    func check(_ view: FeatureViewDefinition, _ plan: AggregationPlan, isStream: Bool = false) throws(PlatformError) {
         guard self == .flink else { return }
         let needed = Set(plan.derivedColumns.map(\.name))
         for derived in view.derivedColumns where needed.contains(derived.name) && !derived.expression.supports(self) {
@@ -393,10 +397,12 @@ extension SQLDialect {
         for feature in plan.computed {
             let subject = "\(view.name)/\(feature.name)"
             switch feature.function {
-            case .distinctCount, .approxCountDistinct, .mode, .lastN, .lastNDistinct:
+            case .distinctCount where isStream, .approxCountDistinct where isStream, .mode where isStream, .lastN,
+                .lastNDistinct:
                 throw PlatformError(
                     .invalidInput, subject,
-                    "'\(feature.function.rawValue)' is not there in \(title) yet; use DuckDB or Spark")
+                    "'\(feature.function.rawValue)' is not there in \(isStream ? "a stream of \(title)" : title) yet; use DuckDB or Spark"
+                )
             case .last where feature.type == .vector, .first where feature.type == .vector:
                 throw PlatformError(
                     .invalidInput, subject,
