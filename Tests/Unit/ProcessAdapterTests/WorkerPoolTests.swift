@@ -20,6 +20,8 @@ private let oddWorker = """
     def give(kind, call, payload):
         channel.sendall(struct.pack("<4sBxxxII", b"BTW1", kind, call, len(payload)) + payload)
     if mood == "stillborn": sys.exit("no such model")
+    if mood == "struck" and not os.path.exists(options["folder"] + "/struck"):
+        open(options["folder"] + "/struck", "w").close(); os.kill(os.getpid(), 9)
     if mood == "refusing": give(16, 0, b'{"error": "ImportError: torch"}'); sys.exit()
     if mood == "babbling": channel.sendall(b"HTTP/1.1 200 OK" * 10); time.sleep(60)
     give(16, 0, json.dumps({"features": [], "feature_count": 1, "texts": [], "outputs": 1, "objective": "regression"}).encode())
@@ -141,6 +143,24 @@ struct WorkerPoolTests {
         #expect(handle.pool.status.breakerIsOpen)
         #expect(await Self.fault(handle, 100) == .breakerOpen)
         #expect((ledger.outcomes["started"] ?? 0) < 12)
+    }
+
+    @Test func aWorkerThatSomebodyEndsWhileItStartsIsStartedAgain() async throws {
+        let (handle, ledger) = try Self.pool("struck")
+        #expect(try await handle.pool.greeting().outputCount == 1)
+        #expect(ledger.outcomes["started"] == 2)
+        #expect(ledger.outcomes["start_failed"] == 1)
+    }
+
+    /// A worker that answers is no reason to wait, however often its kind is ended.
+    @Test func workersThatAnswerAreReplacedWithoutAGrowingPause() async throws {
+        let (handle, ledger) = try Self.pool()
+        for round in 0..<12 {
+            #expect(try await Self.ask(handle, 100) == 100)
+            #expect(await Self.fault(handle, 1) == .unavailable, "round \(round)")  // ends two of them
+        }
+        #expect(ledger.outcomes["died"] == 24)
+        #expect(ledger.outcomes["breaker"] == nil)
     }
 
     @Test func keptWorkersAreThereBeforeAnybodyAsks() async throws {

@@ -140,6 +140,7 @@ final class WorkerPool: Sendable {
             guard !state.isStopped else { return .none }
             let isUsed = state.keeperCount > 0 || isWanted || now - state.lastUse < Self.idleTime
             var target = isUsed ? configuration.workerCount.lowerBound : 0
+            if !state.greetings.isEmpty { target = max(target, 1) }
             let waiting = state.queue.first { !$0.answer.isGiven }
             let alive = state.workers.count
             var next: ContinuousClock.Instant?
@@ -307,10 +308,12 @@ final class WorkerPool: Sendable {
             if phase == .starting { ledger.add("start_failed") }
             if phase == .idle { ledger.add(end.word) }
             state.breaker.failed(at: .now)
-            state.deathsInRow = age > Self.soundAge ? 1 : state.deathsInRow + 1
+            state.deathsInRow = phase != .starting && age > Self.soundAge ? 1 : state.deathsInRow + 1
             let pause = Duration.milliseconds(100 << min(state.deathsInRow - 1, 9))
             state.nextStart = .now + min(pause, .seconds(30))
             guard phase == .starting else { return ([], []) }
+            // Somebody may have ended it; what a model's own fault is comes again.
+            if case .died = end, state.deathsInRow < Self.attemptCountMax { return ([], []) }
             defer { state.greetings = [] }
             guard state.breaker.isOpen, state.workers.isEmpty else { return (state.greetings, []) }
             defer { state.queue = [] }
