@@ -158,7 +158,7 @@ def test_compaction_and_vacuum_leave_every_reader_the_same_rows(start_server: Ca
     deltalake.DeltaTable(str(folder)).to_pyarrow_table().validate(full=True)
 
 
-def test_polars_and_duckdbs_extension_read_the_table(start_server: Callable[..., Server]) -> None:
+def test_polars_duckdbs_extension_and_the_delta_kernel_read_the_table(start_server: Callable[..., Server]) -> None:
     """Each reader by itself; one that is not installed is skipped."""
     server = start_server(
         "--clock", "manual", "--set", "clock.start=2024-01-01T00:00:00Z", "--set", "tables.interval=0"
@@ -185,8 +185,20 @@ def test_polars_and_duckdbs_extension_read_the_table(start_server: Callable[...,
     else:
         assert rows == [{"n": 35}]
         read += 1
+    try:
+        import delta_kernel_rust_sharing_wrapper as kernel
+        import pyarrow
+    except ImportError:
+        pass
+    else:
+        url = folder.as_uri()
+        engine = kernel.PythonInterface(url)
+        scan = kernel.ScanBuilder(kernel.Table(url).snapshot(engine)).build()
+        rows = pyarrow.Table.from_batches(scan.execute(engine)).sort_by("__sequence")
+        assert rows["id"].to_pylist() == [f"r{n}" for n in range(35)]
+        read += 1
     if not read:
-        pytest.skip("neither polars nor DuckDB's delta extension is installed")
+        pytest.skip("neither polars nor DuckDB's delta extension nor the Delta kernel is installed")
 
 
 def test_a_table_is_shown_as_it_was(start_server: Callable[..., Server]) -> None:
