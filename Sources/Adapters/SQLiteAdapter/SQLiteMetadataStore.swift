@@ -41,7 +41,7 @@ public final class SQLiteMetadataStore: MetadataStore {
             try database.execute(sql: "PRAGMA case_sensitive_like = ON")
             try database.execute(sql: "PRAGMA cache_size = -4000")
             // Searches touch thousands of pages; a copy of each by a system call cost as much as the search itself.
-            try database.execute(sql: "PRAGMA mmap_size = 268435456")
+            try database.execute(sql: "PRAGMA mmap_size = 2147418112")
         }
         do {
             pool = try DatabasePool(path: path, configuration: configuration)

@@ -20,6 +20,8 @@ public struct APIRequest: Sendable {
     public let bodyFile: String?
     /// The hash of a spooled body, if its route wants it: taken while the body came.
     public let bodyHash: ContentHash?
+    /// The room that the route gave to the body, if it did; all bytes are there.
+    public let bodyRoom: (any BodyRoom)?
     /// Who is asking, for logs and audit.
     public let actor: String
 
@@ -27,7 +29,7 @@ public struct APIRequest: Sendable {
     public init(
         method: String, path: String, parameters: [String: String] = [:], query: [(key: String, value: String)] = [],
         headers: [String: String] = [:], body: [UInt8] = [], bodyFile: String? = nil,
-        bodyHash: ContentHash? = nil, actor: String = "local"
+        bodyHash: ContentHash? = nil, bodyRoom: (any BodyRoom)? = nil, actor: String = "local"
     ) {
         self.method = method
         self.path = path
@@ -37,6 +39,7 @@ public struct APIRequest: Sendable {
         self.body = body
         self.bodyFile = bodyFile
         self.bodyHash = bodyHash
+        self.bodyRoom = bodyRoom
         self.actor = actor
     }
 
@@ -53,6 +56,16 @@ public struct APIRequest: Sendable {
             throw PlatformError(.invalidInput, "request body", error.description)
         }
     }
+}
+
+/// Where a route wants the bytes of one body instead of a file of their own.
+public protocol BodyRoom: Sendable {
+    /// How many bytes there are to come.
+    var byteCount: Int { get }
+    /// Takes the next bytes of the body.
+    func write(_ bytes: UnsafeRawBufferPointer) throws
+    /// Gives the room back: called after the answer, or when the body did not come in full.
+    func release()
 }
 
 /// One HTTP answer.
@@ -105,7 +118,11 @@ public struct Route: Sendable {
         /// In memory, up to a number of bytes; more is answered 413 without reading on.
         case collect(byteCountMax: Int)
         /// Into a temporary file, up to a number of bytes; hashed on the way if that is wanted.
-        case spool(byteCountMax: Int, isHashed: Bool = false)
+        ///
+        /// Where `room` has some for a body of a known size, the bytes go there and not into a file of their own.
+        case spool(
+            byteCountMax: Int, isHashed: Bool = false,
+            room: (@Sendable (_ parameters: [String: String], _ byteCount: Int) -> (any BodyRoom)?)? = nil)
     }
     /// Upper-case method.
     public let method: String

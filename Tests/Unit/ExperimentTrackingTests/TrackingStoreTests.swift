@@ -151,6 +151,21 @@ struct TrackingStoreTests {
         let id = try await store.beginUpload(at: "0/r/artifacts/whole.bin", partCount: count)
         let (store, folder) = (store, fixture.folder)
         @Sendable func put(_ number: Int, _ bytes: [UInt8], _ mark: String) async throws {
+            // Some in their place at once, after one that ended early or beside one that is late.
+            if (Int(seed) + number) % 4 != 0,
+                let room = store.room(forPart: number, ofUpload: id, byteCount: bytes.count)
+            {
+                if (Int(seed) + number) % 4 == 1 {
+                    try bytes.prefix(1).withUnsafeBytes { try room.write($0) }
+                    store.giveBack(room)
+                } else if (Int(seed) + number) % 4 == 2 {
+                    for portion in [bytes.prefix(bytes.count / 3), bytes.dropFirst(bytes.count / 3)] {
+                        try portion.withUnsafeBytes { try room.write($0) }
+                    }
+                    _ = try await store.takePart(in: room)
+                    return
+                }
+            }
             let file = "\(folder)/part-\(mark)-\(number)"
             _ = FileManager.default.createFile(atPath: file, contents: Data(bytes))
             _ = try await store.putPart(number, ofUpload: id, fileAt: file)
@@ -170,6 +185,40 @@ struct TrackingStoreTests {
         let whole = parts.flatMap { $0 }
         #expect(try await store.artifactBytes(at: "0/r/artifacts/whole.bin") == whole)
         #expect(try await store.artifact(at: "0/r/artifacts/whole.bin").hash == ContentHasher.hash(whole))
+    }
+
+    @Test func aLateWriterOfAPartSpoilsNothing() async throws {
+        let path = "0/r/artifacts/late.bin"
+        let id = try await store.beginUpload(at: path, partCount: 2)
+        let room = try #require(store.room(forPart: 1, ofUpload: id, byteCount: 3))
+        try [UInt8]([9, 9]).withUnsafeBytes { try room.write($0) }
+        #expect(store.room(forPart: 1, ofUpload: id, byteCount: 3) == nil)
+        let file = fixture.folder + "/part"
+        for (number, bytes) in [(1, [1, 2, 3]), (2, [4])] as [(Int, [UInt8])] {
+            _ = FileManager.default.createFile(atPath: file, contents: Data(bytes))
+            _ = try await store.putPart(number, ofUpload: id, fileAt: file)
+        }
+        #expect(throws: PlatformError.self) { try [UInt8]([9]).withUnsafeBytes { try room.write($0) } }
+        #expect(await code { _ = try await store.takePart(in: room) } == .conflict)
+        try await store.completeUpload(id, at: path)
+        #expect(try await store.artifactBytes(at: path) == [1, 2, 3, 4])
+        #expect(store.room(forPart: 1, ofUpload: id, byteCount: 3) == nil)
+    }
+
+    @Test func aPartThatEndsEarlyIsNoPart() async throws {
+        let path = "0/r/artifacts/early.bin"
+        let id = try await store.beginUpload(at: path, partCount: 1)
+        let long = try #require(store.room(forPart: 1, ofUpload: id, byteCount: 5))
+        try [UInt8]([9, 9, 9, 9]).withUnsafeBytes { try long.write($0) }
+        #expect(throws: PlatformError.self) { try [UInt8]([9, 9]).withUnsafeBytes { try long.write($0) } }
+        #expect(await code { _ = try await store.takePart(in: long) } == .conflict)
+        store.giveBack(long)
+        #expect(await code { try await store.completeUpload(id, at: path) } == .invalidInput)
+        let short = try #require(store.room(forPart: 1, ofUpload: id, byteCount: 2))
+        try [UInt8]([1, 2]).withUnsafeBytes { try short.write($0) }
+        _ = try await store.takePart(in: short)
+        try await store.completeUpload(id, at: path)
+        #expect(try await store.artifactBytes(at: path) == [1, 2])
     }
 
     @Test func foldersAreListedByTheirDirectMembers() async throws {

@@ -138,7 +138,10 @@ public struct GatewayServer: Service {
             let (apiRequest, file) = try await collect(
                 request, context, route: route, directory: configuration.spoolDirectory)
             spooled = file
-            defer { if let spooled { unlink(spooled) } }
+            defer {
+                if let spooled { unlink(spooled) }
+                apiRequest.bodyRoom?.release()
+            }
             return response(try await route.handler(apiRequest), range: request.headers[.range])
         } catch {
             let known = ErrorTable.platformError(error)
@@ -170,17 +173,25 @@ public struct GatewayServer: Service {
         var body: [UInt8] = []
         var file: String?
         var hash: ContentHash?
+        var room: (any BodyRoom)?
         switch route.body {
         case .collect(let limit): body = try await collectBytes(request, limit: limit)
-        case .spool(let limit, let isHashed):
-            (file, hash) = try await spool(request, limit: limit, isHashed: isHashed, directory: directory)
+        case .spool(let limit, let isHashed, let roomFor):
+            try await checkLength(request, limit: limit)
+            room = request.headers[.contentLength].flatMap(Int.init).flatMap { roomFor?(parameters, $0) }
+            if let room {
+                try await BodySpool.fill(room, with: request.body)
+            } else {
+                (file, hash) = try await BodySpool.file(
+                    of: request.body, byteCountMax: limit, isHashed: isHashed, directory: directory)
+            }
         }
         let query = request.uri.query.map(Self.queryFields) ?? []
         return (
             APIRequest(
                 method: request.method.rawValue, path: request.uri.path.removingPercentEncoding ?? request.uri.path,
                 parameters: parameters, query: query, headers: headers, body: body, bodyFile: file,
-                bodyHash: hash,
+                bodyHash: hash, bodyRoom: room,
                 actor: headers["x-bottega-actor"].map { String($0.prefix(64)) } ?? "local"), file
         )
     }
@@ -223,50 +234,6 @@ public struct GatewayServer: Service {
             throw PlatformError(.tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
         }
         return bytes
-    }
-
-    private static func spool(
-        _ request: Request, limit: Int, isHashed: Bool, directory: String
-    ) async throws -> (file: String, hash: ContentHash?) {
-        try await checkLength(request, limit: limit)
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        let path = "\(directory)/body-\(UUID().uuidString)"
-        let descriptor = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else {
-            throw PlatformError(
-                .unavailable, directory, "cannot write a temporary file: \(String(cString: strerror(errno)))")
-        }
-        let handle = FileHandle(fileDescriptor: descriptor, closeOnDealloc: true)
-        var written = 0
-        var hasher = isHashed ? ContentHasher() : nil
-        do {
-            for try await chunk in request.body {
-                written += chunk.readableBytes
-                guard written <= limit else {
-                    throw PlatformError(
-                        .tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
-                }
-                try chunk.withUnsafeReadableBytes { bytes in
-                    hasher?.update(bytes)
-                    var at = 0
-                    while at < bytes.count {
-                        let count = write(descriptor, bytes.baseAddress.map { $0 + at }, bytes.count - at)
-                        if count < 0, errno == EINTR { continue }
-                        guard count > 0 else {
-                            throw PlatformError(
-                                .unavailable, directory, "cannot keep the body: \(String(cString: strerror(errno)))")
-                        }
-                        at += count
-                    }
-                }
-            }
-            try handle.close()
-        } catch {
-            unlink(path)
-            if error is PlatformError || error is HTTPParserError { throw error }
-            throw PlatformError(.unavailable, directory, "cannot keep the body: \(error)")
-        }
-        return (path, hasher?.finalize())
     }
 
     static func response(_ answer: APIResponse, status: Int? = nil, range: String? = nil) -> Response {

@@ -79,14 +79,25 @@ extension MLflowRoutes {
             + ["/api", "/ajax-api"].map { prefix in
                 Route(
                     "PUT", "\(prefix)/2.0/mlflow-artifacts/mpu/parts/{upload}/{number}",
-                    body: .spool(byteCountMax: artifactByteCountMax)
+                    body: .spool(byteCountMax: artifactByteCountMax) { parameters, byteCount in
+                        Int(parameters["number"] ?? "").flatMap { number in
+                            tracking.room(forPart: number, ofUpload: parameters["upload"] ?? "", byteCount: byteCount)
+                        }.map { PartBody(room: $0, tracking: tracking) }
+                    }
                 ) { request in
                     await answer(request) { request in
-                        guard let number = Int(request.parameters["number"] ?? ""), let file = request.bodyFile else {
+                        let upload = request.parameters["upload"] ?? ""
+                        guard let number = Int(request.parameters["number"] ?? "") else {
                             throw MLflowError.invalid("Invalid value for parameter 'part_number' supplied.")
                         }
-                        let tag = try await tracking.putPart(
-                            number, ofUpload: request.parameters["upload"] ?? "", fileAt: file)
+                        let tag: String
+                        if let body = request.bodyRoom as? PartBody {
+                            tag = try await tracking.takePart(in: body.room)
+                        } else if let file = request.bodyFile {
+                            tag = try await tracking.putPart(number, ofUpload: upload, fileAt: file)
+                        } else {
+                            throw MLflowError.invalid("Invalid value for parameter 'part_number' supplied.")
+                        }
                         return APIResponse(headers: [("ETag", "\"\(tag)\"")])
                     }
                 }
@@ -217,4 +228,14 @@ extension MLflowRoutes {
         default: "application/octet-stream"
         }
     }
+}
+
+/// A part of an upload that is written where it belongs as it comes.
+private struct PartBody: BodyRoom {
+    let room: PartRoom
+    let tracking: TrackingStore
+
+    var byteCount: Int { room.byteCount }
+    func write(_ bytes: UnsafeRawBufferPointer) throws { try room.write(bytes) }
+    func release() { tracking.giveBack(room) }
 }

@@ -6,7 +6,8 @@ import Synchronization
 
 /// Artifacts that arrive in parts, several at a time.
 ///
-/// Parts go into one file at a staging path of the object store; completing an upload gives that file its name. What a
+/// Parts go into one file at a staging path of the object store, each written there as it comes where its place is known;
+/// completing an upload gives that file its name. What a
 /// crash leaves behind is never seen, and the object store removes it after a day. Uploads are known to this process
 /// alone: after a restart a client begins again.
 final class ArtifactUploads: Sendable {
@@ -29,8 +30,13 @@ final class ArtifactUploads: Sendable {
         var hashedCount = 0
         /// Whether no part came a second time, perhaps with other bytes.
         var isHashable = true
-        /// Parts that are being written.
+        /// Parts that are being copied to their place.
         var writing: [Int: Int] = [:]
+        /// Parts that are being written in their place as they come.
+        var rooms: [Int: PartRoom] = [:]
+
+        /// Whether nothing is here: a size that a failed part left behind binds nobody then.
+        var isUntouched: Bool { parts.isEmpty && writing.isEmpty && rooms.isEmpty }
     }
 
     /// Most uploads at the same time.
@@ -70,6 +76,56 @@ final class ArtifactUploads: Sendable {
             .overloaded, "upload", "\(Self.countMax) uploads are under way; complete or abort one, or try later")
     }
 
+    /// Room for a part in its place, so that it is written once; `nil` where its place is not known, or if the part is
+    /// there or is coming: it goes through a file of its own then, which cannot spoil what is there.
+    func room(forPart number: Int, of id: String, byteCount: Int) -> PartRoom? {
+        uploads.withLock { uploads in
+            guard let upload = uploads[id], 1...upload.partCount ~= number, upload.parts[number] == nil,
+                upload.writing[number] == nil, upload.rooms[number] == nil
+            else { return nil }
+            let isLast = number == upload.partCount
+            let usual =
+                isLast ? upload.partByteCount : upload.isUntouched ? byteCount : upload.partByteCount ?? byteCount
+            guard let usual = upload.partCount == 1 ? 0 : usual, isLast || usual == byteCount,
+                let room = PartRoom(
+                    upload: id, number: number, file: upload.file, offset: (number - 1) * usual, byteCount: byteCount)
+            else { return nil }
+            if !isLast { uploads[id]?.partByteCount = usual }
+            uploads[id]?.rooms[number] = room
+            return room
+        }
+    }
+
+    /// Makes a part of what was written into its room; gives its tag.
+    @concurrent
+    func take(_ room: PartRoom) async throws -> String {
+        let id = room.upload
+        let tag = Self.tag(id, room.number, room.byteCount)
+        let isTaken = uploads.withLock { uploads in
+            guard uploads[id]?.rooms[room.number] === room, room.finish() else { return false }
+            uploads[id]?.rooms[room.number] = nil
+            uploads[id]?.parts[room.number] = Part(byteCount: room.byteCount, tag: tag)
+            return true
+        }
+        guard isTaken else {
+            throw PlatformError(.conflict, "part \(room.number)", "it came again, or its upload has ended")
+        }
+        try hashOn(id)
+        return tag
+    }
+
+    /// Takes back the room of a part that did not come in full.
+    func giveBack(_ room: PartRoom) {
+        room.close()
+        uploads.withLock { uploads in
+            if uploads[room.upload]?.rooms[room.number] === room { uploads[room.upload]?.rooms[room.number] = nil }
+        }
+    }
+
+    private static func tag(_ id: String, _ number: Int, _ byteCount: Int) -> String {
+        "\(id.suffix(12))-\(number)-\(byteCount)"
+    }
+
     /// Puts a part where it belongs; gives its tag.
     @concurrent
     func put(part number: Int, of id: String, from source: String) async throws -> String {
@@ -82,7 +138,7 @@ final class ArtifactUploads: Sendable {
         let isLast = number == upload.partCount
         let expected: Int? = try uploads.withLock { uploads in
             guard isLast else {
-                let known = uploads[id]?.partByteCount ?? byteCount
+                let known = uploads[id].flatMap { $0.isUntouched ? nil : $0.partByteCount } ?? byteCount
                 uploads[id]?.partByteCount = known
                 guard known == byteCount else {
                     throw PlatformError(
@@ -98,6 +154,7 @@ final class ArtifactUploads: Sendable {
                 uploads[id]?.isHashable = false
             }
             uploads[id]?.writing[number, default: 0] += 1
+            uploads[id]?.rooms.removeValue(forKey: number)?.close()  // whoever writes there has given up, or is late
         }
         defer {
             uploads.withLock { uploads in
@@ -119,7 +176,7 @@ final class ArtifactUploads: Sendable {
             try LargeFile.copy(source, to: file, at: 0)
             uploads.withLock { $0[id]?.lastFile = file }
         }
-        let tag = "\(id.suffix(12))-\(number)-\(byteCount)"
+        let tag = Self.tag(id, number, byteCount)
         uploads.withLock { $0[id]?.parts[number] = Part(byteCount: byteCount, tag: tag) }
         try hashOn(id)
         return tag
@@ -177,7 +234,10 @@ final class ArtifactUploads: Sendable {
             uploads.withLock { $0[id]?.lastFile = nil }
             try hashOn(id)
         }
+        for room in upload.rooms.values { room.close() }
         let whole = upload.parts.values.reduce(0) { $0 + $1.byteCount }
+        // A part that was first sent longer, and not in full, may have left bytes behind the end.
+        if try Self.byteCount(of: upload.file) > whole { truncate(upload.file, off_t(whole)) }
         guard try Self.byteCount(of: upload.file) == whole else {
             throw PlatformError(.invalidInput, "upload/\(id)", "its parts do not make \(whole) bytes")
         }
@@ -203,6 +263,7 @@ final class ArtifactUploads: Sendable {
     }
 
     private static func remove(_ upload: Upload) {
+        for room in upload.rooms.values { room.close() }
         for file in [upload.file, upload.lastFile].compactMap(\.self) {
             try? FileManager.default.removeItem(atPath: file)
         }
@@ -233,6 +294,17 @@ extension TrackingStore {
     public func putPart(_ number: Int, ofUpload id: String, fileAt file: String) async throws -> String {
         try await uploads.put(part: number, of: id, from: file)
     }
+
+    /// Room for a part in its place, if that is known and nobody else writes there; give it back or take the part.
+    public func room(forPart number: Int, ofUpload id: String, byteCount: Int) -> PartRoom? {
+        uploads.room(forPart: number, of: id, byteCount: byteCount)
+    }
+
+    /// Makes a part of what was written into its room; gives the tag that completing may name.
+    public func takePart(in room: PartRoom) async throws -> String { try await uploads.take(room) }
+
+    /// Takes back the room of a part that did not come in full; nothing happens if the part was taken.
+    public func giveBack(_ room: PartRoom) { uploads.giveBack(room) }
 
     /// Makes an artifact of an upload whose parts are all here; what was at its path is replaced.
     public func completeUpload(_ id: String, at path: String, tags: [Int: String] = [:]) async throws {

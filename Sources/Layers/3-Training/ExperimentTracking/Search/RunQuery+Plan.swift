@@ -10,42 +10,61 @@ struct FoundRun {
 extension RunQuery {
     /// How many rows of a clause are counted at most.
     private static let probeCountMax = 10_000
+    /// How many rows of a clause are tried at most to learn how many pass the others.
+    private static let sampleCountMax = 256
+    private static let driven = "v.run_number"
+
+    /// What was learnt of the clauses before the search.
+    private struct Survey {
+        let total: Double
+        /// Rows of the clauses that an index answers, by clause; at most `probeCountMax`, or hardly more than the rarest.
+        var counts: [Int: Double] = [:]
+        /// The rarest of them, if it is rarer than `probeCountMax`.
+        var rarest: (driver: Driver, count: Double)?
+        /// Roughly the share of runs that pass all of them, if they know nothing of each other.
+        var share = 1.0
+    }
 
     /// The first runs behind `place`, in order.
     func runs(
         behind place: [MetadataValue]?, countMax: Int, _ transaction: any MetadataTransaction
     ) throws -> [FoundRun] {
-        let driver = try driver(countMax: countMax, transaction)
-        if driver == nil, let walkedMetric {
-            return try walk(walkedMetric.key, walkedMetric.isAscending, place, countMax, transaction)
+        let survey = try survey(transaction)
+        if let walkedMetric {
+            guard let (driver, count) = survey.rarest else {
+                return try walk(walkedMetric.key, walkedMetric.isAscending, place, countMax, survey, transaction)
+            }
+            if let found = try walkAhead(driver, count, place, countMax, survey, transaction) { return found }
+            return try runs(drivenBy: driver, place, countMax, survey, transaction)
         }
-        guard let driver else {
-            return try runs(
-                from: "tracking_run r", joins: terms.compactMap(\.join), base + clauses.map { $0.of(run: "r.number") },
-                terms, place, countMax, transaction)
+        if let (driver, count) = survey.rarest {
+            // A walk in order looks at so many runs until a page is full.
+            let walked = isWalkable ? min(survey.total, Double(countMax) / max(survey.share, 1e-9)) : survey.total
+            if count <= walked { return try runs(drivenBy: driver, place, countMax, survey, transaction) }
         }
-        // The other clauses ask for the driver's run, so that a run is only looked up when it passes all of them.
-        let others = clauses.enumerated().filter { $0.offset != driver.clause }.map { $0.element.of(run: Self.driven) }
         return try runs(
-            from: "\(driver.table) v CROSS JOIN tracking_run r", joins: terms.compactMap(\.join),
-            [driver.condition] + others + [Fragment(sql: "r.number = \(Self.driven)", arguments: [])] + base, terms,
+            from: "tracking_run r", joins: terms.compactMap(\.join), base + others(survey, of: "r.number"), terms,
             place, countMax, transaction)
     }
 
-    private static let driven = "v.run_number"
+    /// The clauses but one, as conditions on a run; those that few runs pass come first.
+    private func others(_ survey: Survey, but left: Set<Int> = [], of run: String) -> [Fragment] {
+        clauses.indices.filter { !left.contains($0) }
+            .sorted { (survey.counts[$0] ?? .infinity, $0) < (survey.counts[$1] ?? .infinity, $1) }
+            .map { clauses[$0].of(run: run) }
+    }
 
-    /// The clause to begin with: the rarest, if beginning with it is likely to be less work than a walk in order.
-    private func driver(countMax: Int, _ transaction: any MetadataTransaction) throws -> Driver? {
-        if drivers.isEmpty { return nil }
-        let total = Double(
-            max(
-                1, try transaction.query("SELECT MAX(number) AS number FROM tracking_run").first?.integer("number") ?? 1
-            ))
-        var rarest: (driver: Driver, count: Double)?
-        var share = 1.0
+    private func survey(_ transaction: any MetadataTransaction) throws -> Survey {
+        if drivers.isEmpty { return Survey(total: 0) }
+        var survey = Survey(
+            total: Double(
+                max(
+                    1,
+                    try transaction.query("SELECT MAX(number) AS number FROM tracking_run").first?.integer("number")
+                        ?? 1)))
         // Equalities first: they are rare more often, and what is rarer than all others need not be counted further.
         for driver in drivers.sorted(by: { $0.isEquality && !$1.isEquality }) {
-            let countMax = rarest.map { min(Self.probeCountMax, Int($0.count) + 1) } ?? Self.probeCountMax
+            let countMax = survey.rarest.map { min(Self.probeCountMax, Int($0.count) + 1) } ?? Self.probeCountMax
             let count = Double(
                 try transaction.query(
                     """
@@ -53,25 +72,104 @@ extension RunQuery {
                     LIMIT \(countMax)) counted
                     """, driver.condition.arguments
                 ).first?.integer("count") ?? 0)
+            let share = min(1, count / survey.total)
             // Of a clause that was not counted to its end the share lies between that and 1: the geometric middle.
-            share *= count < Double(countMax) ? min(1, count / total) : min(1, count / total).squareRoot()
-            if count < rarest?.count ?? Double(Self.probeCountMax) { rarest = (driver, count) }
+            survey.share *= count < Double(countMax) ? share : share.squareRoot()
+            survey.counts[driver.clause] = count
+            if count < survey.rarest?.count ?? Double(Self.probeCountMax) { survey.rarest = (driver, count) }
         }
-        guard let rarest else { return nil }
-        // A walk in order looks at so many runs until a page is full, if the clauses know nothing of each other.
-        let walked = isWalkable ? min(total, Double(countMax) / max(share, 1e-9)) : total
-        return rarest.count <= walked ? rarest.driver : nil
+        return survey
+    }
+
+    /// Looks at every run of one clause; the other clauses ask for the number that its row gives, so that a run is only
+    /// looked up when it passes all of them.
+    private func runs(
+        drivenBy driver: Driver, _ place: [MetadataValue]?, _ countMax: Int, _ survey: Survey,
+        _ transaction: any MetadataTransaction
+    ) throws -> [FoundRun] {
+        try runs(
+            from: "\(driver.table) v CROSS JOIN tracking_run r", joins: terms.compactMap(\.join),
+            [driver.condition] + others(survey, but: [driver.clause], of: Self.driven)
+                + [Fragment(sql: "r.number = \(Self.driven)", arguments: [])] + base, terms,
+            place, countMax, transaction)
+    }
+
+    /// Walks along the wanted metric as far as a page should need, if that is likely to be less work than looking at every
+    /// row of the rarest clause; `nil` where it is not, or if the page is not full there.
+    private func walkAhead(
+        _ driver: Driver, _ count: Double, _ place: [MetadataValue]?, _ countMax: Int, _ survey: Survey,
+        _ transaction: any MetadataTransaction
+    ) throws -> [FoundRun]? {
+        guard let (key, isAscending) = walkedMetric, place?.first?.integerValue ?? 0 == 0,
+            count > 16
+        else { return nil }
+        let sampleCount = min(Self.sampleCountMax, Int(count) / 8)
+        let conditions =
+            others(survey, but: [driver.clause], of: Self.driven)
+            + [Fragment(sql: "r.number = \(Self.driven)", arguments: [])] + base
+        let passed =
+            try transaction.query(
+                """
+                SELECT COUNT(*) AS count FROM (SELECT v.run_number AS run_number FROM \(driver.table) v
+                WHERE \(driver.condition.sql) LIMIT \(sampleCount)) v CROSS JOIN tracking_run r
+                WHERE \(conditions.map(\.sql).joined(separator: " AND "))
+                """, driver.condition.arguments + conditions.flatMap(\.arguments)
+            ).first?.integer("count") ?? 0
+        let passing = max(0.5, Double(passed)) / Double(sampleCount) * count
+        let (tests, _) = tests(of: key)
+        let walkable = tests.compactMap { survey.counts[$0] }.filter { $0 < Double(Self.probeCountMax) }.min()
+        let walked = Double(countMax) * min(survey.total, walkable ?? survey.total) / passing
+        // Each a handful of look-ups in indexes; measured.
+        let (walkCost, driverCost) = (walked, 1.5 * count + 3 * passing)
+        guard walkCost < driverCost else { return nil }
+        // As far as that, and twice for bad luck: a stretch that lacks what the whole has costs no more than that.
+        let range = range(of: key, place, isAscending)
+        let direction = isAscending ? "ASC" : "DESC"
+        let end = try transaction.query(
+            """
+            SELECT o.value AS value FROM tracking_metric_latest o WHERE \(range.sql) ORDER BY o.value \(direction)
+            LIMIT 2 OFFSET \(Int(2 * walked))
+            """, range.arguments)
+        guard let last = end.first?["value"] else {
+            return try walk(key, isAscending, place, countMax, survey, transaction)
+        }
+        let found = try walk(key, isAscending, place, countMax, survey, upTo: last, transaction)
+        return found.count < countMax ? nil : found
+    }
+
+    /// Which clauses compare the metric itself.
+    private func tests(of key: String) -> (clauses: [Int], conditions: [Fragment]) {
+        let own = metricTests.filter { $0.value.key == key }.sorted { $0.key < $1.key }
+        return (
+            own.map(\.key),
+            own.map { Fragment(sql: "o.value \($0.value.comparison) ?", arguments: [.real($0.value.number)]) }
+        )
+    }
+
+    /// The stretch of a metric's numbers that a walk behind a place goes through, over the alias `o`.
+    private func range(of key: String, _ place: [MetadataValue]?, _ isAscending: Bool) -> Fragment {
+        var parts = [Fragment(sql: "o.key = ? AND o.is_nan = 0", arguments: [.text(key)])] + tests(of: key).conditions
+        if let place, place.count > 1, place[1] != .null {
+            parts.append(Fragment(sql: "o.value \(isAscending ? ">=" : "<=") ?", arguments: [place[1]]))
+        }
+        return Fragment(sql: parts.map(\.sql).joined(separator: " AND "), arguments: parts.flatMap(\.arguments))
     }
 
     /// Walks along the index of a metric's values, then over NaN, then over the runs that lack the metric.
+    ///
+    /// - Parameter last: the last value to look at; what comes behind the numbers is left out then.
     private func walk(
-        _ key: String, _ isAscending: Bool, _ place: [MetadataValue]?, _ countMax: Int,
-        _ transaction: any MetadataTransaction
+        _ key: String, _ isAscending: Bool, _ place: [MetadataValue]?, _ countMax: Int, _ survey: Survey,
+        upTo last: MetadataValue? = nil, _ transaction: any MetadataTransaction
     ) throws -> [FoundRun] {
         var found: [FoundRun] = []
         let rest = Array(terms.dropFirst(2))
         let firstPhase = place?.first?.integerValue ?? 0
-        for phase in firstPhase...2 where found.count < countMax {
+        let (tested, tests) = tests(of: key)
+        // What is compared with a number is one.
+        let lastPhase: Int64 = last != nil || !tested.isEmpty ? 0 : 2
+        guard firstPhase <= lastPhase else { return [] }
+        for phase in firstPhase...lastPhase where found.count < countMax {
             let isResumed = phase == firstPhase
             let wanted = countMax - found.count
             if phase == 2 {
@@ -80,16 +178,20 @@ extension RunQuery {
                         "NOT EXISTS (SELECT 1 FROM tracking_metric_latest o WHERE o.run_number = r.number AND o.key = ?)",
                     arguments: [.text(key)])
                 found += try runs(
-                    from: "tracking_run r", joins: [], base + clauses.map { $0.of(run: "r.number") } + [lacks], rest,
+                    from: "tracking_run r", joins: [], base + others(survey, of: "r.number") + [lacks], rest,
                     isResumed ? place.map { Array($0.dropFirst(2)) } : nil, wanted, transaction
                 ).map { FoundRun(row: $0.row, place: [2, nil] + $0.place) }
                 continue
             }
-            let walked = Fragment(
-                sql: "o.key = ? AND o.is_nan = \(phase) AND r.number = o.run_number", arguments: [.text(key)])
+            var walked = [
+                Fragment(
+                    sql: "o.key = ? AND o.is_nan = \(phase) AND r.number = o.run_number", arguments: [.text(key)])
+            ]
+            if phase == 0 { walked += tests }
+            if let last { walked.append(Fragment(sql: "o.value \(isAscending ? "<=" : ">=") ?", arguments: [last])) }
             found += try runs(
                 from: "tracking_metric_latest o CROSS JOIN tracking_run r", joins: [],
-                [walked] + clauses.map { $0.of(run: "o.run_number") } + base,
+                walked + others(survey, but: Set(tested), of: "o.run_number") + base,
                 [Term(sql: "o.value", isAscending: isAscending)] + rest,
                 isResumed ? place.map { Array($0.dropFirst()) } : nil, wanted, transaction
             ).map { FoundRun(row: $0.row, place: [.integer(phase)] + $0.place) }

@@ -29,6 +29,12 @@ struct RunQuery {
         /// Which of the clauses it stands for.
         let clause: Int
     }
+    /// A comparison of a metric's value with a number.
+    struct MetricTest {
+        let key: String
+        let comparison: String
+        let number: Double
+    }
     /// One part of the order; ranks keep NaN behind numbers and nothing behind NaN, whatever the direction.
     struct Term {
         let sql: String
@@ -40,6 +46,8 @@ struct RunQuery {
     private(set) var base: [Fragment] = []
     private(set) var clauses: [Fragment] = []
     private(set) var drivers: [Driver] = []
+    /// Which clauses compare a metric with a number so that neither NaN nor its absence passes.
+    private(set) var metricTests: [Int: MetricTest] = [:]
     private(set) var terms: [Term] = []
     /// The metric that the order is by, if it is by one metric alone.
     private(set) var walkedMetric: (key: String, isAscending: Bool)?
@@ -139,6 +147,7 @@ struct RunQuery {
             }
             add("tracking_metric_latest", test, [.text(key), .real(number)])
             if clause.comparison == .notEqual { return }
+            metricTests[clauses.count - 1] = MetricTest(key: key, comparison: comparison, number: number)
             drivers.append(
                 Driver(
                     table: "tracking_metric_latest",
@@ -153,10 +162,7 @@ struct RunQuery {
             drivers.append(
                 Driver(
                     table: table,
-                    condition: Fragment(
-                        // No second `=`: SQLite would put the constant into `substr` and miss the index then.
-                        sql: "v.key = ? AND substr(v.value, 1, 64) = substr(?, 1, 64) AND v.value BETWEEN ? AND ?",
-                        arguments: [.text(key), value, value, value]),
+                    condition: Self.equality(key, value),
                     isEquality: true, clause: clauses.count - 1))
         case .dataset(let column):
             let (test, arguments) = try Self.textTest(column, clause)
@@ -177,6 +183,16 @@ struct RunQuery {
             }
             clauses.append(Fragment(sql: "\(column) \(clause.comparison.sql) ?", arguments: [.real(number)]))
         }
+    }
+
+    /// What an index over keys and values answers; there is one for short values and one for the beginnings of long ones.
+    private static func equality(_ key: String, _ value: MetadataValue) -> Fragment {
+        // No `value = ?`: SQLite would put the constant into `length` and `substr` and miss the index then.
+        let isShort = value.textValue.map { $0.unicodeScalars.count <= 64 } ?? true
+        return Fragment(
+            sql: "v.key = ? AND v.value BETWEEN ? AND ? AND length(v.value) "
+                + (isShort ? "<= 64" : "> 64 AND substr(v.value, 1, 64) = substr(?, 1, 64)"),
+            arguments: [.text(key), value, value] + (isShort ? [] : [value]))
     }
 
     /// A condition on a run's value in a table; the first argument is the key.

@@ -200,5 +200,22 @@ extension TrackingStore {
                 """,
                 "CREATE INDEX tracking_trace_run_by_trace ON tracking_trace_run (trace_id)",
             ]),
+        MetadataMigration(
+            name: "tracking-6",
+            statements: [
+                // Short values are found in the index alone; of long ones it holds the beginning.
+                "DROP INDEX tracking_param_by_value",
+                "DROP INDEX tracking_tag_by_value",
+                "CREATE INDEX tracking_param_by_value ON tracking_param (key, value) WHERE length(value) <= 64",
+                "CREATE INDEX tracking_tag_by_value ON tracking_run_tag (key, value) WHERE length(value) <= 64",
+                """
+                CREATE INDEX tracking_param_by_head ON tracking_param (key, substr(value, 1, 64))
+                WHERE length(value) > 64
+                """,
+                """
+                CREATE INDEX tracking_tag_by_head ON tracking_run_tag (key, substr(value, 1, 64))
+                WHERE length(value) > 64
+                """,
+            ]),
     ]
 }
