@@ -55,6 +55,7 @@ let targets: [Target] = [  // each row leans only on rows above it
     .systemLibrary(
         name: "CZstd", path: "Sources/Core/CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
     module("ColumnFiles", in: "Core", uses: ["CZstd"]),
+    module("GRPCWire", in: "Core", uses: ["PlatformCore", nioCore, nioHTTP2]),
     // Ports: what the platform asks of the outside world.
     module("StoragePorts", in: "Ports", uses: ["PlatformCore", "ContentHashing"]),
     module("RuntimePorts", in: "Ports", uses: ["PlatformCore"]),
@@ -127,7 +128,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         resources: [.embedInCode("Workers/worker.py")]),
     module("TreeModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
-    module("RemoteModelAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts"]),
+    module(
+        "RemoteModelAdapter", in: "Adapters",
+        uses: ["PlatformCore", "ContentHashing", "GRPCWire", "RuntimePorts", nioCore, nioHTTP2, nioPosix]),
     // Types and positions only: the library is opened while the program runs.
     .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
     module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),
@@ -145,8 +148,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "InferenceAPI", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "RuntimePorts", "ModelServing", "APIContract", logging, nioCore, nioHTTP2,
-            nioPosix, serviceLifecycle,
+            "PlatformCore", "GRPCWire", "Definitions", "RuntimePorts", "ModelServing", "APIContract", logging, nioCore,
+            nioHTTP2, nioPosix, serviceLifecycle,
         ]),
     module(
         "Gateway", in: "Edge",
@@ -262,7 +265,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/InferenceAPITests", named: "InferenceAPITests",
         uses: [
-            "PlatformCore", "Definitions", "ModelServing", "APIContract", "InferenceAPI", "PlatformTesting", nioCore,
+            "PlatformCore", "GRPCWire", "Definitions", "ModelServing", "APIContract", "InferenceAPI",
+            "PlatformTesting", nioCore,
         ]),
     tests(
         "Unit/SQLiteAdapterTests", named: "SQLiteAdapterTests", uses: ["PlatformCore", "StoragePorts", "SQLiteAdapter"]),
@@ -286,7 +290,7 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
     tests(
         "Unit/RemoteModelAdapterTests", named: "RemoteModelAdapterTests",
-        uses: ["PlatformCore", "RuntimePorts", "RemoteModelAdapter"]),
+        uses: ["PlatformCore", "GRPCWire", "RuntimePorts", "RemoteModelAdapter", nioCore, nioHTTP2, nioPosix]),
     tests("Unit/ONNXAdapterTests", named: "ONNXAdapterTests", uses: ["RuntimePorts", "ONNXAdapter"]),
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),

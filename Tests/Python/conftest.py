@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -34,6 +35,13 @@ texts = [column["name"] for column in columns if column.get("categories")]
 numbers = [name for name in names if name not in texts]
 frame = parquet.read_table(os.environ["BOTTEGA_TRAIN"]).to_pandas()
 """
+
+
+def free_port() -> str:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
 
 
 class Server:

@@ -7,7 +7,6 @@ import gzip
 import json
 import pathlib
 import queue
-import socket
 import struct
 import subprocess
 import urllib.request
@@ -23,7 +22,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from conftest import Server
+from conftest import Server, free_port
 from tritonclient.grpc import model_config_pb2 as triton_model_config
 from tritonclient.grpc import service_pb2 as triton_service
 from tritonclient.grpc import service_pb2_grpc as triton_stub
@@ -32,12 +31,6 @@ from tritonclient.utils import InferenceServerException
 CHANNELS = ["app", "web", "shop", "app"]
 PRICES = [10.0, 99.5, 40.0, 12.25]
 CUSTOMERS = ["c01", "c02", "nobody", "c03"]
-
-
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import threading
 import time
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shop
-from conftest import TRAINING_ROWS, Server
+from conftest import TRAINING_ROWS, Server, free_port
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 
@@ -98,7 +99,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, binary: str):
         re.sub(r"latency_p99: \S+ms\b", "latency_p99: 60s", model.read_text()).replace(
             "fallback: {constant: 0.25}",
             "fallback: {constant: 0.25}\n"
-            "workers: {min: 2, max: 3, memory: 4GiB, timeout: 20s}\n"
+            "workers: {min: 2, max: 3, memory: 4GiB, timeout: 8s}\n"
             "batching: {size_max: 32, wait_max: 1ms}",
         )
     )
@@ -419,3 +420,73 @@ def test_a_remote_model_is_there_though_its_server_was_down_at_the_start(world) 
         threading.Thread(target=remote.serve_forever, daemon=True).start()
         until(lambda: ask(server, 10)["fallback"] is False)
         remote.shutdown()
+
+
+def calls(server: Server) -> dict[str, float]:
+    """Calls of remote models since the start, by what became of them."""
+    _, page = server.request("GET", "/metrics")
+    found = re.findall(r'bottega_remote_calls_total\{model="loss",outcome="(\w+)"\} (\S+)', page)
+    return {word: float(count) for word, count in found}
+
+
+def hurried(server: Server, price: float) -> tuple[int, dict]:
+    body = {"entities": {"customer": "c01"}, "features": {"channel": "app", "price": price}}
+    return server.request("POST", "/predict/loss", body, headers={"X-Request-Timeout-Ms": "700"})
+
+
+def test_a_model_on_another_of_these_servers_over_grpc(world, tmp_path: pathlib.Path) -> None:
+    server, dataset, folder = world
+    server.cli("deploy", "loss", "1", "--reason", "what the other server answers with")
+    assert server.stop() == 0
+    shutil.copytree(server.data_dir, folder / "other")
+    server.start()
+    port = free_port()
+    other = Server(folder / "other", "--clock", "manual", environment={"BOTTEGA_GATEWAY_GRPCPORT": port}).start()
+    address = tmp_path / "model.v2"
+    address.write_text(f"grpc://127.0.0.1:{port}/loss\n")
+    mlflow.set_tracking_uri(server.url)
+    mlflow.set_experiment("remote")
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(address))
+    server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+    version = server.get("/api/v1/models/loss")["versions"][-1]["version"]
+    deploy(server, version)
+    for customer, channel, price in [("c01", "app", 10), ("c02", "web", 99.5), ("nobody", "shop", 40)]:
+        answer = ask(server, price, customer, channel)
+        assert (answer["model_version"], answer["fallback"]) == (version, False), answer
+        assert answer["prediction"] == ask(other, price, customer, channel)["prediction"]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: ask(server, 10 + number), range(64)))
+    assert not any(answer["fallback"] for answer in answers)
+
+    # A drill goes back to the worker processes and forth to the other server, while somebody asks.
+    report = json.loads(server.cli("deploy", "drill", "loss", "--seconds", "1", "--json").stdout)
+    assert report["passed"] and [phase["errors"] for phase in report["phases"]] == [0, 0, 0], report
+
+    # Killed, and started again on the same port.
+    other.kill()
+    answer = ask(server, 10)
+    assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
+    assert "remote server" in answer["fallback_reason"], answer
+    other.start()
+    until(lambda: ask(server, 10)["fallback"] is False)
+
+    # Nobody is there any more, and nothing says so: the call ends in its time, the next ones find the server again.
+    assert other.process is not None
+    other.process.send_signal(signal.SIGSTOP)
+    status, answer = hurried(server, 10)
+    assert (status, answer["fallback_cause"]) == (200, "timeout"), answer
+    other.process.send_signal(signal.SIGCONT)
+    until(lambda: ask(server, 10)["fallback"] is False)
+
+    # Its model hangs: a call that is late leaves those beside it alone.
+    other.cli("deploy", "loss", "2", "--reason", "one that may hang")
+    until(lambda: np.float32(ask(server, 10)["prediction"]) == np.float32(0.001))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        late = pool.submit(hurried, server, 5002)
+        beside = [pool.submit(ask, server, price) for price in (20, 30, 40)]
+        assert late.result()[1]["fallback_cause"] == "timeout", late.result()
+        assert [done.result()["fallback"] for done in beside] == [False] * 3
+    counted = calls(server)
+    assert counted["late"] >= 2 and counted["failed"] >= 1 and counted["answered"] > 64, counted
+    other.stop()

@@ -2,13 +2,26 @@ import Foundation
 import RuntimePorts
 
 /// Where a remote model is: what the one line of a `model.v2` file says.
-struct RemoteAddress: Sendable, Hashable {
+enum RemoteAddress: Sendable, Hashable {
     /// `http://host:port/v2/models/name`, with `/versions/version` where one is named.
-    let base: URL
+    case http(URL)
+    case grpc(Target)
+
+    /// A model behind a gRPC port.
+    struct Target: Sendable, Hashable {
+        let host: String
+        let port: Int
+        let model: String
+        /// Empty where none is named.
+        let version: String
+    }
 
     private static let byteCountMax = 2048
+    /// Where Triton's gRPC is.
+    private static let grpcPort = 8001
+    private static let schemes = ["v2": "http", "v2s": "https", "grpc": "grpc"]
 
-    /// Reads `v2://host:port/model` or `v2://host:port/model/versions/version`; `v2s` for https.
+    /// Reads `v2://host:port/model` or `v2://host:port/model/versions/version`; `v2s` for https, `grpc` for gRPC.
     /// - Throws: `malformedModel`.
     init(_ bytes: [UInt8]) throws(ModelError) {
         func fault(_ text: String) -> ModelError {
@@ -16,30 +29,44 @@ struct RemoteAddress: Sendable, Hashable {
         }
         guard bytes.count <= Self.byteCountMax else { throw fault("it is longer than \(Self.byteCountMax) bytes") }
         let text = String(decoding: bytes, as: UTF8.self).trimmingCharacters(in: .whitespacesAndNewlines)
-        guard let parts = URLComponents(string: text), let scheme = parts.scheme, let host = parts.host, !host.isEmpty
+        guard let parts = URLComponents(string: text), let given = parts.scheme, let host = parts.host, !host.isEmpty
         else { throw fault("it is no address") }
-        guard ["v2", "v2s"].contains(scheme) else { throw fault("'\(scheme)' is no scheme that is known here") }
+        guard let scheme = Self.schemes[given] else {
+            throw fault(
+                given == "grpcs"
+                    ? "gRPC is spoken in clear text (grpc://); v2s:// is encrypted"
+                    : "'\(printable(given))' is no scheme that is known here")
+        }
         guard parts.user == nil, parts.password == nil, parts.query == nil, parts.fragment == nil else {
             throw fault("it has more than host, port and model")
         }
-        let path = parts.path.split(separator: "/", omittingEmptySubsequences: false).dropFirst()
+        let path = Array(parts.path.split(separator: "/", omittingEmptySubsequences: false).dropFirst())
         let isName = path.count == 1
-        let isVersion = path.count == 3 && path[path.startIndex + 1] == "versions"
+        let isVersion = path.count == 3 && path[1] == "versions"
         guard isName || isVersion, path.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
             throw fault("its path is neither a model nor a model's version")
         }
+        guard scheme != "grpc" else {
+            let port = parts.port ?? Self.grpcPort
+            guard 1...65_535 ~= port else { throw fault("\(port) is no port") }
+            self = .grpc(
+                Target(
+                    host: host.trimmingCharacters(in: CharacterSet(charactersIn: "[]")), port: port,
+                    model: String(path[0]), version: isVersion ? String(path[2]) : ""))
+            return
+        }
         var target = URLComponents()
-        target.scheme = scheme == "v2" ? "http" : "https"
+        target.scheme = scheme
         target.host = host
         target.port = parts.port
         target.path = "/v2/models" + parts.path
         guard let url = target.url else { throw fault("it is no address") }
-        base = url
+        self = .http(url)
     }
 
     /// Whether bytes look like an address.
     static func isOne(_ bytes: [UInt8]) -> Bool {
         bytes.count <= byteCountMax
-            && (bytes.starts(with: Array("v2://".utf8)) || bytes.starts(with: Array("v2s://".utf8)))
+            && (schemes.keys + ["grpcs"]).contains { bytes.starts(with: Array("\($0)://".utf8)) }
     }
 }

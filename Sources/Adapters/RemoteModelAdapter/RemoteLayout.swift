@@ -19,6 +19,9 @@ struct RemoteLayout: Sendable, Equatable {
         let width: Int
         /// Whether its shape is `[rows]`.
         let isFlat: Bool
+
+        /// The shape of its tensor for so many rows.
+        func shape(_ rowCount: Int) -> [Int64] { isFlat ? [Int64(rowCount)] : [Int64(rowCount), Int64(width)] }
     }
 
     let inputs: [Input]
@@ -36,7 +39,7 @@ struct RemoteLayout: Sendable, Equatable {
     init(_ metadata: JSONValue) throws(ModelError) {
         var inputs: [Input] = []
         var first = 0
-        for tensor in metadata["inputs"]?.arrayValue ?? [] {
+        for tensor in Self.inputs(metadata) {
             let name = tensor["name"]?.stringValue ?? ""
             guard let type = tensor["datatype"]?.stringValue, let element = Element(rawValue: type) else {
                 throw ModelError(.unsupportedModel, "the remote model's input '\(printable(name))' is of no known type")
@@ -68,6 +71,16 @@ struct RemoteLayout: Sendable, Equatable {
         featureNames = inputs.count > 1 && inputs.allSatisfy { $0.width == 1 } ? inputs.map(\.name) : []
         self.output = output
         isProbability = known != nil
+    }
+
+    /// The inputs to fill: all, but where another server of this platform takes the features as one tensor too, that one.
+    private static func inputs(_ metadata: JSONValue) -> [JSONValue] {
+        let all = metadata["inputs"]?.arrayValue ?? []
+        let outputs = Set((metadata["outputs"]?.arrayValue ?? []).compactMap { $0["name"]?.stringValue })
+        guard outputs.isSuperset(of: ["prediction", "prediction_id", "model_version", "variant", "fallback"]),
+            let matrix = all.first(where: { $0["name"]?.stringValue == "features" })
+        else { return all }
+        return [matrix]
     }
 
     /// Positions of features that are texts.

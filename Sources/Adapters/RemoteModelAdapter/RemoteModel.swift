@@ -1,101 +1,57 @@
-import Foundation
-import FoundationNetworking
 import PlatformCore
 import RuntimePorts
 import Synchronization
 
 /// Calls of one remote model, and what became of them.
 final class RemoteServer: Sendable {
-    let address: RemoteAddress
-    private let session: URLSession
+    private let line: any RemoteLine
     private let breaker = Mutex(CircuitBreaker())
     private let ledger: RemoteLedger
 
-    private static let answerByteCountMax = 64 << 20
-
-    init(_ address: RemoteAddress, session: URLSession, ledger: RemoteLedger) {
-        self.address = address
-        self.session = session
+    init(_ line: any RemoteLine, ledger: RemoteLedger) {
+        self.line = line
         self.ledger = ledger
     }
 
     var breakerIsOpen: Bool { breaker.withLock { $0.isOpen } }
-
-    struct Answer: Sendable {
-        let body: [UInt8]
-        let headByteCount: Int?
-    }
+    var requestByteCountMax: Int { line.requestByteCountMax }
 
     /// Asks for what the model takes and gives.
     func metadata(within time: Duration) async throws(ModelError) -> JSONValue {
-        let answer = try await call(URLRequest(url: address.base), until: .now + time)
-        do {
-            return try JSONValue.parse(answer.body[...], limits: JSONLimits(byteCountMax: 1 << 20, depthMax: 16))
-        } catch {
-            throw ModelError(.unavailable, "the remote model's metadata are no JSON")
-        }
+        try await counted { () throws(ModelError) in try await line.metadata(until: .now + time) }
     }
 
     /// Asks for predictions.
-    func infer(_ body: [UInt8], headByteCount: Int, until deadline: ContinuousClock.Instant) async throws(ModelError)
-        -> Answer
-    {
-        var request = URLRequest(url: address.base.appendingPathComponent("infer"))
-        request.httpMethod = "POST"
-        request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
-        request.setValue(String(headByteCount), forHTTPHeaderField: "Inference-Header-Content-Length")
-        request.httpBody = Data(body)
-        return try await call(request, until: deadline)
+    func infer(
+        _ rows: [Float], rowCount: Int, _ layout: RemoteLayout, categories: [Int: [String]],
+        until deadline: ContinuousClock.Instant
+    ) async throws(ModelError) -> (width: Int, values: [Float]) {
+        try await counted { () throws(ModelError) in
+            try await line.infer(rows, rowCount: rowCount, layout, categories: categories, until: deadline)
+        }
     }
 
-    private func call(_ request: URLRequest, until deadline: ContinuousClock.Instant) async throws(ModelError) -> Answer
-    {
+    /// A call that the breaker allows, counted by what became of it.
+    private func counted<Answer>(_ call: () async throws(ModelError) -> Answer) async throws(ModelError) -> Answer {
         guard breaker.withLock({ $0.allows(at: .now) }) else {
             ledger.add("breaker")
             throw ModelError(.breakerOpen, "the remote server failed again and again; it is left alone")
         }
-        let answer = OneAnswer<Result<Answer, ModelError>>()
-        let late = ModelError(.deadlineExceeded, "the remote server did not answer in time")
-        let task = session.dataTask(with: request) { data, response, error in
-            answer.give(Self.read(data, response, error))
-        }
-        answer.give(.failure(late), at: deadline)
-        task.resume()
-        let outcome = await answer.value()
-        switch outcome {
-        case .success:
+        do throws(ModelError) {
+            let answer = try await call()
             breaker.withLock { $0.succeeded() }
             ledger.add("answered")
-        case .failure(let error) where error.code == .shapeMismatch:
-            breaker.withLock { $0.succeeded() }
-            ledger.add("refused")
-        case .failure(let error):
-            task.cancel()
-            breaker.withLock { $0.failed(at: .now) }
-            ledger.add(error.code == .deadlineExceeded ? "late" : "failed")
+            return answer
+        } catch {
+            if error.code == .shapeMismatch {
+                breaker.withLock { $0.succeeded() }
+                ledger.add("refused")
+            } else {
+                breaker.withLock { $0.failed(at: .now) }
+                ledger.add(error.code == .deadlineExceeded ? "late" : "failed")
+            }
+            throw error
         }
-        return try outcome.get()
-    }
-
-    private static func read(_ data: Data?, _ response: URLResponse?, _ error: (any Error)?) -> Result<
-        Answer, ModelError
-    > {
-        guard let response = response as? HTTPURLResponse, let data else {
-            let reason = error.map { $0.localizedDescription } ?? "no answer"
-            return .failure(ModelError(.unavailable, "the remote server cannot be asked: \(printable(reason))"))
-        }
-        guard data.count <= answerByteCountMax else {
-            return .failure(ModelError(.unavailable, "the remote server answered \(data.count) bytes"))
-        }
-        guard response.statusCode == 200 else {
-            let text = (try? JSONValue.parse(Array(data.prefix(65_536))[...]))?["error"]?.stringValue ?? ""
-            return .failure(
-                ModelError(
-                    [400, 422].contains(response.statusCode) ? .shapeMismatch : .unavailable,
-                    "the remote server answered \(response.statusCode) \(printable(text))"))
-        }
-        let head = response.value(forHTTPHeaderField: "Inference-Header-Content-Length").map { Int($0) ?? -1 }
-        return .success(Answer(body: Array(data), headByteCount: head))
     }
 }
 
@@ -113,8 +69,6 @@ final class RemoteModel: DeferredModel {
     private let layout: RemoteLayout
     private let categories: [Int: [String]]
     private let timeout: Duration
-
-    private static let valueCountMax = 2 << 20
 
     init(
         _ server: RemoteServer, _ layout: RemoteLayout, outputCount: Int, timeout: Duration, categories: [Int: [String]]
@@ -140,18 +94,15 @@ final class RemoteModel: DeferredModel {
         guard rowCount > 0, rows.count == rowCount * width else {
             throw ModelError(.shapeMismatch, "\(rows.count) values are no \(rowCount) rows of \(width) features")
         }
-        let step = max(1, min(4096, Self.valueCountMax / width))
+        // Eight bytes for each value, which is what the widest number takes.
+        let step = max(1, min(4096, server.requestByteCountMax / (8 * width)))
         var outputs: [Float] = []
         for first in stride(from: 0, to: rowCount, by: step) {
             let count = min(step, rowCount - first)
-            let (head, body) = try RemoteTensors.request(
-                Array(rows[(first * width)..<((first + count) * width)]), rowCount: count, layout,
-                categories: categories)
             let limit = ContinuousClock.now + timeout
-            let answer = try await server.infer(
-                body, headByteCount: head, until: deadline.map { min($0, limit) } ?? limit)
-            let read = try RemoteTensors.outputs(
-                answer.body, headByteCount: answer.headByteCount, rowCount: count, output: layout.output)
+            let read = try await server.infer(
+                Array(rows[(first * width)..<((first + count) * width)]), rowCount: count, layout,
+                categories: categories, until: deadline.map { min($0, limit) } ?? limit)
             guard read.width == description.outputCount else {
                 throw ModelError(.unavailable, "the remote server answered \(read.width) numbers for each row")
             }

@@ -5,7 +5,7 @@ import PlatformCore
 public import RuntimePorts
 import Synchronization
 
-/// Asks other servers of the Open Inference Protocol V2 (Triton, KServe, MLServer) over HTTP with binary tensors.
+/// Asks other servers of the Open Inference Protocol V2 (Triton, KServe, MLServer) over HTTP or gRPC with binary tensors.
 public final class RemoteModelRuntime: ModelRuntime {
     private struct Entry {
         weak var server: RemoteServer?
@@ -30,7 +30,7 @@ public final class RemoteModelRuntime: ModelRuntime {
     /// One.
     public var formats: [String] { ["remote-v2"] }
 
-    /// Lines that begin with `v2://` or `v2s://`.
+    /// Lines that begin with `v2://`, `v2s://` or `grpc://`.
     public func recognizes(_ bytes: [UInt8], fileName: String) -> Bool { RemoteAddress.isOne(bytes) }
 
     /// Refused: such a model is opened, not loaded.
@@ -49,7 +49,7 @@ public final class RemoteModelRuntime: ModelRuntime {
         let server = state.withLock { state in
             let ledger = state.ledgers[options.model] ?? RemoteLedger()
             state.ledgers[options.model] = ledger
-            let server = RemoteServer(address, session: session, ledger: ledger)
+            let server = RemoteServer(line(to: address), ledger: ledger)
             state.servers[options.model, default: []].removeAll { $0.server == nil }
             state.servers[options.model, default: []].append(Entry(server: server))
             return server
@@ -70,6 +70,13 @@ public final class RemoteModelRuntime: ModelRuntime {
             categories: [:])
     }
 
+    private func line(to address: RemoteAddress) -> any RemoteLine {
+        switch address {
+        case .http(let base): HTTPLine(base: base, session: session)
+        case .grpc(let target): GRPCLine(target)
+        }
+    }
+
     /// What a server says of a model, and how many numbers it gave for a row of zeros.
     private struct Said {
         let metadata: JSONValue
@@ -80,10 +87,7 @@ public final class RemoteModelRuntime: ModelRuntime {
         let metadata = try await server.metadata(within: time)
         let layout = try RemoteLayout(metadata)
         let zeros = [Float](repeating: 0, count: layout.featureCount)
-        let (head, body) = try RemoteTensors.request(zeros, rowCount: 1, layout, categories: [:])
-        let answer = try await server.infer(body, headByteCount: head, until: .now + time)
-        let tried = try RemoteTensors.outputs(
-            answer.body, headByteCount: answer.headByteCount, rowCount: 1, output: layout.output)
+        let tried = try await server.infer(zeros, rowCount: 1, layout, categories: [:], until: .now + time)
         return Said(metadata: metadata, outputCount: tried.width)
     }
 

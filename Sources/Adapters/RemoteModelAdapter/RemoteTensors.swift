@@ -11,20 +11,13 @@ enum RemoteTensors {
         var tensors: [UInt8] = []
         var inputs: [JSONValue] = []
         for input in layout.inputs {
-            let begin = tensors.count
-            for row in 0..<rowCount {
-                for column in input.first..<(input.first + input.width) {
-                    let value = rows[row * layout.featureCount + column]
-                    try append(value, input, column, categories, to: &tensors)
-                }
-            }
-            let shape: JSONValue =
-                input.isFlat
-                ? [.integer(Int64(rowCount))] : [.integer(Int64(rowCount)), .integer(Int64(input.width))]
+            let values = try values(rows, rowCount: rowCount, of: input, layout, categories: categories)
             inputs.append([
-                "name": .string(input.name), "datatype": .string(input.element.rawValue), "shape": shape,
-                "parameters": ["binary_data_size": .integer(Int64(tensors.count - begin))],
+                "name": .string(input.name), "datatype": .string(input.element.rawValue),
+                "shape": .array(input.shape(rowCount).map(JSONValue.integer)),
+                "parameters": ["binary_data_size": .integer(Int64(values.count))],
             ])
+            tensors += values
         }
         let head: JSONValue = [
             "inputs": .array(inputs),
@@ -32,6 +25,22 @@ enum RemoteTensors {
         ]
         let bytes = head.canonicalBytes
         return (bytes.count, bytes + tensors)
+    }
+
+    /// The bytes of one input's tensor.
+    /// - Throws: `shapeMismatch` for a value that its type cannot hold.
+    static func values(
+        _ rows: [Float], rowCount: Int, of input: RemoteLayout.Input, _ layout: RemoteLayout,
+        categories: [Int: [String]]
+    ) throws(ModelError) -> [UInt8] {
+        var bytes: [UInt8] = []
+        bytes.reserveCapacity(rowCount * input.width * 4)
+        for row in 0..<rowCount {
+            for column in input.first..<(input.first + input.width) {
+                try append(rows[row * layout.featureCount + column], input, column, categories, to: &bytes)
+            }
+        }
+        return bytes
     }
 
     private static func append(
@@ -75,7 +84,6 @@ enum RemoteTensors {
     static func outputs(_ body: [UInt8], headByteCount: Int?, rowCount: Int, output: String) throws(ModelError)
         -> (width: Int, values: [Float])
     {
-        func garbage(_ text: String) -> ModelError { ModelError(.unavailable, "the remote server's answer \(text)") }
         let count = headByteCount ?? body.count
         guard 0...body.count ~= count else { throw garbage("has another length than it says") }
         let json: JSONValue
@@ -92,28 +100,43 @@ enum RemoteTensors {
             }
             defer { start += Int(size ?? 0) }
             guard tensor["name"]?.stringValue == output else { continue }
-            let shape = tensor["shape"]?.arrayValue?.compactMap(\.integerValue) ?? []
-            guard 1...2 ~= shape.count, shape[0] == Int64(rowCount), 1...4096 ~= (shape.count == 2 ? shape[1] : 1)
-            else {
-                throw garbage("has the shape \(shape.prefix(8)) for \(rowCount) rows")
-            }
-            let width = shape.count == 2 ? Int(shape[1]) : 1
-            var values: [Float] = []
-            if let size {
-                values = try numbers(body[start..<(start + Int(size))], tensor["datatype"]?.stringValue ?? "")
-            } else {
-                values = flat(tensor["data"] ?? .null).map { Float($0) }
-            }
-            guard values.count == rowCount * width else {
-                throw garbage("has \(values.count) numbers for \(rowCount) rows of \(width)")
-            }
-            guard width == 2 else { return (width, values) }
-            return (1, (0..<rowCount).map { values[2 * $0 + 1] })
+            let width = try shape(tensor["shape"]?.arrayValue?.compactMap(\.integerValue) ?? [], rowCount: rowCount)
+            let values =
+                if let size {
+                    try numbers(body[start..<(start + Int(size))], tensor["datatype"]?.stringValue ?? "")
+                } else {
+                    flat(tensor["data"] ?? .null).map { Float($0) }
+                }
+            return try predictions(values, rowCount: rowCount, width: width)
         }
         throw garbage("lacks '\(printable(output))'")
     }
 
-    private static func numbers(_ bytes: ArraySlice<UInt8>, _ type: String) throws(ModelError) -> [Float] {
+    private static func garbage(_ text: String) -> ModelError {
+        ModelError(.unavailable, "the remote server's answer \(text)")
+    }
+
+    /// How many numbers an answer of this shape has for each row.
+    static func shape(_ shape: [Int64], rowCount: Int) throws(ModelError) -> Int {
+        guard 1...2 ~= shape.count, shape[0] == Int64(rowCount), 1...4096 ~= (shape.count == 2 ? shape[1] : 1) else {
+            throw garbage("has the shape \(shape.prefix(8)) for \(rowCount) rows")
+        }
+        return shape.count == 2 ? Int(shape[1]) : 1
+    }
+
+    /// Numbers as predictions: of two columns the second.
+    static func predictions(_ values: [Float], rowCount: Int, width: Int) throws(ModelError)
+        -> (width: Int, values: [Float])
+    {
+        guard values.count == rowCount * width else {
+            throw garbage("has \(values.count) numbers for \(rowCount) rows of \(width)")
+        }
+        guard width == 2 else { return (width, values) }
+        return (1, (0..<rowCount).map { values[2 * $0 + 1] })
+    }
+
+    /// Little-endian floats or doubles.
+    static func numbers(_ bytes: ArraySlice<UInt8>, _ type: String) throws(ModelError) -> [Float] {
         func word(_ place: Int, _ size: Int) -> UInt64 {
             (0..<size).reduce(0) { $0 | UInt64(bytes[place + $1]) << UInt64(8 * $1) }
         }

@@ -1,3 +1,4 @@
+import GRPCWire
 import ModelServing
 import NIOCore
 import PlatformCore
@@ -101,6 +102,8 @@ struct InferenceMessagesTests {
 
     @Test func aStatusIsSaidInASCII() {
         #expect(GRPCStatus.escaped("100 % Zürich\n") == "100 %25 Z%C3%BCrich%0A")
+        #expect(GRPCStatus.unescaped("100 %25 Z%C3%BCrich%0A") == "100 % Zürich\n")
+        #expect(GRPCStatus.unescaped("5 %, %4, %zz %") == "5 %, %4, %zz %")
         #expect(GRPCStatus(of: PlatformError(.notFound, "", "x")).code == 5)
     }
 }

@@ -1,5 +1,6 @@
 import APIContract
 import Definitions
+import GRPCWire
 import ModelServing
 import PlatformCore
 import Testing

@@ -19,15 +19,17 @@ struct RemoteTensorsTests {
         """
 
     @Test func addressesAreReadWholeOrNotAtAll() throws {
-        #expect(
-            try RemoteAddress(Array("v2://gpu:8000/fraud\n".utf8)).base.absoluteString
-                == "http://gpu:8000/v2/models/fraud")
-        #expect(
-            try RemoteAddress(Array("v2s://gpu/fraud/versions/3".utf8)).base.absoluteString
-                == "https://gpu/v2/models/fraud/versions/3")
+        for (text, url) in [
+            ("v2://gpu:8000/fraud\n", "http://gpu:8000/v2/models/fraud"),
+            ("v2s://gpu/fraud/versions/3", "https://gpu/v2/models/fraud/versions/3"),
+        ] { #expect(try RemoteAddress(Array(text.utf8)) == .http(try #require(URL(string: url)))) }
+        for (text, target) in [
+            ("grpc://gpu:9000/fraud", RemoteAddress.Target(host: "gpu", port: 9000, model: "fraud", version: "")),
+            ("grpc://[::1]/a/versions/3", RemoteAddress.Target(host: "::1", port: 8001, model: "a", version: "3")),
+        ] { #expect(try RemoteAddress(Array(text.utf8)) == .grpc(target)) }
         for text in [
             "v2://", "v2://host", "v2://host/", "v2://host/a/b", "v2://host/..", "v2://u:p@host/a", "v2://host/a?b=c",
-            "http://host/a", "v2://host/a/versions/", "v2://ho st/a",
+            "http://host/a", "v2://host/a/versions/", "v2://ho st/a", "grpcs://host/a", "grpc://host:70000/a",
         ] {
             #expect(throws: ModelError.self, "\(text)") { try RemoteAddress(Array(text.utf8)) }
         }

@@ -1,3 +1,4 @@
+import GRPCWire
 public import Logging
 import ModelServing
 import NIOCore

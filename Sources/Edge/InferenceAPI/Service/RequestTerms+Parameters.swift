@@ -38,26 +38,3 @@ extension RequestTerms {
         return number
     }
 }
-
-/// The field `grpc-timeout` of a call.
-enum GRPCTimeout {
-    /// Reads up to eight digits and a unit: `H`, `M`, `S`, `m`, `u`, `n`; `nil` for anything else.
-    ///
-    /// - SeeAlso: gRPC over HTTP2, *Requests*, `Timeout`.
-    static func read(_ text: String) -> Duration? {
-        let digits = text.utf8.dropLast()
-        guard 1...8 ~= digits.count, digits.allSatisfy({ 48...57 ~= $0 }), let unit = text.utf8.last else {
-            return nil
-        }
-        let count = digits.reduce(Int64(0)) { $0 * 10 + Int64($1 - 48) }
-        return switch unit {
-        case UInt8(ascii: "H"): .seconds(count * 3600)
-        case UInt8(ascii: "M"): .seconds(count * 60)
-        case UInt8(ascii: "S"): .seconds(count)
-        case UInt8(ascii: "m"): .milliseconds(count)
-        case UInt8(ascii: "u"): .microseconds(count)
-        case UInt8(ascii: "n"): .nanoseconds(count)
-        default: nil
-        }
-    }
-}

@@ -1,11 +1,11 @@
-import PlatformCore
+public import PlatformCore
 
 /// Reads the fields of a protocol buffers message, in whatever order they come.
 ///
 /// Bytes come from outside: every length is checked, nothing recurses.
-struct ProtobufReader {
+public struct ProtobufReader {
     /// What a field holds on the wire.
-    enum Value {
+    public enum Value {
         case varint(UInt64)
         case fixed64(UInt64)
         case fixed32(UInt32)
@@ -15,17 +15,19 @@ struct ProtobufReader {
     private let bytes: ArraySlice<UInt8>
     private var at: Int
 
-    init(_ bytes: ArraySlice<UInt8>) {
+    /// Reads a message from its first byte to its last.
+    public init(_ bytes: ArraySlice<UInt8>) {
         self.bytes = bytes
         at = bytes.startIndex
     }
 
-    private static func fault() -> PlatformError { InferenceFault.invalid("the message is no protocol buffer") }
+    static func fault() -> PlatformError { PlatformError(.invalidInput, "", "the message is no protocol buffer") }
 
-    var isAtEnd: Bool { at == bytes.endIndex }
+    /// Whether nothing is left.
+    public var isAtEnd: Bool { at == bytes.endIndex }
 
     /// The next field; `nil` at the end.
-    mutating func next() throws(PlatformError) -> (number: Int, value: Value)? {
+    public mutating func next() throws(PlatformError) -> (number: Int, value: Value)? {
         guard !isAtEnd else { return nil }
         let tag = try varint()
         let number = Int(truncatingIfNeeded: tag >> 3)
@@ -43,7 +45,8 @@ struct ProtobufReader {
         }
     }
 
-    mutating func varint() throws(PlatformError) -> UInt64 {
+    /// A number of seven bits in each byte, the lowest first.
+    public mutating func varint() throws(PlatformError) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0
         while at < bytes.endIndex, shift < 64 {
@@ -56,7 +59,8 @@ struct ProtobufReader {
         throw Self.fault()
     }
 
-    mutating func fixed<Number: FixedWidthInteger>(_: Number.Type) throws(PlatformError) -> Number {
+    /// A number of all its bytes, the lowest first.
+    public mutating func fixed<Number: FixedWidthInteger>(_: Number.Type) throws(PlatformError) -> Number {
         let width = MemoryLayout<Number>.size
         guard bytes.endIndex - at >= width else { throw Self.fault() }
         var value: Number = 0
@@ -68,42 +72,46 @@ struct ProtobufReader {
 
 extension ProtobufReader.Value {
     /// As text.
-    func text() throws(PlatformError) -> String {
+    public func text() throws(PlatformError) -> String {
         guard case .bytes(let bytes) = self, let text = String(validating: bytes, as: UTF8.self) else {
-            throw InferenceFault.invalid("a text of the message is no UTF-8")
+            throw PlatformError(.invalidInput, "", "a text of the message is no UTF-8")
         }
         return text
     }
 
     /// As the bytes of a message or a field of bytes.
-    func content() throws(PlatformError) -> ArraySlice<UInt8> {
-        guard case .bytes(let bytes) = self else { throw InferenceFault.invalid("the message is no protocol buffer") }
+    public func content() throws(PlatformError) -> ArraySlice<UInt8> {
+        guard case .bytes(let bytes) = self else { throw ProtobufReader.fault() }
         return bytes
     }
 
     /// As a whole number.
-    func number() throws(PlatformError) -> UInt64 {
+    public func number() throws(PlatformError) -> UInt64 {
         guard case .varint(let number) = self else {
-            throw InferenceFault.invalid("the message is no protocol buffer")
+            throw ProtobufReader.fault()
         }
         return number
     }
 
     /// Appends the numbers of a repeated field, packed or not.
-    func numbers(_ append: (UInt64) throws(PlatformError) -> Void) throws(PlatformError) {
+    public func numbers(_ append: (UInt64) throws(PlatformError) -> Void) throws(PlatformError) {
         switch self {
         case .varint(let number): try append(number)
         case .bytes(let bytes):
             var reader = ProtobufReader(bytes)
             while !reader.isAtEnd { try append(try reader.varint()) }
-        case .fixed32, .fixed64: throw InferenceFault.invalid("the message is no protocol buffer")
+        case .fixed32, .fixed64: throw ProtobufReader.fault()
         }
     }
 }
 
 /// Writes the fields of a protocol buffers message; fields with their default are left out, as the format has it.
-struct ProtobufWriter {
-    private(set) var bytes: [UInt8] = []
+public struct ProtobufWriter {
+    /// What was written.
+    public private(set) var bytes: [UInt8] = []
+
+    /// Makes one without fields.
+    public init() {}
 
     private mutating func varint(_ value: UInt64) {
         var rest = value
@@ -114,34 +122,38 @@ struct ProtobufWriter {
         bytes.append(UInt8(truncatingIfNeeded: rest))
     }
 
-    mutating func write(_ number: Int, _ value: UInt64) {
+    /// A whole number.
+    public mutating func write(_ number: Int, _ value: UInt64) {
         guard value != 0 else { return }
         varint(UInt64(number) << 3)
         varint(value)
     }
 
-    mutating func write(_ number: Int, _ value: Bool) { write(number, value ? UInt64(1) : 0) }
+    /// A flag.
+    public mutating func write(_ number: Int, _ value: Bool) { write(number, value ? UInt64(1) : 0) }
 
-    mutating func write(_ number: Int, _ text: String) {
+    /// A text.
+    public mutating func write(_ number: Int, _ text: String) {
         guard !text.isEmpty else { return }
         write(number, bytes: Array(text.utf8))
     }
 
     /// Bytes, also where there are none: an element of a repeated field.
-    mutating func write(_ number: Int, bytes content: [UInt8]) {
+    public mutating func write(_ number: Int, bytes content: [UInt8]) {
         varint(UInt64(number) << 3 | 2)
         varint(UInt64(content.count))
         bytes.append(contentsOf: content)
     }
 
-    mutating func write(_ number: Int, message: (inout ProtobufWriter) -> Void) {
+    /// A message, also an empty one.
+    public mutating func write(_ number: Int, message: (inout ProtobufWriter) -> Void) {
         var inner = ProtobufWriter()
         message(&inner)
         write(number, bytes: inner.bytes)
     }
 
     /// A packed list.
-    mutating func write(_ number: Int, packed values: some Sequence<UInt64>) {
+    public mutating func write(_ number: Int, packed values: some Sequence<UInt64>) {
         var inner = ProtobufWriter()
         for value in values { inner.varint(value) }
         guard !inner.bytes.isEmpty else { return }

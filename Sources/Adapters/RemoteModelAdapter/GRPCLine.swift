@@ -1,0 +1,127 @@
+import GRPCWire
+import NIOCore
+import NIOHPACK
+import NIOHTTP2
+import PlatformCore
+import RuntimePorts
+import Synchronization
+
+/// The protocol's gRPC form: one HTTP/2 connection in clear text, on which all calls of a model travel side by side.
+///
+/// It is made when a call needs it, and again when it has ended. Predictions change nothing, so a call that lost its
+/// connection before an answer was there is made once more on a new one.
+final class GRPCLine: RemoteLine {
+    private let target: RemoteAddress.Target
+    private let connection = Mutex<EventLoopFuture<GRPCConnection>?>(nil)
+
+    /// Servers take 4 MiB in one message unless told otherwise.
+    let requestByteCountMax = 3 << 20
+
+    init(_ target: RemoteAddress.Target) { self.target = target }
+
+    deinit {
+        connection.withLock { $0 }?.whenSuccess { $0.channel.close(promise: nil) }
+    }
+
+    func metadata(until deadline: ContinuousClock.Instant) async throws(ModelError) -> JSONValue {
+        var out = ProtobufWriter()
+        out.write(1, target.model)
+        out.write(2, target.version)
+        return try RemoteMessages.metadata(try await call("ModelMetadata", out.bytes, until: deadline)[...])
+    }
+
+    func infer(
+        _ rows: [Float], rowCount: Int, _ layout: RemoteLayout, categories: [Int: [String]],
+        until deadline: ContinuousClock.Instant
+    ) async throws(ModelError) -> (width: Int, values: [Float]) {
+        let message = try RemoteMessages.request(
+            rows, rowCount: rowCount, layout, categories: categories, model: target.model, version: target.version)
+        let answer = try await call("ModelInfer", message, until: deadline)
+        return try RemoteMessages.outputs(answer[...], rowCount: rowCount, output: layout.output)
+    }
+
+    private func call(_ method: String, _ message: [UInt8], until deadline: ContinuousClock.Instant)
+        async throws(ModelError) -> [UInt8]
+    {
+        var outcome = await attempt(method, message, until: deadline)
+        if case .lost = outcome { outcome = await attempt(method, message, until: deadline) }
+        switch outcome {
+        case .answered(let message): return message
+        case .failed(let error): throw error
+        case .lost: throw ModelError(.unavailable, "the remote server closed the connection")
+        }
+    }
+
+    private func attempt(_ method: String, _ message: [UInt8], until deadline: ContinuousClock.Instant) async
+        -> GRPCCall.Outcome
+    {
+        let left = deadline - .now
+        guard left > .zero else { return .failed(Self.late) }
+        let answer = OneAnswer<GRPCCall.Outcome>()
+        answer.give(.failed(Self.late), at: deadline)
+        let future = connected()
+        let beginning = NIODeadline.now()
+        future.whenComplete { [self] result in
+            switch result {
+            case .failure(let error):
+                let reason = printable("\(error)")
+                answer.give(.failed(ModelError(.unavailable, "the remote server cannot be reached: \(reason)")))
+            case .success(let connection):
+                guard !answer.isGiven else { return }
+                let head = head(method, left)
+                connection.streams.createStreamChannel { stream in
+                    stream.eventLoop.makeCompletedFuture {
+                        try stream.pipeline.syncOperations.addHandler(GRPCCall(head, message, answer, until: deadline))
+                    }
+                }.whenFailure { [self] _ in  // the other side takes no more calls on this connection
+                    forget(future)
+                    answer.give(.lost)
+                }
+            }
+        }
+        let outcome = await answer.value()
+        if case .failed(let error) = outcome, error.code == .deadlineExceeded {
+            // Nothing at all has come since the call went out: perhaps nobody is there any more.
+            future.whenSuccess { [self] connection in
+                guard connection.pulse.last < beginning else { return }
+                forget(future)
+                connection.channel.close(promise: nil)
+            }
+        }
+        return outcome
+    }
+
+    private func head(_ method: String, _ time: Duration) -> HPACKHeaders {
+        let host = target.host.contains(":") ? "[\(target.host)]" : target.host
+        return [
+            ":method": "POST", ":scheme": "http", ":path": "/inference.GRPCInferenceService/\(method)",
+            ":authority": "\(host):\(target.port)", "te": "trailers", "content-type": "application/grpc",
+            "grpc-timeout": GRPCTimeout.text(time), "grpc-accept-encoding": "identity,gzip,deflate",
+            "user-agent": "bottega",
+        ]
+    }
+
+    /// The connection that there is, or a new one.
+    private func connected() -> EventLoopFuture<GRPCConnection> {
+        let (future, isNew) = connection.withLock { held in
+            if let held { return (held, false) }
+            let made = GRPCConnection.made(to: target)
+            held = made
+            return (made, true)
+        }
+        guard isNew else { return future }
+        future.whenComplete { [weak self] result in
+            switch result {
+            case .failure: self?.forget(future)
+            case .success(let connection):
+                connection.channel.closeFuture.whenComplete { [weak self] _ in self?.forget(future) }
+            }
+        }
+        return future
+    }
+
+    /// Has the next call make a connection of its own.
+    private func forget(_ future: EventLoopFuture<GRPCConnection>) {
+        connection.withLock { if $0 === future { $0 = nil } }
+    }
+}
