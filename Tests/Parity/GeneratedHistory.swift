@@ -68,7 +68,8 @@ struct GeneratedHistory {
             ] {
                 for function in functions.split(separator: " ") where wanted.has(function, column) {
                     var list = function.hasPrefix("last_n") ? ", n: \(column == "note" ? 2 : 5)" : ""
-                    if wanted == .estimates { list = ", precision: 4" }
+                    // The longest window counts more exactly than the shorter ones.
+                    if wanted == .estimates { list = ", precision: \(window == names.last ? 6 : 4)" }
                     features +=
                         "  - {name: \(column)_\(function)_\(window), aggregate: \(function), column: \(column), window: \(window)\(list)}\n"
                 }
@@ -105,6 +106,15 @@ struct GeneratedHistory {
               - {name: tagged_seats_min_1m, aggregate: min, column: seats, window: 1m, where: "tag in ('a', 'no') or pressure < 9"}
 
             """
+        if wanted == .estimates {
+            features += """
+                  - {name: planned_exact_5m, aggregate: distinct_count, column: planned, window: 5m}
+                  - {name: planned_rough_5m, aggregate: approx_count_distinct, column: planned, window: 5m, precision: 4}
+                  - {name: seats_rough_5m, aggregate: approx_count_distinct, column: seats, window: 5m, precision: 4}
+                  - {name: planned_doubt, ratio: [planned_rough_5m, planned_exact_5m]}
+
+                """
+        }
         if wanted == .all {
             features += """
                   - {name: held_notes_1m, aggregate: last_n, column: note, n: 3, window: 1m, where: "held"}

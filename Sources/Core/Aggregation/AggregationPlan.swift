@@ -150,8 +150,8 @@ public struct AggregationPlan: Sendable {
     let valueGroups: [ValueGroup]
     /// Columns of whose values it is asked how many are different.
     let countedColumns: [Int]
-    /// Those of `countedColumns` that only estimates count.
-    let boundedColumns: [Int]
+    /// For each of `countedColumns`, how many values are worth remembering.
+    let countedValueMaxima: [Int]
     /// `last_n`.
     let lists: [List]
     /// Estimates and then ratios, which may divide them, computed after everything else.
@@ -182,7 +182,7 @@ public struct AggregationPlan: Sendable {
         let window: Int64
         var outputs: [(function: AggregateFunction, countMax: Int, output: Int)]
         /// Of a bounded group, where the number of coupons stands, and how many are so many that the values do not matter.
-        var coupons: [(place: Int, countMax: Int64)] = []
+        var coupons: [(place: Int, precision: Int)] = []
     }
     /// All features of the view: where ratios find what they divide.
     private let known: [Feature]
@@ -327,7 +327,10 @@ public struct AggregationPlan: Sendable {
         countedColumns = valueGroups.filter { group in
             group.windows.contains { $0.outputs.contains { $0.function == .distinctCount } }
         }.map(\.column)
-        boundedColumns = valueGroups.filter(\.isBounded).map(\.column)
+        countedValueMaxima = countedColumns.map { column in
+            guard let group = valueGroups.first(where: { $0.column == column && $0.isBounded }) else { return .max }
+            return group.windows.flatMap(\.coupons).map { DistinctEstimate.rememberedCountMax($0.precision) }.max() ?? 0
+        }
         self.groups = groups
         self.picks = picks
         self.gatedPicks = gatedPicks
@@ -353,7 +356,7 @@ public struct AggregationPlan: Sendable {
             for place in groups[index].windows.indices {
                 let outputs = groups[index].windows[place].outputs.map(\.output)
                 groups[index].windows[place].coupons = estimates.filter { outputs.contains($0.operands.numerator) }
-                    .map { ($0.operands.denominator, DistinctEstimate.exactCouponCountMax($0.operands.precision ?? 0)) }
+                    .map { ($0.operands.denominator, $0.operands.precision ?? 0) }
             }
         }
         groups = groups.filter { !$0.isBounded } + groups.filter(\.isBounded)
@@ -379,7 +382,9 @@ public struct AggregationPlan: Sendable {
             computed[index].operands = Operands(
                 numerator: place(of: ratio.numerator), denominator: place(of: ratio.denominator), precision: nil)
         }
-        // Those that were chosen, and those that ratios divide.
+        // Those that were chosen, and those that ratios divide. Their counts are their own: nobody else is told that there
+        // are none where nobody asks.
+        let others = computed.count
         for index in computed.indices {
             guard let coupons = computed[index].coupons else { continue }
             let feature = computed[index]
@@ -387,8 +392,8 @@ public struct AggregationPlan: Sendable {
                 let count = Feature(
                     name: "\(feature.name) of column \(column ?? 0)", function: .distinctCount, column: column,
                     window: feature.window, type: .int64, countMax: 1, gate: nil, coupons: nil)
-                let known = computed.firstIndex {
-                    $0.function == .distinctCount && $0.column == column && $0.window == feature.window
+                let known = computed.indices.dropFirst(others).first {
+                    computed[$0].column == column && computed[$0].window == feature.window
                 }
                 if let known { return known }
                 computed.append(count)

@@ -20,8 +20,6 @@ struct ArrivedValue: Sendable {
 extension EventSeries {
     /// Chunks from which on a series that is asked for distinct counts keeps a `ValueIndex`.
     static let indexedChunkCountMin = 16
-    /// Values of which an index is kept for estimates, which ask about no more than some hundred thousand.
-    static let boundedValueCountMax = 65_536
     /// Events from which on making it takes longer than a reader should be held up for.
     static let largeCountMin = 16_384
 
@@ -155,10 +153,10 @@ private struct ValueScan {
         self.plan = plan
         let known = max(series.newestIngestTime, series.newestEventTime ?? .min)
         gathered = Array(repeating: [], count: plan.countedColumns.count)
-        for column in plan.countedColumns {
+        for (column, most) in zip(plan.countedColumns, plan.countedValueMaxima) {
             var index = ValueIndex(
                 column: column, isText: plan.columns[column].storage == .text, known: known,
-                valueCountMax: plan.boundedColumns.contains(column) ? EventSeries.boundedValueCountMax : .max)
+                valueCountMax: most)
             index.reserve(series.groups.reduce(series.tail.count) { $0 + $1.summary.blocks[column].count })
             indexes.append(index)
         }

@@ -10,12 +10,16 @@ extension EventSeries {
     ) {
         var windows = group.windows[...]
         if group.isBounded {
-            // Many in one window are many in every longer one.
-            let few = windows.prefix { $0.coupons.contains { sink.number($0.place) <= Double($0.countMax) } }
-            for window in windows.dropFirst(few.count) {
+            // What is many for all that ask is not counted, nor anything longer.
+            let last = windows.lastIndex { window in
+                window.coupons.contains { coupons in
+                    sink.number(coupons.place) <= Double(DistinctEstimate.exactCouponCountMax(coupons.precision))
+                }
+            }
+            windows = windows[..<(last.map { $0 + 1 } ?? 0)]
+            for window in group.windows[windows.endIndex...] {
                 for output in window.outputs { sink.put(0, .int64, output.output) }
             }
-            windows = few
         }
         if group.countsOnly, !valueIndexes.isEmpty,
             let counts = distinctCounts(of: group.column, windows: windows.map(\.window), at: tick)

@@ -19,13 +19,14 @@ struct ValueIndex: Sendable {
     /// The same times in order.
     private var times = SortedTimes()
     private var recent: RecentNotes
-    /// Values beyond which it is of no use to who asks, and empty.
+    /// How many values it may hold.
     private let valueCountMax: Int
-    private(set) var isOverfull = false
+    /// It holds the values with an event after this moment.
+    private var from = Int64.min
 
     /// - Parameters:
     ///   - known: the moment by which all events are known and have happened that the index is built from.
-    ///   - valueCountMax: how many values it may hold; with more it knows nothing.
+    ///   - valueCountMax: how many values it may hold; of more it knows the half that occurred last.
     init(column: Int, isText: Bool, known: Int64, valueCountMax: Int = .max) {
         self.column = column
         self.isText = isText
@@ -40,7 +41,7 @@ struct ValueIndex: Sendable {
 
     /// How many different values have an event after `moment` that is visible at `tick`; `nil` if too many events are not.
     func count(after moment: Int64, at tick: Int64) -> Int? {
-        guard !isOverfull, let hidden = recent.hidden(at: tick) else { return nil }
+        guard moment >= from, let hidden = recent.hidden(at: tick) else { return nil }
         var count = times.count(after: moment)
         guard !hidden.isEmpty else { return count }
         for (value, visible) in hidden {
@@ -55,14 +56,14 @@ struct ValueIndex: Sendable {
     /// Notes an event with this number.
     /// - Parameter known: the first moment at which the event has happened and is known.
     mutating func note(_ word: Int64, at time: Int64, known: Int64) {
-        guard !isOverfull else { return }
+        guard time > from else { return }
         let slot = find(word)
         note(slot: slot, word, at: time, known: known)
     }
 
     /// Notes an event with this text.
     mutating func note(_ text: String, at time: Int64, known: Int64) {
-        guard !isOverfull else { return }
+        guard time > from else { return }
         let word = Int64(bitPattern: ValueTally.hash(text))
         let slot = find(text, word)
         if slots[slot] < 0 { texts.append(text) }
@@ -75,7 +76,7 @@ struct ValueIndex: Sendable {
             recent.add(value: words.count, time: time, known: known, before: .min)
             times.insert(time)
             append(word, slot, time)
-            return giveUpIfOverfull()
+            return shrinkIfFull()
         }
         let before = newest[value]
         recent.add(value: value, time: time, known: known, before: before)
@@ -85,12 +86,23 @@ struct ValueIndex: Sendable {
         times.insert(time)
     }
 
-    /// Lets go of everything where there are more values than anybody asks about.
-    private mutating func giveUpIfOverfull() {
+    /// Forgets the values that did not occur for longest where there are more than anybody asks about.
+    ///
+    /// What is left answers for windows that begin behind them; those that begin before have more values than are asked for.
+    private mutating func shrinkIfFull() {
         guard words.count > valueCountMax else { return }
-        isOverfull = true
-        (slots, words, texts, newest) = (Array(repeating: -1, count: 64), [], [], [])
-        times = SortedTimes()
+        let sorted = SortedTimes.sorted(newest)
+        keep(after: sorted[sorted.count - valueCountMax / 2])
+    }
+
+    private mutating func keep(after moment: Int64) {
+        from = max(from, moment)
+        let kept = newest.indices.filter { newest[$0] > moment }
+        words = kept.map { words[$0] }
+        if isText { texts = kept.map { texts[$0] } }
+        newest = kept.map { newest[$0] }
+        makeSlots(for: words.count)
+        times = SortedTimes(newest)
         recent.forget()
     }
 
@@ -136,13 +148,7 @@ struct ValueIndex: Sendable {
     /// Forgets values without an event after `moment`, if they are most of those that it knows.
     mutating func trim(after moment: Int64) {
         guard valueCount > 64, 2 * times.count(after: moment) < valueCount else { return }
-        let kept = newest.indices.filter { newest[$0] > moment }
-        words = kept.map { words[$0] }
-        if isText { texts = kept.map { texts[$0] } }
-        newest = kept.map { newest[$0] }
-        makeSlots(for: words.count)
-        times = SortedTimes(newest)
-        recent.forget()
+        keep(after: moment)
     }
 
     // MARK: Building
@@ -161,8 +167,7 @@ struct ValueIndex: Sendable {
     /// Takes numbers up, those of neighbouring slots together, which spares most of the waits for memory; `built` has to
     /// follow before anything else.
     mutating func take(_ occurrences: [Occurrence]) {
-        guard !isOverfull else { return }
-        defer { giveUpIfOverfull() }
+        defer { shrinkIfFull() }
         let needed = words.count + occurrences.count
         if 2 * needed >= slots.count { makeSlots(for: needed) }
         let mask = slots.count - 1
@@ -179,6 +184,7 @@ struct ValueIndex: Sendable {
             }
             for index in occurrences.indices {
                 let (word, time) = sorted[index]
+                guard time > from else { continue }
                 let slot = find(word)
                 let value = Int(slots[slot])
                 if value >= 0 {
@@ -192,8 +198,8 @@ struct ValueIndex: Sendable {
 
     /// Takes a text up; `built` has to follow before anything else.
     mutating func take(_ text: String, at time: Int64) {
-        guard !isOverfull else { return }
-        defer { giveUpIfOverfull() }
+        guard time > from else { return }
+        defer { shrinkIfFull() }
         let word = Int64(bitPattern: ValueTally.hash(text))
         let slot = find(text, word)
         let value = Int(slots[slot])

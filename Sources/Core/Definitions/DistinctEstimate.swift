@@ -36,6 +36,9 @@ public enum DistinctEstimate {
         Int64(exactCouponsEach * Double(registerCount(precision)))
     }
 
+    /// How many values are worth remembering: half of them are so many that they are estimated.
+    public static func rememberedCountMax(_ precision: Int) -> Int { 96 << precision }
+
     /// Standard error of an estimate, as a share of the true number.
     public static func standardError(_ precision: Int) -> Double {
         0.6931 / Double(registerCount(precision)).squareRoot()

@@ -10,7 +10,9 @@ struct ValueIndexTests {
           - {name: short, aggregate: distinct_count, column: delay, window: 3s}
           - {name: long, aggregate: distinct_count, column: delay, window: 1h}
           - {name: seats, aggregate: distinct_count, column: seats, window: 1h}
-          - {name: tails, aggregate: distinct_count, column: tail, window: 1h}
+          - {name: seats_about, aggregate: approx_count_distinct, column: seats, window: 1h, precision: 4}
+          - {name: tails, aggregate: approx_count_distinct, column: tail, window: 1h, precision: 4}
+          - {name: tails_short, aggregate: approx_count_distinct, column: tail, window: 1m, precision: 5}
           - {name: newest, aggregate: last, column: delay}
         """
 
@@ -114,6 +116,41 @@ struct ValueIndexTests {
         indexed.store(plan)
         plain.store(plan)
         #expect(indexed.pages == plain.pages, "what is stored knows nothing of it")
+    }
+
+    /// Windows with fewer values than half of its limit are counted, and no more values are kept than the limit.
+    @Test(arguments: [false, true])
+    func aLimitedIndexForgetsTheValuesThatOccurredFirst(isText: Bool) {
+        var random = SystemRandomNumberGenerator()
+        let limit = 64
+        var index = ValueIndex(column: 0, isText: isText, known: 0, valueCountMax: limit)
+        var newest: [Int64: Int64] = [:]
+        var now: Int64 = 0
+        func time() -> Int64 {
+            now += Int64.random(in: 0...3, using: &random)
+            return max(
+                0, now - (Int.random(in: 0..<4, using: &random) == 0 ? Int64.random(in: 0...400, using: &random) : 0))
+        }
+        for _ in 0..<500 {
+            let (value, time) = (Int64.random(in: 0..<300, using: &random), time())
+            newest[value] = max(newest[value] ?? .min, time)
+            if isText { index.take("\(value)", at: time) } else { index.take([(value, time)]) }
+        }
+        index.built()
+        for _ in 0..<3_000 {
+            let (value, time) = (Int64.random(in: 0..<300, using: &random), time())
+            newest[value] = max(newest[value] ?? .min, time)
+            if isText {
+                index.note("\(value)", at: time, known: now)
+            } else {
+                index.note(value, at: time, known: now)
+            }
+            #expect(index.valueCount <= limit)
+            let moment = now - Int64.random(in: 0...300, using: &random)
+            let count = newest.values.count { $0 > moment }
+            let found = index.count(after: moment, at: now)
+            #expect(found == count || found == nil && 2 * count >= limit)
+        }
     }
 
     @Test func foreignPagesAreRefusedAndNeverTrap() throws {

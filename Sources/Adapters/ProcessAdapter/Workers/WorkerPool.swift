@@ -18,7 +18,10 @@ final class WorkerPool: Sendable {
         /// Who wants workers to stay although nobody asks.
         var keeperCount = 0
         var lastUse = ContinuousClock.now
+        /// Workers that ended while they served, since one answered.
         var deathsInRow = 0
+        /// Workers that ended before they served, since one greeted.
+        var failedStartsInRow = 0
         var nextStart = ContinuousClock.now
         var checkIsSet = false
         var breaker = CircuitBreaker()
@@ -42,6 +45,7 @@ final class WorkerPool: Sendable {
     /// A worker that lived that long is replaced without a long pause.
     private static let soundAge = Duration.seconds(10)
     private static let attemptCountMax = 2
+    private static let stopped = ModelError(.unavailable, "the model's workers are stopped")
 
     init(_ configuration: WorkerConfiguration, ledger: WorkerLedger) {
         self.configuration = configuration
@@ -75,6 +79,7 @@ final class WorkerPool: Sendable {
         let answer = OneAnswer<Result<WorkerHello, ModelError>>()
         let known = state.withLock { state -> WorkerHello? in
             state.lastUse = .now
+            if state.isStopped { answer.give(.failure(Self.stopped)) }
             if let hello = state.hello, state.workers.values.contains(where: { $0 != .starting }) { return hello }
             state.greetings.append(answer)
             if state.workers.isEmpty { state.nextStart = .now }
@@ -89,7 +94,7 @@ final class WorkerPool: Sendable {
     func run(_ job: WorkerJob) async throws(ModelError) -> WorkerOutcome {
         let (refusal, isBusy) = state.withLock { state -> (ModelError?, Bool) in
             state.lastUse = .now
-            if state.isStopped { return (ModelError(.unavailable, "the model's workers are stopped"), false) }
+            if state.isStopped { return (Self.stopped, false) }
             if !state.breaker.allows(at: .now) {
                 ledger.add("breaker")
                 return (
@@ -111,12 +116,13 @@ final class WorkerPool: Sendable {
 
     /// Ends all workers and fails what waits.
     func stop() {
-        let jobs = state.withLock { state in
+        let (jobs, waiters) = state.withLock { state in
             state.isStopped = true
-            defer { state.queue = [] }
-            return state.queue
+            defer { (state.queue, state.greetings) = ([], []) }
+            return (state.queue, state.greetings)
         }
-        for job in jobs { job.answer.give(.failure(ModelError(.unavailable, "the model's workers are stopped"))) }
+        for job in jobs { job.answer.give(.failure(Self.stopped)) }
+        for waiter in waiters { waiter.give(.failure(Self.stopped)) }
         for _ in 0..<configuration.workerCount.upperBound { work.signal() }
     }
 
@@ -209,6 +215,7 @@ final class WorkerPool: Sendable {
         let waiters = state.withLock { state in
             state.workers[id] = .idle
             state.hello = hello
+            state.failedStartsInRow = 0
             defer { state.greetings = [] }
             return state.greetings
         }
@@ -308,12 +315,17 @@ final class WorkerPool: Sendable {
             if phase == .starting { ledger.add("start_failed") }
             if phase == .idle { ledger.add(end.word) }
             state.breaker.failed(at: .now)
-            state.deathsInRow = phase != .starting && age > Self.soundAge ? 1 : state.deathsInRow + 1
-            let pause = Duration.milliseconds(100 << min(state.deathsInRow - 1, 9))
+            if phase == .starting {
+                state.failedStartsInRow += 1
+            } else {
+                state.deathsInRow = age > Self.soundAge ? 1 : state.deathsInRow + 1
+            }
+            let failures = phase == .starting ? state.failedStartsInRow : state.deathsInRow
+            let pause = Duration.milliseconds(100 << min(failures - 1, 9))
             state.nextStart = .now + min(pause, .seconds(30))
             guard phase == .starting else { return ([], []) }
             // Somebody may have ended it; what a model's own fault is comes again.
-            if case .died = end, state.deathsInRow < Self.attemptCountMax { return ([], []) }
+            if case .died = end, state.failedStartsInRow < Self.attemptCountMax { return ([], []) }
             defer { state.greetings = [] }
             guard state.breaker.isOpen, state.workers.isEmpty else { return (state.greetings, []) }
             defer { state.queue = [] }

@@ -236,7 +236,10 @@ class Converter:
             if not self.usable(COLUMN, name, "aggregation") or not self.usable(COLUMN, one.column, "column"):
                 continue
             kind = inferred.get(one.column) or ("float64" if function in ("sum", "mean", "min", "max") else "string")
-            columns.setdefault(one.column, {"name": one.column, "type": kind})
+            known = columns.setdefault(one.column, {"name": one.column, "type": kind})
+            if function == "approx_count_distinct" and known["type"] == "float64":
+                function = "distinct_count"
+                self.changed.append(f"{label}: `{name}` counts decimal numbers exactly, not approximately")
             features.append({"name": name, "aggregate": function, "column": one.column, "window": span(window)})
             if one.slide_interval and one.slide_interval != window:
                 self.changed.append(f"{label}: `{name}` slides with every event, not every {one.slide_interval}")
