@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import shutil
 import sqlite3
 import struct
@@ -110,6 +111,19 @@ def test_a_damaged_store_is_named_and_left_as_it_is(
         assert path.read_bytes().startswith(before)
 
 
+def test_a_directory_has_one_server(
+    kept: pathlib.Path, tmp_path: pathlib.Path, binary: str, start_server: Callable[..., Server]
+) -> None:
+    """So its rollouts have one controller: a second process is refused at once, one after a kill is not."""
+    shutil.copytree(kept, tmp_path / "data")
+    server = start_server("--clock", "manual")
+    assert server.process is not None
+    refuses(up(binary, tmp_path / "data"), 1, str(tmp_path / "data"), str(server.process.pid))
+    assert server.get("/api/v1/status")["now"], "the first one goes on"
+    server.kill()
+    server.start()
+
+
 def test_a_lost_online_store_is_made_again_from_the_log(
     kept: pathlib.Path, tmp_path: pathlib.Path, start_server: Callable[..., Server]
 ) -> None:
@@ -119,3 +133,39 @@ def test_a_lost_online_store_is_made_again_from_the_log(
     server.wait_idle()
     answer = server.post("/features/groups/loss/get-online", {"entities": [{"customer": "c1"}]})
     assert "5" in str(answer), answer
+
+
+def test_an_online_store_that_is_spoilt_under_a_running_server(trained: Server, tmp_path: pathlib.Path) -> None:
+    """Its pages are overwritten: who is not in memory is answered by the fallback, counted, and nobody hears a 5xx."""
+    server = Server(tmp_path / "data", "--clock", "manual")
+    assert trained.stop() == 0
+    shutil.copytree(trained.data_dir, server.data_dir)
+    trained.start()
+    server.start()
+    try:
+        pages = server.data_dir / "online" / "data.mdb"
+        with pages.open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(8192)  # behind the first two, which say where the others are
+            file.write(bytes(size - 8192))
+
+        def asked(customer: str, path: str = "/predict/loss") -> tuple[int, dict]:
+            body = {"entities": {"customer": customer}, "features": {"channel": "web", "price": 20}}
+            return server.request("POST", path, body)
+
+        for path in ("/predict/loss", "/predict/loss?ages=true"):
+            status, answer = asked("c01", path)
+            assert (status, answer["prediction"], answer["fallback"]) == (200, 0.25, True), answer
+            assert answer["fallback_cause"] == "features_unreadable", answer
+        _, page = server.request("GET", "/metrics")
+        assert re.search(r'fallbacks_total\{[^}]*"features_unreadable"[^}]*\} 2\b', page), page
+        why = server.get(f"/predictions/{answer['prediction_id']}/why")
+        assert why["fallback_cause"] == "features_unreadable", why
+    finally:
+        server.kill()
+    shutil.rmtree(server.data_dir / "online")
+    server.start()
+    server.wait_idle()
+    status, answer = asked("c01")
+    assert (status, answer["fallback"]) == (200, False), answer
+    assert server.stop() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import concurrent.futures
 import hashlib
 import hmac
 import http.server
@@ -11,18 +12,23 @@ import re
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import shop
-from conftest import Server
+import tritonclient.grpc as triton
+from conftest import Server, free_port
 from test_wire import Connection
+from tritonclient.utils import InferenceServerException
 
 DAYS = 12
 KNOWN = {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 20}}
 UNKNOWN = {"entities": {"customer": "nobody"}, "features": {"channel": "app", "price": 30}}
 PLAIN = "fallback: {constant: 0.25}"
+TENSORS = [("customer", "BYTES", "c01"), ("channel", "BYTES", "web"), ("price", "FP64", 20.0)]
+INFER = {"inputs": [{"name": name, "datatype": kind, "shape": [1, 1], "data": [one]} for name, kind, one in TENSORS]}
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,7 @@ def shopped(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[S
     """A server with a deployed model whose promises the tests change; it is quick to call itself overloaded."""
     folder = tmp_path_factory.mktemp("promises")
     environment = {
+        "BOTTEGA_GATEWAY_GRPCPORT": free_port(),
         "BOTTEGA_OVERLOAD_TARGET": "2ms",
         "BOTTEGA_WEBHOOKS_HTTP": "true",
         "BOTTEGA_WEBHOOKS_PRIVATE": "true",
@@ -65,6 +72,19 @@ def promise(server: Server, text: str, check: bool = True) -> str:
 def predict(server: Server, body: Any, path: str = "/predict/loss", **headers: str) -> tuple[int, Any]:
     """Asks, with header fields whose names are written with underscores."""
     return server.request("POST", path, body, headers={key.replace("_", "-"): text for key, text in headers.items()})
+
+
+def infer(server: Server, **more: Any) -> Any:
+    """Asks over gRPC: a prediction, or the status of a refusal."""
+    inputs = []
+    for name, kind, one in TENSORS:
+        inputs.append(triton.InferInput(name, [1, 1], kind))
+        inputs[-1].set_data_from_numpy(np.array([[one]], dtype=object if kind == "BYTES" else np.float64))
+    with triton.InferenceServerClient(f"127.0.0.1:{server.environment['BOTTEGA_GATEWAY_GRPCPORT']}") as client:
+        try:
+            return client.infer("loss", inputs, **more).as_numpy("prediction")[0, 0]
+        except InferenceServerException as error:
+            return error.status()
 
 
 def metric(server: Server, name: str) -> float:
@@ -160,6 +180,10 @@ def test_under_load_the_low_are_refused_and_the_high_live(shopped: Server) -> No
         for _ in range(40):
             status, answer = predict(shopped, KNOWN, X_Priority="high")
             assert status == 200, answer
+        assert predict(shopped, INFER, "/v2/models/loss/infer", X_Priority="high")[0] == 200
+        assert isinstance(infer(shopped, priority=1), np.floating)
+        until(lambda: predict(shopped, INFER, "/v2/models/loss/infer", X_Priority="low")[0] == 429)
+        until(lambda: infer(shopped, priority=3) == "StatusCode.RESOURCE_EXHAUSTED")
     finally:
         enough.set()
         for thread in threads:
@@ -168,6 +192,25 @@ def test_under_load_the_low_are_refused_and_the_high_live(shopped: Server) -> No
     page = shopped.request("GET", "/metrics")[1]
     assert re.search(r'overload_refused_total\{model="loss",priority="low"\} [1-9]', page)
     assert 'priority="high"' not in page
+
+
+def refused(server: Server, path: str, body: Any) -> Any:
+    """The header fields of an answer 429; nothing for any other."""
+    content = json.dumps(body).encode()
+    fields = f"Host: 127.0.0.1\r\nX-Request-Timeout-Ms: 100\r\nContent-Length: {len(content)}\r\n\r\n"
+    connection = Connection(server, timeout=60)
+    connection.send(f"POST {path} HTTP/1.1\r\n{fields}".encode() + content)
+    status, headers, _ = connection.answer()
+    connection.socket.close()
+    return status == 429 and headers
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+    raise AssertionError("it did not happen in time")
 
 
 def finished(server: Server, job: str) -> Any:
@@ -341,22 +384,34 @@ PREDICT_LIVE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 def test_a_prediction_log_that_cannot_grow(shopped: Server) -> None:
     """Files may not grow, as on a full disk: who waits for the disk hears of it, and nothing is lost afterwards."""
     assert shopped.process is not None
-    promise(shopped, f"{PLAIN}\nprediction_log: durable")
+    promise(shopped, f"{PLAIN}\nprediction_log: durable\nconcurrency_max: 10")
     assert predict(shopped, KNOWN)[0] == 200
+    assert predict(shopped, INFER, "/v2/models/loss/infer")[0] == 200
     before = metric(shopped, "bottega_prediction_log_failures_total")
     size = max(path.stat().st_size for path in (shopped.data_dir / "log" / "predictions").rglob("*") if path.is_file())
+    pool = concurrent.futures.ThreadPoolExecutor(10)
     limits = resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE, (size + 100, limits[1]))
     try:
         for path in ("/predict/loss", "/predict/loss?ages=true"):
             status, answer = predict(shopped, KNOWN, path, X_Request_Timeout_Ms="500")
             assert status == 504 and answer["error"]["subject"] == "prediction log", answer
+        status, answer = predict(shopped, INFER, "/v2/models/loss/infer", X_Request_Timeout_Ms="500")
+        assert status == 504 and "record" in answer["error"], answer
+        assert infer(shopped, timeout=500_000) == "StatusCode.DEADLINE_EXCEEDED"
+        # As many as may be in hand wait for the disk; whoever comes then is refused at once, on every way.
+        waiting = [pool.submit(predict, shopped, KNOWN, X_Priority="high") for _ in range(10)]
+        for path, body in (("/predict/loss", KNOWN), ("/v2/models/loss/infer", INFER)):
+            assert until(lambda path=path, body=body: refused(shopped, path, body))["retry-after"] == "1"
+        assert infer(shopped, timeout=100_000) == "StatusCode.RESOURCE_EXHAUSTED"
         end = time.monotonic() + 60
         while metric(shopped, "bottega_prediction_log_failures_total") == before:
             assert time.monotonic() < end
             time.sleep(0.1)
     finally:
         resource.prlimit(shopped.process.pid, resource.RLIMIT_FSIZE, limits)
+    assert [done.result()[0] for done in waiting] == [200] * 10
+    pool.shutdown()
     status, answer = predict(shopped, KNOWN)
     assert status == 200 and answer["fallback"] is False
     why = shopped.get(f"/predictions/{answer['prediction_id']}/why")

@@ -72,7 +72,7 @@ struct SettingFlags: ParsableArguments {
 
 /// Prints one line about an error and gives the exit code for it.
 func fail(_ error: any Error) -> ExitCode {
-    FileHandle.standardError.write(Data("bottega: \(errorText(error))\n".utf8))
+    try? FileHandle.standardError.write(contentsOf: Data("bottega: \(errorText(error))\n".utf8))
     return ExitCode((error as? PlatformError)?.code == .invalidInput ? 2 : 1)
 }
 
@@ -102,7 +102,7 @@ struct Up: AsyncParsableCommand {
 
     private func serve(_ settings: Settings, _ logger: Logger) async throws {
         let platform = try await Platform(settings, logger: logger) { url in
-            FileHandle.standardOutput.write(Data("ready \(url)\n".utf8))
+            try? FileHandle.standardOutput.write(contentsOf: Data("ready \(url)\n".utf8))
         }
         var configuration = ServiceGroupConfiguration(
             services: platform.services.map {

@@ -539,8 +539,9 @@ struct Platform {
         else {
             throw PlatformError(.unavailable, path, "the admin token cannot be written")
         }
-        FileHandle.standardError.write(
-            Data("bottega: \(settings.host) is not loopback, so every request needs the token in \(path)\n".utf8))
+        try? FileHandle.standardError.write(
+            contentsOf: Data(
+                "bottega: \(settings.host) is not loopback, so every request needs the token in \(path)\n".utf8))
         return AccessPolicy(token: token)
     }
 }

@@ -28,6 +28,7 @@ struct StructuredLog: LogHandler {
         for (key, value) in metadata.merging(more ?? [:], uniquingKeysWith: { $1 }) {
             fields[key] = .string("\(value)")
         }
-        FileHandle.standardError.write(Data((JSONValue.object(fields).text + "\n").utf8))
+        // Nobody can be told of a log that cannot be written: a full disk, a reader that has gone.
+        try? FileHandle.standardError.write(contentsOf: Data((JSONValue.object(fields).text + "\n").utf8))
     }
 }

@@ -159,7 +159,11 @@ public struct VersionEvaluator: Sendable {
             let rows = try await rows(at: path, service: service, label: label)
             let scored: EvaluationRows
             do { scored = try await Self.scored(model, rows) } catch let error as StatisticsError {
-                throw PlatformError(.invalidInput, "slice \(slice)", error.description)
+                let advice =
+                    error == .notFinite
+                    ? "; a model that knows no missing values has to fill them in itself, as a network's first layer or an "
+                        + "imputer before it does" : ""
+                throw PlatformError(.invalidInput, "slice \(slice)", error.description + advice)
             }
             metrics[slice] = Self.metrics(on: scored, wanted)
             counts[slice] = rows.rowCount
