@@ -45,6 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Se
         server.cli("ingest", name, str(shop.write_csv(folder / f"{name}.csv", getattr(history, name))))
     span = ["--from", shop.text(shop.START + 8 * shop.DAY), "--to", shop.text(shop.START + 26 * shop.DAY)]
     dataset = json.loads(server.cli("dataset", "build", "loss", *span, "--json").stdout)["dataset"]
+    server.dataset = dataset
     job = server.post("/training-jobs", {"model": "loss", "dataset": dataset})
     server.cli("model", "register", "loss", "--job", job["id"])
     for stage in ("staging", "canary"):

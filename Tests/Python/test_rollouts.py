@@ -103,6 +103,9 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     server.cli("rollout", "pause", "loss", "--reason", "lunch")
     later(server, 7)
     assert "halted: lunch" in rollout(server)["now"]["reason"]
+    page = server.request("GET", "/rollouts/loss/2")[1]
+    for words in ("canary, halted", "lunch", "sample ratio", "another seed", "/api/v1/models/loss/rollout/resume"):
+        assert words in page, page
     server.cli("rollout", "resume", "loss", "--reason", "back again")
     assert rollout(server)["now"]["decision"] == "wait"
 
@@ -131,6 +134,10 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     ]  # fmt: skip
     assert decided[1]["after"]["checks"]
     assert predict(server, next(iter(half)))["model_version"] == 2
+    page = server.request("GET", "/rollouts/loss/2")[1]
+    assert "the controller" in page and "rollout/abort" not in page, page
+    assert ">production</span>" in server.request("GET", "/rollouts")[1]
+    assert server.request("GET", "/rollouts/loss/1")[0] == 404
 
 
 def test_a_rollback_needs_no_object_store(shopped: Server) -> None:

@@ -30,7 +30,7 @@ from test_inference_protocol import CHANNELS, CUSTOMERS, PRICES, free_port, serv
 from tritonclient.utils import InferenceServerException
 
 sys.path.insert(0, str(ROOT / "tools"))
-from triton_peer import Triton, repository, row_key
+from triton_peer import Triton, configuration, repository, row_key
 
 PYTHON = os.environ.get("BOTTEGA_TRITON_PYTHON", "")
 pytestmark = pytest.mark.skipif(not PYTHON, reason="BOTTEGA_TRITON_PYTHON names no Python; 'make test-triton' does")
@@ -535,3 +535,80 @@ def test_a_stream(beside: Beside, name: str) -> None:
 @pytest.mark.parametrize("name", STREAMS)
 def test_a_stream_of_the_asynchronous_client(beside: Beside, name: str) -> None:
     beside.compare(f"{name} (stream)", "grpc aio", lambda url: asyncio.run(stream_later(url, *STREAMS[name])))
+
+
+MEANS = """
+import numpy as np
+import triton_python_backend_utils as backend
+
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            rows = backend.get_input_tensor_by_name(request, "x").as_numpy()
+            means = 1 / (1 + np.abs(np.nansum(rows, axis=1, keepdims=True, dtype=np.float64)))
+            answers.append(backend.InferenceResponse([backend.Tensor("mean", means.astype(np.float32))]))
+        return answers
+"""
+
+
+def test_a_version_of_ours_may_be_a_model_of_the_real_triton(
+    served: Server,  # noqa: F811
+    tmp_path: pathlib.Path,
+) -> None:
+    """Over both of its ports: registered, deployed, predicted; gone, and back again."""
+    import mlflow
+    import shop
+
+    definitions = shop.write_definitions(tmp_path / "definitions", log_loss=1000)
+    model = definitions / "model.yaml"
+    model.write_text(model.read_text().replace("latency_p99: 50ms", "latency_p99: 60s"))
+    served.cli("apply", str(definitions))
+    tensors = {"input": [("x", 9)], "output": [("mean", 1)]}
+    known = {
+        kind: [{"name": name, "data_type": "TYPE_FP32", "dims": [width]} for name, width in list]
+        for kind, list in tensors.items()
+    }
+    (tmp_path / "models" / "means" / "1").mkdir(parents=True)
+    (tmp_path / "models" / "means" / "1" / "model.py").write_text(MEANS)
+    (tmp_path / "models" / "means" / "config.pbtxt").write_text(
+        configuration({"name": "means", "max_batch_size": 1000, **known})
+    )
+    peer = Triton(PYTHON, tmp_path, tmp_path / "models", free_port(), free_port()).start()
+
+    def ask() -> dict[str, Any]:
+        return served.post(
+            "/predict/loss", {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 20}}
+        )
+
+    def until(condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.05)
+
+    mlflow.set_tracking_uri(served.url)
+    mlflow.set_experiment("triton")
+    try:
+        for scheme, address in (("v2", peer.url), ("grpc", peer.grpc)):
+            (tmp_path / "model.v2").write_text(f"{scheme}://{address}/means/versions/1\n")
+            with mlflow.start_run() as run:
+                mlflow.log_artifact(str(tmp_path / "model.v2"))
+            served.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", served.dataset)
+            version = served.get("/api/v1/models/loss")["versions"][-1]["version"]
+            for stage in ("staging", "canary"):
+                served.cli("model", "promote", "loss", str(version), stage, "--reason", "for the test")
+            served.cli("deploy", "loss", str(version), "--reason", "for the test")
+            answer = ask()
+            assert (answer["model_version"], answer["fallback"]) == (version, False), answer
+            inputs = served.get(f"/predictions/{answer['prediction_id']}/why")["inputs"]
+            row = [2.0 if entry["name"] == "channel" else entry["value"] for entry in inputs]
+            total = sum(np.float64(np.float32(value)) for value in row if value is not None)
+            assert answer["prediction"] == pytest.approx(1 / (1 + abs(total)), rel=1e-6), (answer, inputs)
+        peer.stop()
+        assert ask()["fallback"] is True
+        peer.start()
+        until(lambda: ask()["fallback"] is False)
+    finally:
+        peer.stop()

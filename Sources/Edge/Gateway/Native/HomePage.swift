@@ -92,7 +92,7 @@ enum HomePage {
             h1{font-size:1.4rem}h2{font-size:1rem;margin:2rem 0 .4rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
             th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--dim);font-weight:500}
             p,.dim{color:var(--dim)}div{overflow-x:auto}</style></head><body>
-            <h1>Bottega</h1><p>\(set.meanings.count) definitions, revision \(services.catalog.revision) · platform time \(now) · <a href="/experiments">experiments</a> · <a href="/catalog">catalogue</a></p>
+            <h1>Bottega</h1><p>\(set.meanings.count) definitions, revision \(services.catalog.revision) · platform time \(now) · <a href="/experiments">experiments</a> · <a href="/catalog">catalogue</a> · <a href="/rollouts">rollouts</a></p>
             \(body)</body></html>
             """
     }

@@ -48,6 +48,23 @@ enum RolloutRoutes {
             Route("POST", "/api/v1/deployments/{deployment}/policy") { request in
                 try await publish(request, services)
             },
+            Route("GET", "/rollouts") { _ in
+                .text(RolloutPage.list(Array(lifecycle.rollouts.values)), type: "text/html; charset=utf-8")
+            },
+            Route("GET", "/rollouts/{model}/{version}") { request in
+                let (model, number) = (try await request.model(registry), try request.versionNumber())
+                let found = lifecycle.rollouts.values.filter { $0.model == model && $0.challenger == number }
+                guard let rollout = found.max(by: { $0.startedAt < $1.startedAt }) else {
+                    throw PlatformError(.notFound, "model/\(model)/versions/\(number)", "it never had a rollout")
+                }
+                let now = await lifecycle.rollout.judgement(of: rollout).map { judgement in
+                    let (decision, reason) = words(judgement.decision)
+                    return (decision: decision, reason: reason, checks: judgement.checks)
+                }
+                let page = RolloutPage.html(
+                    rollout, now: now, policy: try await registry.current(rollout.deployment))
+                return .text(page, type: "text/html; charset=utf-8")
+            },
         ]
     }
 
@@ -148,18 +165,22 @@ enum RolloutRoutes {
         ]
     }
 
+    /// What to do next, and why, in words.
+    private static func words(_ decision: RolloutState.Decision) -> (decision: String, reason: String) {
+        switch decision {
+        case .wait(let reason): ("wait", reason)
+        case .advance(let phase, let reason): ("advance to \(phase.word)", reason)
+        case .halt(let reason): ("halt", reason)
+        case .withdraw(let reason): ("withdraw", reason)
+        }
+    }
+
     /// A rollout with how it would be judged now.
     private static func describe(_ state: RolloutState, _ services: PlatformServices) async throws -> JSONValue {
         var members = summary(state)
         members["now"] = .null
         if let now = await services.lifecycle.rollout.judgement(of: state) {
-            let (decision, reason) =
-                switch now.decision {
-                case .wait(let reason): ("wait", reason)
-                case .advance(let phase, let reason): ("advance to \(phase.word)", reason)
-                case .halt(let reason): ("halt", reason)
-                case .withdraw(let reason): ("withdraw", reason)
-                }
+            let (decision, reason) = words(now.decision)
             members["now"] = [
                 "decision": .string(decision), "reason": .string(reason), "checks": .array(now.checks.map(describe)),
             ]
