@@ -40,6 +40,12 @@ private let logs: [(name: String, contract: EventLogContract)] = [
     @Test(arguments: logs.map(\.name)) func remembersPositions(_ name: String) async throws {
         try await contract(name).remembersPositions()
     }
+    @Test(arguments: logs.map(\.name)) func dropsFromTheBeginningOnly(_ name: String) async throws {
+        try await contract(name).dropsFromTheBeginningOnly()
+    }
+    @Test(arguments: logs.map(\.name)) func knowsItsConsumers(_ name: String) async throws {
+        try await contract(name).knowsItsConsumers()
+    }
     @Test(arguments: logs.map(\.name)) func wakesReadersWhenThereIsMore(_ name: String) async throws {
         try await contract(name).wakesReadersWhenThereIsMore()
     }

@@ -23,7 +23,8 @@ struct MonitorProcess {
         defer { close(lock) }
         let log = try SegmentEventLog(
             directory: "\(directory)/log",
-            configuration: SegmentEventLogConfiguration(synchronizes: settings.waitsForDisk))
+            configuration: SegmentEventLogConfiguration(
+                synchronizes: settings.waitsForDisk, segmentByteCountMax: settings.segmentByteCount))
         let metadata = try SQLiteMetadataStore(path: "\(directory)/metadata.sqlite")
         let content = ContentStore(base: try FolderObjectStore(directory: "\(directory)/objects"))
         let registry = ModelVersionRegistry(store: metadata, content: content, clock: SystemClock()) { _ in }

@@ -56,7 +56,7 @@ struct Platform {
             log = try SegmentEventLog(
                 directory: "\(directory)/log",
                 configuration: SegmentEventLogConfiguration(
-                    synchronizes: settings.waitsForDisk,
+                    synchronizes: settings.waitsForDisk, segmentByteCountMax: settings.segmentByteCount,
                     onTornTail: { logger.warning("a torn end of the log was cut", metadata: ["tail": "\($0)"]) }))
             online = try LMDBOnlineStore(
                 directory: "\(directory)/online",
@@ -91,7 +91,7 @@ struct Platform {
             + FeatureVersionKeeper.migrations + TrainingJobService.migrations + AuditLog.migrations
             + IngestService.migrations + TrackingStore.migrations + DatasetIndex.migrations
             + EvaluationIndex.migrations + ChangeRelay.migrations
-            + WebhookStore.migrations + PredictionJobStore.migrations
+            + WebhookStore.migrations + PredictionJobStore.migrations + LogRetention.migrations
         try await DirectoryCheck.refuseLaterTables(metadata, known: migrations, place: "\(directory)/metadata.sqlite")
         try await metadata.migrate(migrations)
         try await topics
@@ -240,9 +240,18 @@ struct Platform {
         try await lifecycle.prepare()
 
         let operations = OperationRunner(identifiers: machineIdentifiers)
-        let archive = PredictionArchive(log: log, content: content) {
-            try await desk.load($0, servedWith: $1)
-        }
+        let archive = PredictionArchive(
+            log: log, content: content,
+            release: { try await LogRetention.release(of: $0, at: $1, store: metadata) },
+            load: { try await desk.load($0, servedWith: $1) })
+        let replayers = LogReaders()
+        let retention = LogRetention(
+            log: log, store: metadata, configuration: settings.logRetention, clock: clock, audit: audit,
+            readers: {
+                let rollouts = rollout.rollouts.filter { !$0.value.phase.isOver }
+                return replayers.all
+                    + rollouts.map { LogReader(name: "the rollout of \($0.key)", since: $0.value.since) }
+            }, changed: { relay.wake() }, logger: logger)
         let parity = FeatureParityService(
             definitions: { catalog.current }, serviceVersion: { try await catalog.service($0) }, tables: tables,
             engine: engine, stream: stream, archive: archive,
@@ -259,8 +268,8 @@ struct Platform {
             return try await tables.scan(spine, version: manifest.tableVersions[spine.name.text]).sql
         }
         let replays = ShadowReplay(
-            desk: desk, registry: registry, log: log, content: content, metadata: metadata, clock: clock,
-            definitions: { catalog.current }, service: { try await catalog.service($0) },
+            desk: desk, registry: registry, log: log, readers: replayers, content: content, metadata: metadata,
+            clock: clock, definitions: { catalog.current }, service: { try await catalog.service($0) },
             identifiers: machineIdentifiers)
         await desk.ask(
             GateSources(
@@ -324,7 +333,7 @@ struct Platform {
                 survey: StorageSurvey(directory: directory) { id in
                     guard let job = try? await jobs.job(id) else { return nil }
                     return "output and scratch files of a job of \(job.model), \(job.state.rawValue)"
-                }), predictionJobs: predictionJobs)
+                }), retention: retention, predictionJobs: predictionJobs)
         platform.measurements = { runtimes.flatMap { $0.measurements() } }
         let access = try Self.access(settings)
         let intake = ModelIntake(tracking: tracking, content: content, desk: desk) {
@@ -406,7 +415,7 @@ struct Platform {
             WarmUpService(ingest: ingest, catalog: catalog, logger: logger), BackfillService(keeper: keeper),
             PullService(
                 ingest: ingest, catalog: catalog, clock: clock, lineage: lineage, audit: audit, logger: logger),
-            operations, JobService(jobs: jobs), lifecycle, maintenance, lineage, relay, dispatcher,
+            operations, JobService(jobs: jobs), lifecycle, maintenance, retention, lineage, relay, dispatcher,
             predictionJobs,
         ]
         let streamScoring = StreamScoring(

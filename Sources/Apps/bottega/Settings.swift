@@ -39,9 +39,12 @@ import Yams
 /// | `onnx.library` | path of `libonnxruntime.so` | that of the package `onnxruntime` beside `python.path`, else of the system |
 /// | `onnx.threads` | integer; threads of one call of an ONNX model | 1 |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
-/// | `tables.interval` | integer, seconds between two rounds of looking after tables; 0 for none | 60 |
+/// | `tables.interval` | integer, seconds between two rounds of looking after tables and the log; 0 for none | 60 |
 /// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
 /// | `tables.retention` | span; how long a replaced version of a table stays readable | `30d` |
+/// | `eventlog.segment` | integer, MiB of the log's files, which old records are let go in | 64 |
+/// | `predictions.retention` | span, an hour at least; how long predictions and their labels are kept | for ever |
+/// | `scores.retention` | span, an hour at least; how long events of scored streams are kept | for ever |
 /// | `openlineage.url` | URL of a lineage service; its events go to `<url>/api/v1/lineage` | none |
 /// | `openlineage.key` | secret; sent as `Authorization: Bearer` | none |
 /// | `openlineage.file` | path of a file that lineage events are appended to, one on each line | none |
@@ -63,7 +66,7 @@ struct Settings: Sendable {
         "features.statememory", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
         "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
-        "tables.compact", "tables.retention",
+        "tables.compact", "tables.retention", "eventlog.segment", "predictions.retention", "scores.retention",
         "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
         "overload.concurrency", "overload.target", "asynchronous.queue", "asynchronous.retention", "monitor.enabled",
     ]
@@ -105,6 +108,9 @@ struct Settings: Sendable {
     let jobSlots: Int
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
+    let logRetention: LogRetentionConfiguration
+    /// Size past which a new file of the log begins.
+    let segmentByteCount: Int
     let lineageURL: String?
     let allowsHTTPWebhooks: Bool
     let allowsPrivateWebhooks: Bool
@@ -225,8 +231,20 @@ struct Settings: Sendable {
         guard let kept = TimeSpan(text: retention) else {
             throw Self.error("tables.retention", "must be a span of time such as 30d, not '\(retention)'")
         }
+        func keeping(_ key: String) throws -> TimeSpan? {
+            guard let given = text(key) else { return nil }
+            guard let span = TimeSpan(text: given), span >= .minutes(60) else {
+                throw Self.error(key, "must be a span of time of an hour or more such as 90d, not '\(given)'")
+            }
+            return span
+        }
+        let rounds = Duration.seconds(try integer("tables.interval", default: 60, in: 0...86_400))
+        logRetention = LogRetentionConfiguration(
+            interval: rounds, predictions: try keeping("predictions.retention"),
+            scores: try keeping("scores.retention"), hasMonitor: startsMonitor)
+        segmentByteCount = try integer("eventlog.segment", default: 64, in: 1...1024) << 20
         tableMaintenance = TableMaintenanceConfiguration(
-            interval: .seconds(try integer("tables.interval", default: 60, in: 0...86_400)),
+            interval: rounds,
             fileCountMin: try integer("tables.compact", default: 16, in: 3...100_000), retention: kept)
     }
 

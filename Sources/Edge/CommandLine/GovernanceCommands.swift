@@ -62,7 +62,8 @@ struct AuditCommand: AsyncParsableCommand {
 
 struct CollectCommand: ClientCommand {
     static let configuration = CommandConfiguration(
-        commandName: "gc", abstract: "Remove stored bytes that nothing names; say what names the others.")
+        commandName: "gc",
+        abstract: "Remove stored bytes that nothing names and old records of the log; say what keeps the others.")
     @Flag(help: "Remove nothing.") var dryRun = false
     @Option(help: "Largest places and blobs to list.") var top: Int = 20
     @OptionGroup var server: ServerOptions
@@ -85,6 +86,19 @@ struct CollectCommand: ClientCommand {
             let places = (result["places"]?.arrayValue ?? []).prefix(top).map {
                 [Human.cell($0["path"]), Human.cell($0["byte_count"]), Human.cell($0["use"])]
             }
+            let kept = (result["log"]?.arrayValue ?? []).map { topic in
+                let held = (topic["held_by"]?.arrayValue ?? []).compactMap(\.stringValue)
+                return [
+                    Human.cell(topic["topic"]), topic["retention"]?.stringValue ?? "for ever",
+                    Human.cell(.integer((topic["end"]?.integerValue ?? 0) - (topic["start"]?.integerValue ?? 0))),
+                    Human.cell(topic["records"]), Human.cell(topic["dropped_records"]), held.joined(separator: ", "),
+                ]
+            }
+            let log =
+                kept.isEmpty
+                ? ""
+                : Human.table(
+                    ["LOG", "KEPT", "RECORDS", dryRun ? "WOULD GO" : "WENT", "WENT SO FAR", "HELD BY"], kept) + "\n\n"
             let bytes = { (key: String) in Human.cell(result[key]) }
             let total =
                 "\(bytes("used_bytes")) bytes are named (\(bytes("shared_bytes")) more if nothing were shared), "
@@ -93,7 +107,7 @@ struct CollectCommand: ClientCommand {
                 dryRun
                 ? "nothing was removed"
                 : "\(bytes("removed")) blobs with \(bytes("removed_bytes")) bytes were removed, \(bytes("in_hand")) left in hand"
-            return (places.isEmpty ? "" : Human.table(["PLACE", "BYTES", "WHAT IT IS"], places) + "\n\n")
+            return log + (places.isEmpty ? "" : Human.table(["PLACE", "BYTES", "WHAT IT IS"], places) + "\n\n")
                 + (rows.isEmpty ? "" : Human.table(["BLOB", "BYTES", "NAMED BY"], rows) + "\n") + total + "; " + done
         }
     }

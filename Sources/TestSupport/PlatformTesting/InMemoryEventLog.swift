@@ -12,6 +12,9 @@ public final class InMemoryEventLog: EventLog {
     private struct Content {
         var topics: [Name: [[LogRecord]]] = [:]
         var positions: [Position: UInt64] = [:]
+        /// Records from the beginning of a partition that were dropped; they stay in `topics`, out of sight.
+        var dropped: [Name: [Int: Int]] = [:]
+        func start(_ topic: Name, _ partition: Int) -> Int { dropped[topic]?[partition] ?? 0 }
     }
     private let content = Mutex(Content())
 
@@ -58,9 +61,10 @@ public final class InMemoryEventLog: EventLog {
         async throws(StoreError) -> [StoredRecord]
     {
         let all = try records(topic, partition)
+        let start = content.withLock { $0.start(topic, partition) }
         var found: [StoredRecord] = []
         var byteCount = 0
-        for position in Int(min(offset, UInt64(all.count)))..<all.count where found.count < recordCountMax {
+        for position in max(start, Int(min(offset, UInt64(all.count))))..<all.count where found.count < recordCountMax {
             byteCount += all[position].value.count
             if byteCount > byteCountMax, !found.isEmpty { break }
             found.append(StoredRecord(offset: UInt64(position), record: all[position]))
@@ -75,7 +79,39 @@ public final class InMemoryEventLog: EventLog {
     public func firstOffset(_ topic: Name, partition: Int, atOrAfter time: EventTime) async throws(StoreError) -> UInt64
     {
         let all = try records(topic, partition)
-        return UInt64(all.firstIndex { $0.time >= time } ?? all.count)
+        let start = content.withLock { $0.start(topic, partition) }
+        return UInt64(all[start...].firstIndex { $0.time >= time } ?? all.count)
+    }
+    /// The first record that was not dropped.
+    public func startOffset(_ topic: Name, partition: Int) async throws(StoreError) -> UInt64 {
+        _ = try records(topic, partition)
+        return content.withLock { UInt64($0.start(topic, partition)) }
+    }
+    /// Drops record by record.
+    public func drop(_ topic: Name, partition: Int, upTo limit: LogDropLimit) async throws(StoreError) -> LogDrop {
+        let all = try records(topic, partition)
+        return content.withLock { content in
+            let start = content.start(topic, partition)
+            let most = min(UInt64(max(start, all.count - 1)), limit.offset)
+            let kept = all[start...].firstIndex { $0.time >= limit.time } ?? all.count
+            let end = max(start, min(kept, Int(most)))
+            if !limit.isRehearsal { content.dropped[topic, default: [:]][partition] = end }
+            return LogDrop(
+                startOffset: UInt64(end), recordCount: end - start,
+                byteCount: all[start..<end].reduce(0) { $0 + $1.value.count },
+                newestTime: end > start ? all[..<end].map(\.time).max() : nil)
+        }
+    }
+    /// What every consumer last committed.
+    public func positions(_ topic: Name, partition: Int) async throws(StoreError) -> [Name: UInt64] {
+        _ = try records(topic, partition)
+        return content.withLock { content in
+            Dictionary(
+                uniqueKeysWithValues: content.positions.filter {
+                    $0.key.topic == topic && $0.key.partition == partition
+                }
+                .map { ($0.key.consumer, $0.value) })
+        }
     }
     /// Remembers how far a consumer has read.
     public func commit(_ consumer: Name, topic: Name, partition: Int, offset: UInt64) async throws(StoreError) {

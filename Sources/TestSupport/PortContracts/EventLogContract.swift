@@ -171,6 +171,52 @@ public struct EventLogContract: Sendable {
             }
         }
     }
+    /// Dropping takes records from the beginning, none that the limit keeps and never all; reading goes on behind them.
+    public func dropsFromTheBeginningOnly() async throws {
+        try await withLog(partitions: 2) { log in
+            for number in 0..<200 { try await log.append([record(number, byteCount: 200)], to: topic) }
+            #expect(try await log.startOffset(topic, partition: 0) == 0)
+            let nothing = try await log.drop(
+                topic, partition: 0, upTo: LogDropLimit(offset: 0, time: .init(milliseconds: .max)))
+            #expect(nothing == LogDrop(startOffset: 0, recordCount: 0, byteCount: 0, newestTime: nil))
+            for (offset, time) in [(UInt64.max, Int64(500)), (90, 1 << 40), (.max, .max)] as [(UInt64, Int64)] {
+                let before = try await log.startOffset(topic, partition: 0)
+                var limit = LogDropLimit(offset: offset, time: EventTime(milliseconds: time), isRehearsal: true)
+                let said = try await log.drop(topic, partition: 0, upTo: limit)
+                #expect(try await log.startOffset(topic, partition: 0) == before, "a rehearsal drops nothing")
+                limit.isRehearsal = false
+                let done = try await log.drop(topic, partition: 0, upTo: limit)
+                #expect(done == said)
+                let start = try await log.startOffset(topic, partition: 0)
+                #expect(start == done.startOffset && start - before == UInt64(done.recordCount) && start < 200)
+                #expect(
+                    start <= offset && Int64(start) * 10 <= max(time, 10)
+                        && (start == before) == (done.newestTime == nil))
+                if let newest = done.newestTime { #expect(newest == EventTime(milliseconds: Int64(start - 1) * 10)) }
+                let kept = try await log.read(topic, from: 0)
+                #expect(kept.map(\.offset) == Array(start..<200), "reading begins at the first that stays")
+                #expect(kept.map(\.record) == (Int(start)..<200).map { record($0, byteCount: 200) })
+                let found = try await log.firstOffset(topic, partition: 0, atOrAfter: EventTime(milliseconds: 0))
+                #expect(found == start)
+            }
+            #expect(try await log.append([record(200)], to: topic) == 200)
+            #expect(try await log.read(topic, from: 199).map(\.offset) == [199, 200])
+            #expect(try await log.startOffset(topic, partition: 1) == 0, "another partition stays as it is")
+            await expectRefusal(.notFound) { _ = try await log.startOffset(Name(static: "missing"), partition: 0) }
+        }
+    }
+    /// Every consumer of a partition is known with its position.
+    public func knowsItsConsumers() async throws {
+        try await withLog(partitions: 12) { log in
+            #expect(try await log.positions(topic, partition: 1) == [:])
+            for (name, partition) in [("a", 1), ("scores.b-c.1", 1), ("d", 11)] {
+                let consumer = try #require(Name(name))
+                try await log.commit(consumer, topic: topic, partition: partition, offset: UInt64(partition) + 4)
+            }
+            let found = try await log.positions(topic, partition: 1)
+            #expect(found == [Name(static: "a"): 5, Name(static: "scores.b-c.1"): 5])
+        }
+    }
     /// A waiting reader wakes for an append and for nothing else.
     public func wakesReadersWhenThereIsMore() async throws {
         try await withLog { log in

@@ -117,7 +117,7 @@ extension LogPartition {
     }
 
     /// The writer, after taking the topic's lock and cutting a torn tail if this is the first append.
-    private func openForWriting() throws(StoreError) -> (LogWriter, Content) {
+    func openForWriting() throws(StoreError) -> (LogWriter, Content) {
         if let known = state.withLock({ state in state.writer.flatMap { writer in state.content.map { (writer, $0) } } }
         ) {
             return known
@@ -176,7 +176,7 @@ extension LogPartition {
     }
 
     /// Closes the last segment and begins a new one.
-    private func roll(_ content: Content) throws(StoreError) -> (LogWriter, Content) {
+    func roll(_ content: Content) throws(StoreError) -> (LogWriter, Content) {
         content.last?.save(content.index, subject: subject)
         let base = content.index.endOffset
         try LogSegment.create(

@@ -130,8 +130,32 @@ final class LogPartition: Sendable {
         for sleeper in awake.values { sleeper.continuation.resume() }
     }
 
+    /// Reads with `body`, once more where segments were dropped by another process since the files were looked at.
+    private func reading<Found>(_ body: (Content) throws(StoreError) -> Found) throws(StoreError) -> Found {
+        var content = try currentContent()
+        while true {
+            do { return try body(content) } catch {
+                guard state.withLock({ $0.writer == nil || $0.content?.baseOffsets != content.baseOffsets }) else {
+                    throw error
+                }
+                let newer = try examination.withLock { (_) throws(StoreError) in try examine() }
+                guard newer.baseOffsets.first != content.baseOffsets.first else { throw error }
+                content = newer
+            }
+        }
+    }
+
+    /// The offset of the first record that is kept.
+    ///
+    /// Blocks on the disk.
+    func startOffset() throws(StoreError) -> UInt64 {
+        let known = state.withLock { $0.writer == nil ? nil : $0.content?.baseOffsets.first }
+        if let known { return known }
+        return try LogSegment.baseOffsets(in: directory, subject: subject).first ?? 0
+    }
+
     /// A segment of `content`.
-    private func segment(_ position: Int, of content: Content) throws(StoreError) -> LogSegment {
+    func segment(_ position: Int, of content: Content) throws(StoreError) -> LogSegment {
         let base = content.baseOffsets[position]
         if let last = content.last, last.baseOffset == base { return last }
         if let known = state.withLock({ $0.closed[base] }) { return known }
@@ -161,7 +185,14 @@ final class LogPartition: Sendable {
     ///
     /// Blocks on the disk.
     func read(from offset: UInt64, recordCountMax: Int, byteCountMax: Int) throws(StoreError) -> [StoredRecord] {
-        let content = try currentContent()
+        try reading { content throws(StoreError) in
+            try read(content, from: offset, recordCountMax: recordCountMax, byteCountMax: byteCountMax)
+        }
+    }
+
+    private func read(
+        _ content: Content, from offset: UInt64, recordCountMax: Int, byteCountMax: Int
+    ) throws(StoreError) -> [StoredRecord] {
         guard recordCountMax > 0, offset < content.index.endOffset else { return [] }
         var position = lastSegment(of: content) { $0 <= offset }
         var found: [StoredRecord] = []
@@ -237,7 +268,10 @@ final class LogPartition: Sendable {
     ///
     /// Blocks on the disk.
     func firstOffset(atOrAfter time: EventTime) throws(StoreError) -> UInt64 {
-        let content = try currentContent()
+        try reading { content throws(StoreError) in try firstOffset(content, atOrAfter: time) }
+    }
+
+    private func firstOffset(_ content: Content, atOrAfter time: EventTime) throws(StoreError) -> UInt64 {
         var low = 0
         var high = content.baseOffsets.count
         while high - low > 1 {

@@ -45,6 +45,35 @@ final class LogSegment: Sendable {
             durable: synchronizes, subject: subject)
     }
 
+    /// The files of segments before `start` and of nothing else, in the order in which they are removed.
+    ///
+    /// The oldest segment goes first, and of a segment the file with its records last: whenever that is interrupted, what
+    /// is left is the end of the log, and the next removal finds the rest.
+    static func files(before start: UInt64, in names: [String]) -> [String] {
+        var found: [(base: UInt64, isLog: Bool, name: String)] = []
+        for name in names where name.utf8.count >= 24 {
+            let digits = name.prefix(20)
+            guard digits.utf8.allSatisfy({ 48...57 ~= $0 }), name.dropFirst(20).hasPrefix("."),
+                let base = UInt64(digits), base < start
+            else { continue }
+            found.append((base, name.utf8.count == 24 && name.hasSuffix(suffix), name))
+        }
+        return found.sorted { ($0.base, $0.isLog ? 1 : 0, $0.name) < ($1.base, $1.isLog ? 1 : 0, $1.name) }.map(\.name)
+    }
+
+    /// Removes the segments before `start` with everything that is kept beside them.
+    ///
+    /// - Parameter durable: whether each is gone from the disk before the next one is touched, so that no loss of power can
+    ///   leave an older segment than one that is gone.
+    static func remove(before start: UInt64, in directory: String, durable: Bool, subject: String) throws(StoreError) {
+        for name in files(before: start, in: try Folder.names(in: directory, subject: subject)) {
+            guard unlink("\(directory)/\(name)") == 0 || errno == ENOENT else {
+                throw systemFailure(errno, subject, "removing \(directory)/\(name)")
+            }
+            if durable, name.hasSuffix(suffix) { try Folder.synchronize(directory, subject: subject) }
+        }
+    }
+
     // MARK: Index
 
     private var indexPath: String { String(file.path.dropLast(Self.suffix.count)) + ".index" }

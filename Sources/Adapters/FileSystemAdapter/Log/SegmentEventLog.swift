@@ -192,6 +192,19 @@ public final class SegmentEventLog: EventLog {
         return try await threads.run { () throws(StoreError) in try source.currentContent().index.endOffset }
     }
 
+    /// The offset of the first record that is kept.
+    public func startOffset(_ topic: Name, partition: Int) async throws(StoreError) -> UInt64 {
+        let source = try await self.partition(topic, partition)
+        return try await threads.run { () throws(StoreError) in try source.startOffset() }
+    }
+
+    /// Drops whole segments from the beginning of a partition; see the port.
+    ///
+    /// The last segment always stays, and the one before it while the last has no record.
+    public func drop(_ topic: Name, partition: Int, upTo limit: LogDropLimit) async throws(StoreError) -> LogDrop {
+        try await self.partition(topic, partition).drop(upTo: limit)
+    }
+
     /// Where a reader that wants records from `time` on begins.
     ///
     /// See `EventLog`.
@@ -254,5 +267,19 @@ public final class SegmentEventLog: EventLog {
             }
             return offset
         }
+    }
+    /// What every consumer of a partition last committed.
+    public func positions(_ topic: Name, partition: Int) async throws(StoreError) -> [Name: UInt64] {
+        _ = try await self.partition(topic, partition)
+        let folder = "\(directory)/\(topic)/consumers"
+        let names = try await threads.run { () throws(StoreError) in
+            try Folder.names(in: folder, subject: Self.subject(topic))
+        }
+        var found: [Name: UInt64] = [:]
+        for name in names where name.hasSuffix(".\(partition)") {
+            guard let consumer = Name(name.dropLast(partition.description.utf8.count + 1)) else { continue }
+            found[consumer] = try await position(consumer, topic: topic, partition: partition)
+        }
+        return found
     }
 }

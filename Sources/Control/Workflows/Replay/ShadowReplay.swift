@@ -15,6 +15,7 @@ public struct ShadowReplay: Sendable {
     private let desk: ModelDesk
     private let registry: ModelVersionRegistry
     private let log: any EventLog
+    private let readers: LogReaders
     private let content: ContentStore
     private let clock: any PlatformClock
     private let definitions: @Sendable () -> DefinitionSet
@@ -24,13 +25,15 @@ public struct ShadowReplay: Sendable {
 
     /// Names what it works with; `service` finds a version of a feature service, also one no longer in force.
     public init(
-        desk: ModelDesk, registry: ModelVersionRegistry, log: any EventLog, content: ContentStore,
-        metadata: any MetadataStore, clock: any PlatformClock, definitions: @escaping @Sendable () -> DefinitionSet,
+        desk: ModelDesk, registry: ModelVersionRegistry, log: any EventLog, readers: LogReaders,
+        content: ContentStore, metadata: any MetadataStore, clock: any PlatformClock,
+        definitions: @escaping @Sendable () -> DefinitionSet,
         service: @escaping @Sendable (ContentHash) async throws -> ServiceVersion?, identifiers: IdentifierSource
     ) {
         self.desk = desk
         self.registry = registry
         self.log = log
+        self.readers = readers
         self.content = content
         self.clock = clock
         self.definitions = definitions
@@ -57,9 +60,18 @@ public struct ShadowReplay: Sendable {
     public func run(_ model: Name, _ number: Int, span: TimeSpan, actor: String, progress: ProgressReporter)
         async throws -> (report: ShadowReplayReport, evidence: ContentHash)
     {
-        let begin = ContinuousClock.now
         let now = clock.now()
         let since = EventTime(milliseconds: now.milliseconds - span.milliseconds)
+        return try await readers.holding(LogReader(name: "a replay of \(model)", since: since)) {
+            try await run(model, number, since: since, now: now, span: span, actor: actor, progress: progress)
+        }
+    }
+
+    private func run(
+        _ model: Name, _ number: Int, since: EventTime, now: EventTime, span: TimeSpan, actor: String,
+        progress: ProgressReporter
+    ) async throws -> (report: ShadowReplayReport, evidence: ContentHash) {
+        let begin = ContinuousClock.now
         let candidate = try await desk.served(model, number)
         let policy = definitions().deployment(of: model)
         let topic = PlatformTopic.predictions

@@ -36,9 +36,11 @@ public struct BlobReport: Sendable, Codable {
     public internal(set) var inHand = 0
     /// The whole data directory, the largest place first.
     public internal(set) var places: [StoragePlace] = []
+    /// Topics of the log whose old records go, and what of them is there.
+    public var log: [LogTopicReport] = []
 
     enum CodingKeys: String, CodingKey {
-        case blobs, removed, places
+        case blobs, removed, places, log
         case usedByteCount = "used_bytes"
         case sharedByteCount = "shared_bytes"
         case unusedByteCount = "unused_bytes"

@@ -56,6 +56,12 @@ enum MetricsPage {
         page.counter(
             "bottega_prediction_log_failures_total", "Attempts to write to the prediction log that failed.",
             Double(log.failures))
+        let dropped = services.retention.counters.map { ($0.key.text, $0.value) }
+        page.counter(
+            "bottega_log_dropped_records_total", "Records of the log that were let go because they were old.",
+            by: "topic", dropped.map { ($0.0, Double($0.1.records)) })
+        page.counter(
+            "bottega_log_dropped_bytes_total", "Their bytes.", by: "topic", dropped.map { ($0.0, Double($0.1.bytes)) })
         page.counter("bottega_shadow_failures_total", "Shadow answers that failed.", Double(log.shadowFailures))
 
         page.gauge("bottega_rollouts", "Rollouts under way, by phase; halted ones wait for people.")

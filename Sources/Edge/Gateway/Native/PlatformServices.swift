@@ -85,6 +85,8 @@ public struct PlatformServices: Sendable {
     public let webhooks: WebhookStore
     /// Finds what names each stored blob.
     public let collector: BlobCollector
+    /// Lets go of old records of the log.
+    public let retention: LogRetention
     /// Predictions that are fetched later.
     public let predictionJobs: PredictionJobService
     /// When this process began.
@@ -107,13 +109,14 @@ public struct PlatformServices: Sendable {
         changed: @escaping @Sendable () -> Void,
         auditLog: AuditLog, expectsMonitor: Bool, maintenance: TableMaintenance, catalogue: CatalogueService,
         lineage: LineageOutbox, webhooks: WebhookStore, collector: BlobCollector,
-        predictionJobs: PredictionJobService
+        retention: LogRetention, predictionJobs: PredictionJobService
     ) {
         self.drill = drill
         self.replays = replays
         self.predictionJobs = predictionJobs
         self.webhooks = webhooks
         self.collector = collector
+        self.retention = retention
         self.lineage = lineage
         self.catalogue = catalogue
         self.maintenance = maintenance

@@ -90,9 +90,11 @@ enum ScoringRoutes {
                 let records = try await services.log.read(
                     topic, partition: 0, from: UInt64(from), recordCountMax: count, byteCountMax: 16 << 20)
                 let end = try await services.log.endOffset(topic, partition: 0)
+                let start = try await services.log.startOffset(topic, partition: 0)
                 return .json([
                     "events": .array(records.map { ScoredEvent.shown($0.record.value) ?? .null }),
-                    "next": .integer(Int64(from + records.count)), "end": .integer(Int64(end)),
+                    "next": .integer(records.last.map { Int64($0.offset) + 1 } ?? Int64(from)),
+                    "start": .integer(Int64(start)), "end": .integer(Int64(end)),
                 ])
             },
             Route("GET", "/api/v1/scores") { request in

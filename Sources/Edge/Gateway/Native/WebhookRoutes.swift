@@ -52,9 +52,11 @@ enum WebhookRoutes {
                 let actor = request.actor
                 return try services.start { progress in
                     progress.report("looking for what names each blob")
-                    if isRehearsal { return try JSONValue.of(try await services.collector.collect(isRehearsal: true)) }
-                    return try JSONValue.of(
-                        try await services.audited(
+                    var report: BlobReport
+                    if isRehearsal {
+                        report = try await services.collector.collect(isRehearsal: true)
+                    } else {
+                        report = try await services.audited(
                             actor, "blobs.collected", "blobs",
                             outcome: {
                                 [
@@ -62,7 +64,11 @@ enum WebhookRoutes {
                                     "removed_bytes": .integer(Int64($0.removedByteCount)),
                                 ]
                             }
-                        ) { try await services.collector.collect(isRehearsal: false) })
+                        ) { try await services.collector.collect(isRehearsal: false) }
+                    }
+                    progress.report("looking for old records of the log")
+                    report.log = try await services.retention.round(isRehearsal: isRehearsal, by: actor)
+                    return try JSONValue.of(report)
                 }
             },
         ]

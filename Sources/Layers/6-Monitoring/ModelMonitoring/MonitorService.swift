@@ -125,7 +125,7 @@ public actor MonitorService {
                 }
             }
         }
-        try save()
+        try await save()
     }
 
     /// Records of one look after which it is worth while to wait for more: a stream, but no backlog.
@@ -140,10 +140,11 @@ public actor MonitorService {
             lastHeartbeat = nil
             try await beat(caughtUp: true)
         }
-        try save()
+        try await save()
     }
 
     private var started = false
+    private var committed: [Name: UInt64] = [:]
 
     private func start() async throws {
         guard !started else { return }
@@ -175,6 +176,7 @@ public actor MonitorService {
         }
         monitoringOffset = offset
         started = true
+        try await commit()
     }
 
     /// One batch; `false` if both topics were at their ends.
@@ -200,7 +202,7 @@ public actor MonitorService {
         try await beat(caughtUp: !busy)
         if progressSinceSnapshot, Self.passed(lastSnapshot, max(configuration.snapshotInterval, lastSaveDuration * 10))
         {
-            try save()
+            try await save()
         }
         return busy
     }
@@ -332,8 +334,25 @@ public actor MonitorService {
 
     private static let stateMark: UInt64 = 0x314E_4F4D_4742_0A0D
 
+    /// What it is called among the readers of the log.
+    private static let consumer = Name(static: "monitor")
+
+    /// Tells the log which records will not be read again, whatever happens: those that the snapshot has in it.
+    private func commit() async throws {
+        for (topic, offset) in [(PlatformTopic.predictions, predictionOffset), (PlatformTopic.labels, labelOffset)]
+        where committed[topic] != offset {
+            do {
+                try await log.commit(Self.consumer, topic: topic, partition: 0, offset: offset)
+                committed[topic] = offset
+            } catch {
+                // Serving has not made the topic yet.
+                guard error.code == .notFound else { throw error }
+            }
+        }
+    }
+
     /// Mark, checksum, then offsets and engine.
-    private func save() throws {
+    private func save() async throws {
         guard started, progressSinceSnapshot else { return }
         let begun = ContinuousClock.now
         var body = ByteWriter(capacity: 1 << 16)
@@ -349,6 +368,7 @@ public actor MonitorService {
         lastSnapshot = .now
         lastSaveDuration = ContinuousClock.now - begun
         progressSinceSnapshot = false
+        try await commit()
     }
 
     private func restore(_ bytes: [UInt8], _ definitions: [MonitorDefinition]) throws {

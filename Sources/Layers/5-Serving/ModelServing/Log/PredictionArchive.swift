@@ -6,15 +6,19 @@ public import StoragePorts
 public struct PredictionArchive: Sendable {
     private let log: any EventLog
     private let content: ContentStore
+    private let release: @Sendable (_ topic: Name, _ time: EventTime) async throws -> LogRelease?
     private let load: @Sendable (_ bytes: [UInt8], _ serviceVersion: String) async throws -> any LoadedModel
 
     /// Reads `log`; `load` turns an artifact's bytes into a model for rows of a version of its feature service.
+    /// - Parameter release: says when the records of a moment were let go; `nil` if they were not.
     public init(
         log: any EventLog, content: ContentStore,
+        release: @escaping @Sendable (_ topic: Name, _ time: EventTime) async throws -> LogRelease? = { _, _ in nil },
         load: @escaping @Sendable (_ bytes: [UInt8], _ serviceVersion: String) async throws -> any LoadedModel
     ) {
         self.log = log
         self.content = content
+        self.release = release
         self.load = load
     }
 
@@ -25,7 +29,8 @@ public struct PredictionArchive: Sendable {
     private static let shadowDelay = TimeSpan(milliseconds: 5000)
 
     /// The answered prediction with this identifier first, then its shadows; also one that was made for a stream.
-    /// - Throws: `PlatformError` (`notFound`, `invalidInput` for text that is no identifier).
+    /// - Throws: `PlatformError` (`notFound`, which says so where the records of that time were let go; `invalidInput` for
+    ///   text that is no identifier).
     public func find(_ id: String) async throws -> [PredictionRecord] {
         guard let time = IdentifierSource.time(of: id) else {
             throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
@@ -49,6 +54,19 @@ public struct PredictionArchive: Sendable {
                 return streamed == nil
             }
             if let streamed { return [streamed] }
+        }
+        if let release = try await release(PlatformTopic.predictions, time) {
+            throw PlatformError(
+                .notFound, "prediction/\(id)",
+                "the predictions of its time, \(time), were let go at \(release.time) with all up to \(release.upTo); the setting was '\(release.rule)'"
+            )
+        }
+        for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
+            guard let release = try await release(topic, time) else { continue }
+            throw PlatformError(
+                .notFound, "prediction/\(id)",
+                "if a stream scored it, it was let go at \(release.time) with the events of \(topic) up to \(release.upTo); the setting was '\(release.rule)'"
+            )
         }
         throw PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
     }
@@ -138,7 +156,8 @@ public struct PredictionArchive: Sendable {
     public func sample(model: String, count: Int, seed: UInt64) async throws -> [PredictionRecord] {
         let topic = PlatformTopic.predictions
         let end = try await log.endOffset(topic, partition: 0)
-        guard end > 0 else { return [] }
+        let first = try await log.startOffset(topic, partition: 0)
+        guard end > first else { return [] }
         var chosen: [PredictionRecord] = []
         var state = seed
         func random() -> UInt64 {  // SplitMix64 (Steele, Lea, Flood 2014)
@@ -149,10 +168,11 @@ public struct PredictionArchive: Sendable {
             return value ^ (value >> 31)
         }
         var seen: Set<UInt64> = []
-        let wanted = min(UInt64(count), end)
+        let kept = end - first
+        let wanted = min(UInt64(count), kept)
         for index in 0..<wanted {  // one from each of `wanted` equal stretches of the log
-            let from = end * index / wanted
-            let to = max(from + 1, end * (index + 1) / wanted)
+            let from = first + kept * index / wanted
+            let to = max(from + 1, first + kept * (index + 1) / wanted)
             let start = from + random() % (to - from)
             for item in try await log.read(topic, partition: 0, from: start, recordCountMax: 16, byteCountMax: 1 << 20)
             where !seen.contains(item.offset) {

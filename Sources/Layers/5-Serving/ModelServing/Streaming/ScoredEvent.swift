@@ -33,7 +33,7 @@ public struct ScoredEvent: Sendable {
     public static func topic(of deployment: Name) -> Name? { Name(prefix + deployment.text) }
 
     /// Whether a topic holds scored events.
-    static func isTopic(_ topic: Name) -> Bool { topic.text.hasPrefix(prefix) }
+    public static func isTopic(_ topic: Name) -> Bool { topic.text.hasPrefix(prefix) }
 
     /// The event as bytes.
     public func encoded() -> [UInt8] {
