@@ -21,8 +21,12 @@ extension ModelVersion {
                 return try JSONValue.parse(Array(row.text(column).utf8)).decoded()
             } catch { throw broken(column) }
         }
+        // Mostly empty in a version from elsewhere, and a page of a search has a thousand of them.
+        func members<Value: Decodable & ExpressibleByDictionaryLiteral>(_ column: String) throws -> Value {
+            row.text(column) == "{}" ? [:] : try json(column)
+        }
         guard let model = Name(name) else { throw broken("model name") }
-        let metrics: [String: [String: Double]] = try json("metrics")
+        let metrics: [String: [String: Double]] = try members("metrics")
         self.init(
             model: model, number: version, createdAt: EventTime(milliseconds: row.integer("created_at")),
             createdBy: row.text("created_by"),
@@ -38,10 +42,10 @@ extension ModelVersion {
                     branch: row.text("code_branch"), isDirty: row.integer("code_dirty") != 0,
                     seed: row.integer("seed"),
                     environment: row["environment_hash"].textValue == nil ? nil : try hash("environment_hash"),
-                    parameters: try json("parameters")),
-                metrics: SliceMetricsCoding.read(metrics), rows: try json("slice_rows"),
+                    parameters: try members("parameters")),
+                metrics: SliceMetricsCoding.read(metrics), rows: try members("slice_rows"),
                 referenceProfile: row["profile_hash"].textValue == nil ? nil : try hash("profile_hash"),
-                description: row.text("description"), tags: try json("tags"),
+                description: row.text("description"), tags: try members("tags"),
                 source: row.text("source").isEmpty
                     ? nil
                     : VersionSource(

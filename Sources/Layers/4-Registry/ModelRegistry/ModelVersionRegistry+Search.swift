@@ -39,7 +39,7 @@ extension ModelVersionRegistry {
         return try await store.read { transaction in
             let page = try query.page(after: token, countMax: countMax, in: transaction)
             return RegistryPage(
-                elements: try page.rows.map { try Self.state(RegisteredModel(row: $0), in: transaction) },
+                elements: try Self.states(of: page.rows.map { try RegisteredModel(row: $0) }, in: transaction),
                 next: page.next)
         }
     }
@@ -75,61 +75,103 @@ extension ModelVersionRegistry {
     // MARK: Inside a transaction
 
     static func state(_ model: RegisteredModel, in transaction: any MetadataTransaction) throws -> ModelState {
-        let rows = try ModelStage.allCases.flatMap { stage in
-            try transaction.query(
-                "SELECT * FROM model_versions WHERE model = ? AND stage = ? AND deleted_at IS NULL "
-                    + "ORDER BY number DESC LIMIT 1", [.text(model.id.text), .text(stage.rawValue)])
+        try states(of: [model], in: transaction).first
+            ?? ModelState(model: model, tags: [:], aliases: [:], latest: [])
+    }
+
+    /// Most values in the list of one statement.
+    private static let listCountMax = 500
+
+    /// Asks once for each portion of some values; `sql` gets as many marks as the portion has values.
+    private static func rows<Value>(
+        for values: [Value], in transaction: any MetadataTransaction, _ mark: String,
+        _ arguments: (Value) -> [MetadataValue], _ sql: (_ marks: String) -> String
+    ) throws -> [MetadataRow] {
+        var rows: [MetadataRow] = []
+        for start in stride(from: 0, to: values.count, by: listCountMax) {
+            let some = values[start..<min(start + listCountMax, values.count)]
+            rows += try transaction.query(
+                sql(some.map { _ in mark }.joined(separator: ", ")), some.flatMap(arguments))
         }
-        return ModelState(
-            model: model, tags: try tags(model.id, 0, in: transaction), aliases: try aliases(model.id, in: transaction),
-            latest: try states(of: rows, in: transaction).sorted { $0.version.number < $1.version.number })
+        return rows
     }
 
-    private static func aliases(_ model: Name, in transaction: any MetadataTransaction) throws -> [String: Int] {
-        Dictionary(
-            try transaction.query("SELECT alias, number FROM model_aliases WHERE model_id = ?", [.text(model.text)])
-                .map { ($0.text("alias"), Int($0.integer("number"))) }, uniquingKeysWith: { $1 })
+    /// Models with their labels and newest versions, a handful of statements for all of them.
+    private static func states(
+        of models: [RegisteredModel], in transaction: any MetadataTransaction
+    ) throws -> [ModelState] {
+        let ids = models.map(\.id.text)
+        let stages = ModelStage.allCases.map { "SELECT '\($0.rawValue)' AS stage" }.joined(separator: " UNION ALL ")
+        // Of each model and stage the greatest number, which the index gives without looking at the others.
+        let newest = try rows(for: ids, in: transaction, "?", { [.text($0)] }) { marks in
+            """
+            SELECT v.* FROM models m CROSS JOIN (\(stages)) s JOIN model_versions v ON v.model = m.model_id
+            AND v.number = (SELECT x.number FROM model_versions x WHERE x.model = m.model_id AND x.stage = s.stage
+            AND x.deleted_at IS NULL ORDER BY x.number DESC LIMIT 1) WHERE m.model_id IN (\(marks))
+            """
+        }
+        let latest = Dictionary(grouping: try states(of: newest, in: transaction)) { $0.version.model.text }
+        var tags: [String: [String: String]] = [:]
+        for tag in try rows(
+            for: ids, in: transaction, "?", { [.text($0)] },
+            { "SELECT model_id, key, value FROM model_tags WHERE model_id IN (\($0)) AND number = 0" })
+        {
+            tags[tag.text("model_id"), default: [:]][tag.text("key")] = tag.text("value")
+        }
+        var aliases: [String: [String: Int]] = [:]
+        for alias in try Self.aliases(of: ids, in: transaction) {
+            aliases[alias.text("model_id"), default: [:]][alias.text("alias")] = Int(alias.integer("number"))
+        }
+        return models.map { model in
+            ModelState(
+                model: model, tags: tags[model.id.text] ?? [:], aliases: aliases[model.id.text] ?? [:],
+                latest: (latest[model.id.text] ?? []).sorted { $0.version.number < $1.version.number })
+        }
     }
 
-    /// Versions of rows with their labels; tags and aliases are read once for each model.
+    private static func aliases(of ids: [String], in transaction: any MetadataTransaction) throws -> [MetadataRow] {
+        try rows(for: ids, in: transaction, "?", { [.text($0)] }) {
+            "SELECT model_id, alias, number FROM model_aliases WHERE model_id IN (\($0)) ORDER BY model_id, alias"
+        }
+    }
+
+    /// A version by its model and number.
+    private struct Place: Hashable {
+        let model: String
+        let number: Int64
+
+        init(_ row: MetadataRow, model: String) {
+            (self.model, number) = (row.text(model), row.integer("number"))
+        }
+    }
+
+    /// Versions of rows with their labels, a handful of statements for all of them.
     private static func states(of rows: [MetadataRow], in transaction: any MetadataTransaction) throws -> [VersionState]
     {
-        struct Labels {
-            var name = ""
-            var tags: [Int: [String: String]] = [:]
-            var aliases: [Int: [String]] = [:]
+        let places = rows.map { Place($0, model: "model") }
+        let ids = Set(places.map(\.model)).sorted()
+        let names = Dictionary(
+            try Self.rows(
+                for: ids, in: transaction, "?", { [.text($0)] },
+                { "SELECT model_id, name FROM models WHERE model_id IN (\($0))" }
+            ).map { ($0.text("model_id"), $0.text("name")) }, uniquingKeysWith: { $1 })
+        var tags: [Place: [String: String]] = [:]
+        for tag in try Self.rows(
+            for: places, in: transaction, "(?, ?)", { [.text($0.model), .integer($0.number)] },
+            { "SELECT model_id, number, key, value FROM model_tags WHERE (model_id, number) IN (VALUES \($0))" })
+        {
+            tags[Place(tag, model: "model_id"), default: [:]][tag.text("key")] = tag.text("value")
         }
-        var known: [String: Labels] = [:]
-        for (model, rows) in Dictionary(grouping: rows, by: { $0.text("model") }) {
-            var labels = Labels()
-            labels.name =
-                try transaction.query("SELECT name FROM models WHERE model_id = ?", [.text(model)]).first?.text("name")
-                ?? model
-            let numbers = rows.map { $0["number"] }
-            for start in stride(from: 0, to: numbers.count, by: 500) {
-                let some = numbers[start..<min(start + 500, numbers.count)]
-                for tag in try transaction.query(
-                    "SELECT number, key, value FROM model_tags WHERE model_id = ? AND number IN "
-                        + "(\(some.map { _ in "?" }.joined(separator: ", ")))", [.text(model)] + some)
-                {
-                    labels.tags[Int(tag.integer("number")), default: [:]][tag.text("key")] = tag.text("value")
-                }
-            }
-            for alias in try transaction.query(
-                "SELECT alias, number FROM model_aliases WHERE model_id = ? ORDER BY alias", [.text(model)])
-            {
-                labels.aliases[Int(alias.integer("number")), default: []].append(alias.text("alias"))
-            }
-            known[model] = labels
+        var aliases: [Place: [String]] = [:]
+        for alias in try Self.aliases(of: ids, in: transaction) {
+            aliases[Place(alias, model: "model_id"), default: []].append(alias.text("alias"))
         }
-        return try rows.map { row in
-            let labels = known[row.text("model")] ?? Labels()
-            let number = Int(row.integer("number"))
-            return VersionState(
-                version: try ModelVersion(row: row), modelName: labels.name,
+        return try zip(rows, places).map { row, place in
+            VersionState(
+                version: try ModelVersion(row: row), modelName: names[place.model] ?? place.model,
                 stage: ModelStage(rawValue: row.text("stage")) ?? .development,
                 updatedAt: EventTime(milliseconds: row.integer("updated_at")), description: row["note"].textValue,
-                label: row["label"].textValue, tags: labels.tags[number] ?? [:], aliases: labels.aliases[number] ?? [])
+                label: row["label"].textValue, tags: tags[place] ?? [:], aliases: aliases[place] ?? [])
         }
     }
 }
