@@ -434,7 +434,9 @@ def hurried(server: Server, price: float) -> tuple[int, dict]:
     return server.request("POST", "/predict/loss", body, headers={"X-Request-Timeout-Ms": "700"})
 
 
-def test_a_model_on_another_of_these_servers_over_grpc(world, tmp_path: pathlib.Path) -> None:
+def test_a_model_on_another_of_these_servers_over_grpc(
+    world, tmp_path: pathlib.Path, request: pytest.FixtureRequest
+) -> None:
     server, dataset, folder = world
     server.cli("deploy", "loss", "1", "--reason", "what the other server answers with")
     assert server.stop() == 0
@@ -442,6 +444,7 @@ def test_a_model_on_another_of_these_servers_over_grpc(world, tmp_path: pathlib.
     server.start()
     port = free_port()
     other = Server(folder / "other", "--clock", "manual", environment={"BOTTEGA_GATEWAY_GRPCPORT": port}).start()
+    request.addfinalizer(lambda: other.kill() if other.process is not None else None)
     address = tmp_path / "model.v2"
     address.write_text(f"grpc://127.0.0.1:{port}/loss\n")
     mlflow.set_tracking_uri(server.url)

@@ -38,7 +38,7 @@ enum RolloutPage {
                     time(state.since), escape(state.halted ?? state.waitingFor ?? ""),
                 ]
             }, wrapping: [6])
-        return EvaluationPage.page("Rollouts", body)
+        return EvaluationPage.page("Rollouts", style + body)
     }
 
     private static func link(_ state: RolloutState) -> String {
