@@ -8,6 +8,10 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("InferIsolatedConformances"),
 ]
 
+/// Where the fuzzer is built, our own modules tell it what of them was reached; everything else is built as ever.
+let isFuzzed = Context.environment["BOTTEGA_ONLY"] == "bottega-fuzz"
+let watched: [SwiftSetting] = isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer,address"])] : []
+
 /// A library target of one ring.
 ///
 /// Its path says which ring it lives in; `uses` may only name rows above its own.
@@ -17,7 +21,7 @@ func module(
 ) -> Target {
     .target(
         name: name, dependencies: uses, path: "Sources/\(ring)/\(name)", resources: resources,
-        swiftSettings: settings + more)
+        swiftSettings: settings + watched + more)
 }
 
 /// A test target under `Tests/`.
@@ -43,6 +47,14 @@ let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
 let unixSignals: Target.Dependency = .product(name: "UnixSignals", package: "swift-service-lifecycle")
 let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
+
+/// What `FuzzTargets` throws bytes at.
+let fuzzed: [Target.Dependency] = [
+    "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "RuntimePorts",
+    "Datasets",
+    "ExperimentTracking", "ModelRegistry", "ModelServing", "FileSystemAdapter", "LMDBAdapter", "ProcessAdapter",
+    "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", "InferenceAPI", nioCore,
+]
 
 let targets: [Target] = [  // each row leans only on rows above it
     // Core: values and arithmetic; no I/O, no clock, no logging.
@@ -194,6 +206,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "registry-live",
         dependencies: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"],
         path: "Benchmarks/Registry", swiftSettings: settings),
+    // Readers of bytes from outside, one entry for each: `FuzzCorpusTests` replays what was found, `make fuzz` finds more.
+    .target(
+        name: "FuzzTargets", dependencies: fuzzed, path: "Fuzz/Targets", swiftSettings: settings),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",
@@ -211,6 +226,9 @@ let targets: [Target] = [  // each row leans only on rows above it
         ],
         path: "Sources/Apps/bottega", swiftSettings: settings),
 
+    .testTarget(
+        name: "FuzzCorpusTests", dependencies: ["FuzzTargets"], path: "Tests/Unit/FuzzCorpusTests",
+        exclude: ["Corpus"], swiftSettings: settings),
     tests("Unit/ExpressionsTests", named: "ExpressionsTests", uses: ["PlatformCore", "Expressions"]),
     tests("Unit/AggregationTests", named: "AggregationTests", uses: ["PlatformCore", "Definitions", "Aggregation"]),
     .testTarget(
@@ -329,6 +347,18 @@ let targets: [Target] = [  // each row leans only on rows above it
 /// `BOTTEGA_ONLY=AggregationTests,ParityTests swift build --build-tests` builds these targets and what they lean on.
 let wanted = Context.environment["BOTTEGA_ONLY"]?.split(separator: ",").map(String.init) ?? []
 
+/// The fuzzer, which is there only where it is asked for (`make fuzz`): it links against the compiler's own.
+let fuzzer: [Target] =
+    !isFuzzed
+    ? []
+    : [
+        .systemLibrary(name: "CFuzzer", path: "Fuzz/CFuzzer"),
+        .executableTarget(
+            name: "bottega-fuzz", dependencies: ["FuzzTargets", "CFuzzer"], path: "Fuzz/Tool",
+            swiftSettings: settings + watched,
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]),
+    ]
+
 func closure(of roots: [String], in targets: [Target]) -> [Target] {
     var seen: Set<String> = []
     var open = roots
@@ -371,5 +401,5 @@ let package = Package(
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.2"),
     ],
-    targets: wanted.isEmpty ? targets : closure(of: wanted, in: targets)
+    targets: wanted.isEmpty ? targets : closure(of: wanted, in: targets + fuzzer)
 )
