@@ -53,7 +53,7 @@ let fuzzed: [Target.Dependency] = [
     "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "RuntimePorts",
     "Datasets",
     "ExperimentTracking", "ModelRegistry", "ModelServing", "FileSystemAdapter", "LMDBAdapter", "ProcessAdapter",
-    "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", "InferenceAPI", nioCore,
+    "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", "InferenceAPI", "GRPCWire", nioCore,
 ]
 
 let targets: [Target] = [  // each row leans only on rows above it
