@@ -17,6 +17,9 @@ final class GRPCLine: RemoteLine {
     /// Servers take 4 MiB in one message unless told otherwise.
     let requestByteCountMax = 3 << 20
 
+    /// How long calls may go on, on a connection that takes no new ones.
+    private static let partingTime = TimeAmount.minutes(5)
+
     init(_ target: RemoteAddress.Target) { self.target = target }
 
     deinit {
@@ -80,6 +83,7 @@ final class GRPCLine: RemoteLine {
             }
         }
         let outcome = await answer.value()
+        if case .lost = outcome { forget(future) }
         if case .failed(let error) = outcome, error.code == .deadlineExceeded {
             // Nothing at all has come since the call went out: perhaps nobody is there any more.
             future.whenSuccess { [self] connection in
@@ -120,8 +124,17 @@ final class GRPCLine: RemoteLine {
         return future
     }
 
-    /// Has the next call make a connection of its own.
+    /// Has the next call make a connection of its own; those under way may end on the old one.
     private func forget(_ future: EventLoopFuture<GRPCConnection>) {
-        connection.withLock { if $0 === future { $0 = nil } }
+        let isFirst = connection.withLock { held in
+            guard held === future else { return false }
+            held = nil
+            return true
+        }
+        guard isFirst else { return }
+        future.whenSuccess { connection in
+            let channel = connection.channel
+            channel.eventLoop.scheduleTask(in: Self.partingTime) { channel.close(promise: nil) }
+        }
     }
 }
