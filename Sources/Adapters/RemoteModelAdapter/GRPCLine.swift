@@ -85,12 +85,9 @@ final class GRPCLine: RemoteLine {
         let outcome = await answer.value()
         if case .lost = outcome { forget(future) }
         if case .failed(let error) = outcome, error.code == .deadlineExceeded {
-            // Nothing at all has come since the call went out: perhaps nobody is there any more.
-            future.whenSuccess { [self] connection in
-                guard connection.pulse.last < beginning else { return }
-                forget(future)
-                connection.channel.close(promise: nil)
-            }
+            // Nothing at all has come since the call went out: perhaps nobody is there any more. Calls that wait there may
+            // know better and are left alone.
+            future.whenSuccess { [self] connection in if connection.pulse.last < beginning { forget(future) } }
         }
         return outcome
     }

@@ -119,7 +119,7 @@ extension RunQuery {
         let (tests, _) = tests(of: key)
         let walkable = tests.compactMap { survey.counts[$0] }.filter { $0 < Double(Self.probeCountMax) }.min()
         let walked = Double(countMax) * min(survey.total, walkable ?? survey.total) / passing
-        // Each a handful of look-ups in indexes; measured.
+        // Each a handful of look-ups in indexes.
         let (walkCost, driverCost) = (walked, 1.5 * count + 3 * passing)
         guard walkCost < driverCost else { return nil }
         // As far as that, and twice for bad luck: a stretch that lacks what the whole has costs no more than that.
