@@ -49,10 +49,10 @@ struct ImportCommand: AsyncParsableCommand {
             print(json ? report.json.prettyText : Self.text(report, isRehearsal: dryRun))
             if !report.problems.isEmpty { throw ExitCode(1) }
         } catch let error as PlatformError {
-            FileHandle.standardError.write(Data("bottega: \(error.subject): \(error.message)\n".utf8))
+            try? FileHandle.standardError.write(contentsOf: Data("bottega: \(error.subject): \(error.message)\n".utf8))
             throw ExitCode(error.code == .unavailable ? 69 : 2)
         } catch let error as StoreError {
-            FileHandle.standardError.write(Data("bottega: \(error.subject): \(error.message)\n".utf8))
+            try? FileHandle.standardError.write(contentsOf: Data("bottega: \(error.subject): \(error.message)\n".utf8))
             throw ExitCode(2)
         }
     }
@@ -114,8 +114,11 @@ private final class ImportLine: Sendable {
             return true
         }
         guard isDue, !isQuiet else { return }
-        FileHandle.standardError.write(Data((isTerminal ? "\r\u{1B}[Kimport: \(text)" : "import: \(text)\n").utf8))
+        try? FileHandle.standardError.write(
+            contentsOf: Data((isTerminal ? "\r\u{1B}[Kimport: \(text)" : "import: \(text)\n").utf8))
     }
 
-    func finish() { if isTerminal, !isQuiet { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) } }
+    func finish() {
+        if isTerminal, !isQuiet { try? FileHandle.standardError.write(contentsOf: Data("\r\u{1B}[K".utf8)) }
+    }
 }

@@ -232,12 +232,12 @@ final class ProgressLine {
             if seconds >= 1 { text += " (\(Human.count(done / seconds))/s)" }
         }
         text += "  \(Int(seconds)) s"
-        FileHandle.standardError.write(Data((isTerminal ? "\r\u{1B}[K\(text)" : text + "\n").utf8))
+        try? FileHandle.standardError.write(contentsOf: Data((isTerminal ? "\r\u{1B}[K\(text)" : text + "\n").utf8))
         isShown = true
     }
 
     func finish() {
-        if isShown, isTerminal { FileHandle.standardError.write(Data("\r\u{1B}[K".utf8)) }
+        if isShown, isTerminal { try? FileHandle.standardError.write(contentsOf: Data("\r\u{1B}[K".utf8)) }
     }
 }
 

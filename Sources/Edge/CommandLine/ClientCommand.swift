@@ -23,7 +23,7 @@ extension ClientCommand {
     func run() async throws {
         do { try await run(APIClient(url: server.url)) } catch let failure as CommandFailure {
             if server.json, let answer = failure.answer { print(answer.prettyText) }
-            FileHandle.standardError.write(Data("bottega: \(failure.description)\n".utf8))
+            try? FileHandle.standardError.write(contentsOf: Data("bottega: \(failure.description)\n".utf8))
             throw ExitCode(failure.exitCode)
         }
     }
