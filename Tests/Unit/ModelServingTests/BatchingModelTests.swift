@@ -119,6 +119,7 @@ struct BatchingModelTests {
         let gate = Gate()
         let echo = EchoModel(gate: gate)
         let model = BatchingModel(echo, Self.limits(2000))
+        let refusals = Atomic(0)
         await withTaskGroup(of: Bool.self) { group in
             let rows = [Float](repeating: 7, count: 5 * 1000)
             for _ in 0..<140 {
@@ -126,10 +127,16 @@ struct BatchingModelTests {
                     do throws(ModelError) {
                         _ = try await model.predictLater(rows, rowCount: 1000, deadline: nil)
                         return true
-                    } catch { return error.code != .unavailable }
+                    } catch {
+                        if error.code == .unavailable { refusals.add(1, ordering: .relaxed) }
+                        return error.code != .unavailable
+                    }
                 }
             }
-            try? await until { model.waitingRowCount == 128_000 }
+            // All have been there before the model goes on.
+            try? await until {
+                model.waitingRowCount == 128_000 && refusals.load(ordering: .relaxed) == 140 - 128 - 1
+            }
             gate.open()
             var refused = 0
             for await isAnswered in group where !isAnswered { refused += 1 }

@@ -118,7 +118,11 @@ struct DeltaTable: Sendable {
         var first: [UInt8]?
         if snapshot.version < 0 {
             first = try await commitBytes(0)
-            if first == nil { try await beginAtCheckpoint() }
+            if first == nil {
+                try await beginAtCheckpoint()
+                // Another writer may have begun the log in between.
+                if snapshot.version < 0 { first = try await commitBytes(0) }
+            }
         }
         while true {
             let next = snapshot.version + 1
@@ -274,6 +278,7 @@ struct DeltaTable: Sendable {
         // Walk back from the newest version while the log has no gap.
         var reach = newest
         while present.contains(reach) { reach -= 1 }
+        guard reach >= 0 else { return }
         guard let start = checkpoints.filter({ $0 >= reach }).min() else {
             throw StoreError(
                 .corrupted, "table/\(folder)", "the log lacks version \(reach), and no later checkpoint stands for it")
