@@ -58,6 +58,8 @@ private func until(_ condition: () -> Bool) async throws {
     #expect(condition())
 }
 
+private final class Refusals: Sendable { let count = Atomic(0) }
+
 struct BatchingModelTests {
     private static func row(_ value: Float) -> [Float] { [value, 0, 0, 0, 0] }
     private static func limits(_ rows: Int, wait: Int64 = 0) -> BatchingDefinition {
@@ -119,7 +121,7 @@ struct BatchingModelTests {
         let gate = Gate()
         let echo = EchoModel(gate: gate)
         let model = BatchingModel(echo, Self.limits(2000))
-        let refusals = Atomic(0)
+        let refusals = Refusals()
         await withTaskGroup(of: Bool.self) { group in
             let rows = [Float](repeating: 7, count: 5 * 1000)
             for _ in 0..<140 {
@@ -128,14 +130,14 @@ struct BatchingModelTests {
                         _ = try await model.predictLater(rows, rowCount: 1000, deadline: nil)
                         return true
                     } catch {
-                        if error.code == .unavailable { refusals.add(1, ordering: .relaxed) }
+                        if error.code == .unavailable { refusals.count.add(1, ordering: .relaxed) }
                         return error.code != .unavailable
                     }
                 }
             }
             // All have been there before the model goes on.
             try? await until {
-                model.waitingRowCount == 128_000 && refusals.load(ordering: .relaxed) == 140 - 128 - 1
+                model.waitingRowCount == 128_000 && refusals.count.load(ordering: .relaxed) == 140 - 128 - 1
             }
             gate.open()
             var refused = 0
