@@ -82,9 +82,13 @@ final class FolderObjects: ObjectStore {
     }
     func put(_ bytes: [UInt8], at key: String) async throws(StoreError) {
         makeParent(file(key))
-        do { try Data(bytes).write(to: URL(filePath: file(key)), options: .withoutOverwriting) } catch {
-            throw StoreError(.conflict, key, "exists")
+        // Whole or not at all, as the port promises.
+        let staged = "\(folder)/put-\(UUID().uuidString)"
+        defer { unlink(staged) }
+        guard FileManager.default.createFile(atPath: staged, contents: Data(bytes)) else {
+            throw StoreError(.unavailable, key, "it cannot be written")
         }
+        guard link(staged, file(key)) == 0 else { throw StoreError(.conflict, key, "exists") }
     }
     func put(fileAt path: String, at key: String) async throws(StoreError) {
         makeParent(file(key))
