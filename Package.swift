@@ -42,6 +42,8 @@ let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio
 let nioHTTP2: Target.Dependency = .product(name: "NIOHTTP2", package: "swift-nio-http2")
 let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
 let nioPosix: Target.Dependency = .product(name: "NIOPosix", package: "swift-nio")
+let nioSSL: Target.Dependency = .product(name: "NIOSSL", package: "swift-nio-ssl")
+let nioTLS: Target.Dependency = .product(name: "NIOTLS", package: "swift-nio")
 let serviceLifecycle: Target.Dependency = .product(name: "ServiceLifecycle", package: "swift-service-lifecycle")
 let subprocess: Target.Dependency = .product(name: "Subprocess", package: "swift-subprocess")
 let system: Target.Dependency = .product(name: "SystemPackage", package: "swift-system")
@@ -50,10 +52,11 @@ let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 
 /// What `FuzzTargets` throws bytes at.
 let fuzzed: [Target.Dependency] = [
-    "PlatformCore", "Expressions", "Definitions", "Aggregation", "ColumnFiles", "StoragePorts", "RuntimePorts",
-    "Datasets",
-    "ExperimentTracking", "ModelRegistry", "ModelServing", "FileSystemAdapter", "LMDBAdapter", "ProcessAdapter",
-    "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter", "ONNXAdapter", "InferenceAPI", "GRPCWire", nioCore,
+    "PlatformCore", "Expressions", "Definitions", "Aggregation", "Statistics", "ColumnFiles", "GRPCWire",
+    "StoragePorts", "RuntimePorts", "Datasets", "ExperimentTracking", "ModelRegistry", "ModelServing",
+    "ModelMonitoring", "Catalogue", "APIContract", "InferenceAPI", "MLflowAPI", "FeastAPI", "FileSystemAdapter",
+    "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter", "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter",
+    "ONNXAdapter", nioCore,
 ]
 
 let targets: [Target] = [  // each row leans only on rows above it
@@ -142,7 +145,10 @@ let targets: [Target] = [  // each row leans only on rows above it
     module("LinearModelAdapter", in: "Adapters", uses: ["PlatformCore", "RuntimePorts"]),
     module(
         "RemoteModelAdapter", in: "Adapters",
-        uses: ["PlatformCore", "ContentHashing", "GRPCWire", "RuntimePorts", nioCore, nioHTTP2, nioPosix]),
+        uses: [
+            "PlatformCore", "ContentHashing", "GRPCWire", "RuntimePorts", nioCore, nioHTTP1, nioHTTP2, nioPosix, nioSSL,
+            nioTLS,
+        ]),
     // Types and positions only: the library is opened while the program runs.
     .systemLibrary(name: "CONNXRuntime", path: "Sources/Adapters/CONNXRuntime"),
     module("ONNXAdapter", in: "Adapters", uses: ["PlatformCore", "ContentHashing", "RuntimePorts", "CONNXRuntime"]),
@@ -151,8 +157,8 @@ let targets: [Target] = [  // each row leans only on rows above it
     module(
         "MLflowAPI", in: "Edge",
         uses: [
-            "PlatformCore", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking", "ModelRegistry",
-            "Governance", logging,
+            "PlatformCore", "GRPCWire", "Definitions", "APIContract", "StoragePorts", "ExperimentTracking",
+            "ModelRegistry", "Governance", logging,
         ]),
     module(
         "FeastAPI", in: "Edge",
@@ -238,13 +244,15 @@ let targets: [Target] = [  // each row leans only on rows above it
     tests(
         "Unit/DatasetsTests", named: "DatasetsTests",
         uses: [
-            "PlatformCore", "ContentHashing", "Definitions", "StoragePorts", "Datasets", "DuckDBAdapter",
+            "PlatformCore", "PlatformTesting", "ContentHashing", "Definitions", "StoragePorts", "Datasets",
+            "DuckDBAdapter",
             "SQLiteAdapter", "FileSystemAdapter",
         ]),
     tests(
         "Unit/FeatureStoreTests", named: "FeatureStoreTests",
         uses: [
-            "PlatformCore", "ContentHashing", "Definitions", "Aggregation", "StoragePorts", "Datasets", "FeatureStore",
+            "PlatformCore", "PlatformTesting", "ContentHashing", "Definitions", "Aggregation", "StoragePorts",
+            "Datasets", "FeatureStore",
         ]),
     tests(
         "Unit/ExperimentTrackingTests", named: "ExperimentTrackingTests",
@@ -263,7 +271,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelRegistry", "SQLiteAdapter"]),
     tests(
         "Unit/ModelMonitoringTests", named: "ModelMonitoringTests",
-        uses: ["PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring"]),
+        uses: [
+            "PlatformCore", "PlatformTesting", "Definitions", "Statistics", "StoragePorts", "ModelServing",
+            "ModelMonitoring",
+        ]),
     tests("Unit/CatalogueTests", named: "CatalogueTests", uses: ["PlatformCore", "Definitions", "Catalogue"]),
     tests(
         "Unit/GovernanceTests", named: "GovernanceTests",
@@ -308,7 +319,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         "Unit/LinearModelAdapterTests", named: "LinearModelAdapterTests", uses: ["RuntimePorts", "LinearModelAdapter"]),
     tests(
         "Unit/RemoteModelAdapterTests", named: "RemoteModelAdapterTests",
-        uses: ["PlatformCore", "GRPCWire", "RuntimePorts", "RemoteModelAdapter", nioCore, nioHTTP2, nioPosix]),
+        uses: [
+            "PlatformCore", "GRPCWire", "RuntimePorts", "RemoteModelAdapter", "PlatformTesting", nioCore, nioHTTP2,
+            nioPosix,
+        ]),
     tests("Unit/ONNXAdapterTests", named: "ONNXAdapterTests", uses: ["RuntimePorts", "ONNXAdapter"]),
     tests(
         "Unit/PlatformCoreTests", named: "PlatformCoreTests", uses: ["PlatformCore", "PlatformTesting"]),
@@ -354,7 +368,7 @@ let fuzzer: [Target] =
     : [
         .systemLibrary(name: "CFuzzer", path: "Fuzz/CFuzzer"),
         .executableTarget(
-            name: "bottega-fuzz", dependencies: ["FuzzTargets", "CFuzzer"], path: "Fuzz/Tool",
+            name: "bottega-fuzz", dependencies: ["PlatformCore", "FuzzTargets", "CFuzzer"], path: "Fuzz/Tool",
             swiftSettings: settings + watched,
             linkerSettings: [.unsafeFlags(["-sanitize=fuzzer,address", "-use-ld=lld"])]),
     ]
@@ -394,6 +408,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.2"),
         .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+        .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
         .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1"),

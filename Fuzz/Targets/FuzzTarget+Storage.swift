@@ -1,4 +1,5 @@
 import ColumnFiles
+import ModelMonitoring
 import PlatformCore
 import StoragePorts
 
@@ -16,7 +17,7 @@ extension FuzzTarget {
         "prediction-record",
         seeds: [
             PredictionRecord(
-                id: "01J", time: EventTime(milliseconds: 1_700_000_000_000), model: "loss", version: 3, artifact: "a",
+                id: "01J", time: EventTime(milliseconds: 1_700_000_000_000), model: "delay", version: 3, artifact: "a",
                 policyRevision: 1, choice: .primary, serviceVersion: "s", entities: [.init(key: "id", value: "7")],
                 inputs: [1, .nan], ages: [5, -1], statuses: [0, 1], overridden: [1], output: [0.5], fallbackReason: "",
                 latency: .init(features: 1, score: 2, total: 3), caller: "c"
@@ -24,8 +25,18 @@ extension FuzzTarget {
             LabelRecord(predictionID: "01J", time: EventTime(milliseconds: 5), value: 1).encoded(),
         ]
     ) { bytes in
-        if let record = try? PredictionRecord(decoding: bytes) { _ = try? PredictionRecord(decoding: record.encoded()) }
-        if let label = try? LabelRecord(decoding: bytes) { _ = label.encoded() }
+        var engine = MonitorEngine(definitions: [monitor])
+        if let record = try? PredictionRecord(decoding: bytes) {
+            _ = try? PredictionRecord(decoding: record.encoded())
+            _ = engine.consume(record)
+        }
+        _ = try? PredictionHead(decoding: bytes)
+        if let label = try? LabelRecord(decoding: bytes) {
+            _ = label.encoded()
+            _ = engine.consume(label)
+        }
+        _ = ScoredEvent.shown(bytes)
+        _ = try? ScoredEvent.record(bytes, of: "01J")
     }
 
     private static let onlineRow = FuzzTarget(

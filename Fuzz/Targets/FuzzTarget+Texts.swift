@@ -4,6 +4,7 @@ import Expressions
 import PlatformCore
 import StoragePorts
 
+@testable import FeastAPI
 @testable import ModelRegistry
 
 /// What people write.
@@ -128,6 +129,7 @@ extension FuzzTarget {
     ) { bytes in
         let text = String(decoding: bytes, as: UTF8.self)
         if let time = EventTime(text: text) { _ = "\(time)" }
+        _ = FeastTime.moment(text)
         _ = TimeSpan(text: text)
         _ = Name(text)
     }

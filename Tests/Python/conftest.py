@@ -44,6 +44,16 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Waits until something holds, and gives it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"it did not happen within {seconds} s")
+
+
 class Server:
     """One `bottega up` on a directory of its own."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import pathlib
 import stat
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -117,7 +120,8 @@ def test_another_address_needs_a_token(start_server: Callable[..., Server]) -> N
     server.url = f"http://127.0.0.1:{port}"
     refused(server.request("GET", "/api/v1/status"), 401, "token")
     refused(server.request("POST", "/predict/loss", PREDICT), 401, "token")
-    refused(server.request("GET", "/api/2.0/mlflow/experiments/search"), 401, "token")
+    status, answer = server.request("GET", "/api/2.0/mlflow/experiments/search")
+    assert (status, answer["error_code"]) == (401, "UNAUTHENTICATED") and "token" in answer["message"]
     refused(server.request("GET", "/metrics"), 401, "token")
     assert server.request("GET", "/livez")[0] == 200
     [path] = server.data_dir.glob("admin-token")
@@ -128,6 +132,22 @@ def test_another_address_needs_a_token(start_server: Callable[..., Server]) -> N
     with_token = {"Authorization": f"Bearer {token}"}
     assert server.request("GET", "/api/v1/status", headers=with_token)[0] == 200
     assert server.request("GET", "/api/v1/status", headers={"Authorization": f"Bearer {token}x"})[0] == 401
+    # A browser asks for a name and the token, and a page of another site has it change nothing.
+    for accepted, challenge in (("text/html,*/*;q=0.8", 'Basic realm="bottega", charset="UTF-8"'), ("*/*", None)):
+        wanted = urllib.request.Request(server.url + "/rollouts", headers={"Accept": accepted})
+        with pytest.raises(urllib.error.HTTPError) as asked:
+            urllib.request.urlopen(wanted, timeout=60)
+        assert (asked.value.code, asked.value.headers["WWW-Authenticate"]) == (401, challenge)
+        asked.value.close()
+    signed_in = {"Authorization": "Basic " + base64.b64encode(f"ada:{token}".encode()).decode()}
+    status, page = server.request("GET", "/rollouts", headers=signed_in)
+    assert status == 200 and "<h1>Rollouts</h1>" in page
+    change = ("POST", "/api/v1/gc", {"dry_run": True})
+    elsewhere = {**signed_in, "Origin": "http://evil.example"}
+    refused(server.request(*change, headers=elsewhere), 403, "another site")
+    refused(server.request("POST", "/predict/loss", PREDICT, headers=elsewhere), 403, "another site")
+    assert server.request(*change, headers={**signed_in, "Origin": server.url})[0] < 300
+    assert server.request("POST", "/predict/loss", PREDICT, headers={**signed_in, "Origin": server.url})[0] == 404
     assert server.cli("status", check=False).returncode == 2
     server.environment["BOTTEGA_TOKEN"] = token
     assert server.cli("status").returncode == 0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +22,7 @@ import xgboost as xgb
 from conftest import Server
 
 DAYS = 14
+DUCKDB = os.environ.get("BOTTEGA_DUCKDB_PATH") or str(pathlib.Path(sys.executable).parent / "duckdb")
 
 
 class Scored:
@@ -142,6 +145,69 @@ def test_a_partition_is_written_once_unless_it_is_to_be_replaced(scored: Scored)
     assert [p["rows"] for p in listed] == [first["rows"]]
 
 
+def rows_in(folder: pathlib.Path) -> list[list[str]]:
+    """Rows of each day in a folder, as DuckDB counts them."""
+    query = (
+        "SELECT date, count(*), count(DISTINCT model_version), min(prediction) > 0 "
+        f"FROM read_parquet('{folder}/*/*.parquet', hive_partitioning = true) GROUP BY date ORDER BY date"
+    )
+    done = subprocess.run([DUCKDB, "-csv", "-noheader", "-c", query], capture_output=True, text=True, check=True)
+    return [line.split(",") for line in done.stdout.split()]
+
+
+def test_a_folder_of_the_callers_gets_partitions_too(scored: Scored, tmp_path: pathlib.Path) -> None:
+    server, out = scored.server, tmp_path / "mine"
+
+    def here(*more: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        command = [server.binary, "score", "loss", "--spine", "orders", "--json", *more]
+        environment = {**server.environment, "BOTTEGA_URL": server.url}
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, check=check
+        )
+
+    first = json.loads(here("--out", "./mine/", "--date", "2024-01-12").stdout)
+    assert first["folder"] == str(out / "date=2024-01-12") and first["table"] == "mine"
+    second = json.loads(here("--out", str(out), "--date", "2024-01-11").stdout)
+    counts = [["2024-01-11", str(second["rows"]), "1", "true"], ["2024-01-12", str(first["rows"]), "1", "true"]]
+    assert rows_in(out) == counts
+    assert sorted(path.name for path in out.iterdir()) == ["date=2024-01-11", "date=2024-01-12"]
+    stored = scored.folder / "data/scores/mine/date=2024-01-12"
+    for part in [*stored.iterdir()]:
+        assert (out / "date=2024-01-12" / part.name).read_bytes() == part.read_bytes()
+
+    # Killed between the table and the folder: the same command finishes it, and leaves what is whole alone.
+    shutil.rmtree(out / "date=2024-01-12")
+    (out / ".new/date=2024-01-12").mkdir(parents=True)
+    (out / ".new/date=2024-01-12/part-00000.parquet").write_bytes(b"PAR1 half")
+    before = (out / "date=2024-01-11/part-00000.parquet").stat().st_ino
+    for day in ("2024-01-12", "2024-01-11"):
+        assert json.loads(here("--out", "mine/", "--date", day).stdout)["unchanged"]
+    assert rows_in(out) == counts and not (out / ".new").exists()
+    assert (out / "date=2024-01-11/part-00000.parquet").stat().st_ino == before
+
+    # What is there already goes only if that is said; nothing is scored for the table either.
+    (out / "date=2024-01-10").mkdir()
+    (out / "date=2024-01-10/mine.parquet").write_bytes(b"other")
+    refused = here("--out", "mine/", "--date", "2024-01-10", check=False)
+    assert refused.returncode == 3 and "holds something else" in refused.stderr
+    assert not (scored.folder / "data/scores/mine/date=2024-01-10").exists()
+    other = here("--out", "mine/", "--table", "another", "--date", "2024-01-12", check=False)
+    assert other.returncode == 3 and "holds something else" in other.stderr
+    replaced = json.loads(here("--out", "mine/", "--date", "2024-01-10", "--replace").stdout)
+    assert rows_in(out)[0][:2] == ["2024-01-10", str(replaced["rows"])]
+    assert not (out / "date=2024-01-10/mine.parquet").exists() and not (out / ".new").exists()
+
+    for arguments, words in [
+        (["--out", "./no table/"], "--table"),
+        (["--out", "mine", "--table", "another"], "./mine/"),
+        (["--out", "/proc/none/at/all"], "cannot be written"),
+    ]:
+        done = here(*arguments, "--date", "2024-01-09", check=False)
+        assert done.returncode == 2 and words in done.stderr, done.stderr
+    for path in ("mine/2024-01-12/../../model.ubj", "mine/2024-01-12/state.json", "mine/2024-1-12/_manifest.json"):
+        assert server.request("GET", f"/api/v1/scores/{path}")[0] == 404
+
+
 def test_what_is_wrong_is_said(scored: Scored) -> None:
     for arguments, words in [
         (["loss@champio", "--spine", "orders"], "did you mean"),
@@ -182,9 +248,11 @@ def test_work_that_is_killed_goes_on_where_it_was(scored: Scored) -> None:
     body = {"rows": {"features": str(path)}, "table": "large", "date": "2024-01-13"}
     status, _ = server.request("POST", "/api/v1/models/loss/scores", body)
     assert status == 202
-    out = scored.folder / "data/scores/large/.date=2024-01-13/out"
+    out = scored.folder / "data/scores/.work/large/date=2024-01-13/out"
     end = time.monotonic() + 60
-    while not list(out.parent.glob("part-*.json")) and not (out.parents[1] / "date=2024-01-13").exists():
+    while (
+        not list(out.parent.glob("part-*.json")) and not (scored.folder / "data/scores/large/date=2024-01-13").exists()
+    ):
         assert time.monotonic() < end
         time.sleep(0.005)
     server.kill()
@@ -194,7 +262,7 @@ def test_work_that_is_killed_goes_on_where_it_was(scored: Scored) -> None:
     assert result["unchanged"] or result["resumed_parts"] > 0
     assert found["row"].tolist() == list(range(count)) and found["scored_at"].nunique() == 1
     assert (found["prediction"].astype("float32") == rows["expected"].astype("float32")).all()
-    assert not out.parent.exists()
+    assert not (scored.folder / "data/scores/.work/large").exists()
 
 
 def test_a_parquet_file_is_scored_without_a_server(scored: Scored, binary: str, tmp_path: pathlib.Path) -> None:

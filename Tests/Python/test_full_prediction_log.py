@@ -7,24 +7,15 @@ import pathlib
 import re
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 
 import pytest
 from bad_input import PREDICT
-from conftest import Server
+from conftest import Server, until
 
 
 def metric(server: Server, name: str) -> float:
     text = server.request("GET", "/metrics")[1]
     return float(re.search(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE).group(1))
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end, "it did not come to be in time"
-        time.sleep(0.05)
 
 
 def test_predictions_go_on_beside_a_full_log_and_none_is_lost(trained: Server, tmp_path: pathlib.Path) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import pathlib
 import shutil
-import time
 from typing import Any
 
 from bad_input import PREDICT
-from conftest import Server
+from conftest import Server, until
 
 DAY = datetime.timedelta(days=1)
 
@@ -40,13 +40,11 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         old = predicted(server, 20)
         advance(server, 3 * DAY)
         new = predicted(server, 20)
-        while server.get("/api/v1/status")["pending_predictions"] > 0:
-            time.sleep(0.05)
+        until(lambda: server.get("/api/v1/status")["pending_predictions"] == 0)
         end = collected(server)["predictions"]["end"]  # also closes the file that old and new ones share
         advance(server, 3 * DAY)
         newest = predicted(server, 1)
-        while server.get("/api/v1/status")["predictions"] <= end:
-            time.sleep(0.05)
+        until(lambda: server.get("/api/v1/status")["predictions"] > end)
         said = collected(server, dry_run=True)["predictions"]
         assert said["retention"] == "2d" and said["records"] == 0 and said["start"] == 0
         assert len(said["held_by"]) == 1 and said["held_by"][0].startswith("monitor, which is at ")
@@ -56,10 +54,8 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
 
         # With a monitor that catches up.
         server = Server(data, *arguments).start()
-        deadline = time.monotonic() + 60
-        while (said := collected(server, dry_run=True)["predictions"])["records"] == 0:
-            assert time.monotonic() < deadline, said
-            time.sleep(0.2)
+        until(lambda: collected(server, dry_run=True)["predictions"]["records"] > 0)
+        said = collected(server, dry_run=True)["predictions"]
         assert said["records"] == end and said["held_by"] == []
         done = collected(server)["predictions"]
         assert (done["start"], done["records"], done["dropped_records"]) == (end, end, end)
@@ -67,6 +63,15 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
             status, answer = server.request("GET", f"/predictions/{gone}/why")
             text = answer["error"]["message"]
             assert status == 404 and "were let go at" in text and "'predictions.retention: 2d'" in text
+        job = json.loads(server.cli("train", "loss", "--dataset", trained.dataset, "--seed", "3", "--json").stdout)
+        server.cli("model", "register", "loss", "--job", job["id"])
+        replay = ("shadow", "replay", "loss", "--version", "2", "--days")
+        said_text = server.cli(*replay, "30", check=False).stdout
+        assert "no records before " in said_text and "under 'predictions.retention: 2d'" in said_text, said_text
+        report = server.get("/api/v1/models/loss/versions/2/shadow-replays")["replays"][-1]
+        assert report["from"] < report["records_from"] <= report["to"]
+        assert "no records before" in server.request("GET", f"/shadow-replays/{report['id']}")[1]
+        assert "no records before" not in server.cli(*replay, "0.001", check=False).stdout
         server.kill()
 
         server.start()
@@ -74,6 +79,12 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         answer = server.request("GET", f"/predictions/{old[0]}/why")[1]
         assert "were let go at" in answer["error"]["message"]
         assert collected(server, dry_run=True)["predictions"]["start"] == end
+        # A topic that cannot be looked at is said to be so, and stops no other.
+        (data / "log" / "labels" / "consumers").mkdir(exist_ok=True)
+        (data / "log" / "labels" / "consumers" / "broken.0").write_bytes(b"no position")
+        topics = collected(server, dry_run=True)
+        assert "broken" in topics["labels"]["error"] and topics["predictions"]["start"] == end
+        assert "not looked at" in server.cli("gc", "--dry-run").stdout
         [entry] = server.get("/api/v1/audit?subject=topic/predictions")["entries"]
         assert entry["action"] == "log.retained" and entry["after"]["records"] == end
     finally:

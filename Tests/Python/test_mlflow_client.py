@@ -423,7 +423,9 @@ def test_a_registered_model_loads_by_alias_and_by_version(client, experiment, tr
     assert version.status == "READY"
     client.set_registered_model_alias(name, "champion", "1")
     assert client.get_model_version_by_alias(name, "champion").version == "1"
-    for uri in [f"models:/{name}@champion", f"models:/{name}/1", f"models:/{name}/latest"]:
+    for uri in [f"models:/{name}@{alias}" for alias in ("champion", "latest")] + [
+        f"models:/{name}/{v}" for v in (1, "latest")
+    ]:
         loaded = mlflow.xgboost.load_model(uri)
         assert numpy.array_equal(loaded.predict(inputs), model.predict(inputs))
     again = mlflow.register_model(f"models:/{info.model_id}", name, tags={"why": "second"})
@@ -435,6 +437,79 @@ def test_a_registered_model_loads_by_alias_and_by_version(client, experiment, tr
         "2",
         "1",
     ]
+
+
+def test_a_version_comes_from_what_there_is(client, experiment, trained):
+    name = f"claimed-{uuid.uuid4().hex[:8]}"
+    client.create_registered_model(name)
+    with mlflow.start_run() as run:
+        info = mlflow.xgboost.log_model(trained[0], name="model", model_format="json", pip_requirements=["xgboost"])
+    source = f"{run.info.artifact_uri}/model"
+    for claim in [{"run_id": "deadbeef"}, {"run_id": run.info.run_id, "model_id": "m-none"}]:
+        with pytest.raises(MlflowException, match="must name what the source belongs to"):
+            client.create_model_version(name, source, **claim)
+    assert client.search_model_versions(f"name = '{name}'") == []
+    version = client.create_model_version(name, source, run_id=run.info.run_id, model_id=info.model_id)
+    assert version.run_id == run.info.run_id
+    client.set_model_version_tag(name, "1", "team", "x")
+    found = {
+        text: [v.version for v in client.search_model_versions(f"name = '{name}' and tags.{text}")]
+        for text in ("team != 'y'", "team != 'x'", "other != 'x'", "`mlflow.prompt.is_prompt` != 'true'")
+    }
+    assert list(found.values()) == [["1"], [], [], ["1"]], found
+
+
+def test_prompts_are_versions_beside_models(client):
+    name, model = f"greet-{uuid.uuid4().hex[:8]}", f"plain-{uuid.uuid4().hex[:8]}"
+    client.create_registered_model(model)
+    first = mlflow.genai.register_prompt(name, "Hi {{who}}", commit_message="first", tags={"tone": "warm"})
+    assert (first.version, first.format(who="you")) == (1, "Hi you")
+    chat = [{"role": "user", "content": "Hello {{who}}"}]
+    assert mlflow.genai.register_prompt(name, chat).version == 2
+    mlflow.genai.set_prompt_alias(name, "live", 1)
+    for uri in (f"prompts:/{name}@live", f"prompts:/{name}/1"):
+        assert mlflow.genai.load_prompt(uri).template == "Hi {{who}}"
+    assert mlflow.genai.load_prompt(f"prompts:/{name}/2").template == chat
+    assert mlflow.genai.load_prompt(f"prompts:/{name}/1").tags["tone"] == "warm"
+    assert name in [prompt.name for prompt in mlflow.genai.search_prompts()]
+    found = [one.name for one in client.search_registered_models(max_results=1000)]
+    assert model in found and name not in found
+    assert client.search_model_versions(f"name = '{name}'") == []
+    assert sorted(version.version for version in client.search_prompt_versions(name)) == [1, 2]
+    with pytest.raises(MlflowException, match="Invalid model version source"):
+        client.create_model_version(model, "dummy-source")
+
+
+def test_long_values_are_cut_and_stop_no_run(client, experiment, url):
+    with mlflow.start_run() as run:
+        mlflow.log_param("prompt", "ä" * 7000)
+        mlflow.log_params({"other": "y" * 6001})
+        mlflow.set_tag("note", "z" * 9000)
+    kept = client.get_run(run.info.run_id).data
+    assert kept.params == {"prompt": "ä" * 6000, "other": "y" * 6000} and kept.tags["note"] == "z" * 8000
+    client.log_param(run.info.run_id, "prompt", "ä" * 7000)  # the same again
+    name = run.info.run_name
+    client.set_tag(run.info.run_id, "mlflow.runName", "")
+    assert client.get_run(run.info.run_id).info.run_name == name
+
+
+def test_parameters_of_a_model_are_written_once(client, experiment):
+    model = client.create_logged_model(experiment.experiment_id, name="m", params={"depth": "3", "text": "x" * 7000})
+    client.log_model_params(model.model_id, {"depth": "3", "rate": "1"})
+    with pytest.raises(MlflowException, match="written once"):
+        client.log_model_params(model.model_id, {"depth": "4"})
+    assert client.get_logged_model(model.model_id).params == {"depth": "3", "text": "x" * 7000, "rate": "1"}
+
+
+def test_a_path_is_a_file_or_a_folder(client, experiment):
+    run = client.create_run(experiment.experiment_id).info.run_id
+    client.log_text(run, "a", "x")
+    client.log_text(run, "b", "d/e/f.txt")
+    for path in ("x/y", "x/y/z", "d", "d/e"):
+        with pytest.raises(requests.HTTPError, match=r"is a file|is a folder"):
+            client.log_text(run, "c", path)
+    client.log_text(run, "again", "x")
+    assert sorted(file.path for file in client.list_artifacts(run)) == ["d", "x"]
 
 
 def test_registry_names_tags_stages_and_aliases(client):
@@ -534,6 +609,12 @@ def test_both_prefixes_and_the_plain_routes_answer(url):
     assert requests.get(f"{url}/api/3.0/mlflow/server-info", timeout=10).json()["workspaces_enabled"] is False
     answer = requests.get(f"{url}/ajax-api/2.0/mlflow/experiments/get?experiment_id=0", timeout=10)
     assert answer.json()["experiment"]["name"] == "Default"
+
+
+def test_another_method_is_refused_in_the_clients_words(url):
+    answer = requests.put(f"{url}/api/2.0/mlflow/runs/create", json={}, timeout=10)
+    assert (answer.status_code, answer.json()["error_code"]) == (405, "ENDPOINT_NOT_FOUND")
+    assert "POST" in answer.json()["message"]
 
 
 def test_artifacts_are_replaced_listed_and_deleted(url):

@@ -7,13 +7,13 @@ import pathlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import shop
 from bad_input import DAYS
-from conftest import Server
+from conftest import Server, until
 
 NOW = shop.START + DAYS * shop.DAY
 DEPLOYMENT = """sticky_by: [customer]
@@ -26,15 +26,6 @@ rollout:
     - {share: 50%, at_least: 6h}
 guardrails: {prediction_psi_max: 20, error_rate_max: 1%, latency_p99_max: 5s, disagreement_max: 60%}
 """
-
-
-def wait_for(what: Callable[[], Any], timeout: float = 60) -> Any:
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come to pass in time")
 
 
 @pytest.fixture(scope="module")
@@ -93,9 +84,9 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     assert "is being rolled out" in again.stderr
     for customer in range(60):
         predict(server, str(customer))
-    wait_for(lambda: "at this step are not over" in rollout(server)["now"]["reason"])
+    until(lambda: "at this step are not over" in rollout(server)["now"]["reason"])
     later(server, 6)
-    wait_for(lambda: rollout(server)["phase"] == "canary")
+    until(lambda: rollout(server)["phase"] == "canary")
     canaries = {str(customer) for customer in range(400) if predict(server, str(customer))["model_version"] == 2}
     assert 15 <= len(canaries) <= 75 and not canaries & held, "10 % of 400"
 
@@ -123,7 +114,7 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     assert checks["sample_ratio"]["verdict"] == "passed" and checks["answers"]["verdict"] == "passed"
 
     later(server, 6)
-    wait_for(lambda: rollout(server)["phase"] == "production")
+    until(lambda: rollout(server)["phase"] == "production")
     text = server.cli("rollout", "explain", "loss").stdout
     for words in ("another seed", "lunch", "by lifecycle", "passed   sample_ratio", "passed   error_rate"):
         assert words in text, text
@@ -233,12 +224,19 @@ def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     server = shopped
     server.cli("rollout", "start", "loss", "2", "--reason", "once more")
     server.cli("deploy", "variants", "loss", "1=100%", "--shadow", "2=50%", "--reason", "by hand")
-    wait_for(lambda: rollout(server)["halted"])
+    until(lambda: rollout(server)["halted"])
     assert "by hand" in rollout(server)["halted"]
+    # A page that was left open speaks of another version, or of a policy that is no more: nothing happens.
+    status, said = server.request("POST", "/api/v1/models/loss/rollout/abort", {"reason": "late", "version": 7})
+    assert status == 409 and "not 7 any more" in said["error"]["message"], said
+    stale = {"reason": "late", "expected_revision": 1}
+    assert server.request("POST", "/api/v1/deployments/loss/rollback", stale)[0] == 409
+    page = server.request("GET", "/rollouts/loss/2")[1]
+    assert 'data-key="version" data-value="2">resume</button>' in page and ">roll back</button>" not in page
     server.cli("rollout", "resume", "loss", "--reason", "go on")
     assert rollout(server)["halted"] is None
     server.cli("deploy", "loss", "1", "--reason", "enough of it")
-    wait_for(lambda: rollout(server)["phase"] == "withdrawn")
+    until(lambda: rollout(server)["phase"] == "withdrawn")
     assert "enough of it" in rollout(server)["decisions"][-1]["reason"]
     assert server.cli("rollout", "abort", "loss", "--reason", "late", check=False).returncode != 0
 
@@ -299,12 +297,12 @@ def test_a_kill_in_the_middle_of_a_step_leaves_no_half_step(shopped: Server) -> 
         server.kill()
         step.join()
         server.start()
-        wait_for(follows)
+        until(follows)
         state = rollout(server)
         steps = [(one["phase"], one["share"]) for one in state["decisions"]]
         assert len(steps) == len(set(steps)), "no step is taken twice"
     server.cli("rollout", "abort", "loss", "--reason", "enough", check=False)
-    wait_for(lambda: predict(server, "7")["model_version"] in (1, 2))
+    until(lambda: predict(server, "7")["model_version"] in (1, 2))
 
 
 def test_what_rollouts_do_not_know_is_refused_with_the_nearest_word(shopped: Server, tmp_path: pathlib.Path) -> None:

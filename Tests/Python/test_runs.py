@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+import mlflow
 import pytest
 import shop
 from conftest import ROOT, Server
@@ -268,6 +269,14 @@ def test_any_mlflow_run_is_recorded_once_the_package_is_installed(workshop: Work
     assert any(name.startswith("mlflow==") for name in record["environment"]["packages"])
     assert [file["path"] for file in run["files"]] == ["bottega/changes.diff", "bottega/record.json"]
     assert workshop.json("run", "show", bare)["record"] is None, "a run made through the client is as it was asked for"
+    client = mlflow.MlflowClient(workshop.server.url, workshop.server.url)
+    client.create_registered_model("elsewhere")
+    for number, (made, is_recorded) in enumerate([(recorded, True), (bare, False)], 1):
+        client.create_model_version("elsewhere", f"{client.get_run(made).info.artifact_uri}/model", run_id=made)
+        version = workshop.json("model", "show", "elsewhere", str(number))
+        assert (version["seed"], version["environment"] is not None) == (None, is_recorded)
+        card = workshop.server.cli("model", "card", "elsewhere", str(number)).stdout
+        assert "| Seed | not recorded |" in card and ("uncommitted" in card) == is_recorded
 
 
 def test_a_run_of_others_says_what_is_missing(workshop: Workshop, elsewhere: Any) -> None:

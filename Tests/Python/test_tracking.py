@@ -19,6 +19,7 @@ import numpy
 import pandas
 import pytest
 import requests
+from conftest import until
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
@@ -208,8 +209,9 @@ def test_many_parameters(client, experiment):
 # Crashes
 
 
-def test_what_was_acknowledged_survives_a_kill(start_server):
-    server = start_server()
+@pytest.mark.parametrize(("settings", "kills"), [((), 3), (("--set", "tracking.fsync=false"), 2)])
+def test_what_was_acknowledged_survives_a_kill(start_server, settings, kills):
+    server = start_server(*settings)
     client = MlflowClient(tracking_uri=server.url)
     runs = [client.create_run("0").info.run_id for _ in range(4)]
     acknowledged: dict[str, int] = dict.fromkeys(runs, 0)
@@ -227,7 +229,7 @@ def test_what_was_acknowledged_survives_a_kill(start_server):
             if answer.status_code == 200:
                 acknowledged[run] = step + 1
 
-    for _ in range(3):
+    for _ in range(kills):
         stop.clear()
         threads = [threading.Thread(target=log, args=(run,)) for run in runs]
         for thread in threads:
@@ -503,6 +505,40 @@ def test_uploads_in_parts_are_checked(server):
         {"num_parts": 1},
     ]:
         assert requests.post(f"{root}/mpu/create/{folder}", json=bad, timeout=10).status_code == 400
+
+
+def descriptors(server, suffix):
+    """Open files of the server's process whose path ends so."""
+    folder = f"/proc/{server.process.pid}/fd"
+    names = []
+    for number in os.listdir(folder):
+        try:
+            names.append(os.readlink(f"{folder}/{number}"))
+        except FileNotFoundError:
+            continue
+    return [name for name in names if name.endswith(suffix)]
+
+
+def test_large_files_come_whole_and_in_ranges(server):
+    content = random.Random(7).randbytes((9 << 20) + 13)
+    address = f"{server.url}/api/2.0/mlflow-artifacts/artifacts/0/{uuid.uuid4().hex}/artifacts/large.bin"
+    assert requests.put(address, data=content, timeout=30).status_code == 200
+    with requests.Session() as session:  # one connection: each answer ends where the next begins
+        answer = session.get(address, timeout=30)
+        assert answer.content == content
+        tag = answer.headers["ETag"].strip('"')
+        sizes = random.Random(8)
+        for _ in range(40):
+            start = sizes.choice([0, 1, (4 << 20) - 1, 4 << 20, (8 << 20) + 5, sizes.randrange(len(content))])
+            end = min(len(content), start + sizes.choice([1, 17, 4 << 20, (4 << 20) + 1, 9 << 20]))
+            answer = session.get(address, headers={"Range": f"bytes={start}-{end - 1}"}, timeout=30)
+            assert (answer.status_code, answer.content == content[start:end]) == (206, True), (start, end)
+        assert session.get(f"{server.url}/api/v1/models", timeout=30).status_code == 200
+    assert requests.get(address, headers={"Connection": "close"}, timeout=30).content == content
+    with requests.get(address, stream=True, timeout=30) as slow:  # one that reads a little and goes away
+        assert slow.raw.read(1000) == content[:1000]
+        assert descriptors(server, tag)
+    until(lambda: not descriptors(server, tag))
 
 
 @pytest.mark.parametrize("path", ["../x", "%2e%2e/x", "a/..%2fb", "a//b", "%252e%252e/x", "C:/x", "a%00b"])

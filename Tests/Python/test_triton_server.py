@@ -25,7 +25,7 @@ import tritonclient.grpc as triton_grpc
 import tritonclient.grpc.aio as triton_grpc_aio
 import tritonclient.http as triton
 import tritonclient.http.aio as triton_aio
-from conftest import ROOT, Server
+from conftest import ROOT, Server, until
 from test_inference_protocol import CHANNELS, CUSTOMERS, PRICES, free_port, served  # noqa: F401
 from tritonclient.utils import InferenceServerException
 
@@ -581,12 +581,6 @@ def test_a_version_of_ours_may_be_a_model_of_the_real_triton(
         return served.post(
             "/predict/loss", {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 20}}
         )
-
-    def until(condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end
-            time.sleep(0.05)
 
     mlflow.set_tracking_uri(served.url)
     mlflow.set_experiment("triton")

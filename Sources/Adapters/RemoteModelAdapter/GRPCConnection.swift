@@ -2,7 +2,6 @@ import GRPCWire
 import NIOCore
 import NIOHPACK
 import NIOHTTP2
-import NIOPosix
 import RuntimePorts
 import Synchronization
 
@@ -12,48 +11,41 @@ struct GRPCConnection: Sendable {
     let streams: NIOHTTP2Handler.StreamMultiplexer
     let pulse: Pulse
 
-    private static let connectTime = TimeAmount.seconds(5)
-
     /// Connects.
-    static func made(to target: RemoteAddress.Target) -> EventLoopFuture<GRPCConnection> {
-        ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
-            .connectTimeout(connectTime)
-            .channelOption(.socketOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
-            .channelInitializer { channel in
-                channel.eventLoop.makeCompletedFuture {
-                    let pipeline = channel.pipeline.syncOperations
-                    var connection = NIOHTTP2Handler.ConnectionConfiguration()
-                    connection.initialSettings = [
-                        HTTP2Setting(parameter: .enablePush, value: 0),
-                        HTTP2Setting(parameter: .maxHeaderListSize, value: 16 << 10),
-                        HTTP2Setting(parameter: .initialWindowSize, value: 1 << 20),
-                    ]
-                    connection.targetWindowSize = 4 << 20
-                    var stream = NIOHTTP2Handler.StreamConfiguration()
-                    stream.targetWindowSize = 1 << 20
-                    try pipeline.addHandler(PulseHandler())
-                    _ = try pipeline.configureHTTP2Pipeline(
-                        mode: .client, connectionConfiguration: connection, streamConfiguration: stream
-                    ) { pushed in
-                        pushed.close()  // it was told that nothing may be pushed
-                    }
-                }
+    static func made(to socket: RemoteSocket) -> EventLoopFuture<GRPCConnection> {
+        socket.connected { channel in
+            let pipeline = channel.pipeline.syncOperations
+            var connection = NIOHTTP2Handler.ConnectionConfiguration()
+            connection.initialSettings = [
+                HTTP2Setting(parameter: .enablePush, value: 0),
+                HTTP2Setting(parameter: .maxHeaderListSize, value: 16 << 10),
+                HTTP2Setting(parameter: .initialWindowSize, value: 1 << 20),
+            ]
+            connection.targetWindowSize = 4 << 20
+            var stream = NIOHTTP2Handler.StreamConfiguration()
+            stream.targetWindowSize = 1 << 20
+            try pipeline.addHandler(PulseHandler())
+            _ = try pipeline.configureHTTP2Pipeline(
+                mode: .client, connectionConfiguration: connection, streamConfiguration: stream
+            ) { pushed in
+                pushed.close()  // it was told that nothing may be pushed
             }
-            .connect(host: target.host, port: target.port)
-            .flatMapThrowing { channel in
-                let pipeline = channel.pipeline.syncOperations
-                return GRPCConnection(
-                    channel: channel,
-                    streams: try pipeline.handler(type: NIOHTTP2Handler.self).syncMultiplexer(),
-                    pulse: try pipeline.handler(type: PulseHandler.self).pulse)
-            }
+            try pipeline.addHandler(FaultHandler(try pipeline.handler(type: PulseHandler.self).pulse))
+        }.flatMapThrowing { channel in
+            let pipeline = channel.pipeline.syncOperations
+            return GRPCConnection(
+                channel: channel,
+                streams: try pipeline.handler(type: NIOHTTP2Handler.self).syncMultiplexer(),
+                pulse: try pipeline.handler(type: PulseHandler.self).pulse)
+        }
     }
 
     /// When the other side was heard last.
     final class Pulse: Sendable {
         private let moment = Atomic<UInt64>(NIODeadline.now().uptimeNanoseconds)
         var last: NIODeadline { .uptimeNanoseconds(moment.load(ordering: .relaxed)) }
+        /// What broke the connection, if something did.
+        let fault = Mutex<String?>(nil)
         func beat() { moment.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed) }
     }
 
@@ -68,6 +60,23 @@ struct GRPCConnection: Sendable {
     }
 }
 
+/// Ends a connection whose other side breaks the protocol: HTTP/2 says so here, and leaves it open.
+private final class FaultHandler: ChannelInboundHandler {
+    typealias InboundIn = NIOAny
+    private let pulse: GRPCConnection.Pulse
+
+    init(_ pulse: GRPCConnection.Pulse) { self.pulse = pulse }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) {
+        // Of calls that have ended.
+        if error is NIOHTTP2Errors.NoSuchStream || error is NIOHTTP2Errors.StreamClosed { return }
+        if error is any NIOHTTP2Error {
+            pulse.fault.withLock { $0 = $0 ?? "does not answer in HTTP/2 (\(printable("\(error)")))" }
+        }
+        context.close(promise: nil)
+    }
+}
+
 /// One call on a stream of its own: a message goes out, one comes back.
 final class GRPCCall: ChannelInboundHandler {
     typealias InboundIn = HTTP2Frame.FramePayload
@@ -77,8 +86,8 @@ final class GRPCCall: ChannelInboundHandler {
     enum Outcome: Sendable {
         case answered([UInt8])
         case failed(ModelError)
-        /// The stream ended before the other side said anything.
-        case lost
+        /// The stream ended before the other side said anything; what broke the connection, if something did.
+        case lost(String?)
     }
 
     private static let answerByteCountMax = 64 << 20
@@ -86,25 +95,31 @@ final class GRPCCall: ChannelInboundHandler {
     private let head: HPACKHeaders
     private let message: [UInt8]
     private let answer: OneAnswer<Outcome>
+    private let pulse: GRPCConnection.Pulse
     private let deadline: ContinuousClock.Instant
     private var end: Scheduled<Void>?
     private var messages = GRPCMessages(encoding: .identity, byteCountMax: answerByteCountMax)
     private var received: [UInt8]?
 
     init(
-        _ head: HPACKHeaders, _ message: [UInt8], _ answer: OneAnswer<Outcome>, until deadline: ContinuousClock.Instant
+        _ head: HPACKHeaders, _ message: [UInt8], _ answer: OneAnswer<Outcome>, _ pulse: GRPCConnection.Pulse,
+        until deadline: ContinuousClock.Instant
     ) {
         self.head = head
         self.message = message
         self.answer = answer
+        self.pulse = pulse
         self.deadline = deadline
     }
 
     func channelActive(context: ChannelHandlerContext) {
         let left = max(0, (deadline - .now) / .nanoseconds(1))
-        let channel = context.channel
-        // Closing resets the stream, and the other side may stop computing.
-        end = context.eventLoop.scheduleTask(in: .nanoseconds(Int64(min(left, 1e18)))) { channel.close(promise: nil) }
+        let (channel, answer) = (context.channel, answer)
+        end = context.eventLoop.scheduleTask(in: .nanoseconds(Int64(min(left, 1e18)))) {
+            // It is late, not lost: the connection is as good as before.
+            answer.give(.failed(GRPCLine.late))
+            channel.close(promise: nil)  // resets the stream, and the other side may stop computing
+        }
         context.write(wrapOutboundOut(.headers(.init(headers: head))), promise: nil)
         let body = HTTP2Frame.FramePayload.data(
             .init(data: .byteBuffer(GRPCMessages.frame(message)), endStream: true))
@@ -181,7 +196,8 @@ final class GRPCCall: ChannelInboundHandler {
 
     func channelInactive(context: ChannelHandlerContext) {
         end?.cancel()
-        answer.give(.lost)
+        let fault = pulse.fault.withLock { $0 }
+        answer.give(fault.map { .failed(ModelError(.unavailable, "the remote server \($0)")) } ?? .lost(nil))
         context.fireChannelInactive()
     }
 }

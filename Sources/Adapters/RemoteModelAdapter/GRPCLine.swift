@@ -6,12 +6,13 @@ import PlatformCore
 import RuntimePorts
 import Synchronization
 
-/// The protocol's gRPC form: one HTTP/2 connection in clear text, on which all calls of a model travel side by side.
+/// The protocol's gRPC form: one HTTP/2 connection, on which all calls of a model travel side by side.
 ///
 /// It is made when a call needs it, and again when it has ended. Predictions change nothing, so a call that lost its
 /// connection before an answer was there is made once more on a new one.
 final class GRPCLine: RemoteLine {
     private let target: RemoteAddress.Target
+    private let socket: RemoteSocket
     private let connection = Mutex<EventLoopFuture<GRPCConnection>?>(nil)
 
     /// Servers take 4 MiB in one message unless told otherwise.
@@ -20,7 +21,13 @@ final class GRPCLine: RemoteLine {
     /// How long calls may go on, on a connection that takes no new ones.
     private static let partingTime = TimeAmount.minutes(5)
 
-    init(_ target: RemoteAddress.Target) { self.target = target }
+    /// - Throws: `unavailable` if the authorities of encrypted connections cannot be read.
+    init(_ target: RemoteAddress.Target, trust: RemoteTrust) throws(ModelError) {
+        self.target = target
+        socket = RemoteSocket(
+            host: target.host, port: target.port,
+            security: target.isSecure ? ("h2", try trust.context(for: "h2")) : nil)
+    }
 
     deinit {
         connection.withLock { $0 }?.whenSuccess { $0.channel.close(promise: nil) }
@@ -51,7 +58,8 @@ final class GRPCLine: RemoteLine {
         switch outcome {
         case .answered(let message): return message
         case .failed(let error): throw error
-        case .lost: throw ModelError(.unavailable, "the remote server closed the connection")
+        case .lost(let fault):
+            throw ModelError(.unavailable, "the remote server \(fault ?? "closed the connection")")
         }
     }
 
@@ -67,18 +75,19 @@ final class GRPCLine: RemoteLine {
         future.whenComplete { [self] result in
             switch result {
             case .failure(let error):
-                let reason = printable("\(error)")
+                let reason = RemoteSocket.words(for: error)
                 answer.give(.failed(ModelError(.unavailable, "the remote server cannot be reached: \(reason)")))
             case .success(let connection):
                 guard !answer.isGiven else { return }
                 let head = head(method, left)
                 connection.streams.createStreamChannel { stream in
                     stream.eventLoop.makeCompletedFuture {
-                        try stream.pipeline.syncOperations.addHandler(GRPCCall(head, message, answer, until: deadline))
+                        try stream.pipeline.syncOperations.addHandler(
+                            GRPCCall(head, message, answer, connection.pulse, until: deadline))
                     }
                 }.whenFailure { [self] _ in  // the other side takes no more calls on this connection
                     forget(future)
-                    answer.give(.lost)
+                    answer.give(.lost(connection.pulse.fault.withLock { $0 }))
                 }
             }
         }
@@ -93,10 +102,10 @@ final class GRPCLine: RemoteLine {
     }
 
     private func head(_ method: String, _ time: Duration) -> HPACKHeaders {
-        let host = target.host.contains(":") ? "[\(target.host)]" : target.host
-        return [
-            ":method": "POST", ":scheme": "http", ":path": "/inference.GRPCInferenceService/\(method)",
-            ":authority": "\(host):\(target.port)", "te": "trailers", "content-type": "application/grpc",
+        [
+            ":method": "POST", ":scheme": target.isSecure ? "https" : "http",
+            ":path": "/inference.GRPCInferenceService/\(method)", ":authority": socket.authority, "te": "trailers",
+            "content-type": "application/grpc",
             "grpc-timeout": GRPCTimeout.text(time), "grpc-accept-encoding": "identity,gzip,deflate",
             "user-agent": "bottega",
         ]
@@ -106,7 +115,7 @@ final class GRPCLine: RemoteLine {
     private func connected() -> EventLoopFuture<GRPCConnection> {
         let (future, isNew) = connection.withLock { held in
             if let held { return (held, false) }
-            let made = GRPCConnection.made(to: target)
+            let made = GRPCConnection.made(to: socket)
             held = made
             return (made, true)
         }

@@ -1,23 +1,28 @@
 import Foundation
-import FoundationNetworking
+import NIOHTTP1
 import PlatformCore
 import RuntimePorts
 
-/// The protocol's HTTP form, with binary tensors.
+/// The protocol's HTTP form, with binary tensors, on connections that are kept.
 struct HTTPLine: RemoteLine {
-    let base: URL
-    let session: URLSession
+    private let path: String
+    private let pool: HTTPPool
 
-    private static let answerByteCountMax = 64 << 20
     let requestByteCountMax = 16 << 20
 
-    private struct Answer: Sendable {
-        let body: [UInt8]
-        let headByteCount: Int?
+    /// - Throws: `unavailable` if the authorities of encrypted connections cannot be read.
+    init(_ base: URL, trust: RemoteTrust) throws(ModelError) {
+        let isSecure = base.scheme == "https"
+        path = URLComponents(url: base, resolvingAgainstBaseURL: false)?.percentEncodedPath ?? base.path
+        pool = HTTPPool(
+            RemoteSocket(
+                host: (base.host ?? "").trimmingCharacters(in: CharacterSet(charactersIn: "[]")),
+                port: base.port ?? (isSecure ? 443 : 80),
+                security: isSecure ? ("http/1.1", try trust.context(for: "http/1.1")) : nil))
     }
 
     func metadata(until deadline: ContinuousClock.Instant) async throws(ModelError) -> JSONValue {
-        let answer = try await call(URLRequest(url: base), until: deadline)
+        let answer = try await call(HTTPConnection.Request(path: path), until: deadline)
         do {
             return try JSONValue.parse(answer.body[...], limits: JSONLimits(byteCountMax: 1 << 20, depthMax: 16))
         } catch {
@@ -30,47 +35,28 @@ struct HTTPLine: RemoteLine {
         until deadline: ContinuousClock.Instant
     ) async throws(ModelError) -> (width: Int, values: [Float]) {
         let (head, body) = try RemoteTensors.request(rows, rowCount: rowCount, layout, categories: categories)
-        var request = URLRequest(url: base.appendingPathComponent("infer"))
-        request.httpMethod = "POST"
-        request.setValue("application/octet-stream", forHTTPHeaderField: "Content-Type")
-        request.setValue(String(head), forHTTPHeaderField: "Inference-Header-Content-Length")
-        request.httpBody = Data(body)
+        let headers = [
+            ("content-type", "application/octet-stream"), ("inference-header-content-length", String(head)),
+        ]
+        let request = HTTPConnection.Request(method: .POST, path: path + "/infer", headers: headers, body: body)
         let answer = try await call(request, until: deadline)
+        let length = answer.headers.first(name: "inference-header-content-length")
         return try RemoteTensors.outputs(
-            answer.body, headByteCount: answer.headByteCount, rowCount: rowCount, output: layout.output)
+            answer.body, headByteCount: length.map { Int($0) ?? -1 }, rowCount: rowCount, output: layout.output)
     }
 
-    private func call(_ request: URLRequest, until deadline: ContinuousClock.Instant) async throws(ModelError) -> Answer
+    private func call(_ request: HTTPConnection.Request, until deadline: ContinuousClock.Instant)
+        async throws(ModelError) -> HTTPConnection.Answer
     {
-        let answer = OneAnswer<Result<Answer, ModelError>>()
-        let task = session.dataTask(with: request) { data, response, error in
-            answer.give(Self.read(data, response, error))
+        switch await pool.answer(to: request, until: deadline) {
+        case .answered(let answer) where answer.status == 200: return answer
+        case .answered(let answer):
+            let text = (try? JSONValue.parse(answer.body.prefix(65_536)))?["error"]?.stringValue ?? ""
+            throw ModelError(
+                [400, 422].contains(answer.status) ? .shapeMismatch : .unavailable,
+                "the remote server answered \(answer.status) \(printable(text))")
+        case .failed(let error): throw error
+        case .lost: throw ModelError(.unavailable, "the remote server closed the connection")
         }
-        answer.give(.failure(Self.late), at: deadline)
-        task.resume()
-        let outcome = await answer.value()
-        if case .failure = outcome { task.cancel() }
-        return try outcome.get()
-    }
-
-    private static func read(_ data: Data?, _ response: URLResponse?, _ error: (any Error)?) -> Result<
-        Answer, ModelError
-    > {
-        guard let response = response as? HTTPURLResponse, let data else {
-            let reason = error.map { $0.localizedDescription } ?? "no answer"
-            return .failure(ModelError(.unavailable, "the remote server cannot be asked: \(printable(reason))"))
-        }
-        guard data.count <= answerByteCountMax else {
-            return .failure(ModelError(.unavailable, "the remote server answered \(data.count) bytes"))
-        }
-        guard response.statusCode == 200 else {
-            let text = (try? JSONValue.parse(Array(data.prefix(65_536))[...]))?["error"]?.stringValue ?? ""
-            return .failure(
-                ModelError(
-                    [400, 422].contains(response.statusCode) ? .shapeMismatch : .unavailable,
-                    "the remote server answered \(response.statusCode) \(printable(text))"))
-        }
-        let head = response.value(forHTTPHeaderField: "Inference-Header-Content-Length").map { Int($0) ?? -1 }
-        return .success(Answer(body: Array(data), headByteCount: head))
     }
 }

@@ -14,14 +14,16 @@ enum RemoteAddress: Sendable, Hashable {
         let model: String
         /// Empty where none is named.
         let version: String
+        /// Whether TLS is spoken.
+        var isSecure = false
     }
 
     private static let byteCountMax = 2048
     /// Where Triton's gRPC is.
     private static let grpcPort = 8001
-    private static let schemes = ["v2": "http", "v2s": "https", "grpc": "grpc"]
+    private static let schemes = ["v2": "http", "v2s": "https", "grpc": "grpc", "grpcs": "grpcs"]
 
-    /// Reads `v2://host:port/model` or `v2://host:port/model/versions/version`; `v2s` for https, `grpc` for gRPC.
+    /// Reads `v2://host:port/model` or `v2://host:port/model/versions/version`; `v2s` for https, `grpc` for gRPC, `grpcs` for gRPC over TLS.
     /// - Throws: `malformedModel`.
     init(_ bytes: [UInt8]) throws(ModelError) {
         func fault(_ text: String) -> ModelError {
@@ -32,10 +34,7 @@ enum RemoteAddress: Sendable, Hashable {
         guard let parts = URLComponents(string: text), let given = parts.scheme, let host = parts.host, !host.isEmpty
         else { throw fault("it is no address") }
         guard let scheme = Self.schemes[given] else {
-            throw fault(
-                given == "grpcs"
-                    ? "gRPC is spoken in clear text (grpc://); v2s:// is encrypted"
-                    : "'\(printable(given))' is no scheme that is known here")
+            throw fault("'\(printable(given))' is no scheme that is known here")
         }
         guard parts.user == nil, parts.password == nil, parts.query == nil, parts.fragment == nil else {
             throw fault("it has more than host, port and model")
@@ -46,13 +45,13 @@ enum RemoteAddress: Sendable, Hashable {
         guard isName || isVersion, path.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." }) else {
             throw fault("its path is neither a model nor a model's version")
         }
-        guard scheme != "grpc" else {
+        guard !scheme.hasPrefix("grpc") else {
             let port = parts.port ?? Self.grpcPort
             guard 1...65_535 ~= port else { throw fault("\(port) is no port") }
             self = .grpc(
                 Target(
                     host: host.trimmingCharacters(in: CharacterSet(charactersIn: "[]")), port: port,
-                    model: String(path[0]), version: isVersion ? String(path[2]) : ""))
+                    model: String(path[0]), version: isVersion ? String(path[2]) : "", isSecure: scheme == "grpcs"))
             return
         }
         var target = URLComponents()
@@ -66,7 +65,6 @@ enum RemoteAddress: Sendable, Hashable {
 
     /// Whether bytes look like an address.
     static func isOne(_ bytes: [UInt8]) -> Bool {
-        bytes.count <= byteCountMax
-            && (schemes.keys + ["grpcs"]).contains { bytes.starts(with: Array("\($0)://".utf8)) }
+        bytes.count <= byteCountMax && schemes.keys.contains { bytes.starts(with: Array("\($0)://".utf8)) }
     }
 }

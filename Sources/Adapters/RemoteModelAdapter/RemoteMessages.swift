@@ -30,9 +30,7 @@ enum RemoteMessages {
         return out.bytes
     }
 
-    private static func garbage(_ text: String) -> ModelError {
-        ModelError(.unavailable, "the remote server's answer \(text)")
-    }
+    private static func garbage(_ text: String) -> ModelError { RemoteTensors.garbage(text) }
 
     /// Runs what reads protocol buffers; its faults are the remote server's.
     private static func read<Value>(_ body: () throws(PlatformError) -> Value) throws(ModelError) -> Value {

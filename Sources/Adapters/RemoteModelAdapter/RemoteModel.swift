@@ -69,6 +69,8 @@ final class RemoteModel: DeferredModel {
     private let layout: RemoteLayout
     private let categories: [Int: [String]]
     private let timeout: Duration
+    /// Most bytes of one row: eight for a number, of a text its length and its bytes.
+    private let rowByteCountMax: Int
 
     init(
         _ server: RemoteServer, _ layout: RemoteLayout, outputCount: Int, timeout: Duration, categories: [Int: [String]]
@@ -77,6 +79,12 @@ final class RemoteModel: DeferredModel {
         self.layout = layout
         self.timeout = timeout
         self.categories = categories
+        rowByteCountMax = layout.inputs.reduce(0) { sum, input in
+            guard input.element == .text else { return sum + 8 * input.width }
+            return (input.first..<(input.first + input.width)).reduce(sum) { sum, column in
+                sum + 4 + (categories[column]?.map(\.utf8.count).max() ?? 0)
+            }
+        }
         let objective =
             outputCount > 1 ? "multi:probability" : layout.isProbability ? "binary:probability" : "regression"
         description = ModelDescription(
@@ -94,8 +102,7 @@ final class RemoteModel: DeferredModel {
         guard rowCount > 0, rows.count == rowCount * width else {
             throw ModelError(.shapeMismatch, "\(rows.count) values are no \(rowCount) rows of \(width) features")
         }
-        // Eight bytes for each value, which is what the widest number takes.
-        let step = max(1, min(4096, server.requestByteCountMax / (8 * width)))
+        let step = max(1, min(4096, server.requestByteCountMax / rowByteCountMax))
         var outputs: [Float] = []
         for first in stride(from: 0, to: rowCount, by: step) {
             let count = min(step, rowCount - first)

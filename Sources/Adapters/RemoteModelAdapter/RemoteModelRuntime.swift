@@ -1,6 +1,5 @@
 import ContentHashing
 import Foundation
-import FoundationNetworking
 import PlatformCore
 public import RuntimePorts
 import Synchronization
@@ -10,27 +9,27 @@ public final class RemoteModelRuntime: ModelRuntime {
     private struct Entry {
         weak var server: RemoteServer?
     }
-    private let session: URLSession
+    private let trust: RemoteTrust
     private let folder: String
     private let state = Mutex<(ledgers: [String: RemoteLedger], servers: [String: [Entry]])>(([:], [:]))
 
     /// Time for a server that is known already to say what its model takes.
     private static let greetingTime = Duration.seconds(2)
 
-    /// Makes a runtime with connections of its own; `folder` is where it keeps what servers said of their models.
-    public init(folder: String) {
+    /// Makes a runtime with connections of its own.
+    ///
+    /// - Parameters:
+    ///   - folder: where it keeps what servers said of their models.
+    ///   - authorities: a file of certificates in PEM that encrypted connections trust beside the system's.
+    public init(folder: String, authorities: String? = nil) {
         self.folder = folder
-        let configuration = URLSessionConfiguration.ephemeral
-        configuration.httpMaximumConnectionsPerHost = 32
-        configuration.connectionProxyDictionary = [:]
-        configuration.httpShouldSetCookies = false
-        session = URLSession(configuration: configuration)
+        trust = RemoteTrust(authorities: authorities)
     }
 
     /// One.
     public var formats: [String] { ["remote-v2"] }
 
-    /// Lines that begin with `v2://`, `v2s://` or `grpc://`.
+    /// Lines that begin with `v2://`, `v2s://`, `grpc://` or `grpcs://`.
     public func recognizes(_ bytes: [UInt8], fileName: String) -> Bool { RemoteAddress.isOne(bytes) }
 
     /// Refused: such a model is opened, not loaded.
@@ -45,11 +44,11 @@ public final class RemoteModelRuntime: ModelRuntime {
     public func open(_ bytes: [UInt8], fileName: String, options: RuntimeOptions) async throws(ModelError)
         -> any LoadedModel
     {
-        let address = try RemoteAddress(bytes)
+        let line = try line(to: try RemoteAddress(bytes))
         let server = state.withLock { state in
             let ledger = state.ledgers[options.model] ?? RemoteLedger()
             state.ledgers[options.model] = ledger
-            let server = RemoteServer(line(to: address), ledger: ledger)
+            let server = RemoteServer(line, ledger: ledger)
             state.servers[options.model, default: []].removeAll { $0.server == nil }
             state.servers[options.model, default: []].append(Entry(server: server))
             return server
@@ -70,10 +69,10 @@ public final class RemoteModelRuntime: ModelRuntime {
             categories: [:])
     }
 
-    private func line(to address: RemoteAddress) -> any RemoteLine {
+    private func line(to address: RemoteAddress) throws(ModelError) -> any RemoteLine {
         switch address {
-        case .http(let base): HTTPLine(base: base, session: session)
-        case .grpc(let target): GRPCLine(target)
+        case .http(let base): try HTTPLine(base, trust: trust)
+        case .grpc(let target): try GRPCLine(target, trust: trust)
         }
     }
 

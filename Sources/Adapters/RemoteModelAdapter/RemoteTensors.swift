@@ -112,7 +112,8 @@ enum RemoteTensors {
         throw garbage("lacks '\(printable(output))'")
     }
 
-    private static func garbage(_ text: String) -> ModelError {
+    /// What is said of an answer that cannot be read.
+    static func garbage(_ text: String) -> ModelError {
         ModelError(.unavailable, "the remote server's answer \(text)")
     }
 

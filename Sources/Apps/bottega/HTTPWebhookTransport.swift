@@ -184,3 +184,10 @@ private final class WebhookExchange: NSObject, URLSessionDataDelegate, Sendable 
         }
     }
 }
+
+extension Settings {
+    /// How webhooks are sent, as the settings allow it.
+    var webhookTransport: HTTPWebhookTransport {
+        HTTPWebhookTransport(allowsHTTP: allowsHTTPWebhooks, allowsPrivateAddresses: allowsPrivateWebhooks)
+    }
+}

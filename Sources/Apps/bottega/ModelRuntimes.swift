@@ -22,7 +22,8 @@ extension Settings {
         let python = PythonModelRuntime(
             PythonRuntimeConfiguration(interpreter: pythonPath, folder: "\(dataDirectory)/python")
         ) { try await content.get($0, byteCountMax: $1) }
-        return [python, RemoteModelRuntime(folder: "\(dataDirectory)/remote")] + modelRuntimes(isGated: true)
+        let remote = RemoteModelRuntime(folder: "\(dataDirectory)/remote", authorities: remoteAuthorities)
+        return [python, remote] + modelRuntimes(isGated: true)
     }
 
     /// The runtimes of this process.

@@ -16,7 +16,7 @@ import Workflows
 ///
 /// First in the list, so last to end.
 struct StoreService: Service {
-    let stores: Platform.Stores
+    let stores: PlatformStores
 
     func run() async throws {
         try? await gracefulShutdown()

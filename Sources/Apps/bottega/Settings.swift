@@ -19,6 +19,7 @@ import Yams
 /// | `clock.start` | time; first moment of a manual clock | the last moment set, else 1970-01-01 |
 /// | `log.level` | trace … critical | `warning` |
 /// | `eventlog.fsync` | bool; whether an append waits for the disk | true |
+/// | `tracking.fsync` | bool; whether a metric of a run waits for the disk | as `eventlog.fsync` |
 /// | `online.mapsize` | integer, MiB of address space of the online store | 65536 |
 /// | `cache.entities` | integer; entities whose answers are remembered, over all views; 0 for none | 10000 |
 /// | `cache.staleness` | span; how old a remembered answer may be in a view without `max_staleness`; `0s` remembers none | `0s` |
@@ -38,6 +39,7 @@ import Yams
 /// | `python.path` | path of the interpreter that runs training | `.venv/bin/python`, else `python3` in `PATH` |
 /// | `onnx.library` | path of `libonnxruntime.so` | that of the package `onnxruntime` beside `python.path`, else of the system |
 /// | `onnx.threads` | integer; threads of one call of an ONNX model | 1 |
+/// | `remote.authorities` | path of a file of certificates (PEM) that remote models may be vouched for by, beside the system's | none |
 /// | `jobs.slots` | integer; jobs that run at once | 1 |
 /// | `tables.interval` | integer, seconds between two rounds of looking after tables and the log; 0 for none | 60 |
 /// | `tables.compact` | integer; small files of a table beside each other that are made one | 16 |
@@ -62,11 +64,12 @@ struct Settings: Sendable {
     static let keys = [
         "data.directory", "gateway.host", "gateway.port", "gateway.token", "gateway.grpcport", "clock.mode",
         "clock.start", "log.level",
-        "eventlog.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.entities",
+        "eventlog.fsync", "tracking.fsync", "online.mapsize", "cache.entities", "cache.staleness", "features.entities",
         "features.statememory", "features.rowsatonce", "duckdb.path", "duckdb.memory", "offline.engine",
         "spark.python", "spark.master", "spark.home", "spark.memory", "features.engine", "features.memory",
-        "features.threads", "python.path", "onnx.library", "onnx.threads", "jobs.slots", "tables.interval",
-        "tables.compact", "tables.retention", "eventlog.segment", "predictions.retention", "scores.retention",
+        "features.threads", "python.path", "onnx.library", "onnx.threads", "remote.authorities", "jobs.slots",
+        "tables.interval", "tables.compact", "tables.retention", "eventlog.segment", "predictions.retention",
+        "scores.retention",
         "openlineage.url", "openlineage.key", "openlineage.file", "webhooks.http", "webhooks.private",
         "overload.concurrency", "overload.target", "asynchronous.queue", "asynchronous.retention", "monitor.enabled",
     ]
@@ -84,6 +87,8 @@ struct Settings: Sendable {
     let clockStart: EventTime?
     let logLevel: Logger.Level
     let waitsForDisk: Bool
+    /// Whether a metric of a run waits for the disk.
+    let metricsWaitForDisk: Bool
     let onlineMapByteCount: Int
     let cachedEntityCountMax: Int
     let maxStaleness: TimeSpan
@@ -105,6 +110,8 @@ struct Settings: Sendable {
     /// Whether its path was given, not found.
     let isONNXLibraryGiven: Bool
     let onnxThreadCount: Int
+    /// Certificates that remote models may be vouched for by, beside the system's.
+    let remoteAuthorities: String?
     let jobSlots: Int
     let startsMonitor: Bool
     let tableMaintenance: TableMaintenanceConfiguration
@@ -174,6 +181,7 @@ struct Settings: Sendable {
         }
         self.logLevel = logLevel
         waitsForDisk = try flag("eventlog.fsync", default: true)
+        metricsWaitForDisk = try flag("tracking.fsync", default: waitsForDisk)
         onlineMapByteCount = try integer("online.mapsize", default: 65_536, in: 16...16_777_216) << 20
         cachedEntityCountMax = try integer("cache.entities", default: 10_000, in: 0...100_000_000)
         let staleness = text("cache.staleness") ?? "0s"
@@ -208,6 +216,16 @@ struct Settings: Sendable {
         isONNXLibraryGiven = library != nil
         onnxLibraryPath = library ?? Self.onnxLibrary(besides: pythonPath)
         onnxThreadCount = try integer("onnx.threads", default: 1, in: 1...1024)
+        remoteAuthorities = text("remote.authorities")
+        if let remoteAuthorities {
+            let text = FileManager.default.contents(atPath: remoteAuthorities).map {
+                String(decoding: $0, as: UTF8.self)
+            }
+            guard text?.contains("-----BEGIN CERTIFICATE-----") == true else {
+                throw Self.error(
+                    "remote.authorities", "must be a file of certificates in PEM, not '\(remoteAuthorities)'")
+            }
+        }
         jobSlots = try integer("jobs.slots", default: 1, in: 1...256)
         startsMonitor = try flag("monitor.enabled", default: true)
         lineageURL = text("openlineage.url")

@@ -118,8 +118,7 @@ extension DefinitionCompiler {
         into derived: inout [DerivedColumnDefinition]
     ) -> String {
         if let known = derived.first(where: { $0.expression == expression && $0.isHidden }) { return known.name }
-        var name = "__\(word)\(derived.count)"
-        while source.column(name) != nil { name += "_" }
+        let name = "__\(word)\(derived.count)"  // nobody may write a name that begins so
         let position = derived.last.map { $0.position + 1 } ?? source.columns.count
         derived.append(
             DerivedColumnDefinition(

@@ -74,10 +74,9 @@ extension GRPCStatus {
         var out: [UInt8] = []
         var at = 0
         while at < bytes.count {
-            if bytes[at] == 0x25, at + 2 < bytes.count,
-                let byte = UInt8(String(decoding: bytes[(at + 1)...(at + 2)], as: UTF8.self), radix: 16)
+            if bytes[at] == 0x25, at + 2 < bytes.count, let high = digit(bytes[at + 1]), let low = digit(bytes[at + 2])
             {
-                out.append(byte)
+                out.append(high << 4 | low)
                 at += 3
             } else {
                 out.append(bytes[at])
@@ -85,6 +84,10 @@ extension GRPCStatus {
             }
         }
         return String(decoding: out, as: UTF8.self)
+    }
+
+    private static func digit(_ byte: UInt8) -> UInt8? {
+        Character(Unicode.Scalar(byte)).hexDigitValue.map { UInt8($0) }
     }
 }
 

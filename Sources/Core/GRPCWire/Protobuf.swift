@@ -21,7 +21,7 @@ public struct ProtobufReader {
         at = bytes.startIndex
     }
 
-    static func fault() -> PlatformError { PlatformError(.invalidInput, "", "the message is no protocol buffer") }
+    static func fault(_ text: String) -> PlatformError { PlatformError(.invalidInput, "", text) }
 
     /// Whether nothing is left.
     public var isAtEnd: Bool { at == bytes.endIndex }
@@ -31,17 +31,19 @@ public struct ProtobufReader {
         guard !isAtEnd else { return nil }
         let tag = try varint()
         let number = Int(truncatingIfNeeded: tag >> 3)
-        guard 1...0x1FFF_FFFF ~= number else { throw Self.fault() }
+        guard 1...0x1FFF_FFFF ~= number else { throw Self.fault("a protobuf field has no number") }
         switch tag & 7 {
         case 0: return (number, .varint(try varint()))
         case 1: return (number, .fixed64(try fixed(UInt64.self)))
         case 2:
             let count = try varint()
-            guard count <= UInt64(bytes.endIndex - at) else { throw Self.fault() }
+            guard count <= UInt64(bytes.endIndex - at) else {
+                throw Self.fault("protobuf field \(number) is longer than its message")
+            }
             defer { at += Int(count) }
             return (number, .bytes(bytes[at..<(at + Int(count))]))
         case 5: return (number, .fixed32(try fixed(UInt32.self)))
-        default: throw Self.fault()
+        default: throw Self.fault("protobuf field \(number) has a type that is not used")
         }
     }
 
@@ -52,17 +54,18 @@ public struct ProtobufReader {
         while at < bytes.endIndex, shift < 64 {
             let byte = bytes[at]
             at += 1
+            guard shift < 63 || byte <= 1 else { break }
             value |= UInt64(byte & 0x7F) << shift
             if byte < 0x80 { return value }
             shift += 7
         }
-        throw Self.fault()
+        throw Self.fault(shift < 63 ? "a protobuf number is cut" : "a protobuf number has more than 64 bits")
     }
 
     /// A number of all its bytes, the lowest first.
     public mutating func fixed<Number: FixedWidthInteger>(_: Number.Type) throws(PlatformError) -> Number {
         let width = MemoryLayout<Number>.size
-        guard bytes.endIndex - at >= width else { throw Self.fault() }
+        guard bytes.endIndex - at >= width else { throw Self.fault("a protobuf number is cut") }
         var value: Number = 0
         for place in 0..<width { value |= Number(truncatingIfNeeded: bytes[at + place]) << Number(8 * place) }
         at += width
@@ -81,15 +84,13 @@ extension ProtobufReader.Value {
 
     /// As the bytes of a message or a field of bytes.
     public func content() throws(PlatformError) -> ArraySlice<UInt8> {
-        guard case .bytes(let bytes) = self else { throw ProtobufReader.fault() }
+        guard case .bytes(let bytes) = self else { throw ProtobufReader.fault("a protobuf field holds no bytes") }
         return bytes
     }
 
     /// As a whole number.
     public func number() throws(PlatformError) -> UInt64 {
-        guard case .varint(let number) = self else {
-            throw ProtobufReader.fault()
-        }
+        guard case .varint(let number) = self else { throw ProtobufReader.fault("a protobuf field holds no number") }
         return number
     }
 
@@ -100,7 +101,7 @@ extension ProtobufReader.Value {
         case .bytes(let bytes):
             var reader = ProtobufReader(bytes)
             while !reader.isAtEnd { try append(try reader.varint()) }
-        case .fixed32, .fixed64: throw ProtobufReader.fault()
+        case .fixed32, .fixed64: throw ProtobufReader.fault("a protobuf field holds no list of numbers")
         }
     }
 }

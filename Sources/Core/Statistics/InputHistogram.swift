@@ -148,6 +148,9 @@ public struct InputHistogram: Sendable, Hashable, Codable {
         unseenCount = numbers[numbers.count - 2]
         finiteCount = numbers[numbers.count - 1]
         origin = try reader.double()
+        guard origin == profile.mean else {
+            throw DecodingFailure("the histogram before \(reader.position) is of another profile")
+        }
         sum = try reader.double()
         squareSum = try reader.double()
     }

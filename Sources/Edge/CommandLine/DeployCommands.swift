@@ -110,6 +110,12 @@ struct ShadowCommand: AsyncParsableCommand {
                         + "mean distance \(Human.cell(report["mean_difference"])), p99 of scoring "
                         + "\(Human.cell(report["score_p99_ms"])) ms"
                 ]
+                if let first = report["records_from"]?.stringValue {
+                    let rule = report["records_went_by"]?.stringValue
+                    lines.append(
+                        "  no records before \(first): "
+                            + (rule.map { "they were let go under '\($0)'" } ?? "the log begins there"))
+                }
                 for (reason, count) in (report["skipped"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
                     lines.append("  not compared: \(Human.cell(count)) \(reason)")
                 }

@@ -91,7 +91,8 @@ struct CollectCommand: ClientCommand {
                 return [
                     Human.cell(topic["topic"]), topic["retention"]?.stringValue ?? "for ever",
                     Human.cell(.integer((topic["end"]?.integerValue ?? 0) - (topic["start"]?.integerValue ?? 0))),
-                    Human.cell(topic["records"]), Human.cell(topic["dropped_records"]), held.joined(separator: ", "),
+                    Human.cell(topic["records"]), Human.cell(topic["dropped_records"]),
+                    topic["error"]?.stringValue.map { "not looked at: \($0)" } ?? held.joined(separator: ", "),
                 ]
             }
             let log =

@@ -211,6 +211,11 @@ struct ModelCommand: AsyncParsableCommand {
                     }
                 }
                 if (answer["deployments"]?.arrayValue ?? []).isEmpty { lines.append("no deployment sent it traffic") }
+                // Who serves elsewhere reads the stages alone.
+                for (version, stage) in (answer["stages"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
+                    guard let stage = stage.stringValue, !["development", "archived"].contains(stage) else { continue }
+                    lines.append("version \(version) in stage \(stage)")
+                }
                 return lines.joined(separator: "\n")
             }
         }

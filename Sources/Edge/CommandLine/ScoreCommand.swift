@@ -8,12 +8,16 @@ struct Score: ClientCommand {
         discussion: """
             Features are joined as they could have been known at the moment of each row; with --features-in-file they stand in the
             file. A partition appears whole or not at all. Work that was killed continues when it is asked for again.
+
+            --out ./scores/ (anything with a slash, or that begins with . or ~) is a folder here: the partition is written to
+            FOLDER/date=DAY as well, from the server's table that has the folder's name, or that of --table.
             """)
     @Argument(help: "The model, or MODEL@VERSION, MODEL@ALIAS, MODEL@STAGE. Without: the champion, else the newest.")
     var model: String
     @Option(help: "A source, a .parquet, .csv or .ndjson file, or with --sources a query in DuckDB's SQL.")
     var spine: String?
-    @Option(help: "The table of scores to write into.") var out: String?
+    @Option(help: "The table of scores to write into, or a folder such as ./scores/.") var out: String?
+    @Option(help: "The table of scores, if --out is a folder. Default: the folder's name.") var table: String?
     @Option(help: "Day of the partition, and of a source's rows. Default: today, and all rows.") var date: String?
     @Option(help: "Column with the moment of each row, of a file or query.") var eventTime: String?
     @Option(parsing: .upToNextOption, help: "The sources that the query reads.") var sources: [String] = []
@@ -39,19 +43,34 @@ struct Score: ClientCommand {
             )
             return
         }
-        guard let spine, let out else {
+        guard let spine, let out = out ?? table else {
             throw CommandFailure(
-                exitCode: 2, description: "say with --spine what to score, and with --out which table to write")
+                exitCode: 2,
+                description: "say with --spine what to score, and with --out which table or folder to write")
         }
-        var body: [String: JSONValue] = ["table": .string(out), "rows": try rows(spine)]
+        let folder = ScoresFolder(out)
+        let name = try folder.map { try table ?? $0.tableName() } ?? out
+        if folder == nil, let table, table != out {
+            throw CommandFailure(
+                exitCode: 2,
+                description: "'\(out)' and '\(table)' both name a table; a folder is written with a slash, as ./\(out)/"
+            )
+        }
+        var body: [String: JSONValue] = ["table": .string(name), "rows": try rows(spine)]
         if parts.count == 2 { body["version"] = .string(parts[1]) }
         if let date { body["date"] = .string(date) }
         if let asOf { body["as_of"] = .string(asOf) }
         if !keep.isEmpty { body["keep"] = .array(keep.map(JSONValue.string)) }
         if replace { body["replace"] = true }
         if allowNulls { body["allow_nulls"] = true }
+        try folder?.prepare(for: date, of: name, replaces: replace)
         let started = try await client.post("/api/v1/models/\(parts[0])/scores", .object(body))
-        let result = try await client.wait(for: started, label: "score \(model)", quiet: server.json)
+        var result = try await client.wait(for: started, label: "score \(model)", quiet: server.json)
+        if let folder {
+            guard case .object(var members) = result, let date = result["date"]?.stringValue else { return }
+            members["folder"] = .string(try await folder.write(date, of: name, replaces: replace, client))
+            result = .object(members)
+        }
         show(result) { found in
             let rows = Human.count(found["rows"]?.doubleValue ?? 0)
             let resumed = found["resumed_parts"]?.integerValue ?? 0

@@ -112,18 +112,6 @@ public protocol EventLog: Sendable {
 /// Largest record value that a log accepts.
 public let recordByteCountMax = 8 << 20
 
-/// A log that keeps everything and knows of no other consumers.
-extension EventLog {
-    /// The first record there ever was.
-    public func startOffset(_ topic: Name, partition: Int) async throws(StoreError) -> UInt64 { 0 }
-    /// Drops nothing.
-    public func drop(_ topic: Name, partition: Int, upTo limit: LogDropLimit) async throws(StoreError) -> LogDrop {
-        LogDrop(startOffset: 0, recordCount: 0, byteCount: 0, newestTime: nil)
-    }
-    /// Nobody.
-    public func positions(_ topic: Name, partition: Int) async throws(StoreError) -> [Name: UInt64] { [:] }
-}
-
 extension EventLog {
     /// Appends to partition 0.
     @discardableResult

@@ -1,4 +1,5 @@
 import PlatformCore
+import PlatformTesting
 import StoragePorts
 import Synchronization
 

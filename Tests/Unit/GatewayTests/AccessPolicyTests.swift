@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Gateway
@@ -40,6 +41,40 @@ struct AccessPolicyTests {
         ] {
             #expect(policy.refusal(host: "localhost", authorization: authorization) == .unauthenticated)
         }
+    }
+
+    @Test func browsersSendTheTokenAsAPassword() {
+        let policy = AccessPolicy(token: "s3cret:é")
+        func basic(_ text: String) -> String { "Basic " + Data(text.utf8).base64EncodedString() }
+        for text in ["ada:s3cret:é", ":s3cret:é"] {
+            #expect(policy.refusal(host: "example.com", authorization: basic(text)) == nil)
+        }
+        for authorization in [basic("ada:s3cret"), basic("s3cret:é"), basic(""), "Basic", "Basic !!", "Basic YQ=="] {
+            #expect(policy.refusal(host: "localhost", authorization: authorization) == .unauthenticated)
+        }
+        #expect(AccessPolicy.signIn(basic("ada:x:y"))?.name == "ada")
+    }
+
+    @Test(
+        arguments: [
+            // Programs say nothing of a page; browsers compare sites themselves where they may.
+            (nil, nil, false), ("http://localhost:8000", nil, false), ("http://LOCALHOST:8000", nil, false),
+            ("https://ml.example", "same-origin", false), ("http://localhost:8000", "none", false),
+            ("http://localhost:3000", "same-site", true), ("http://localhost:8000", "cross-site", true),
+            ("http://evil.example", nil, true), ("null", nil, true), ("http://localhost", nil, true), ("", nil, true),
+        ] as [(String?, String?, Bool)]) func pagesOfOtherSitesChangeNothing(
+            origin: String?, site: String?, isForged: Bool
+        )
+    {
+        let policy = AccessPolicy(token: nil)
+        func ask(_ method: String, _ authorization: String?) -> Bool {
+            policy.isForged(
+                method: method, host: "localhost:8000", authorization: authorization, origin: origin, site: site)
+        }
+        #expect(ask("POST", nil) == isForged)
+        #expect(ask("DELETE", "Basic YTpi") == isForged)
+        #expect(!ask("GET", nil))
+        #expect(!ask("POST", "Bearer x"))
     }
 
     @Test(arguments: [

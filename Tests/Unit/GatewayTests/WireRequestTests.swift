@@ -66,6 +66,7 @@ struct WireRequestTests {
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 1\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\n folded: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nbroken\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\nX: b\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\rX: b\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\u{0}b\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n",

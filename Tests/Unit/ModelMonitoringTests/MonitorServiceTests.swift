@@ -2,6 +2,7 @@ import Foundation
 import ModelMonitoring
 import ModelServing
 import PlatformCore
+import PlatformTesting
 import StoragePorts
 import Synchronization
 import Testing

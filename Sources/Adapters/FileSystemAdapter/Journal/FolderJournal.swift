@@ -312,4 +312,9 @@ public final class FolderJournal: Journal {
             }
         }
     }
+
+    /// Waits until all that was asked for is done, forgetting too.
+    func settle() async {
+        await withCheckedContinuation { continuation in writing.async { continuation.resume() } }
+    }
 }

@@ -53,10 +53,6 @@ extension LogPartition {
 
     /// Shows readers what stays, then removes the rest.
     private func remove(before start: UInt64, keeping content: Content) throws(StoreError) {
-        state.withLock { state in
-            state.closed = state.closed.filter { $0.key >= start }
-            state.places.removeAll { $0.baseOffset < start }
-        }
         publish(content)
         do throws(StoreError) {
             try LogSegment.remove(before: start, in: directory, durable: configuration.synchronizes, subject: subject)

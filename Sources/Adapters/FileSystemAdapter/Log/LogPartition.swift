@@ -120,8 +120,15 @@ final class LogPartition: Sendable {
     }
 
     /// Makes `content` what readers see, and wakes those that waited for it.
+    ///
+    /// Segments that were dropped, by whatever process, are held open no longer: the disk gets their room back then only.
     func publish(_ content: Content) {
+        let start = content.baseOffsets.first ?? 0
         let awake = state.withLock { state in
+            if state.content?.baseOffsets.first != start {
+                state.closed = state.closed.filter { $0.key >= start }
+                state.places.removeAll { $0.baseOffset < start }
+            }
             state.content = content
             let awake = state.sleepers.filter { $0.value.offset < content.index.endOffset }
             for key in awake.keys { state.sleepers[key] = nil }

@@ -381,8 +381,11 @@ public actor ModelDesk {
     }
 
     /// Goes back to the previous policy: a pointer swap, the versions are in memory.
-    public func rollback(_ deployment: Name, actor: String, reason: String) async throws -> PolicyRevision {
-        let revision = try await registry.rollback(deployment, actor: actor, reason: reason)
+    public func rollback(_ deployment: Name, actor: String, reason: String, expectedRevision: Int? = nil) async throws
+        -> PolicyRevision
+    {
+        let revision = try await registry.rollback(
+            deployment, actor: actor, reason: reason, expectedRevision: expectedRevision)
         try await route(revision)
         return revision
     }

@@ -29,6 +29,7 @@ public struct ModelIntake: Sendable {
 
     /// Largest model file that is tried with our runtimes.
     private static let loadedByteCountMax = 256 << 20
+    private static let recordByteCountMax = 8 << 20
 
     /// Everything that can be known of a source: its files with their hashes, the signature in its `MLmodel`, and from
     /// its run the training set, the code and the parameters.
@@ -111,10 +112,22 @@ public struct ModelIntake: Sendable {
             service = try? await serviceVersion(known)
             if service == nil { dataset = nil }
         }
+        // What the Python package records of any run, in the form in which a job's environment is kept.
+        var environment: ContentHash?
+        if let bytes = try? await tracking.artifactBytes(
+            run: id, path: RunRecorder.recordPath, byteCountMax: Self.recordByteCountMax),
+            let record = try? JSONValue.parse(
+                bytes, limits: JSONLimits(byteCountMax: Self.recordByteCountMax, depthMax: 16)),
+            let found = record["environment"]
+        {
+            environment = try await content.put(found.canonicalBytes)
+        }
         return VersionOrigin(
             dataset: dataset, serviceVersion: service, runID: id, jobID: tags["bottega.job"] ?? "",
             commit: tags["mlflow.source.git.commit"] ?? "", branch: tags["mlflow.source.git.branch"] ?? "",
+            isDirty: tags["bottega.dirty"] == "true",
             seed: tags["bottega.seed"].flatMap { Int64($0) } ?? 0,
+            environment: environment,
             parameters: Dictionary(run.params.map { ($0.key, $0.value) }, uniquingKeysWith: { $1 }))
     }
 }

@@ -21,6 +21,7 @@ public struct ShadowReplay: Sendable {
     private let definitions: @Sendable () -> DefinitionSet
     private let service: @Sendable (ContentHash) async throws -> ServiceVersion?
     private let identifiers: IdentifierSource
+    private let store: any MetadataStore
     private let history: StateHistory<ShadowReplayReport>
 
     /// Names what it works with; `service` finds a version of a feature service, also one no longer in force.
@@ -39,6 +40,7 @@ public struct ShadowReplay: Sendable {
         self.definitions = definitions
         self.service = service
         self.identifiers = identifiers
+        store = metadata
         history = StateHistory(store: metadata, kind: "shadow_replay")
     }
 
@@ -80,8 +82,9 @@ public struct ShadowReplay: Sendable {
         var labelOffset = try await log.firstOffset(PlatformTopic.labels, partition: 0, atOrAfter: since)
         var run = ReplayRun(
             candidate: candidate, since: since, until: now, metric: policy?.rollout.metric?.measure,
-            report: ShadowReplayReport(
-                id: identifiers.next(), model: model, version: number, from: since, to: now, actor: actor))
+            report: try await begun(
+                ShadowReplayReport(
+                    id: identifiers.next(), model: model, version: number, from: since, to: now, actor: actor)))
         while offset < end {
             try Task.checkCancellation()
             let stored = try await log.read(topic, from: offset)
@@ -111,12 +114,32 @@ public struct ShadowReplay: Sendable {
             throw PlatformError(
                 .refused, "model/\(model)/versions/\(number)",
                 "none of \(report.read) predictions in the last \(span) can be replayed"
-                    + (reasons.isEmpty ? "" : ": " + reasons.joined(separator: ", ")))
+                    + (reasons.isEmpty ? "" : ": " + reasons.joined(separator: ", "))
+                    + (report.gap.map { "; \($0)" } ?? ""))
         }
         if let policy { report.checks = Self.checks(report, policy) }
         report.seconds = Double((ContinuousClock.now - begin) / .milliseconds(1)) / 1000
         try await history.append(report.id, report)
         return (report, try await content.put(try JSONValue.of(report).canonicalBytes))
+    }
+
+    /// A report that says so if its span begins before the records do.
+    private func begun(_ report: ShadowReplayReport) async throws -> ShadowReplayReport {
+        let topic = PlatformTopic.predictions
+        // Reading begins with the first record that is kept.
+        guard let first = try await log.read(topic, partition: 0, from: 0, recordCountMax: 1, byteCountMax: 1).first,
+            first.record.time > report.from
+        else { return report }
+        var report = report
+        if first.offset > 0 {
+            // What went may all be older than the span; then nobody asked in its first time.
+            guard let release = try await LogRetention.release(of: topic, at: report.from, store: store) else {
+                return report
+            }
+            report.recordsWentBy = release.rule
+        }
+        report.recordsFrom = first.record.time
+        return report
     }
 
     /// How long a replay stands for the traffic of its span.
@@ -140,7 +163,8 @@ public struct ShadowReplay: Sendable {
         return ReplayEvidence(
             id: report.id, report: try await content.put(try JSONValue.of(report).canonicalBytes).hex,
             pairs: report.pairs, failures: report.failures, disagreement: report.disagreement,
-            meanDifference: report.meanDifference, predictionPSI: report.predictionPSI)
+            meanDifference: report.meanDifference, predictionPSI: report.predictionPSI,
+            recordsFrom: report.recordsFrom)
     }
 
     private func readLabels(from start: UInt64, until time: EventTime?, into run: inout ReplayRun) async throws

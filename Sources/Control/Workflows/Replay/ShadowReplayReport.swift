@@ -51,6 +51,10 @@ public struct ShadowReplayReport: Sendable, Codable {
     public let from: EventTime
     /// Its end.
     public let to: EventTime
+    /// When the records begin that there are, if that is later than `from`.
+    public internal(set) var recordsFrom: EventTime?
+    /// Which setting let earlier records go; `nil` if there never were any.
+    public internal(set) var recordsWentBy: String?
     /// Who asked for it.
     public let actor: String
     /// Seconds that it took.
@@ -97,6 +101,14 @@ public struct ShadowReplayReport: Sendable, Codable {
         self.from = from
         self.to = to
         self.actor = actor
+    }
+
+    /// What to know of a span that the log does not cover; `nil` if it does.
+    public var gap: String? {
+        recordsFrom.map { moment in
+            "no records before \(moment): "
+                + (recordsWentBy.map { "they were let go under '\($0)'" } ?? "the log begins there")
+        }
     }
 
     /// Whether no guardrail is broken.

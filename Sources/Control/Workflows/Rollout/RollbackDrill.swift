@@ -103,10 +103,15 @@ public struct RollbackDrill: Sendable {
         let to = goal.policy.variants.map(\.version)
         let meter = TrafficMeter(model: deployment.model.text, metrics: predictor.metrics)
         progress.report("looking at the traffic", done: 0, total: 3, unit: "phases")
-        let first = meter.reading()
-        try await Task.sleep(for: .milliseconds(500))
-        let rate = Double(meter.reading().count(since: first)) * 2
-        let probes = rate < Self.trafficMin ? try await self.probes(deployment.model) : []
+        // Several short looks: traffic that has just ended is no traffic.
+        var rate = Double.infinity
+        for _ in 0..<4 {
+            let first = meter.reading()
+            try await Task.sleep(for: .milliseconds(200))
+            rate = min(rate, Double(meter.reading().count(since: first)) * 5)
+        }
+        let isQuiet = rate < Self.trafficMin
+        let probes = isQuiet ? try await self.probes(deployment.model) : []
         let outcome = try await withThrowingTaskGroup(of: Void.self) { group in
             for _ in 0..<(probes.isEmpty ? 0 : 2) { group.addTask { await self.ask(probes, deployment.model) } }
             defer { group.cancelAll() }
@@ -117,7 +122,8 @@ public struct RollbackDrill: Sendable {
         let during = outcome.phases[1]
         var fault: String?
         if during.answerCount == 0 {
-            fault = "nobody asked anything during the drill, and the log has no question to ask; it shows nothing"
+            let reason = isQuiet ? "and the log has no question to ask" : "though somebody did before; try again"
+            fault = "nobody asked anything during the drill, \(reason); it shows nothing"
         } else if outcome.rollback > Self.effectMillisecondsMax {
             fault = "the rollback took \(Int(outcome.rollback)) ms to take effect, more than a second"
         } else if outcome.phases.contains(where: { $0.errors > 0 }) {

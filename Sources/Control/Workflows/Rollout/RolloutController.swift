@@ -378,13 +378,19 @@ public actor RolloutController {
 
     /// Does what somebody says to the rollout of a model that is under way.
     /// - Throws: `notFound` if none is, `refused` where it cannot be done, `conflict` if somebody else was faster.
-    public func tell(_ model: Name, _ command: Command, actor: String, reason: String) async throws -> RolloutState {
+    public func tell(
+        _ model: Name, _ command: Command, of challenger: Int? = nil, actor: String, reason: String
+    ) async throws -> RolloutState {
         try await exclusively {
             guard let rollout = active(model), let policy = definitions().deployments[rollout.deployment] else {
                 throw PlatformError(
                     .notFound, "model/\(model)", "no rollout is under way; 'bottega rollout start' begins one")
             }
             let subject = "model/\(model)/versions/\(rollout.challenger)"
+            guard challenger == nil || challenger == rollout.challenger else {
+                throw PlatformError(
+                    .conflict, subject, "this version is being rolled out, not \(challenger ?? 0) any more")
+            }
             do { try await carryOut(command, rollout, policy, actor, reason) } catch let error as PlatformError {
                 if error.code == .conflict { try await load(observing: true) }
                 throw error

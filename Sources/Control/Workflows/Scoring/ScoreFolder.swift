@@ -9,9 +9,10 @@ import PlatformCore
 
 /// One partition of a table of scores on the disk, and the place where it is made.
 ///
-/// `table/date=2026-11-21/part-00000.parquet`, …, `_manifest.json`; while it is made, `table/.date=2026-11-21/`: `state.json`
+/// `table/date=2026-11-21/part-00000.parquet`, …, `_manifest.json`; while it is made, `.work/table/date=2026-11-21/`: `state.json`
 /// (what was asked for, and since when), `input.parquet` (questions with features), `out/` (parts), and for each finished part
-/// a note beside it. A part counts once its note is there; the folder `out` becomes the partition in one rename.
+/// a note beside it. A part counts once its note is there; the folder `out` becomes the partition in one rename. The work has its
+/// place outside the table's folder because readers that look for `*/*.parquet` may find hidden folders too.
 struct ScoreFolder {
     static let manifestName = "_manifest.json"
 
@@ -22,7 +23,7 @@ struct ScoreFolder {
 
     init(root: String, table: Name, date: String) {
         final = "\(root)/\(table)/date=\(date)"
-        work = "\(root)/\(table)/.date=\(date)"
+        work = "\(root)/.work/\(table)/date=\(date)"
     }
 
     static func partName(_ index: Int) -> String {
@@ -31,10 +32,15 @@ struct ScoreFolder {
     }
 
     func prepare() throws {
-        try FileManager.default.createDirectory(atPath: out, withIntermediateDirectories: true)
+        for folder in [out, parent] {
+            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        }
     }
 
-    func discardWork() { try? FileManager.default.removeItem(atPath: work) }
+    func discardWork() {
+        try? FileManager.default.removeItem(atPath: work)
+        rmdir(URL(fileURLWithPath: work).deletingLastPathComponent().path)  // unless another day is being made there
+    }
 
     func read(_ name: String) -> JSONValue? {
         FileManager.default.contents(atPath: "\(work)/\(name)").flatMap { try? JSONValue.parse(Array($0)) }
@@ -60,7 +66,6 @@ struct ScoreFolder {
     /// After a crash at any moment there is the former partition, or this one.
     func publish() throws {
         try Self.synchronize(out)
-        let parent = URL(fileURLWithPath: final).deletingLastPathComponent().path
         if FileManager.default.fileExists(atPath: final) {
             // From here on the parts count for nobody who would go on with this work: `out` may be the former partition.
             try? FileManager.default.removeItem(atPath: "\(work)/state.json")
@@ -84,6 +89,8 @@ struct ScoreFolder {
         }
         _ = rename(old, final)
     }
+
+    private var parent: String { URL(fileURLWithPath: final).deletingLastPathComponent().path }
 
     /// Where the former partition waits, on file systems that cannot exchange two folders.
     private var old: String { "\(work)/old" }

@@ -75,6 +75,22 @@ public final class ScoringService: Sendable {
         }
     }
 
+    /// Where a file of a partition is on this machine: its manifest, or one of its parts.
+    /// - Throws: `notFound`.
+    @concurrent
+    public func path(of file: String, in table: Name, date: String) async throws -> String {
+        guard EventTime(text: "\(date)T00:00:00Z")?.dateText == date,
+            let partition = ScoreFolder(root: root, table: table, date: date).manifest()
+        else {
+            throw PlatformError(.notFound, "scores/\(table)", "there is no partition of '\(date.prefix(40))'")
+        }
+        guard file == ScoreFolder.manifestName || partition.parts.contains(where: { $0.file == file }) else {
+            throw PlatformError(
+                .notFound, "scores/\(table)", "the partition \(date) has no file '\(file.prefix(64))'")
+        }
+        return "\(ScoreFolder(root: root, table: table, date: date).final)/\(file)"
+    }
+
     private func stored(_ table: Name?) -> [ScoredPartition] {
         let files = FileManager.default
         var found: [ScoredPartition] = []

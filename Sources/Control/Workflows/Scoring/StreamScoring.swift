@@ -174,7 +174,7 @@ public struct StreamScoring: Service {
         public let model: Name
         /// The source.
         public let source: Name
-        /// Events in its topic.
+        /// Events that are kept in its topic.
         public let eventCount: Int
         /// Rows of the source that are not scored yet; `nil` before the stream has begun.
         public let waitingCount: Int?
@@ -190,6 +190,7 @@ public struct StreamScoring: Service {
             let input = PlatformTopic.source(stream.source.name)
             guard let output = ScoredEvent.topic(of: stream.deployment) else { continue }
             let end = known.contains(output) ? try await log.endOffset(output, partition: 0) : 0
+            let start = known.contains(output) ? try await log.startOffset(output, partition: 0) : 0
             var last: JSONValue?
             if end > 0 {
                 last = try await log.read(output, from: end - 1).last.flatMap { ScoredEvent.shown($0.record.value) }
@@ -211,7 +212,7 @@ public struct StreamScoring: Service {
             found.append(
                 Status(
                     deployment: stream.deployment, model: stream.model, source: stream.source.name,
-                    eventCount: Int(end), waitingCount: waiting, last: last))
+                    eventCount: Int(end - min(start, end)), waitingCount: waiting, last: last))
         }
         return found
     }

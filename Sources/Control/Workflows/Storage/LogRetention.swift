@@ -48,17 +48,19 @@ public struct LogTopicReport: Sendable, Hashable, Codable {
     public let start: UInt64
     /// The offset behind the last record.
     public let end: UInt64
-    /// Records that went since the topic was made.
-    public let droppedRecords: Int64
+    /// Records that went since the topic was made: as many as come before `start`.
+    public let droppedRecords: UInt64
     /// Records that went now, or would with the next round.
     public internal(set) var records: Int
     /// Their bytes.
     public internal(set) var bytes: Int
     /// Readers for whose sake records stay that are old enough to go.
     public let heldBy: [String]
+    /// Why the topic could not be looked at; the others were.
+    public let error: String?
 
     enum CodingKeys: String, CodingKey {
-        case topic, retention, start, end, records, bytes
+        case topic, retention, start, end, records, bytes, error
         case droppedRecords = "dropped_records"
         case heldBy = "held_by"
     }
@@ -146,7 +148,16 @@ public final class LogRetention: Service {
         var reports: [LogTopicReport] = []
         for topic in try await log.topics() {
             guard let rule = configuration.rule(of: topic) else { continue }
-            reports.append(try await look(at: topic, rule.setting, rule.retention, isRehearsal, actor))
+            do { reports.append(try await look(at: topic, rule.setting, rule.retention, isRehearsal, actor)) } catch {
+                try Task.checkCancellation()
+                logger.warning(
+                    "old records of a topic could not be let go",
+                    metadata: ["topic": "\(topic)", "error": "\(errorText(error))"])
+                reports.append(
+                    LogTopicReport(
+                        topic: topic.text, retention: rule.retention?.description, start: 0, end: 0,
+                        droppedRecords: 0, records: 0, bytes: 0, heldBy: [], error: errorText(error)))
+            }
         }
         return reports
     }
@@ -173,14 +184,10 @@ public final class LogRetention: Service {
                 try await letGo(topic, found, limit, rule: "\(setting): \(retention)", actor)
             }
         }
-        let dropped = try await store.read { transaction in
-            try transaction.query("SELECT SUM(records) AS records FROM log_drops WHERE topic = ?", [.text(topic.text)])
-                .first?.integer("records") ?? 0
-        }
+        let first = try await log.startOffset(topic, partition: 0)
         return LogTopicReport(
-            topic: topic.text, retention: retention?.description,
-            start: try await log.startOffset(topic, partition: 0), end: end, droppedRecords: dropped, records: records,
-            bytes: bytes, heldBy: holders)
+            topic: topic.text, retention: retention?.description, start: first, end: end, droppedRecords: first,
+            records: records, bytes: bytes, heldBy: holders, error: nil)
     }
 
     /// The limit with what readers still need, and those for whose sake something stays that could go up to `free`.

@@ -86,6 +86,7 @@ public struct StorageSurvey: Sendable {
         case ("jobs", 2...):
             if let job = await jobs(name) { return job }
             return "no job has this folder: it may be deleted"
+        case ("scores", 2) where name == ".work": return "partitions of scores that are not finished yet"
         case ("scores", _): return "partitions of the table of scores \(name)"
         case ("jobs", _): return "what running jobs are known by"
         case ("metrics", _): return "metric histories of runs, as they were logged"

@@ -126,9 +126,10 @@ enum ModelRoutes {
             },
             Route("POST", "/api/v1/deployments/{deployment}/rollback") { request in
                 let body = try RequestBody(request)
-                try body.checkKeys(["reason"])
+                try body.checkKeys(["reason", "expected_revision"])
                 let revision = try await services.desk.rollback(
-                    try request.name("deployment"), actor: request.actor, reason: try body.reason())
+                    try request.name("deployment"), actor: request.actor, reason: try body.reason(),
+                    expectedRevision: try body.expectedRevision())
                 return .json(describe(revision))
             },
             Route("GET", "/api/v1/workflows") { _ in .json(try workflows(services.lifecycle)) },
@@ -248,7 +249,7 @@ enum ModelRoutes {
             "run_id": .string(candidate.origin.runID),
             "job": .string(candidate.origin.jobID), "commit": .string(candidate.origin.commit),
             "branch": .string(candidate.origin.branch), "dirty": .bool(candidate.origin.isDirty),
-            "seed": .integer(candidate.origin.seed),
+            "seed": candidate.origin.givenSeed.map(JSONValue.integer) ?? .null,
             "service_version": candidate.origin.serviceVersion.map { .string($0.hex) } ?? .null,
             "environment": candidate.origin.environment.map { .string($0.hex) } ?? .null,
             "parameters": .object(candidate.origin.parameters.mapValues(JSONValue.string)),

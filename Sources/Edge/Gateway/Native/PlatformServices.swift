@@ -249,6 +249,12 @@ struct RequestBody {
         }
         return number
     }
+
+    /// The revision of a deployment's policy that the caller saw; `nil` if it does not say.
+    func expectedRevision() throws -> Int? {
+        guard self["expected_revision"] != nil else { return nil }
+        return Int(try integer("expected_revision", default: 0, in: 0...Int64(Int32.max)))
+    }
 }
 
 /// Checks a name from a path or body.

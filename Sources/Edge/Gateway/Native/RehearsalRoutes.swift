@@ -133,6 +133,8 @@ enum RehearsalRoutes {
                 Dictionary(
                     report.champions.map { (String($0.key), .integer(Int64($0.value))) }, uniquingKeysWith: { $1 })),
             "from": .string(report.from.description), "to": .string(report.to.description),
+            "records_from": report.recordsFrom.map { .string($0.description) } ?? .null,
+            "records_went_by": report.recordsWentBy.map(JSONValue.string) ?? .null,
             "actor": .string(report.actor), "seconds": .number(report.seconds),
             "read": .integer(Int64(report.read)), "pairs": .integer(Int64(report.pairs)),
             "failures": .integer(Int64(report.failures)),

@@ -80,7 +80,7 @@ enum RolloutPage {
             body += "<h2>Waits for people</h2><p class=\"why\">\(escape(waiting))</p>"
         }
         if let now { body += checks(now.checks) }
-        body += traffic(policy) + buttons(state) + chart(state)
+        body += traffic(policy) + buttons(state, policy) + chart(state)
         body += "<h2>Decisions</h2>"
         for decided in state.decisions.reversed() {
             body += """
@@ -147,23 +147,32 @@ enum RolloutPage {
             + table(["Version", "Gets"], rows)
     }
 
-    /// What people may say; what it costs is asked for first, as every change has a reason.
-    private static func buttons(_ state: RolloutState) -> String {
+    /// What people may say of this rollout and this policy; why is asked for first, as every change has a reason.
+    private static func buttons(_ state: RolloutState, _ policy: PolicyRevision?) -> String {
         let base = "/api/v1/models/\(escape(state.model.text))/rollout"
-        var actions: [(name: String, path: String)] = []
+        // What the page shows goes along: what has changed meanwhile is refused.
+        var actions: [(name: String, path: String, key: String, value: Int)] = []
         if !state.phase.isOver {
             let words = state.halted == nil ? ["advance", "pause", "abort"] : ["resume", "abort"]
-            actions = words.map { ($0, "\(base)/\($0)") }
+            actions = words.map { ($0, "\(base)/\($0)", "version", state.challenger) }
         }
-        actions.append(("roll back", "/api/v1/deployments/\(escape(state.deployment.text))/rollback"))
-        let buttons = actions.map { "<button data-path=\"\($0.path)\">\($0.name)</button>" }.joined()
+        if let policy, policy.policy.variants.contains(where: { $0.version == state.challenger }) {
+            actions.append(
+                (
+                    "roll back", "/api/v1/deployments/\(escape(state.deployment.text))/rollback", "expected_revision",
+                    policy.revision
+                ))
+        }
+        let buttons = actions.map { action in
+            "<button data-path=\"\(action.path)\" data-key=\"\(action.key)\" data-value=\"\(action.value)\">\(action.name)</button>"
+        }.joined()
         return """
             <p class="buttons">\(buttons)<output></output></p><script>
             for (const button of document.querySelectorAll('button[data-path]')) button.addEventListener('click', async () => {
               const reason = prompt(button.textContent + ': why?');
               if (!reason) return;
               const answer = await fetch(button.dataset.path, {method: 'POST', headers: {'Content-Type': 'application/json'},
-                body: JSON.stringify({reason})});
+                body: JSON.stringify({reason, [button.dataset.key]: Number(button.dataset.value)})});
               if (answer.ok) return location.reload();
               const said = await answer.json().catch(() => null);
               document.querySelector('output').textContent = 'refused: ' + (said?.error?.message ?? answer.status);

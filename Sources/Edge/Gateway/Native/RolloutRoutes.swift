@@ -30,7 +30,7 @@ enum RolloutRoutes {
             },
             Route("POST", "/api/v1/models/{model}/rollout/{command}") { request in
                 let body = try RequestBody(request)
-                try body.checkKeys(["reason"])
+                try body.checkKeys(["reason", "version"])
                 let word = request.parameters["command"] ?? ""
                 guard let command = RolloutController.Command(rawValue: word) else {
                     let known = RolloutController.Command.allCases.map(\.rawValue)
@@ -41,8 +41,11 @@ enum RolloutRoutes {
                                 ?? "; known: \(known.joined(separator: ", "))"))
                 }
                 let model = try await request.model(registry)
+                let version =
+                    body["version"] == nil
+                    ? nil : Int(try body.integer("version", default: 0, in: 1...Int64(Int32.max)))
                 let rollout = try await lifecycle.rollout.tell(
-                    model, command, actor: request.actor, reason: try body.reason())
+                    model, command, of: version, actor: request.actor, reason: try body.reason())
                 return .json(try await describe(rollout, services))
             },
             Route("POST", "/api/v1/deployments/{deployment}/policy") { request in
@@ -120,11 +123,9 @@ enum RolloutRoutes {
             variants: variants, shadows: shadows.map(\.version),
             previous: previous.flatMap { stages[$0] } == .archived ? nil : previous,
             shadowShares: shadows.contains { $0.share < 1 } ? shadows.map(\.share) : nil)
-        let expected =
-            body["expected_revision"] == nil
-            ? nil : Int(try body.integer("expected_revision", default: 0, in: 0...Int64(Int32.max)))
         let revision = try await services.desk.publish(
-            policy, for: deployment, actor: request.actor, reason: try body.reason(), expectedRevision: expected)
+            policy, for: deployment, actor: request.actor, reason: try body.reason(),
+            expectedRevision: try body.expectedRevision())
         return .json(ModelRoutes.describe(revision))
     }
 

@@ -87,14 +87,16 @@ enum ScoringRoutes {
                     try await services.log.waitForRecords(
                         topic, partition: 0, past: UInt64(from), timeout: .seconds(patience))
                 }
+                // The end is that of the records read, or one from before: what comes meanwhile is behind both.
+                let end = try await services.log.endOffset(topic, partition: 0)
                 let records = try await services.log.read(
                     topic, partition: 0, from: UInt64(from), recordCountMax: count, byteCountMax: 16 << 20)
-                let end = try await services.log.endOffset(topic, partition: 0)
+                let next = records.last.map { $0.offset + 1 } ?? UInt64(from)
                 let start = try await services.log.startOffset(topic, partition: 0)
                 return .json([
                     "events": .array(records.map { ScoredEvent.shown($0.record.value) ?? .null }),
-                    "next": .integer(records.last.map { Int64($0.offset) + 1 } ?? Int64(from)),
-                    "start": .integer(Int64(start)), "end": .integer(Int64(end)),
+                    "next": .integer(Int64(next)), "start": .integer(Int64(start)),
+                    "end": .integer(Int64(records.isEmpty ? end : max(end, next))),
                 ])
             },
             Route("GET", "/api/v1/scores") { request in
@@ -106,6 +108,13 @@ enum ScoringRoutes {
                 }
                 let found = try await services.scoring.partitions(of: table)
                 return .json(["partitions": .array(try found.map(describe))])
+            },
+            Route("GET", "/api/v1/scores/{table}/{date}/{file}") { request in
+                let file = request.parameters["file"] ?? ""
+                let path = try await services.scoring.path(
+                    of: file, in: try request.name("table"), date: request.parameters["date"] ?? "")
+                let type = file.hasSuffix(".json") ? "application/json" : "application/vnd.apache.parquet"
+                return APIResponse(headers: [("Content-Type", type)], body: .file(path))
             },
         ]
     }

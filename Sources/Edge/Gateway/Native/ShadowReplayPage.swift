@@ -18,7 +18,7 @@ enum ShadowReplayPage {
             <header><h1>\(escape(report.model.text)) <span class="dim">version \(report.version) over logged traffic</span></h1>
             <p>\(report.pairs) answers from \(report.from.description) to \(report.to.description), given by version \
             \(report.champions.keys.sorted().map(String.init).joined(separator: ", ")), with the features as they were. \
-            \(text(report.seconds)) s, by \(escape(report.actor)).</p>
+            \(text(report.seconds)) s, by \(escape(report.actor)).\(report.gap.map { " There are \(escape($0))." } ?? "")</p>
             <p class="legend"><span class="v0">●</span> as answered &nbsp; <span class="v1">●</span> the candidate</p></header>
             <h2>\(report.isPassed ? "No guardrail is broken" : "A guardrail is broken")</h2>
             """

@@ -1,7 +1,10 @@
+import Foundation
+
 /// Who may speak to the gateway.
 ///
 /// On loopback no token is needed, but the `Host` header must name this machine, so that a web page elsewhere cannot
-/// reach the platform through a visitor's browser (DNS rebinding). On any other address every request carries the token.
+/// reach the platform through a visitor's browser (DNS rebinding). On any other address every request carries the token, as
+/// `Bearer`, or as the password of `Basic`, which browsers ask their user for.
 public struct AccessPolicy: Sendable {
     /// The token every request must carry; `nil` on loopback.
     public let token: String?
@@ -23,10 +26,32 @@ public struct AccessPolicy: Sendable {
             guard let host, !host.isEmpty else { return nil }
             return Self.isLocal(host) ? nil : .forbiddenHost
         }
-        guard let authorization, authorization.lowercased().hasPrefix("bearer "),
-            Self.equalInConstantTime(String(authorization.dropFirst(7)), token)
-        else { return .unauthenticated }
+        let given = authorization.flatMap { isBearer($0) ? String($0.dropFirst(7)) : Self.signIn($0)?.password }
+        guard let given, Self.equalInConstantTime(given, token) else { return .unauthenticated }
         return nil
+    }
+
+    /// Whether a page of another site has a visitor's browser change something here.
+    ///
+    /// Browsers name the page's site in `Origin`, and most say in `Sec-Fetch-Site` how it stands to the address; other programs
+    /// send neither. A browser sends no bearer token unasked, so what has one was meant.
+    public func isForged(method: String, host: String?, authorization: String?, origin: String?, site: String?) -> Bool
+    {
+        guard let origin, !["GET", "HEAD"].contains(method), authorization.map(isBearer) != true else { return false }
+        if let site { return site != "same-origin" && site != "none" }
+        guard let scheme = origin.range(of: "://"), let host else { return true }
+        return origin[scheme.upperBound...].lowercased() != host.lowercased()
+    }
+
+    private func isBearer(_ authorization: String) -> Bool { authorization.lowercased().hasPrefix("bearer ") }
+
+    /// The name and password of a browser's user.
+    static func signIn(_ authorization: String) -> (name: String, password: String)? {
+        guard authorization.lowercased().hasPrefix("basic "), authorization.utf8.count <= 4096,
+            let data = Data(base64Encoded: String(authorization.dropFirst(6))),
+            let text = String(data: data, encoding: .utf8), let colon = text.firstIndex(of: ":")
+        else { return nil }
+        return (String(text[..<colon]), String(text[text.index(after: colon)...]))
     }
 
     static func isLocal(_ host: String) -> Bool {

@@ -21,6 +21,14 @@ enum ErrorTable {
         }
     }
 
+    /// The answer to a request that reaches no route, in the words that callers of its path know: MLflow's clients have a shape
+    /// of their own.
+    static func response(_ error: PlatformError, to path: String, mlflowCode code: String) -> APIResponse {
+        let isMLflow = ["/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/"].contains { path.hasPrefix($0) }
+        guard isMLflow else { return response(error) }
+        return .json(["error_code": .string(code), "message": .string(error.message)], status: status(error.code))
+    }
+
     static func platformError(_ error: StoreError) -> PlatformError {
         let code: PlatformError.Code =
             switch error.code {

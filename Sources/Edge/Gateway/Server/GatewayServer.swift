@@ -68,7 +68,7 @@ public struct GatewayServer: Service {
 
     /// Serves until graceful shutdown; requests in hand are finished first.
     public func run() async throws {
-        let router = Router(context: BasicRequestContext.self)
+        let router = Router(context: GatewayContext.self)
         for route in routes { mount(route, on: router) }
         router.addMiddleware { AnswerMissing(routes: routes) }
         let hot = HotRoutes(
@@ -99,7 +99,7 @@ public struct GatewayServer: Service {
         }
     }
 
-    private func mount(_ route: Route, on router: Router<BasicRequestContext>) {
+    private func mount(_ route: Route, on router: Router<GatewayContext>) {
         let parts = route.pattern.split(separator: "/").map { part in
             part.hasPrefix("{") && part.hasSuffix("...}") ? "**" : String(part)
         }
@@ -114,7 +114,7 @@ public struct GatewayServer: Service {
     }
 
     private static func answer(
-        _ request: Request, _ context: BasicRequestContext, route: Route, configuration: GatewayConfiguration,
+        _ request: Request, _ context: GatewayContext, route: Route, configuration: GatewayConfiguration,
         logger: Logger
     ) async -> Response {
         if !route.pattern.hasSuffix("livez"), !route.pattern.hasSuffix("readyz") {
@@ -122,15 +122,32 @@ public struct GatewayServer: Service {
                 host: request.head.authority, authorization: request.headers[.authorization])
             {
             case .unauthenticated?:
-                return response(
-                    ErrorTable.response(PlatformError(.forbidden, "access", "the token is missing or wrong")),
-                    status: 401)
+                var refused = response(
+                    ErrorTable.response(
+                        PlatformError(.forbidden, "access", "the token is missing or wrong"), to: request.uri.path,
+                        mlflowCode: "UNAUTHENTICATED"),
+                    over: context.channel, status: 401)
+                // For browsers alone: libraries that know the scheme wait for somebody to answer.
+                if request.headers[.accept]?.contains("text/html") == true {
+                    refused.headers[.wwwAuthenticate] = "Basic realm=\"bottega\", charset=\"UTF-8\""
+                }
+                return refused
             case .forbiddenHost?:
                 return response(
                     ErrorTable.response(
                         PlatformError(
-                            .forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")))
+                            .forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")),
+                    over: context.channel)
             case nil: break
+            }
+            if configuration.access.isForged(
+                method: route.method, host: request.head.authority, authorization: request.headers[.authorization],
+                origin: request.headers[.origin], site: HTTPField.Name("Sec-Fetch-Site").flatMap { request.headers[$0] }
+            ) {
+                return response(
+                    ErrorTable.response(
+                        PlatformError(.forbidden, "access", "a page of another site may change nothing here")),
+                    over: context.channel)
             }
         }
         let spooled: String?
@@ -142,19 +159,27 @@ public struct GatewayServer: Service {
                 if let spooled { unlink(spooled) }
                 apiRequest.bodyRoom?.release()
             }
-            return response(try await route.handler(apiRequest), range: request.headers[.range])
+            return response(
+                try await route.handler(apiRequest), over: context.channel, range: request.headers[.range])
         } catch {
             let known = ErrorTable.platformError(error)
             if known.code == .internal || known.code == .corrupted {
                 logger.error(
                     "request failed", metadata: ["route": "\(route.method) \(route.pattern)", "error": "\(error)"])
             }
-            return response(ErrorTable.response(known))
+            return response(ErrorTable.response(known), over: context.channel)
         }
     }
 
+    /// Whom a request stands for: whom it names, or who signed in.
+    private static func actor(_ headers: [String: String]) -> String {
+        let name =
+            headers["x-bottega-actor"] ?? headers["authorization"].flatMap { AccessPolicy.signIn($0)?.name } ?? ""
+        return name.isEmpty ? "local" : String(name.prefix(64))
+    }
+
     private static func collect(
-        _ request: Request, _ context: BasicRequestContext, route: Route, directory: String
+        _ request: Request, _ context: GatewayContext, route: Route, directory: String
     ) async throws -> (APIRequest, String?) {
         var headers: [String: String] = [:]
         for field in request.headers { headers[field.name.canonicalName] = field.value }
@@ -192,7 +217,7 @@ public struct GatewayServer: Service {
                 method: request.method.rawValue, path: request.uri.path.removingPercentEncoding ?? request.uri.path,
                 parameters: parameters, query: query, headers: headers, body: body, bodyFile: file,
                 bodyHash: hash, bodyRoom: room,
-                actor: headers["x-bottega-actor"].map { String($0.prefix(64)) } ?? "local"), file
+                actor: actor(headers)), file
         )
     }
 
@@ -236,7 +261,9 @@ public struct GatewayServer: Service {
         return bytes
     }
 
-    static func response(_ answer: APIResponse, status: Int? = nil, range: String? = nil) -> Response {
+    static func response(
+        _ answer: APIResponse, over channel: any Channel, status: Int? = nil, range: String? = nil
+    ) -> Response {
         var fields = HTTPFields()
         for (name, value) in answer.headers {
             if let name = HTTPField.Name(name) { fields[name] = value }
@@ -278,40 +305,46 @@ public struct GatewayServer: Service {
                     try await writer.finish(nil)
                 })
         case .file(let path):
-            guard let handle = FileHandle(forReadingAtPath: path), let size = try? handle.seekToEnd() else {
+            guard let file = OpenFile(path) else {
                 return Response(status: .notFound, headers: [:], body: .init())
             }
-            return file(handle, byteCount: Int(size), status: status, fields, range: range)
+            return self.file(file, status: status, fields, range: range, over: channel)
         }
     }
 
     /// A file, or the range of it that is asked for (RFC 9110 §14; one range of bytes, anything else gives the whole).
     private static func file(
-        _ handle: FileHandle, byteCount: Int, status: HTTPResponse.Status, _ fields: HTTPFields, range: String?
+        _ file: OpenFile, status: HTTPResponse.Status, _ fields: HTTPFields, range: String?, over channel: any Channel
     ) -> Response {
         var (status, fields) = (status, fields)
-        var bytes = 0..<byteCount
-        if status == .ok, let range, let wanted = ByteRange.parse(range, byteCount: byteCount) {
+        var bytes = 0..<file.byteCount
+        if status == .ok, let range, let wanted = ByteRange.parse(range, byteCount: file.byteCount) {
             guard !wanted.isEmpty else {
-                fields[.contentRange] = "bytes */\(byteCount)"
+                fields[.contentRange] = "bytes */\(file.byteCount)"
                 return Response(status: .rangeNotSatisfiable, headers: fields)
             }
             bytes = wanted
             status = .partialContent
-            fields[.contentRange] = "bytes \(wanted.lowerBound)-\(wanted.upperBound - 1)/\(byteCount)"
+            fields[.contentRange] = "bytes \(wanted.lowerBound)-\(wanted.upperBound - 1)/\(file.byteCount)"
         }
-        let part = bytes
+        let wanted = bytes
         return Response(
             status: status, headers: fields,
-            body: ResponseBody(contentLength: part.count) { writer in
-                try handle.seek(toOffset: UInt64(part.lowerBound))
-                var left = part.count
-                while left > 0, let data = try handle.read(upToCount: min(left, 1 << 20)), !data.isEmpty {
-                    left -= data.count
-                    try await writer.write(ByteBuffer(bytes: data))
-                }
+            body: ResponseBody(contentLength: wanted.count) { writer in
+                try await file.send(wanted, over: channel)
                 try await writer.finish(nil)
             })
+    }
+}
+
+/// What a route's handler knows of its request beside the framework's own: the connection.
+struct GatewayContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    let channel: any Channel
+
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        channel = source.channel
     }
 }
 
@@ -338,28 +371,9 @@ private struct GatewayChannel: ServerChildChannel {
     }
 }
 
-/// Reads the header `Range`.
-enum ByteRange {
-    /// The bytes that a header asks for; empty if the file has none of them, `nil` for what is no single range.
-    static func parse(_ text: String, byteCount: Int) -> Range<Int>? {
-        guard text.utf8.count <= 64, text.hasPrefix("bytes="), !text.contains(",") else { return nil }
-        let parts = text.dropFirst(6).split(separator: "-", omittingEmptySubsequences: false)
-        guard parts.count == 2 else { return nil }
-        if parts[0].isEmpty {
-            guard let count = Int(parts[1]), count >= 0 else { return nil }
-            return max(0, byteCount - count)..<byteCount
-        }
-        guard let start = Int(parts[0]), start >= 0 else { return nil }
-        guard let end = parts[1].isEmpty ? byteCount - 1 : Int(parts[1]), end >= start || parts[1].isEmpty else {
-            return nil
-        }
-        return start < byteCount ? start..<(min(end, byteCount - 1) + 1) : 0..<0
-    }
-}
-
 /// Says of an unknown path what there is, and of a known one with another method that it is the method.
 private struct AnswerMissing: RouterMiddleware {
-    typealias Context = BasicRequestContext
+    typealias Context = GatewayContext
     let routes: [Route]
 
     func handle(
@@ -370,18 +384,25 @@ private struct AnswerMissing: RouterMiddleware {
             where error.status == .notFound
         {
             let path = request.uri.path
-            let allowed = Set(routes.filter { Self.matches($0.pattern, path) }.map(\.method)).sorted()
+            let allowed = Set(
+                routes.filter { !$0.pattern.hasSuffix("{rest...}") && Self.matches($0.pattern, path) }.map(\.method)
+            ).sorted()
             if !allowed.isEmpty, !allowed.contains(request.method.rawValue) {
                 let list = allowed.joined(separator: ", ")
                 let message = "'\(path.prefix(200))' takes \(list), not \(request.method.rawValue)"
                 var answer = GatewayServer.response(
-                    ErrorTable.response(PlatformError(.invalidInput, "route", message)), status: 405)
+                    ErrorTable.response(
+                        PlatformError(.invalidInput, "route", message), to: path, mlflowCode: "ENDPOINT_NOT_FOUND"),
+                    over: context.channel, status: 405)
                 answer.headers[.allow] = list
                 return answer
             }
             let message =
                 "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
-            return GatewayServer.response(ErrorTable.response(PlatformError(.notFound, "route", message)))
+            return GatewayServer.response(
+                ErrorTable.response(
+                    PlatformError(.notFound, "route", message), to: path, mlflowCode: "ENDPOINT_NOT_FOUND"),
+                over: context.channel)
         }
     }
 

@@ -443,20 +443,3 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
         }
     }
 }
-
-/// Stands where the framework writes its answers and tells the connection's `WireHandler` of their ends.
-final class AnswerEndHandler: ChannelOutboundHandler, RemovableChannelHandler {
-    typealias OutboundIn = HTTPResponsePart
-    typealias OutboundOut = HTTPResponsePart
-
-    func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        let part = unwrapOutboundIn(data)
-        context.write(data, promise: promise)
-        guard case .end = part else { return }
-        context.flush()
-        guard let wire = try? context.pipeline.syncOperations.context(handlerType: WireHandler.self),
-            let handler = wire.handler as? WireHandler
-        else { return }
-        handler.frameworkAnswered(context: wire)
-    }
-}

@@ -148,6 +148,9 @@ struct WireRequest {
             case 4 where equals(bytes, name, "host"):
                 guard host == nil else { return false }
                 host = trimmed(bytes, (colon + 1)..<line.upperBound)
+            // A browser's request: whether it is meant is looked at where the framework answers.
+            case 6 where equals(bytes, name, "origin"):
+                return false
             case 6 where equals(bytes, name, "expect"), 7 where equals(bytes, name, "upgrade"),
                 7 where equals(bytes, name, "trailer"), 17 where equals(bytes, name, "transfer-encoding"):
                 return false

@@ -58,12 +58,27 @@ extension MLflowRoutes {
             let modelID = try fields.text("model_id").flatMap { $0.isEmpty ? nil : $0 }
             // Clients that name a logged model leave its run to the server.
             if runID == nil, let modelID { runID = try await tracking.loggedModel(modelID).sourceRunID }
+            let tags = try Dictionary(tags: fields.tags("tags"))
+            // A prompt is a version without files; its text is a tag.
+            let isPrompt = uri == "dummy-source" && tags["mlflow.prompt.is_prompt"] == "true"
+            let artifactURI = isPrompt ? "" : try await artifactURI(ofSource: uri)
+            // Where the files are ours, what they are said to come from is looked up: a version's lineage is no hearsay.
+            if TrackingStore.artifactPath(ofURI: artifactURI) != nil {
+                do {
+                    if let runID { _ = try await tracking.runInfo(runID) }
+                    if let modelID { _ = try await tracking.loggedModel(modelID) }
+                } catch let error as PlatformError where error.code == .notFound {
+                    throw MLflowError.invalid(
+                        "Invalid model version source: '\(uri.prefix(200))'. \(error.message) The run_id or model_id must "
+                            + "name what the source belongs to.")
+                }
+            }
             let source = VersionSource(
-                uri: uri, artifactURI: try await artifactURI(ofSource: uri), loggedModel: modelID,
+                uri: uri, artifactURI: artifactURI, loggedModel: modelID,
                 runLink: try fields.text("run_link"))
             let version = try await registry.createVersion(
                 of: fields.required("name"), source: source, runID: runID, description: fields.text("description"),
-                tags: Dictionary(tags: fields.tags("tags")), actor: fields.request.actor)
+                tags: tags, actor: fields.request.actor)
             return ["model_version": version.wire]
         }
             + call("GET", "mlflow/model-versions/get") { fields in

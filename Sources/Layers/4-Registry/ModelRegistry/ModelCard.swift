@@ -163,7 +163,7 @@ public enum ModelCard {
             ),
             ("Trained on", origin.dataset.map { "dataset \($0)" } ?? "no training set of this platform"),
             ("Features", origin.serviceVersion.map { "service version \($0)" } ?? ""), ("Run", origin.runID),
-            ("Job", origin.jobID), ("Code", code), ("Seed", String(origin.seed)),
+            ("Job", origin.jobID), ("Code", code), ("Seed", origin.givenSeed.map(String.init) ?? "not recorded"),
             ("Environment", origin.environment.map { $0.hex } ?? "not recorded"),
         ]
         return .table(head: ["", ""], rows: rows.filter { !$0.1.isEmpty }.map { [$0.0, $0.1] })

@@ -120,6 +120,9 @@ public struct VersionOrigin: Sendable, Hashable, Codable {
     /// Hyperparameters as logged.
     public let parameters: [String: String]
 
+    /// The seed, where one was given: every job has one, a run elsewhere only if it says so.
+    public var givenSeed: Int64? { jobID.isEmpty && seed == 0 ? nil : seed }
+
     /// Makes an origin.
     public init(
         dataset: ContentHash?, serviceVersion: ContentHash?, runID: String, jobID: String, commit: String = "",

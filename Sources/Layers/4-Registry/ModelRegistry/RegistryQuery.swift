@@ -27,7 +27,14 @@ struct RegistryQuery {
     init(_ kind: Kind, filter: SearchFilter, orders: [SearchOrder]) throws(PlatformError) {
         self.kind = kind
         conditions = [kind == .models ? "m.deleted_at IS NULL" : "v.deleted_at IS NULL AND m.deleted_at IS NULL"]
-        for clause in filter.clauses { try add(clause) }
+        if Self.asksForPrompts(filter) {
+            for clause in filter.clauses { try add(clause) }
+        } else {
+            for clause in filter.clauses where clause.key != Self.promptTag { try add(clause) }
+            conditions.append(
+                "NOT EXISTS (SELECT 1 FROM model_tags t WHERE \(owner) AND t.key = ? AND t.value = 'true')")
+            arguments.append(.text(Self.promptTag))
+        }
         for order in orders { keys.append(try key(order.key, entity: order.entity, isAscending: order.isAscending)) }
         let last: [(String, Bool)] =
             kind == .models
@@ -36,6 +43,25 @@ struct RegistryQuery {
         for (name, isAscending) in last where !keys.contains(where: { $0.name == name }) {
             keys.append(try key(name, entity: nil, isAscending: isAscending))
         }
+    }
+
+    /// The tag of models and versions that are prompts; they are found only by who asks for it.
+    private static let promptTag = "mlflow.prompt.is_prompt"
+
+    private static func asksForPrompts(_ filter: SearchFilter) -> Bool {
+        filter.clauses.contains { clause in
+            guard ["tag", "tags"].contains(clause.entity), clause.key == promptTag,
+                case .text(let text) = clause.operand
+            else { return false }
+            return (clause.comparison == .equal && text.lowercased() == "true")
+                || (clause.comparison == .notEqual && text.lowercased() == "false")
+        }
+    }
+
+    /// Whose a tag `t` is: those of a version have its number, those of a model 0.
+    private var owner: String {
+        kind == .models
+            ? "t.model_id = m.model_id AND t.number = 0" : "t.model_id = v.model AND t.number = v.number"
     }
 
     /// Rows of one page and the token of the next; at most `countMax` rows.
@@ -166,11 +192,8 @@ struct RegistryQuery {
         }
     }
 
-    /// Tags of a version have its number, those of a model 0; `!=` also holds where there is no such tag.
+    /// `!=` wants the tag to be there, as with the reference server.
     private mutating func addTag(_ clause: SearchClause) throws(PlatformError) {
-        let owner =
-            kind == .models
-            ? "t.model_id = m.model_id AND t.number = 0" : "t.model_id = v.model AND t.number = v.number"
         let base = "SELECT 1 FROM model_tags t WHERE \(owner) AND t.key = ?"
         switch clause.comparison {
         case .isNull, .isNotNull:
@@ -178,7 +201,7 @@ struct RegistryQuery {
             arguments.append(.text(clause.key))
         case .notEqual:
             guard case .text(let text) = clause.operand else { throw wrongOperand(clause) }
-            conditions.append("NOT EXISTS (\(base) AND t.value = ?)")
+            conditions.append("EXISTS (\(base) AND t.value <> ?)")
             arguments += [.text(clause.key), .text(text)]
         default:
             let (sql, values) = try textTest("t.value", clause)

@@ -1,4 +1,5 @@
 import Definitions
+public import PlatformCore
 
 /// What a replay of logged traffic found, as gates read it.
 public struct ReplayEvidence: Sendable, Hashable {
@@ -16,11 +17,13 @@ public struct ReplayEvidence: Sendable, Hashable {
     public let meanDifference: Double?
     /// PSI of the predictions; `nil` with too few.
     public let predictionPSI: Double?
+    /// When the records begin, if its span begins earlier.
+    public let recordsFrom: EventTime?
 
     /// Makes evidence.
     public init(
         id: String, report: String, pairs: Int, failures: Int, disagreement: Double?, meanDifference: Double?,
-        predictionPSI: Double?
+        predictionPSI: Double?, recordsFrom: EventTime? = nil
     ) {
         self.id = id
         self.report = report
@@ -29,11 +32,13 @@ public struct ReplayEvidence: Sendable, Hashable {
         self.disagreement = disagreement
         self.meanDifference = meanDifference
         self.predictionPSI = predictionPSI
+        self.recordsFrom = recordsFrom
     }
 
     /// Whether it keeps within bounds, and why in a sentence.
     func verdict(_ bounds: ReplayBounds) -> (passed: Bool, detail: String) {
-        let proof = "replay \(id), report \(report.prefix(8))"
+        let proof =
+            "replay \(id), report \(report.prefix(8))" + (recordsFrom.map { ", of records since \($0)" } ?? "")
         let total = pairs + failures
         let errors = total > 0 ? Double(failures) / Double(total) : 0
         if errors > bounds.errorRateMax {

@@ -55,6 +55,7 @@ extension MonitorEngine {
         }
         time = EventTime(milliseconds: try reader.fixed(Int64.self))
         counters = try Self.read(MonitorCounters.self, from: &reader)
+        guard counters.isSound else { throw DecodingFailure("the monitor's counters make no sense") }
         for _ in 0..<(try reader.count(unitByteCount: 3)) {
             let model = try reader.text()
             let version = Int(clamping: try reader.varint())
@@ -67,6 +68,9 @@ extension MonitorEngine {
             let name = try reader.text()
             let model = try reader.text()
             let incidents = try Self.read([Alert].self, from: &reader)
+            guard incidents.allSatisfy({ 0...(1 << 40) ~= $0.count }) else {
+                throw DecodingFailure("an incident's count before \(reader.position) makes no sense")
+            }
             var windows: [OpenWindow] = []
             for _ in 0..<(try reader.count(unitByteCount: 26)) {
                 windows.append(
@@ -81,8 +85,8 @@ extension MonitorEngine {
         }
         for _ in 0..<(try reader.count(unitByteCount: 41)) {
             let key = try RowKey(from: &reader)
-            let place = try reader.fixed(Int64.self)
-            let labelTime = try reader.fixed(Int64.self)
+            let place = try reader.milliseconds()
+            let labelTime = try reader.milliseconds()
             let value = try reader.double()
             let state = try reader.byte()
             waitingOrder.append((key, place))

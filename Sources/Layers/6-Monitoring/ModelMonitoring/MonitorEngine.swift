@@ -54,6 +54,14 @@ public struct MonitorCounters: Sendable, Hashable, Codable {
 
     /// Nothing seen.
     public init() {}
+
+    /// Whether these are numbers that counting leads to.
+    var isSound: Bool {
+        [
+            predictions, fallbacks, predictionsLate, predictionsDropped, predictionsRepeated, rowsNotKept, labels,
+            labelsJoined, labelsRepeated, labelsLate, labelsUnmatched, windowsClosed, alertsRaised, undecodable,
+        ].allSatisfy { 0...(1 << 60) ~= $0 }
+    }
 }
 
 /// Watches predictions and labels in log order and says what it finds; does no I/O and reads no clock.
@@ -151,7 +159,13 @@ public struct MonitorEngine: Sendable {
     }
 
     /// Reads one prediction; gives what its time closes.
+    ///
+    /// One whose time is outside of 1900 to 2200 counts as undecodable, and so does such a label.
     public mutating func consume(_ record: PredictionRecord) -> [MonitorEffect] {
+        guard record.time.isAccepted else {
+            counters.undecodable += 1
+            return []
+        }
         let effects = advance(to: record.time)
         counters.predictions += 1
         if record.choice == .fallback { counters.fallbacks += 1 }
@@ -220,7 +234,7 @@ public struct MonitorEngine: Sendable {
     public mutating func consume(_ label: LabelRecord) -> [MonitorEffect] {
         let effects = advance(to: label.time)
         counters.labels += 1
-        guard label.value.isFinite else {
+        guard label.value.isFinite, label.time.isAccepted else {
             counters.undecodable += 1
             return effects
         }

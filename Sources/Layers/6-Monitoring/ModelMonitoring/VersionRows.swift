@@ -30,6 +30,15 @@ struct RowKey: Hashable, Sendable {
     }
 }
 
+extension ByteReader {
+    /// A time that can be added to and subtracted from without a thought.
+    mutating func milliseconds() throws(DecodingFailure) -> Int64 {
+        let value = try fixed(Int64.self)
+        guard value.magnitude <= 1 << 53 else { throw DecodingFailure("a time before \(position) makes no sense") }
+        return value
+    }
+}
+
 /// The rows of one version in one role in one window, as compact arrays.
 struct VersionRows: Sendable, Equatable {
     let version: Int
@@ -86,7 +95,9 @@ struct VersionRows: Sendable, Equatable {
     ) throws(DecodingFailure) {
         version = Int(clamping: try reader.varint())
         choice = try reader.byte()
-        rows = Int(clamping: try reader.varint())
+        let rows = try reader.varint()
+        guard rows <= 1 << 40 else { throw DecodingFailure("a count before \(reader.position) is too large") }
+        self.rows = Int(rows)
         if try reader.byte() != 0 {
             guard let profile = reference(version) else {
                 throw DecodingFailure("version \(version) has counts but no reference profile")
@@ -101,7 +112,7 @@ struct VersionRows: Sendable, Equatable {
                     try RowKey(from: &reader), prediction: Float(bitPattern: try reader.fixed(UInt32.self)), time: 0)
             else { throw DecodingFailure("a window holds the same prediction twice") }
             labels[keys.count - 1] = try reader.double()
-            times[keys.count - 1] = try reader.fixed(Int64.self)
+            times[keys.count - 1] = try reader.milliseconds()
         }
     }
 
@@ -136,9 +147,9 @@ struct OpenWindow: Sendable, Equatable {
     init(
         from reader: inout ByteReader, reference: (Int) -> ReferenceProfile?
     ) throws(DecodingFailure) {
-        from = try reader.fixed(Int64.self)
-        to = try reader.fixed(Int64.self)
-        labelsUntil = try reader.fixed(Int64.self)
+        from = try reader.milliseconds()
+        to = try reader.milliseconds()
+        labelsUntil = try reader.milliseconds()
         inputsAreFinal = try reader.byte() != 0
         for _ in 0..<(try reader.count(unitByteCount: 5)) {
             groups.append(try VersionRows(from: &reader, reference: reference))

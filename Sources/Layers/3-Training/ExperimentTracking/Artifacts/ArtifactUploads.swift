@@ -119,7 +119,13 @@ final class ArtifactUploads: Sendable {
         room.close()
         uploads.withLock { uploads in
             if uploads[room.upload]?.rooms[room.number] === room { uploads[room.upload]?.rooms[room.number] = nil }
+            Self.forgetSizeIfUntouched(&uploads[room.upload])
         }
+    }
+
+    /// A part that did not come in full binds nobody to its size: neither the next one of its number nor the last one.
+    private static func forgetSizeIfUntouched(_ upload: inout Upload?) {
+        if upload?.isUntouched == true { upload?.partByteCount = nil }
     }
 
     private static func tag(_ id: String, _ number: Int, _ byteCount: Int) -> String {
@@ -160,6 +166,7 @@ final class ArtifactUploads: Sendable {
             uploads.withLock { uploads in
                 guard let count = uploads[id]?.writing[number] else { return }
                 uploads[id]?.writing[number] = count > 1 ? count - 1 : nil
+                Self.forgetSizeIfUntouched(&uploads[id])
             }
         }
         if let expected {

@@ -128,7 +128,7 @@ extension RunQuery {
         let end = try transaction.query(
             """
             SELECT o.value AS value FROM tracking_metric_latest o WHERE \(range.sql) ORDER BY o.value \(direction)
-            LIMIT 2 OFFSET \(Int(2 * walked))
+            LIMIT 1 OFFSET \(Int(2 * walked))
             """, range.arguments)
         guard let last = end.first?["value"] else {
             return try walk(key, isAscending, place, countMax, survey, transaction)

@@ -199,7 +199,23 @@ extension TrackingStore {
 
     private func record(_ hash: ContentHash, byteCount: Int, at path: String) async throws {
         let now = MetadataValue(clock.now())
+        let folders = path.split(separator: "/").dropLast().reduce(into: [String]()) { folders, part in
+            folders.append((folders.last.map { $0 + "/" } ?? "") + part)
+        }
         try await metadata.write { transaction in
+            // One path is a file or a folder: a client that downloads both could not write them.
+            if let file = try transaction.query(
+                "SELECT path FROM tracking_artifact WHERE path", in: folders.map(MetadataValue.text), then: "LIMIT 1"
+            ).first {
+                throw PlatformError(
+                    .invalidInput, "artifact/\(path)", "'\(file.text("path"))' is a file; it can hold no other")
+            }
+            if try !transaction.query(
+                "SELECT 1 AS one FROM tracking_artifact WHERE path > ? AND path < ? LIMIT 1",
+                [.text(path + "/"), .text(path + "0")]
+            ).isEmpty {
+                throw PlatformError(.invalidInput, "artifact/\(path)", "'\(path)' is a folder with files in it")
+            }
             _ = try transaction.execute(
                 """
                 INSERT INTO tracking_artifact (path, hash, byte_count, updated_at) VALUES (?, ?, ?, ?)

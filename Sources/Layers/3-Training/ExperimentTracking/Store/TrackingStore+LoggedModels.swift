@@ -83,10 +83,21 @@ extension TrackingStore {
     }
 
     /// Adds parameters to a logged model.
+    ///
+    /// One is written once: the same value again is accepted, another one refused.
     public func logParams(_ params: [TrackedTag], ofLoggedModel id: String) async throws -> LoggedModel {
         try Self.check(params: params, tags: [])
         return try await change(id) { transaction in
-            for param in params { try Self.set(param, "param", ofModel: id, transaction) }
+            let known = Dictionary(
+                try Self.loggedModel(id, transaction).params.map { ($0.key, $0.value) }, uniquingKeysWith: { $1 })
+            for param in params {
+                guard known[param.key] ?? param.value == param.value else {
+                    throw PlatformError(
+                        .invalidInput, "model/\(id)",
+                        "its parameter '\(param.key)' has another value already; parameters are written once")
+                }
+                try Self.set(param, "param", ofModel: id, transaction)
+            }
         }
     }
 
@@ -166,7 +177,8 @@ extension TrackingStore {
     private static func check(params: [TrackedTag], tags: [TrackedTag]) throws(PlatformError) {
         for param in params {
             try TrackingLimits.check(key: param.key, of: "param")
-            try TrackingLimits.check(param.value, atMost: TrackingLimits.paramValue, what: "param '\(param.key)'")
+            try TrackingLimits.check(
+                param.value, atMost: TrackingLimits.modelParamValue, what: "param '\(param.key)'")
         }
         for tag in tags { try check(runTag: tag) }
     }

@@ -16,6 +16,7 @@ extension TrackingStore {
         run id: String, metrics: [Metric] = [], params: [TrackedTag] = [], tags: [TrackedTag] = []
     ) async throws {
         try Self.check(metrics: metrics, params: params, tags: tags)
+        let (params, tags) = (params.map(TrackingLimits.kept(param:)), tags.map(TrackingLimits.kept(runTag:)))
         if params.isEmpty, tags.isEmpty, !metrics.isEmpty { return try await journal(metrics, run: id) }
         let number = try await metadata.write { transaction in
             let number = try Self.activeRun(id, transaction)
@@ -134,9 +135,8 @@ extension TrackingStore {
         for metric in metrics { try TrackingLimits.check(key: metric.key, of: "metric") }
         for param in params {
             try TrackingLimits.check(key: param.key, of: "param")
-            try TrackingLimits.check(param.value, atMost: TrackingLimits.paramValue, what: "param '\(param.key)'")
         }
-        for tag in tags { try check(runTag: tag) }
+        for tag in tags { try TrackingLimits.check(key: tag.key, of: "tag") }
     }
 
     private static func append(

@@ -10,7 +10,8 @@ extension TrackingStore {
         experiment id: String, name: String? = nil, tags: [TrackedTag] = [], userName: String? = nil,
         startedAt: EventTime? = nil
     ) async throws -> TrackedRun {
-        for tag in tags { try Self.check(runTag: tag) }
+        for tag in tags { try TrackingLimits.check(key: tag.key, of: "tag") }
+        let tags = tags.map(TrackingLimits.kept(runTag:))
         let fromTag = tags.last { $0.key == "mlflow.runName" }?.value
         if let name, let fromTag, !name.isEmpty, name != fromTag {
             throw PlatformError(.invalidInput, "run_name", "it differs from the tag mlflow.runName; give one of them")
@@ -109,7 +110,8 @@ extension TrackingStore {
 
     /// Sets a tag of a run.
     public func setTag(_ tag: TrackedTag, ofRun id: String) async throws {
-        try Self.check(runTag: tag)
+        try TrackingLimits.check(key: tag.key, of: "tag")
+        let tag = TrackingLimits.kept(runTag: tag)
         try await metadata.write { transaction in
             let number = try Self.activeRun(id, transaction)
             try Self.set(tag, ofRun: number, transaction)
@@ -218,7 +220,7 @@ extension TrackingStore {
             INSERT INTO tracking_run_tag (run_number, key, value) VALUES (?, ?, ?)
             ON CONFLICT (run_number, key) DO UPDATE SET value = excluded.value
             """, [.integer(number), .text(tag.key), .text(tag.value)])
-        if tag.key == "mlflow.runName" {
+        if tag.key == "mlflow.runName", !tag.value.isEmpty {  // a run keeps its name
             try transaction.execute(
                 "UPDATE tracking_run SET name = ? WHERE number = ?", [.text(tag.value), .integer(number)])
         }

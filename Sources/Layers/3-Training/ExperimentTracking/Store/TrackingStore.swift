@@ -75,10 +75,12 @@ public enum TrackingLimits {
     public static let experimentName = 500
     /// Key of a metric, parameter or tag.
     public static let key = 250
-    /// Value of a parameter.
+    /// Value of a run's parameter; what is longer is cut.
     public static let paramValue = 6000
-    /// Value of a run's tag.
+    /// Value of a run's tag; what is longer is cut.
     public static let runTagValue = 8000
+    /// Value of a logged model's parameter.
+    public static let modelParamValue = 100_000
     /// Value of an experiment's tag.
     public static let experimentTagValue = 20_000
     /// Name of a dataset.
@@ -108,6 +110,18 @@ public enum TrackingLimits {
         guard !key.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) else {
             throw PlatformError(.invalidInput, what, "the name holds a control character")
         }
+    }
+
+    /// A run's parameter as it is kept: a longer value is cut, as the reference server does unless told otherwise; a run does
+    /// not fail for it.
+    static func kept(param: TrackedTag) -> TrackedTag { kept(param, paramValue) }
+
+    /// A run's tag as it is kept.
+    static func kept(runTag tag: TrackedTag) -> TrackedTag { kept(tag, runTagValue) }
+
+    private static func kept(_ pair: TrackedTag, _ limit: Int) -> TrackedTag {
+        guard pair.value.utf8.count > limit, pair.value.unicodeScalars.count > limit else { return pair }
+        return TrackedTag(pair.key, String(String.UnicodeScalarView(pair.value.unicodeScalars.prefix(limit))))
     }
 
     static func check(_ text: String, atMost limit: Int, what: String) throws(PlatformError) {

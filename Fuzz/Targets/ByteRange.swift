@@ -1,0 +1,1 @@
+../../Sources/Edge/Gateway/Server/ByteRange.swift

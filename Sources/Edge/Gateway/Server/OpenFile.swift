@@ -1,0 +1,78 @@
+import CDispatch
+import Foundation
+import NIOCore
+
+/// An open file that is sent over connections out of the kernel's cache (`sendfile`), so that its bytes never come into
+/// this process; closed when nobody holds it.
+final class OpenFile: Sendable {
+    let byteCount: Int
+    private let descriptor: Int32
+
+    /// Bytes that are brought into memory and sent at once.
+    private static let portionByteCount = 4 << 20
+    /// `MADV_POPULATE_READ`, from Linux 5.14 on; an older one answers EINVAL.
+    private static let populateRead: Int32 = 22
+
+    /// Opens a file for reading; `nil` if there is none.
+    init?(_ path: String) {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+        guard descriptor >= 0 else { return nil }
+        var status = stat()
+        guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
+            close(descriptor)
+            return nil
+        }
+        (self.descriptor, byteCount) = (descriptor, Int(status.st_size))
+    }
+
+    deinit { close(descriptor) }
+
+    /// Sends a range of the file as the body of the answer whose head was written last; returns when the connection took it.
+    ///
+    /// The disk is waited for here and not on the connection's event loop: the next portion is brought into memory while
+    /// one is sent.
+    func send(_ range: Range<Int>, over channel: any Channel) async throws {
+        var underway: EventLoopFuture<Void>?
+        for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.portionByteCount) {
+            let portion = start..<min(range.upperBound, start + Self.portionByteCount)
+            load(portion)
+            try await underway?.get()
+            underway = give(portion, to: channel)
+        }
+        try await underway?.get()
+    }
+
+    private func give(_ portion: Range<Int>, to channel: any Channel) -> EventLoopFuture<Void> {
+        let sent = channel.eventLoop.makePromise(of: Void.self)
+        channel.eventLoop.execute {
+            // Only borrowed: this file stays open until the portion is sent, or the connection gone.
+            let handle = NIOFileHandle(_deprecatedTakingOwnershipOfDescriptor: self.descriptor)
+            sent.futureResult.whenComplete { _ in
+                _ = try? handle.takeDescriptorOwnership()
+                withExtendedLifetime(self) {}
+            }
+            let region = FileRegion(
+                fileHandle: handle, readerIndex: portion.lowerBound, endIndex: portion.upperBound)
+            do {
+                let context = try channel.pipeline.syncOperations.context(handlerType: AnswerEndHandler.self)
+                guard let handler = context.handler as? AnswerEndHandler else {
+                    throw ChannelError.inappropriateOperationForState
+                }
+                try handler.write(region, context: context, promise: sent)
+            } catch { sent.fail(error) }
+        }
+        return sent.futureResult
+    }
+
+    /// Waits until a range is in memory.
+    private func load(_ range: Range<Int>) {
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
+        let start = range.lowerBound / page * page
+        let count = range.upperBound - start
+        if let place = mmap(nil, count, PROT_READ, MAP_SHARED, descriptor, off_t(start)), place != MAP_FAILED {
+            defer { munmap(place, count) }
+            if madvise(place, count, Self.populateRead) == 0 { return }
+        }
+        _ = posix_fadvise(descriptor, off_t(range.lowerBound), off_t(range.count), POSIX_FADV_WILLNEED)
+    }
+}

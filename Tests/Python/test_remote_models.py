@@ -1,0 +1,202 @@
+"""Models on other servers: another of these over gRPC, killed and hung, and servers that speak TLS, well or badly."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import json
+import math
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import shop
+from conftest import Server, free_port, until
+from remote_models import Authority, RemoteServer, grpc_server, http_server, register, share, try_to_register
+
+
+class World:
+    """A server that asks others, and another one of the same data."""
+
+    def __init__(self, trained: Server, folder: pathlib.Path) -> None:
+        self.folder, self.dataset = folder, trained.dataset
+        self.authority = Authority(folder, "ours")
+        trained.wait_idle()
+        for name in ("data", "other"):
+            shutil.copytree(trained.data_dir, folder / name)
+        self.port = free_port()
+        self.server = self.begun("data", BOTTEGA_REMOTE_AUTHORITIES=str(self.authority.file))
+        self.other = self.begun("other", BOTTEGA_GATEWAY_GRPCPORT=self.port)
+        shown = json.loads(self.server.cli("model", "show", "loss", "1", "--json").stdout)
+        RemoteServer.width = len(shown["signature"]["inputs"])
+
+    def begun(self, name: str, **environment: str) -> Server:
+        quiet = ("--set", "monitor.enabled=false")
+        server = Server(self.folder / name, "--clock", "manual", *quiet, environment=environment).start()
+        definitions = shop.write_definitions(self.folder / f"{name}-definitions", log_loss=1000)
+        model = definitions / "model.yaml"
+        slow = re.sub(r"latency_p99: \S+ms\b", "latency_p99: 60s", model.read_text())
+        more = "fallback: {constant: 0.25}\nworkers: {timeout: 8s}\nbatching: {size_max: 32, wait_max: 1ms}"
+        model.write_text(slow.replace("fallback: {constant: 0.25}", more))
+        server.cli("apply", str(definitions))
+        return server
+
+    def register(self, address: str, server: Server | None = None) -> int:
+        return register(server or self.server, self.dataset, self.folder, address)
+
+
+@pytest.fixture(scope="module")
+def world(trained: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    world = World(trained, tmp_path_factory.mktemp("remote"))
+    yield world
+    assert world.server.stop() == 0
+    if world.other.process is not None:
+        world.other.stop()
+
+
+def deploy(server: Server, version: int) -> None:
+    for stage in ("staging", "canary"):
+        server.cli("model", "promote", "loss", str(version), stage, "--reason", "for the test")
+    server.cli("deploy", "loss", str(version), "--reason", "for the test")
+
+
+def body(price: float, customer: str = "c01", channel: str = "app") -> dict[str, Any]:
+    return {"entities": {"customer": customer}, "features": {"channel": channel, "price": price}}
+
+
+def ask(server: Server, *row: Any) -> dict[str, Any]:
+    return server.post("/predict/loss", body(*row))
+
+
+def hurried(server: Server, price: float) -> tuple[int, dict[str, Any]]:
+    return server.request("POST", "/predict/loss", body(price), headers={"X-Request-Timeout-Ms": "700"})
+
+
+def calls(server: Server) -> dict[str, float]:
+    """Calls of remote models since the start, by what became of them."""
+    _, page = server.request("GET", "/metrics")
+    found = re.findall(r'bottega_remote_calls_total\{model="loss",outcome="(\w+)"\} (\S+)', page)
+    return {word: float(count) for word, count in found}
+
+
+def test_a_model_on_another_of_these_servers_over_grpc(world: World) -> None:
+    server, other = world.server, world.other
+    version = world.register(f"grpc://127.0.0.1:{world.port}/loss")
+    deploy(server, version)
+    for row in [(10, "c01", "app"), (99.5, "c02", "web"), (40, "nobody", "shop")]:
+        answer = ask(server, *row)
+        assert (answer["model_version"], answer["fallback"]) == (version, False), answer
+        assert answer["prediction"] == ask(other, *row)["prediction"]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda number: ask(server, 10 + number), range(64)))
+    assert not any(answer["fallback"] for answer in answers)
+
+    # A drill goes back to the model of this process and forth to the other server, while somebody asks.
+    report = json.loads(server.cli("deploy", "drill", "loss", "--seconds", "0.5", "--json").stdout)
+    assert report["passed"] and [phase["errors"] for phase in report["phases"]] == [0, 0, 0], report
+
+    # Killed, and started again on the same port.
+    other.kill()
+    answer = ask(server, 10)
+    assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
+    assert "remote server" in answer["fallback_reason"], answer
+    other.start()
+    until(lambda: ask(server, 10)["fallback"] is False)
+
+    # Nobody is there any more, and nothing says so: the call ends in its time, the next ones find the server again.
+    assert other.process is not None
+    other.process.send_signal(signal.SIGSTOP)
+    status, answer = hurried(server, 10)
+    assert (status, answer["fallback_cause"]) == (200, "timeout"), answer
+    other.process.send_signal(signal.SIGCONT)
+    until(lambda: ask(server, 10)["fallback"] is False)
+
+    # Its model hangs: a call that is late leaves those beside it alone.
+    with http_server() as means:
+        deploy(other, world.register(f"v2://127.0.0.1:{means.server_port}/means", other))
+        assert ask(server, 10)["prediction"] == ask(other, 10)["prediction"] != answers[0]["prediction"]
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            late = pool.submit(hurried, server, 5002)
+            # Only then are they in calls of their own: batching gathers what comes at once.
+            assert RemoteServer.hanging.wait(60)
+            beside = [pool.submit(ask, server, price) for price in (20, 30, 40)]
+            assert late.result()[1]["fallback_cause"] == "timeout", late.result()
+            answers = [done.result() for done in beside]
+            assert [answer.get("fallback_reason") for answer in answers] == [None] * 3
+        RemoteServer.released.set()
+        means.shutdown()
+    counted = calls(server)
+    assert counted["late"] >= 2 and counted["failed"] >= 1 and counted["answered"] > 64, counted
+    other.stop()
+
+
+def test_models_on_servers_that_speak_tls(world: World) -> None:
+    server, authority = world.server, world.authority
+    certificate = authority.vouch("good")
+    remote, (service, port) = http_server(certificate), grpc_server(certificate)
+    for address in (f"v2s://127.0.0.1:{remote.server_port}/means", f"grpcs://127.0.0.1:{port}/means"):
+        version = world.register(address)
+        deploy(server, version)
+        for price in (10, 20, 30):
+            answer = ask(server, price)
+            assert (answer["model_version"], answer["fallback"]) == (version, False), answer
+            inputs = server.get(f"/predictions/{answer['prediction_id']}/why")["inputs"]
+            row = [0.0 if entry["name"] == "channel" else entry["value"] for entry in inputs]
+            row = np.array([[math.nan if value is None else value for value in row]], dtype=np.float32)
+            assert np.float32(answer["prediction"]) == share(row)[0], (answer, inputs)
+    remote.shutdown()
+    service.stop(None)
+
+
+def test_what_is_wrong_with_a_certificate_is_said(world: World) -> None:
+    stranger = Authority(world.folder, "stranger")
+    cases = [
+        (stranger.vouch("unknown"), "no authority that is known here vouches for it"),
+        (world.authority.vouch("named", "elsewhere.example"), "is not one of '127.0.0.1'"),
+        (world.authority.vouch("old", first_day=-3, last_day=-2), "it was valid until"),
+        (None, "no TLS is spoken there"),
+    ]
+
+    def refused(address: str) -> str:
+        done = try_to_register(world.server, world.dataset, world.folder, address)
+        assert done.returncode != 0, done.stdout
+        return done.stderr
+
+    for certificate, words in cases:
+        remote, (service, port) = http_server(certificate), grpc_server(certificate)
+        for address in (f"v2s://127.0.0.1:{remote.server_port}/means", f"grpcs://127.0.0.1:{port}/means"):
+            said = refused(address)
+            assert words in said and "remote server" in said, (address, said)
+        if words.startswith("no authority"):  # it is asked in clear text
+            for address in (f"v2://127.0.0.1:{remote.server_port}/means", f"grpc://127.0.0.1:{port}/means"):
+                assert "remote server" in refused(address)
+        remote.shutdown()
+        service.stop(None)
+
+
+def test_another_protocol_ends_the_call_before_its_time(world: World) -> None:
+    def answer(connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            connection.recv(1)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n" * 10)
+            while connection.recv(1 << 20):  # it is left open until the other side ends it
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as odd:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=answer, args=(odd.accept()[0],), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"grpc://127.0.0.1:{odd.getsockname()[1]}/means"
+        done = try_to_register(world.server, world.dataset, world.folder, address)
+        assert done.returncode != 0 and "does not answer in HTTP/2" in done.stderr, done.stderr
