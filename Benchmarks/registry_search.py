@@ -8,19 +8,14 @@ how many rows each answer has is compared. Prints medians and their ratios.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import pathlib
-import shutil
 import statistics
-import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
-from tracking import API, Connection, Server, percentile, together
+from tracking import API, Connection, Server, arguments, both, percentile, together
 
 VERSIONS, MODELS = "model-versions/search", "registered-models/search"
 QUESTIONS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,32 +62,13 @@ def seed(server: Server, models: int, versions: int, versioned: int) -> tuple[fl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--bottega", required=True)
-    parser.add_argument("--mlflow", default=".venv/bin/mlflow")
-    parser.add_argument("--only", choices=["us", "them"])
+    parser = arguments(__doc__, 5794)
     parser.add_argument("--models", type=int, default=5000)
     parser.add_argument("--versioned", type=int, default=500, help="models with versions")
     parser.add_argument("--versions", type=int, default=10, help="versions of each of them")
     parser.add_argument("--repetitions", type=int, default=15)
-    parser.add_argument("--port", type=int, default=5794)
     options = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-registry-", dir=os.environ.get("BOTTEGA_BENCH_DIR")))
-    servers: list[Server] = []
-    try:
-        for name, wanted in (("bottega", "us"), ("mlflow", "them")):
-            if options.only not in (None, wanted):
-                continue
-            (folder / wanted).mkdir()
-            port = options.port + len(servers)
-            command = [options.bottega, "up", "--data-dir", f"{folder}/us/data", "--port", str(port)]
-            if wanted == "them":
-                command = [
-                    options.mlflow, "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port),
-                    "--backend-store-uri", f"sqlite:///{folder}/them/mlflow.db",
-                    "--artifacts-destination", f"{folder}/them/artifacts",
-                ]  # fmt: skip
-            servers.append(Server(name, command, port, folder / wanted))
+    with both(options, "bench-registry-") as (_, servers):
         medians: dict[str, list[float]] = {}
         for server in servers:
             seconds, models, versions = seed(server, options.models, options.versions, options.versioned)
@@ -124,10 +100,6 @@ def main() -> None:
             if len(values) == 2:
                 line += f"ratio {values[1] / values[0]:7.1f}"
             print(line + (f"   (most {tails[name]:.1f} ms)" if name in tails else ""))
-    finally:
-        for server in servers:
-            server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

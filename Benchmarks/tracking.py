@@ -11,6 +11,7 @@ their ratios; `--only us` leaves the other server out.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -373,34 +374,53 @@ def measure_history(server: Server, count: int) -> None:
     print(f"  thinned out to {points} points: p50 {percentile(times, 0.5) * 1e3:.1f} ms, max {max(times) * 1e3:.1f} ms")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def arguments(doc: str | None, port: int) -> argparse.ArgumentParser:
+    """What every comparison of the two servers can be told."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0] if doc else "")
     parser.add_argument("--bottega", required=True)
     parser.add_argument("--mlflow", default=".venv/bin/mlflow")
     parser.add_argument("--only", choices=["us", "them"])
+    parser.add_argument("--port", type=int, default=port)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of ours")
+    return parser
+
+
+@contextlib.contextmanager
+def both(options: argparse.Namespace, prefix: str) -> Iterator[tuple[pathlib.Path, list[Server]]]:
+    """The two servers on empty folders, or the one that was asked for; stopped and removed at the end."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix=prefix, dir=os.environ.get("BOTTEGA_BENCH_DIR")))
+    servers: list[Server] = []
+    try:
+        for name, place in (("bottega", "us"), ("mlflow", "them")):
+            if options.only not in (None, place):
+                continue
+            (folder / place).mkdir()
+            port = options.port + len(servers)
+            command = [options.bottega, "up", "--data-dir", f"{folder}/us/data", "--port", str(port)]
+            command += [word for setting in options.set for word in ("--set", setting)]
+            if place == "them":
+                command = [
+                    options.mlflow, "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port),
+                    "--backend-store-uri", f"sqlite:///{folder}/them/mlflow.db",
+                    "--artifacts-destination", f"{folder}/them/artifacts",
+                ]  # fmt: skip
+            servers.append(Server(name, command, port, folder / place))
+        yield folder, servers
+    finally:
+        for server in servers:
+            server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def main() -> None:
+    parser = arguments(__doc__, 5790)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--many", type=int, default=100_000, help="runs of the large search; 0 leaves it out")
     parser.add_argument("--history", type=int, default=1_000_000, help="points of the long history; 0 leaves it out")
     parser.add_argument("--seed-by-http", action="store_true")
-    parser.add_argument("--port", type=int, default=5790)
     options = parser.parse_args()
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="bench-tracking-", dir=os.environ.get("BOTTEGA_BENCH_DIR")))
-    (folder / "us").mkdir()
-    (folder / "them").mkdir()
-    servers: list[Server] = []
-    try:
-        if options.only != "them":
-            command = [options.bottega, "up", "--data-dir", str(folder / "us/data"), "--port", str(options.port)]
-            servers.append(Server("bottega", command, options.port, folder / "us"))
-        if options.only != "us":
-            port = options.port + 1
-            command = [
-                options.mlflow, "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port),
-                "--backend-store-uri", f"sqlite:///{folder}/them/mlflow.db",
-                "--artifacts-destination", f"{folder}/them/artifacts",
-            ]  # fmt: skip
-            servers.append(Server("mlflow", command, port, folder / "them"))
+    with both(options, "bench-tracking-") as (folder, servers):
         results: dict[str, dict[str, list[float]]] = {}
 
         def add(server: Server, values: dict[str, float]) -> None:
@@ -438,10 +458,6 @@ def main() -> None:
                 measure_many(servers[0], options.many)
             if options.history:
                 measure_history(servers[0], options.history)
-    finally:
-        for server in servers:
-            server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 Each way is taken in every round, one after the other, so that a busy disk is busy for all of them. Prints seconds, what
 the copy took (`copy` writes and syncs, `read` only reads) and the most anonymous memory that the server had meanwhile
-beyond what it had at rest.
+beyond what it had at rest. With `--nginx nginx` the client also downloads the same file from nginx, which
+passes everything else on: what that takes is the client's own.
 """
 
 from __future__ import annotations
@@ -102,6 +103,36 @@ def download(port: int, path: str, target: pathlib.Path) -> None:
     connection.close()
 
 
+class Nginx:
+    """Gives artifacts out of a folder by itself and passes every other request on to a server."""
+
+    def __init__(self, program: str, folder: pathlib.Path, behind: int) -> None:
+        self.port, self.root = free_port(), folder / "www"
+        places = " ".join(
+            f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        artifacts = "/api/2.0/mlflow-artifacts/artifacts/"
+        (folder / "nginx.conf").write_text(
+            f"""
+            worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/nginx.log; events {{ }}
+            {"user root;" if os.geteuid() == 0 else ""}
+            http {{ access_log off; sendfile on; {places} server {{ listen 127.0.0.1:{self.port};
+                location {artifacts} {{ root {self.root}; }}
+                location / {{ proxy_pass http://127.0.0.1:{behind}; proxy_set_header Host $http_host; }} }} }}
+            """
+        )
+        self.process = subprocess.Popen([program, "-c", str(folder / "nginx.conf"), "-g", "daemon off;"])
+
+    def show(self, source: pathlib.Path, path: str) -> None:
+        place = self.root / "api/2.0/mlflow-artifacts/artifacts" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.link(source, place)
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -113,6 +144,7 @@ def main() -> None:
     parser.add_argument("--bottega", required=True)
     parser.add_argument("--mebibytes", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--nginx", help="the program, to download from it as well")
     options = parser.parse_args()
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     os.environ["MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR"] = "false"
@@ -122,6 +154,7 @@ def main() -> None:
     server = subprocess.Popen(
         [options.bottega, "up", "--data-dir", str(folder / "data"), "--port", str(port)], stdout=log, stderr=log
     )
+    nginx: Nginx | None = None
     try:
         import mlflow
 
@@ -133,6 +166,9 @@ def main() -> None:
                 time.sleep(0.05)
         mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
         client = mlflow.MlflowClient()
+        (folder / "got").mkdir()
+        if options.nginx:
+            nginx = Nginx(options.nginx, folder, port)
         times: dict[str, list[float]] = {}
         memory: dict[str, int] = {}
         work: dict[str, list[float]] = {}
@@ -172,10 +208,23 @@ def main() -> None:
             measure(
                 "client download, in parts",
                 lambda source=source, run=run, got=got: got.append(
-                    client.download_artifacts(run, source.name, str(folder))
+                    client.download_artifacts(run, source.name, str(folder / "got"))
                 ),
             )
             assert digest(pathlib.Path(got[0])) == expected
+            if nginx:
+                pathlib.Path(got[0]).unlink()
+                nginx.show(source, f"0/{run}/artifacts/{source.name}")
+                other = mlflow.MlflowClient(f"http://127.0.0.1:{nginx.port}")
+                mlflow.set_tracking_uri(f"http://127.0.0.1:{nginx.port}")
+                measure(
+                    "the same download from nginx",
+                    lambda source=source, run=run, other=other: other.download_artifacts(
+                        run, source.name, str(folder / "got")
+                    ),
+                )
+                mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
+                assert digest(folder / "got" / source.name) == expected
             source.unlink(missing_ok=True)
         base = statistics.median(times["copy"])
         print(f"{options.mebibytes} MiB, medians of {options.rounds} rounds")
@@ -187,6 +236,8 @@ def main() -> None:
             )
         print(f"most resident memory of the server: {status(server.pid, 'VmHWM') / 1024:.0f} MiB")
     finally:
+        if nginx:
+            nginx.stop()
         server.send_signal(signal.SIGTERM)
         server.wait(timeout=30)
         log.close()

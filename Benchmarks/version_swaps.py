@@ -87,7 +87,7 @@ with mlflow.start_run():
         regression, name="model", signature=signature, pip_requirements=["scikit-learn"],
         serialization_format="cloudpickle")
 """
-WORKERS = "workers: {min: 2, max: 2, timeout: 10s}\n"
+WORKERS = "workers: {min: 2, max: 2, timeout: 10s}\nbatching: {size_max: 32, wait_max: 1ms}\n"
 
 
 def two_versions(program: Program, model: str) -> None:
@@ -180,6 +180,8 @@ def main() -> None:
         killed = 0
         try:
             question = json.loads(bodies.read_text().splitlines()[0])
+            print("first, which starts what is not running yet:")
+            swap(program, model, 2, question, 0)
             killed = swap(program, model, options.swaps, question, options.kill_every if options.workers else 0)
         finally:
             spent = time.perf_counter() - begin
