@@ -103,6 +103,12 @@ class Server:
         self.process = None
         self.log.close()
 
+    def resident_mib(self) -> float:
+        """Memory that it holds, mapped pages included."""
+        assert self.process is not None
+        status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024
+
     def request(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, raw: bytes | None = None
     ) -> tuple[int, Any]:

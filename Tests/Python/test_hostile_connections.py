@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import pathlib
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -28,15 +27,10 @@ def served(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Se
         port = free.getsockname()[1]
     server = Server(folder / "data", environment={"BOTTEGA_GATEWAY_GRPCPORT": str(port)}).start()
     server.grpc_port = port
-    status = pathlib.Path(f"/proc/{server.process.pid}/status")
-
-    def resident() -> int:
-        return int(next(line for line in status.read_text().splitlines() if line.startswith("VmRSS")).split()[1])
-
-    before = resident()
+    before = server.resident_mib()
     yield server
-    grown = (resident() - before) >> 10
-    assert grown < 300, f"the process grew by {grown} MiB"
+    grown = server.resident_mib() - before
+    assert grown < 300, f"the process grew by {grown:.0f} MiB"
     log = server.log_path.read_text()
     assert "Fatal error" not in log
     assert server.stop() == 0

@@ -50,8 +50,7 @@ def test_it_is_ready_soon_and_small(start_server: Callable[..., Server], capsys:
     server = start_server(name="fresh")
     seconds = time.monotonic() - began
     assert server.process is not None
-    memory = re.search(r"VmRSS:\s+(\d+) kB", pathlib.Path(f"/proc/{server.process.pid}/status").read_text())
-    assert memory is not None
+    memory = server.resident_mib()
     began = time.monotonic()
     assert server.stop() == 0
     stopped = time.monotonic() - began
@@ -61,7 +60,7 @@ def test_it_is_ready_soon_and_small(start_server: Callable[..., Server], capsys:
     with capsys.disabled():
         print(
             f"\nready after {seconds * 1000:.0f} ms on an empty directory, {again * 1000:.0f} ms on a known one; "
-            f"{int(memory[1]) / 1024:.0f} MB; stopped after {stopped * 1000:.0f} ms"
+            f"{memory:.0f} MB; stopped after {stopped * 1000:.0f} ms"
         )
     assert seconds < 20 and stopped < 10
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
 import random
 import socket
+import threading
 import time
 from collections.abc import Callable
 
@@ -116,6 +118,55 @@ def test_thousands_of_pipelined_requests_are_answered(server: Server) -> None:
             check(connection, PREDICT)
             check(connection, GROUP)
             answered += 2
+
+
+def numbered(number: int) -> bytes:
+    return b"POST /predict/n%d HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}" % number
+
+
+def test_a_caller_that_reads_late_gets_every_answer_in_order(server: Server) -> None:
+    """The server reads no further than its answers are taken; the rest waits in the connection."""
+    connection = Connection(server, timeout=60)
+    count = 60_000  # more than both ends buffer
+    stream = b"".join(map(numbered, range(count)))
+    sender = threading.Thread(target=connection.send, args=(stream,))
+    sender.start()
+    resident = server.resident_mib()
+    sender.join(0.5)
+    for number in range(count):
+        status, _, body = connection.answer()
+        assert status == 404 and b'"model/n%d"' % number in body, (number, body)
+    sender.join()
+    assert connection.rest == b"" and server.resident_mib() < resident + 50
+    check(connection.send(LIVE), LIVE)  # and it may ask for something else then
+    check(connection.send(PREDICT), PREDICT)
+
+
+def test_a_stop_cuts_no_answer(start_server: Callable[..., Server]) -> None:
+    server = start_server()
+    connections = [Connection(server) for _ in range(32)]
+    answered = threading.Event()
+
+    def ask(connection: Connection, request: bytes) -> int:
+        count = 0
+        while True:
+            try:
+                connection.send(request)
+                check(connection, request)
+            except EOFError as ended:
+                assert ended.args == (b"",), "half an answer"
+                return count
+            except ConnectionError:
+                return count
+            count += 1
+            if count == 20:
+                answered.set()
+
+    with concurrent.futures.ThreadPoolExecutor(len(connections)) as pool:
+        asking = [pool.submit(ask, each, [PREDICT, LIVE, GROUP][n % 3]) for n, each in enumerate(connections)]
+        assert answered.wait(60)
+        assert server.stop() == 0
+        assert sum(each.result() for each in asking) >= 20
 
 
 def test_the_caller_says_when_it_ends(server: Server) -> None:

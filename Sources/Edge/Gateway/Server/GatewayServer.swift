@@ -77,27 +77,58 @@ public struct GatewayServer: Service {
             gauges: LoopGauges(
                 admission: predictor.admission,
                 targetNanoseconds: UInt64(configuration.queueTargetMilliseconds) * 1_000_000))
-        let onReady = onReady
+        let socket = try ListeningSocket(host: configuration.host, port: configuration.port)
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)
-        let application = Application(
-            router: router,
-            server: HTTPServerBuilder { GatewayChannel(hot: hot, responder: $0) },
-            configuration: .init(
-                address: .hostname(configuration.host, port: configuration.port), serverName: nil, backlog: 1024,
-                reuseAddress: true),
-            onServerRunning: { await onReady($0.localAddress?.port ?? 0) }, logger: quiet)
-        let place = "\(configuration.host):\(configuration.port)"
-        do { try await application.run() } catch let error as IOError {
-            throw PlatformError(
-                .unavailable, place,
-                error.errnoCode == EADDRINUSE
-                    ? "the port is in use; stop the other program or choose another port with --port"
-                    : "cannot listen there: \(String(cString: strerror(error.errnoCode)))")
-        } catch is SocketAddressError.UnknownHost {
-            throw PlatformError(.invalidInput, place, "no address has this name; choose another with --host")
+        let connections = FrameworkConnections(
+            hot, Self.framework(router.buildResponder(), logger: quiet), logger: quiet)
+        let lanes = try ExpressLanes(socket, hot) { connections.take($0, $1) }
+        await withTaskCancellationHandler {
+            await withGracefulShutdownHandler {
+                await withDiscardingTaskGroup { group in
+                    group.addTask { await connections.run() }
+                    group.addTask {
+                        await lanes.run()
+                        connections.finish()
+                    }
+                    await onReady(socket.port)
+                }
+            } onGracefulShutdown: {
+                lanes.stop()
+                connections.quiesce()
+            }
+        } onCancel: {
+            lanes.abandon()
+            connections.abandon()
         }
     }
+
+    /// What the framework does with a connection: it reads requests, has the router answer, and writes the answers.
+    private static func framework(
+        _ responder: some HTTPResponder<GatewayContext>, logger: Logger
+    ) -> HTTP1Channel {
+        HTTP1Channel(
+            responder: { request, writer, channel in
+                let context = GatewayContext(source: .init(channel: channel, logger: logger))
+                var response: Response
+                do {
+                    response = try await responder.respond(to: request, context: context)
+                } catch let error as HTTPParserError {
+                    throw error
+                } catch {
+                    response = Response(status: .internalServerError)
+                }
+                response.headers[.date] = HTTPDate.text(of: time(nil))
+                do {
+                    try await writer.write(response: response.head, body: response.body)
+                } catch is HTTPParserError {
+                    // The request broke off while it was answered: a second answer would be no answer.
+                    throw AnswerCut()
+                }
+            }, configuration: .init(additionalChannelHandlers: [AnswerEndHandler()]))
+    }
+
+    private struct AnswerCut: Error {}
 
     private func mount(_ route: Route, on router: Router<GatewayContext>) {
         let parts = route.pattern.split(separator: "/").map { part in
@@ -345,29 +376,6 @@ struct GatewayContext: RequestContext {
     init(source: ApplicationRequestContextSource) {
         coreContext = .init(source: source)
         channel = source.channel
-    }
-}
-
-/// A connection: the hot routes in front of the framework's HTTP/1.
-private struct GatewayChannel: ServerChildChannel {
-    private let hot: HotRoutes
-    private let framework: HTTP1Channel
-
-    init(hot: HotRoutes, responder: @escaping HTTPChannelHandler.Responder) {
-        self.hot = hot
-        framework = HTTP1Channel(
-            responder: responder, configuration: .init(additionalChannelHandlers: [AnswerEndHandler()]))
-    }
-
-    func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<HTTP1Channel.Value> {
-        let hot = hot
-        return channel.eventLoop.makeCompletedFuture {
-            try channel.pipeline.syncOperations.addHandler(WireHandler(routes: hot))
-        }.flatMap { framework.setup(channel: channel, logger: logger) }
-    }
-
-    func handle(value: HTTP1Channel.Value, logger: Logger) async {
-        await framework.handle(value: value, logger: logger)
     }
 }
 

@@ -20,6 +20,9 @@ struct HotRoutes: Sendable {
         case predictions(PredictionRoute, name: String)
         case route(DirectRoute, name: String)
 
+        /// Whether it is a route of another kind than predictions.
+        var isRoute: Bool { if case .route = self { true } else { false } }
+
         /// Whether its answer may hold the event loop for a moment.
         var canHold: Bool {
             if case .route(let route, _) = self { route.lonelyHandler != nil } else { false }

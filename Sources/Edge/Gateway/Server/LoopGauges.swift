@@ -8,7 +8,7 @@ import Synchronization
 /// that is there in one round.
 final class LoopGauges: Sendable {
     /// Time between two samples.
-    private static let period = TimeAmount.milliseconds(10)
+    static let period = TimeAmount.milliseconds(10)
 
     /// The gauge of one event loop.
     final class Gauge: Sendable {
@@ -19,7 +19,8 @@ final class LoopGauges: Sendable {
     }
     private let gauges = Mutex<[ObjectIdentifier: Gauge]>([:])
     private let admission: Admission
-    private let targetNanoseconds: UInt64
+    /// Delay that is accepted; 0 refuses nothing.
+    let targetNanoseconds: UInt64
 
     /// - Parameter targetNanoseconds: delay that is accepted; 0 refuses nothing.
     init(admission: Admission, targetNanoseconds: UInt64) {
@@ -39,6 +40,20 @@ final class LoopGauges: Sendable {
         return gauge
     }
 
+    /// A gauge of a thread that measures itself and tells by `set`.
+    func add() -> Gauge {
+        let gauge = Gauge()
+        gauges.withLock { $0[ObjectIdentifier(gauge)] = gauge }
+        return gauge
+    }
+
+    /// Hears of a change.
+    func set(_ gauge: Gauge, _ pressure: Int) {
+        guard pressure != gauge.pressure else { return }
+        gauge.set(pressure)
+        tellWorst()
+    }
+
     private func measure(_ loop: any EventLoop, _ gauge: Gauge) {
         let state = Mutex(LoopPressure(targetNanoseconds: targetNanoseconds))
         let due = Mutex(NIODeadline.now() + Self.period)
@@ -52,9 +67,7 @@ final class LoopGauges: Sendable {
                 state.observe(delay: UInt64(late))
                 return state.pressure
             }
-            guard pressure != gauge.pressure else { return }
-            gauge.set(pressure)
-            self.tellWorst()
+            self.set(gauge, pressure)
         }
     }
 

@@ -13,7 +13,9 @@ final class LoopTraffic: Sendable {
     private let lastOther = Atomic<UInt64>(0)
 
     /// A request arrived whose answer must not wait behind a disk.
-    func noteOther() { lastOther.store(NIODeadline.now().uptimeNanoseconds, ordering: .relaxed) }
+    func noteOther(at moment: NIODeadline = .now()) {
+        lastOther.store(moment.uptimeNanoseconds, ordering: .relaxed)
+    }
 
     /// A request arrived whose answer goes to the disk.
     func enter() { waitingCount.add(1, ordering: .relaxed) }

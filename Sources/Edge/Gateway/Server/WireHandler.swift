@@ -52,13 +52,21 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private var isWorking = false
     /// Whether the framework was given bytes since it last heard of the end of a read.
     private var hasPassedOn = false
-    /// The last `Host` and `Authorization` that were let in: the same bytes are let in again without being looked at.
-    private var admitted: (host: [UInt8], authorization: [UInt8]?)?
+    private var caller = AdmittedCaller()
 
     /// How long requests wait for this event loop.
     private var gauge: LoopGauges.Gauge?
 
-    init(routes: HotRoutes) { self.routes = routes }
+    /// - Parameter arrived: what the connection brought before it came here.
+    init(routes: HotRoutes, arrived: ByteBuffer = ByteBuffer()) {
+        self.routes = routes
+        self.arrived = arrived
+    }
+
+    func channelActive(context: ChannelHandlerContext) {
+        context.fireChannelActive()
+        resume(context: context)
+    }
 
     func handlerAdded(context: ChannelHandlerContext) { gauge = routes.gauges.gauge(of: context.eventLoop) }
 
@@ -158,7 +166,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             return true
         case .plain(let request):
             let target = arrived.withUnsafeReadableBytes { bytes -> HotRoutes.Target? in
-                isAdmitted(request, bytes) ? routes.target(request, bytes) : nil
+                caller.isAdmitted(request, bytes, by: routes.access) ? routes.target(request, bytes) : nil
             }
             let byteCount = request.headByteCount + request.bodyByteCount
             if target?.canHold != true { routes.traffic.noteOther() }
@@ -181,33 +189,6 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             if out.count >= Self.gatheredByteCountMax { sendGathered(context: context) }
             return true
         }
-    }
-
-    /// Whether the access policy lets the request in; a refused one goes to the framework, which words the refusal.
-    private func isAdmitted(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> Bool {
-        let host = UnsafeRawBufferPointer(rebasing: bytes[request.host])
-        let authorization = request.authorization.map { UnsafeRawBufferPointer(rebasing: bytes[$0]) }
-        if let admitted, Self.areEqual(host, admitted.host) {
-            switch (authorization, admitted.authorization) {
-            case (nil, nil): return true
-            case (let new?, let old?) where Self.areEqual(new, old): return true
-            default: break
-            }
-        }
-        let refusal = routes.access.refusal(
-            host: String(decoding: host, as: UTF8.self),
-            authorization: authorization.map { String(decoding: $0, as: UTF8.self) })
-        guard refusal == nil else { return false }
-        admitted = (Array(host), authorization.map(Array.init))
-        return true
-    }
-
-    private static func areEqual(_ bytes: UnsafeRawBufferPointer, _ known: [UInt8]) -> Bool {
-        bytes.count == known.count
-            && known.withUnsafeBytes { known in
-                guard let one = bytes.baseAddress, let other = known.baseAddress else { return true }
-                return memcmp(one, other, bytes.count) == 0
-            }
     }
 
     /// Closes the connection if the request that has begun is not here in time.
@@ -235,50 +216,18 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private func answer(
         _ request: WireRequest, _ whole: ByteBuffer, by target: HotRoutes.Target, context: ChannelHandlerContext
     ) {
-        switch target {
-        case .model(let model):
-            let answer = whole.withUnsafeReadableBytes { bytes in
-                routes.predictor.answer(
-                    model: model, body: UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...]),
-                    terms: terms(request, bytes), pressure: gauge?.pressure ?? 0, scratch: scratch)
-            }
-            giveOrPass(answer, request, whole, context: context)
-        case .predictions(let route, let name):
-            let answer = whole.withUnsafeReadableBytes { bytes in
-                let head = UnsafeRawBufferPointer(rebasing: bytes[..<(request.headByteCount - 2)])
-                let body = UnsafeRawBufferPointer(rebasing: bytes[request.headByteCount...])
-                return route.handler(
-                    PredictionRoute.Call(
-                        name: name, terms: terms(request, bytes), pressure: gauge?.pressure ?? 0, body: body, head: head
-                    ),
-                    scratch)
-            }
-            giveOrPass(answer, request, whole, context: context)
-        case .route(let route, let name):
+        if case .route(let route, let name) = target {
             if let lonely = route.lonelyHandler {
                 askLater(route, lonely, name: name, whole, request, context: context)
             } else {
                 ask(route.handler, name: name, whole, request, context: context)
             }
+            return
         }
-    }
-
-    /// What the sender says beside the question.
-    private func terms(_ request: WireRequest, _ bytes: UnsafeRawBufferPointer) -> RequestTerms {
-        var terms = RequestTerms()
-        if let caller = request.caller {
-            terms.caller = String(String(decoding: bytes[caller], as: UTF8.self).prefix(64))
+        let answer = whole.withUnsafeReadableBytes { bytes in
+            routes.predict(target, request, bytes, pressure: gauge?.pressure ?? 0, scratch: scratch)
         }
-        if request.timeout != nil || request.priority != nil {
-            terms.read(timeout: request.timeout.map { bytes[$0] }, priority: request.priority.map { bytes[$0] })
-        }
-        return terms
-    }
-
-    private func giveOrPass(
-        _ answer: Predictor.Answer, _ request: WireRequest, _ whole: ByteBuffer, context: ChannelHandlerContext
-    ) {
-        if answer.isLeft { return pass(whole, context: context) }
+        guard let answer, !answer.isLeft else { return pass(whole, context: context) }
         give(answer, keepsAlive: request.keepsAlive, context: context)
     }
 
@@ -313,52 +262,48 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
 
     /// Gives an answer as soon as the prediction log has what the deployment's policy wants it to have.
     private func give(_ answer: Predictor.Answer, keepsAlive: Bool, context: ChannelHandlerContext) {
-        let log = routes.predictor.log
-        if answer.entries.isEmpty { return write(answer, keepsAlive: keepsAlive) }
-        if answer.logPolicy == .durable {
-            let written = context.eventLoop.makePromise(of: Bool.self)
-            var entries = answer.entries
-            entries[entries.count - 1].onDurable = { written.succeed(true) }
-            if log.offer(entries) {
-                state = .waiting
-                let predictor = routes.predictor
-                predictor.admission.beginWaiting()
-                if let deadline = answer.deadline {  // the first to say something counts
-                    let left = (deadline - ContinuousClock.now) / .milliseconds(1)
-                    context.eventLoop.scheduleTask(in: .milliseconds(Int64(max(1, left.rounded(.up))))) {
-                        written.succeed(false)
-                    }
-                }
-                let bound = NIOLoopBound(self, eventLoop: context.eventLoop)
-                let loopContext = NIOLoopBound(context, eventLoop: context.eventLoop)
-                return written.futureResult.whenSuccess { isWritten in
-                    predictor.admission.endWaiting()
-                    let given = isWritten ? answer : predictor.refusalOfLate(answer) ?? answer
-                    bound.value.goOn(context: loopContext.value) { $0.write(given, keepsAlive: keepsAlive) }
+        var written: EventLoopPromise<Bool>?
+        let delivery = routes.deliver(answer) {
+            let promise = context.eventLoop.makePromise(of: Bool.self)
+            written = promise
+            return { promise.succeed(true) }
+        }
+        switch delivery {
+        case .now(let given):
+            written?.succeed(true)
+            write(given, keepsAlive: keepsAlive)
+        case .onceDurable:
+            guard let written else { return }
+            state = .waiting
+            let predictor = routes.predictor
+            predictor.admission.beginWaiting()
+            if let deadline = answer.deadline {  // the first to say something counts
+                let left = (deadline - ContinuousClock.now) / .milliseconds(1)
+                context.eventLoop.scheduleTask(in: .milliseconds(Int64(max(1, left.rounded(.up))))) {
+                    written.succeed(false)
                 }
             }
-            written.succeed(true)
-        } else if log.offer(answer.entries) {
-            return write(answer, keepsAlive: keepsAlive)
-        } else if answer.logPolicy == .shed {
-            log.countShed(answer.entries.count)
-            return write(answer, keepsAlive: keepsAlive)
-        }
-        // The queue is full, and the policy is to wait rather than to lose a record.
-        if let late = routes.predictor.refusalOfLate(answer) {
-            return write(late, keepsAlive: keepsAlive)
-        }
-        state = .waiting
-        let admission = routes.predictor.admission
-        admission.beginWaiting()
-        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
-        context.eventLoop.scheduleTask(in: .milliseconds(1)) {
-            admission.endWaiting()
-            let (handler, context) = bound.value
-            guard context.channel.isActive else { return }
-            handler.state = .reading
-            handler.give(answer, keepsAlive: keepsAlive, context: context)
-            handler.resume(context: context)
+            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+            written.futureResult.whenSuccess { isWritten in
+                predictor.admission.endWaiting()
+                let given = isWritten ? answer : predictor.refusalOfLate(answer) ?? answer
+                let (handler, context) = bound.value
+                handler.goOn(context: context) { $0.write(given, keepsAlive: keepsAlive) }
+            }
+        case .later:
+            written?.succeed(true)
+            state = .waiting
+            let admission = routes.predictor.admission
+            admission.beginWaiting()
+            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+            context.eventLoop.scheduleTask(in: .milliseconds(1)) {
+                admission.endWaiting()
+                let (handler, context) = bound.value
+                guard context.channel.isActive else { return }
+                handler.state = .reading
+                handler.give(answer, keepsAlive: keepsAlive, context: context)
+                handler.resume(context: context)
+            }
         }
     }
 

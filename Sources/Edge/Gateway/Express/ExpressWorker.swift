@@ -1,0 +1,418 @@
+import CEpoll
+import Foundation
+import Glibc
+import ModelServing
+import NIOCore
+
+/// The thread of a lane: reads requests, answers predictions, and gives every connection that wants anything else away.
+///
+/// A round takes everything that is there: bytes in, an answer for each whole request in them, one write. Nothing here
+/// waits, except for the system to tell of the next bytes. A connection that asks for another route, or in a way that
+/// is not plain (`WireRequest`), goes to the framework with the bytes that it has brought, and does not come back.
+final class ExpressWorker {
+    /// Bytes that are read at once.
+    private static let readByteCount = 64 << 10
+    /// Bytes of pipelined answers that are gathered into one write.
+    private static let gatheredByteCountMax = 256 << 10
+    /// How long a begun request may take to arrive.
+    private static let arrivalTime = TimeAmount.seconds(30)
+    private static let retryTime = TimeAmount.milliseconds(1)
+    private static let acceptPause = TimeAmount.milliseconds(100)
+    private static let eventCountMax = 256
+
+    private let lane: ExpressLane
+    private let routes: HotRoutes
+    private let give: @Sendable (Int32, ByteBuffer) -> Void
+    private var listener: (socket: ListeningSocket, lanes: [ExpressLane])?
+
+    private let scratch = PredictionScratch()
+    private let gauge: LoopGauges.Gauge
+    private var pressure: LoopPressure
+    private var sampleDue = NIODeadline.distantFuture
+    private var lastRequest = NIODeadline.distantPast
+
+    private var connections: [ExpressConnection?] = []
+    private var connectionCount = 0
+    private var waits: [(due: NIODeadline, descriptor: Int32, wait: UInt64)] = []
+    private var nextDue = NIODeadline.distantFuture
+    private var waitCount: UInt64 = 0
+    private var nextLane = 0
+    private var acceptsAgain: NIODeadline?
+    private var sweepDue: NIODeadline?
+    private var isStopping = false
+    /// Answers of the connection in hand.
+    private var out: [UInt8] = []
+    private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: readByteCount, alignment: 16)
+
+    /// - Parameters:
+    ///   - listener: the socket on which this lane accepts for all of `lanes`; `nil` for those that do not.
+    ///   - give: takes a connection that the framework is to go on with, and what it has brought.
+    init(
+        _ lane: ExpressLane, _ routes: HotRoutes, listener: (socket: ListeningSocket, lanes: [ExpressLane])?,
+        give: @escaping @Sendable (Int32, ByteBuffer) -> Void
+    ) {
+        self.lane = lane
+        self.routes = routes
+        self.give = give
+        self.listener = listener
+        gauge = routes.gauges.add()
+        pressure = LoopPressure(targetNanoseconds: routes.gauges.targetNanoseconds)
+    }
+
+    deinit { buffer.deallocate() }
+
+    /// Works until the lane was stopped and has no connection left.
+    func run() {
+        if let listener {
+            _ = bottega_epoll_set(
+                lane.poll, Int32(EPOLL_CTL_ADD), listener.socket.descriptor, ExpressLane.readable,
+                ExpressLane.listenerTag)
+        }
+        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventCountMax) { events in
+            guard let first = events.baseAddress else { return }
+            while !isStopping || connectionCount > 0 {
+                let count = epoll_wait(lane.poll, first, Int32(events.count), patience())
+                var isAlarmed = false
+                for index in 0..<max(0, Int(count)) {
+                    let happened = bottega_epoll_events(first + index)
+                    switch bottega_epoll_tag(first + index) {
+                    case ExpressLane.alarmTag: isAlarmed = true
+                    case ExpressLane.listenerTag: accept()
+                    case let tag: goOn(Int32(truncatingIfNeeded: tag), happened)
+                    }
+                }
+                // After the round: what is said may end connections, and their descriptors may be others' by now.
+                if isAlarmed { takeMessages() }
+                keepTime()
+            }
+        }
+    }
+
+    // MARK: Time
+
+    /// How long to wait for the next event, in milliseconds.
+    private func patience() -> Int32 {
+        let due = min(min(nextDue, sampleDue), min(acceptsAgain ?? .distantFuture, sweepDue ?? .distantFuture))
+        guard due < .distantFuture else { return -1 }
+        let left = due - NIODeadline.now()
+        return left.nanoseconds <= 0 ? 0 : Int32(min(1000, left.nanoseconds / 1_000_000 + 1))
+    }
+
+    private func keepTime() {
+        let now = NIODeadline.now()
+        if now >= sampleDue { measure(now) }
+        if now >= nextDue { endWaits(now) }
+        if let again = acceptsAgain, now >= again, let listener {
+            acceptsAgain = nil
+            _ = bottega_epoll_set(
+                lane.poll, Int32(EPOLL_CTL_ADD), listener.socket.descriptor, ExpressLane.readable,
+                ExpressLane.listenerTag)
+        }
+        if let due = sweepDue, now >= due { sweep(now) }
+    }
+
+    /// How late this thread comes to what is due is how long requests wait for it.
+    private func measure(_ now: NIODeadline) {
+        pressure.observe(delay: UInt64((now - sampleDue).nanoseconds))
+        routes.gauges.set(gauge, pressure.pressure)
+        let isBusy = now - lastRequest < .seconds(1) || pressure.pressure > 0
+        sampleDue = isBusy ? now + LoopGauges.period : .distantFuture
+    }
+
+    private func noteRequests() {
+        let now = NIODeadline.now()
+        lastRequest = now
+        routes.traffic.noteOther(at: now)
+        if sampleDue == .distantFuture, routes.gauges.targetNanoseconds > 0 { sampleDue = now + LoopGauges.period }
+    }
+
+    /// Ends connections whose request began too long ago.
+    private func sweep(_ now: NIODeadline) {
+        var isNeeded = false
+        for case let connection? in connections {
+            guard let begun = connection.begunAt else { continue }
+            if now - begun >= Self.arrivalTime { end(connection) } else { isNeeded = true }
+        }
+        sweepDue = isNeeded ? now + .seconds(1) : nil
+    }
+
+    // MARK: Connections
+
+    private func accept() {
+        guard let listener else { return }
+        for _ in 0..<64 {
+            let descriptor = bottega_accept(listener.socket.descriptor)
+            if descriptor >= 0 {
+                nextLane = (nextLane + 1) % listener.lanes.count
+                listener.lanes[nextLane].add(descriptor)
+                continue
+            }
+            switch errno {
+            case EINTR, ECONNABORTED: continue
+            case EAGAIN: return
+            default:  // no descriptors or no memory: those that wait are taken when others have ended
+                _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), listener.socket.descriptor, 0, 0)
+                acceptsAgain = NIODeadline.now() + Self.acceptPause
+                return
+            }
+        }
+    }
+
+    private func connection(_ descriptor: Int32) -> ExpressConnection {
+        let place = Int(descriptor)
+        if place >= connections.count {
+            connections.append(contentsOf: repeatElement(nil, count: place + 64 - connections.count))
+        }
+        if let known = connections[place] { return known }
+        let new = ExpressConnection(descriptor)
+        connections[place] = new
+        connectionCount += 1
+        return new
+    }
+
+    private func goOn(_ descriptor: Int32, _ happened: UInt32) {
+        let connection = connection(descriptor)
+        if connection.isReading {
+            read(connection)
+        } else if happened & ExpressLane.broken != 0 {
+            end(connection)
+        } else if !connection.out.isEmpty {
+            flush(connection)
+            if connection.isReading { takeArrived(connection) }
+        }
+        settle(connection)
+    }
+
+    private func read(_ connection: ExpressConnection) {
+        let count = recv(connection.descriptor, buffer.baseAddress, buffer.count, 0)
+        guard count > 0 else {
+            if count == 0 || (errno != EAGAIN && errno != EINTR) { end(connection) }
+            return
+        }
+        let bytes = UnsafeRawBufferPointer(rebasing: buffer[..<count])
+        if connection.arrived.isEmpty {
+            guard let taken = take(connection, bytes), taken < count else { return }
+            connection.arrived = Array(bytes[taken...])
+            watchArrival(connection)
+        } else {
+            connection.arrived.append(contentsOf: bytes)
+            if connection.arrived.count >= connection.wantedByteCount { takeArrived(connection) }
+        }
+    }
+
+    /// Goes on with what has arrived before.
+    private func takeArrived(_ connection: ExpressConnection) {
+        guard !connection.arrived.isEmpty else { return }
+        var arrived = connection.arrived
+        connection.arrived = []
+        guard let taken = arrived.withUnsafeBytes({ take(connection, $0) }), taken < arrived.count else { return }
+        if taken > 0 { arrived.removeFirst(taken) }
+        connection.arrived = arrived
+        watchArrival(connection)
+    }
+
+    /// Sees to it that a begun request does not take for ever.
+    private func watchArrival(_ connection: ExpressConnection) {
+        guard connection.isReading, connection.begunAt == nil else { return }
+        let now = NIODeadline.now()
+        connection.begunAt = now
+        if sweepDue == nil { sweepDue = now + .seconds(1) }
+    }
+
+    /// Answers the whole requests in `bytes` as far as it goes.
+    /// - Returns: how many bytes were taken; `nil` if the connection is not this lane's any more.
+    private func take(_ connection: ExpressConnection, _ bytes: UnsafeRawBufferPointer) -> Int? {
+        var taken = 0
+        connection.wantedByteCount = 0
+        reading: while taken < bytes.count, connection.isReading {
+            let rest = UnsafeRawBufferPointer(rebasing: bytes[taken...])
+            let request: WireRequest
+            switch WireRequest.read(rest) {
+            case .incomplete: break reading
+            case .foreign: return leave(connection, rest, taken)
+            case .plain(let read): request = read
+            }
+            let byteCount = request.headByteCount + request.bodyByteCount
+            guard connection.caller.isAdmitted(request, rest, by: routes.access),
+                let target = routes.target(request, rest), !target.isRoute
+            else { return leave(connection, rest, taken) }
+            guard rest.count >= byteCount else {
+                connection.wantedByteCount = byteCount
+                break
+            }
+            let whole = UnsafeRawBufferPointer(rebasing: rest[..<byteCount])
+            let answer = routes.predict(target, request, whole, pressure: gauge.pressure, scratch: scratch)
+            guard let answer, !answer.isLeft else { return leave(connection, rest, taken) }
+            taken += byteCount
+            connection.begunAt = nil
+            deliver(answer, keepsAlive: request.keepsAlive, to: connection)
+            if out.count >= Self.gatheredByteCountMax { flush(connection) }
+        }
+        flush(connection)
+        if taken > 0 { noteRequests() }
+        return taken
+    }
+
+    /// Gives a connection to the framework, behind the answers that are on their way.
+    private func leave(_ connection: ExpressConnection, _ rest: UnsafeRawBufferPointer, _ taken: Int) -> Int? {
+        flush(connection)
+        guard connection.out.isEmpty else { return taken }  // it is tried again when they are gone
+        forget(connection)
+        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), connection.descriptor, 0, 0)
+        if isStopping {
+            close(connection.descriptor)
+        } else {
+            give(connection.descriptor, ByteBuffer(bytes: rest))
+        }
+        return nil
+    }
+
+    private func forget(_ connection: ExpressConnection) {
+        guard connections[Int(connection.descriptor)] === connection else { return }
+        connections[Int(connection.descriptor)] = nil
+        connectionCount -= 1
+        if connection.held != nil { routes.predictor.admission.endWaiting() }
+        connection.held = nil
+        connection.isClosing = true
+    }
+
+    private func end(_ connection: ExpressConnection) {
+        guard connections[Int(connection.descriptor)] === connection else { return }
+        forget(connection)
+        // By its name: a process that is being started may hold the same connection for a moment, and it would go on to tell.
+        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), connection.descriptor, 0, 0)
+        close(connection.descriptor)
+    }
+
+    /// Listens for what the connection can do next.
+    private func settle(_ connection: ExpressConnection) {
+        guard connections[Int(connection.descriptor)] === connection else { return }
+        if connection.isClosing, connection.out.isEmpty, connection.held == nil { return end(connection) }
+        let wanted =
+            !connection.out.isEmpty ? ExpressLane.writable : connection.held != nil ? 0 : ExpressLane.readable
+        guard wanted != connection.interest else { return }
+        connection.interest = wanted
+        let tag = UInt64(UInt32(bitPattern: connection.descriptor))
+        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_MOD), connection.descriptor, wanted, tag)
+    }
+
+    // MARK: Answers
+
+    private func deliver(_ answer: Predictor.Answer, keepsAlive: Bool, to connection: ExpressConnection) {
+        let (lane, descriptor, wait) = (lane, connection.descriptor, waitCount + 1)
+        let delivery = routes.deliver(answer) { { lane.post(.written(descriptor: descriptor, wait: wait)) } }
+        switch delivery {
+        case .now(let given): write(given, keepsAlive: keepsAlive, to: connection)
+        case .onceDurable:
+            hold(connection, answer, keepsAlive: keepsAlive, isWritten: true)
+            guard let deadline = answer.deadline else { return }
+            let left = (deadline - ContinuousClock.now) / .nanoseconds(1)
+            watch(connection, until: NIODeadline.now() + .nanoseconds(Int64(max(0, min(left, 1e18)))))
+        case .later:
+            hold(connection, answer, keepsAlive: keepsAlive, isWritten: false)
+            watch(connection, until: NIODeadline.now() + Self.retryTime)
+        }
+    }
+
+    /// Keeps an answer back until the log has its records, or has room for them.
+    private func hold(_ connection: ExpressConnection, _ answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool) {
+        waitCount += 1
+        connection.held = (answer, keepsAlive, isWritten, waitCount)
+        routes.predictor.admission.beginWaiting()
+    }
+
+    private func watch(_ connection: ExpressConnection, until due: NIODeadline) {
+        waits.append((due, connection.descriptor, waitCount))
+        nextDue = min(nextDue, due)
+    }
+
+    private func endWaits(_ now: NIODeadline) {
+        let over = waits.filter { $0.due <= now }
+        waits.removeAll { $0.due <= now }
+        // Not looked through for each of many that end within a millisecond.
+        nextDue = waits.map(\.due).min().map { max($0, now + Self.retryTime) } ?? .distantFuture
+        for wait in over { release(wait.descriptor, wait.wait, isWritten: false) }
+    }
+
+    /// Ends a wait, if it is still waited for: its record is durable, its time is over, or the log is to be asked again.
+    private func release(_ descriptor: Int32, _ wait: UInt64, isWritten: Bool) {
+        guard Int(descriptor) < connections.count, let connection = connections[Int(descriptor)],
+            let held = connection.held, held.wait == wait
+        else { return }
+        connection.held = nil
+        routes.predictor.admission.endWaiting()
+        if held.isWritten {
+            let given = isWritten ? held.answer : routes.predictor.refusalOfLate(held.answer) ?? held.answer
+            write(given, keepsAlive: held.keepsAlive, to: connection)
+        } else {
+            deliver(held.answer, keepsAlive: held.keepsAlive, to: connection)
+        }
+        flush(connection)
+        if connection.isReading { takeArrived(connection) }
+        settle(connection)
+    }
+
+    private func write(_ answer: Predictor.Answer, keepsAlive: Bool, to connection: ExpressConnection) {
+        let keepsAlive = keepsAlive && !isStopping
+        HotRoutes.writeHead(
+            status: answer.status, headers: answer.headers, byteCount: answer.body.count,
+            retryAfterSeconds: answer.retryAfterSeconds, keepsAlive: keepsAlive, to: &out)
+        out.append(contentsOf: answer.body)
+        if !keepsAlive { connection.isClosing = true }
+    }
+
+    /// Sends what there is for a connection; what it does not take stays with it.
+    private func flush(_ connection: ExpressConnection) {
+        if !connection.out.isEmpty {  // behind the rest of a write before
+            connection.out.append(contentsOf: out)
+            out.removeAll(keepingCapacity: true)
+            let sent = connection.out.withUnsafeBytes { send($0, to: connection) }
+            connection.out = connection.out.dropFirst(sent)
+            if connection.out.isEmpty { connection.out = [] }
+        } else if !out.isEmpty {
+            let sent = out.withUnsafeBytes { send($0, to: connection) }
+            if sent < out.count { connection.out = out[sent...] }
+            out.removeAll(keepingCapacity: out.count <= Self.gatheredByteCountMax)
+        }
+    }
+
+    /// How many bytes were sent; all of them, as far as anybody cares, where the caller has gone.
+    private func send(_ bytes: UnsafeRawBufferPointer, to connection: ExpressConnection) -> Int {
+        while true {
+            let sent = bottega_send(connection.descriptor, bytes.baseAddress, UInt(bytes.count))
+            if sent >= 0 { return sent }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN: return 0
+            default:
+                connection.isClosing = true
+                return bytes.count
+            }
+        }
+    }
+
+    // MARK: Messages
+
+    private func takeMessages() {
+        for message in lane.takeMessages() {
+            switch message {
+            case .written(let descriptor, let wait): release(descriptor, wait, isWritten: true)
+            case .stop: stop()
+            case .abandon:
+                stop()
+                for case let connection? in connections { end(connection) }
+            }
+        }
+    }
+
+    private func stop() {
+        guard !isStopping else { return }
+        isStopping = true
+        if let listener { close(listener.socket.descriptor) }
+        listener = nil
+        for case let connection? in connections {
+            connection.isClosing = true
+            settle(connection)
+        }
+    }
+}
