@@ -15,7 +15,9 @@ final class ExpressConnection {
     /// What the caller has not taken of the answers so far.
     var out: ArraySlice<UInt8> = []
     /// An answer that waits for the prediction log, and which wait that is.
-    var held: (answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool, wait: UInt64)?
+    private(set) var held: (answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool, wait: UInt64)?
+    /// Whether an answer waits; looked at for each request, which need not copy the answer.
+    private(set) var isHeld = false
     /// Whether it ends with the answers that are on their way.
     var isClosing = false
     /// What the lane listens for on it.
@@ -24,5 +26,17 @@ final class ExpressConnection {
     init(_ descriptor: Int32) { self.descriptor = descriptor }
 
     /// Whether the next bytes may be read and taken.
-    var isReading: Bool { held == nil && out.isEmpty && !isClosing }
+    var isReading: Bool { !isHeld && out.isEmpty && !isClosing }
+
+    /// Keeps an answer back.
+    func hold(_ answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool, wait: UInt64) {
+        held = (answer, keepsAlive, isWritten, wait)
+        isHeld = true
+    }
+
+    /// No answer waits any more.
+    func letGo() {
+        held = nil
+        isHeld = false
+    }
 }

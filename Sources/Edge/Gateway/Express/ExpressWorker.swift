@@ -271,8 +271,8 @@ final class ExpressWorker {
         guard connections[Int(connection.descriptor)] === connection else { return }
         connections[Int(connection.descriptor)] = nil
         connectionCount -= 1
-        if connection.held != nil { routes.predictor.admission.endWaiting() }
-        connection.held = nil
+        if connection.isHeld { routes.predictor.admission.endWaiting() }
+        connection.letGo()
         connection.isClosing = true
     }
 
@@ -287,9 +287,9 @@ final class ExpressWorker {
     /// Listens for what the connection can do next.
     private func settle(_ connection: ExpressConnection) {
         guard connections[Int(connection.descriptor)] === connection else { return }
-        if connection.isClosing, connection.out.isEmpty, connection.held == nil { return end(connection) }
+        if connection.isClosing, connection.out.isEmpty, !connection.isHeld { return end(connection) }
         let wanted =
-            !connection.out.isEmpty ? ExpressLane.writable : connection.held != nil ? 0 : ExpressLane.readable
+            !connection.out.isEmpty ? ExpressLane.writable : connection.isHeld ? 0 : ExpressLane.readable
         guard wanted != connection.interest else { return }
         connection.interest = wanted
         let tag = UInt64(UInt32(bitPattern: connection.descriptor))
@@ -317,7 +317,7 @@ final class ExpressWorker {
     /// Keeps an answer back until the log has its records, or has room for them.
     private func hold(_ connection: ExpressConnection, _ answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool) {
         waitCount += 1
-        connection.held = (answer, keepsAlive, isWritten, waitCount)
+        connection.hold(answer, keepsAlive: keepsAlive, isWritten: isWritten, wait: waitCount)
         routes.predictor.admission.beginWaiting()
     }
 
@@ -339,7 +339,7 @@ final class ExpressWorker {
         guard Int(descriptor) < connections.count, let connection = connections[Int(descriptor)],
             let held = connection.held, held.wait == wait
         else { return }
-        connection.held = nil
+        connection.letGo()
         routes.predictor.admission.endWaiting()
         if held.isWritten {
             let given = isWritten ? held.answer : routes.predictor.refusalOfLate(held.answer) ?? held.answer
