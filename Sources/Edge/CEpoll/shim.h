@@ -4,6 +4,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <pthread.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -32,5 +33,7 @@ static inline int bottega_accept(int listener) {
 static inline long bottega_send(int descriptor, const void *bytes, unsigned long count) {
     return send(descriptor, bytes, count, MSG_NOSIGNAL);
 }
+
+static inline void bottega_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 
 #endif

@@ -1,3 +1,4 @@
+import CEpoll
 import Foundation
 import NIOCore
 import Synchronization
@@ -29,7 +30,7 @@ final class ExpressLanes: Sendable {
             for (index, lane) in lanes.enumerated() {
                 let (socket, lanes, routes, give) = (socket, lanes, routes, give)
                 let thread = Thread {
-                    pthread_setname_np(pthread_self(), "express-\(index)")
+                    bottega_name_thread("express-\(index)")
                     ExpressWorker(lane, routes, listener: index == 0 ? (socket, lanes) : nil, give: give).run()
                     if left.down() == 0 { done.resume() }
                 }
