@@ -7,7 +7,8 @@ extension ModelState {
         let latest = latestByMLflowStage
         return object([
             "name": .string(model.name), "creation_timestamp": .time(model.createdAt),
-            "last_updated_timestamp": .time(model.updatedAt), "description": .text(model.description),
+            "last_updated_timestamp": .time(model.updatedAt),
+            "description": .text(model.description.flatMap { $0.isEmpty ? nil : $0 }),
             "tags": .pairs(tags), "latest_versions": latest.isEmpty ? Optional.none : .array(latest.map(\.wire)),
             "aliases": .array(
                 aliases.sorted { $0.key < $1.key }.map {
@@ -24,10 +25,10 @@ extension VersionState {
             "name": .string(modelName), "version": .string(String(version.number)),
             "creation_timestamp": .time(version.createdAt), "last_updated_timestamp": .time(updatedAt),
             "user_id": .string(version.createdBy), "current_stage": .string(stage.mlflowText),
-            "description": .text(description),
+            "description": .string(description ?? ""),
             "source": .string(candidate.source?.uri ?? "bottega:/\(version.subject)"),
-            "run_id": candidate.origin.runID.isEmpty ? Optional.none : .string(candidate.origin.runID),
-            "status": "READY", "run_link": .text(candidate.source?.runLink),
+            "run_id": .string(candidate.origin.runID), "status": "READY",
+            "run_link": .string(candidate.source?.runLink ?? ""),
             "model_id": .text(candidate.source?.loggedModel), "tags": .pairs(tags),
             "aliases": .array(aliases.map(JSONValue.string)),
         ])

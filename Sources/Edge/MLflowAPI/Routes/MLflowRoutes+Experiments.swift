@@ -23,8 +23,8 @@ extension MLflowRoutes {
             + call("POST", "mlflow/experiments/search", searchExperiments)
             + call("GET", "mlflow/experiments/search", searchExperiments)
             + call("POST", "mlflow/experiments/update") { fields in
-                let id = try fields.required("experiment_id")
-                if let name = try fields.text("new_name") { try await tracking.renameExperiment(id, to: name) }
+                try await tracking.renameExperiment(
+                    fields.required("experiment_id"), to: fields.required("new_name"))
                 return [:]
             }
             + call("POST", "mlflow/experiments/delete") { fields in

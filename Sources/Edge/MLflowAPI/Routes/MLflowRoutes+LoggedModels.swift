@@ -50,6 +50,7 @@ extension MLflowRoutes {
     }
 
     @Sendable private func searchLoggedModels(_ fields: MLflowRequest) async throws -> JSONValue {
+        guard fields["experiment_ids"] != nil else { throw fields.missing("experiment_ids") }
         var datasets: [LoggedModelDataset] = []
         for (index, element) in try fields.elements("datasets").enumerated() {
             let member = MLflowMember(value: element, place: "datasets[\(index)]")

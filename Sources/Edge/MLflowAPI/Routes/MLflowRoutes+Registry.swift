@@ -10,14 +10,14 @@ extension MLflowRoutes {
     private var modelRoutes: [Route] {
         let store = registry.registry
         return call("POST", "mlflow/registered-models/create") { fields in
-            let name = try fields.required("name")
+            let name = try fields.modelName()
             try await store.createModel(
                 name, description: fields.text("description"), tags: Dictionary(tags: fields.tags("tags")),
                 actor: fields.request.actor)
             return ["registered_model": try await store.modelState(named: name).wire]
         }
             + call("GET", "mlflow/registered-models/get") { fields in
-                ["registered_model": try await store.modelState(named: fields.required("name")).wire]
+                ["registered_model": try await store.modelState(named: fields.modelName()).wire]
             }
             + call("GET", "mlflow/registered-models/search") { fields in
                 let page = try await store.searchModels(
@@ -28,17 +28,17 @@ extension MLflowRoutes {
                 ])
             }
             + call("POST", "mlflow/registered-models/rename") { fields in
-                let name = try fields.required("new_name")
-                _ = try await store.renameModel(fields.required("name"), to: name, actor: fields.request.actor)
+                let name = try fields.modelName("new_name")
+                _ = try await store.renameModel(fields.modelName(), to: name, actor: fields.request.actor)
                 return ["registered_model": try await store.modelState(named: name).wire]
             }
             + call("PATCH", "mlflow/registered-models/update") { fields in
-                let name = try fields.required("name")
+                let name = try fields.modelName()
                 _ = try await store.describeModel(name, fields.text("description"), actor: fields.request.actor)
                 return ["registered_model": try await store.modelState(named: name).wire]
             }
             + call("DELETE", "mlflow/registered-models/delete") { fields in
-                try await store.deleteModel(fields.required("name"), actor: fields.request.actor)
+                try await store.deleteModel(fields.modelName(), actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/registered-models/get-latest-versions", latestVersions)
@@ -46,7 +46,7 @@ extension MLflowRoutes {
     }
 
     @Sendable private func latestVersions(_ fields: MLflowRequest) async throws -> JSONValue {
-        let versions = try await registry.latestVersions(of: fields.required("name"), stages: fields.texts("stages"))
+        let versions = try await registry.latestVersions(of: fields.modelName(), stages: fields.texts("stages"))
         return ["model_versions": .array(versions.map(\.wire))]
     }
 
@@ -77,12 +77,12 @@ extension MLflowRoutes {
                 uri: uri, artifactURI: artifactURI, loggedModel: modelID,
                 runLink: try fields.text("run_link"))
             let version = try await registry.createVersion(
-                of: fields.required("name"), source: source, runID: runID, description: fields.text("description"),
+                of: fields.modelName(), source: source, runID: runID, description: fields.text("description"),
                 tags: tags, actor: fields.request.actor)
             return ["model_version": version.wire]
         }
             + call("GET", "mlflow/model-versions/get") { fields in
-                ["model_version": try await store.versionState(fields.version(), of: fields.required("name")).wire]
+                ["model_version": try await store.versionState(fields.version(), of: fields.modelName()).wire]
             }
             + call("GET", "mlflow/model-versions/search") { fields in
                 let page = try await store.searchVersions(
@@ -93,24 +93,24 @@ extension MLflowRoutes {
                 ])
             }
             + call("GET", "mlflow/model-versions/get-download-uri") { fields in
-                let state = try await store.versionState(fields.version(), of: fields.required("name"))
+                let state = try await store.versionState(fields.version(), of: fields.modelName())
                 return ["artifact_uri": .string(try await artifactURI(of: state))]
             }
             + call("PATCH", "mlflow/model-versions/update") { fields in
-                let (name, version) = (try fields.required("name"), try fields.version())
+                let (name, version) = (try fields.modelName(), try fields.version())
                 try await store.describeVersion(
                     version, of: name, fields.text("description"), actor: fields.request.actor)
                 return ["model_version": try await store.versionState(version, of: name).wire]
             }
             + call("POST", "mlflow/model-versions/transition-stage") { fields in
                 let version = try await registry.setStage(
-                    fields.required("stage"), ofVersion: fields.version(), of: fields.required("name"),
+                    fields.required("stage"), ofVersion: fields.version(), of: fields.modelName(),
                     archivingOthers: fields.flag("archive_existing_versions") ?? false, actor: fields.request.actor)
                 return ["model_version": version.wire]
             }
             + call("DELETE", "mlflow/model-versions/delete") { fields in
                 try await store.deleteVersion(
-                    fields.version(), of: fields.required("name"), actor: fields.request.actor)
+                    fields.version(), of: fields.modelName(), actor: fields.request.actor)
                 return [:]
             }
     }
@@ -119,41 +119,41 @@ extension MLflowRoutes {
         let store = registry.registry
         return call("POST", "mlflow/registered-models/set-tag") { fields in
             try await store.setTag(
-                fields.required("key"), to: fields.text("value") ?? "", of: fields.required("name"), version: nil,
+                fields.required("key"), to: fields.text("value") ?? "", of: fields.modelName(), version: nil,
                 actor: fields.request.actor)
             return [:]
         }
             + call("DELETE", "mlflow/registered-models/delete-tag") { fields in
                 try await store.deleteTag(
-                    fields.required("key"), of: fields.required("name"), version: nil, actor: fields.request.actor)
+                    fields.tagKey(), of: fields.modelName(), version: nil, actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/model-versions/set-tag") { fields in
                 try await store.setTag(
-                    fields.required("key"), to: fields.text("value") ?? "", of: fields.required("name"),
+                    fields.required("key"), to: fields.text("value") ?? "", of: fields.modelName(),
                     version: fields.version(), actor: fields.request.actor)
                 return [:]
             }
             + call("DELETE", "mlflow/model-versions/delete-tag") { fields in
                 try await store.deleteTag(
-                    fields.required("key"), of: fields.required("name"), version: fields.version(),
+                    fields.tagKey(), of: fields.modelName(), version: fields.version(),
                     actor: fields.request.actor)
                 return [:]
             }
             + call("POST", "mlflow/registered-models/alias") { fields in
-                let model = try await store.model(named: fields.required("name"))
+                let model = try await store.model(named: fields.modelName())
                 try await store.setAlias(
-                    fields.required("alias"), of: model.id, to: fields.version(), actor: fields.request.actor)
+                    fields.alias(), of: model.id, to: fields.version(), actor: fields.request.actor)
                 return [:]
             }
             + call("DELETE", "mlflow/registered-models/alias") { fields in
-                let model = try await store.model(named: fields.required("name"))
-                try await store.setAlias(fields.required("alias"), of: model.id, to: nil, actor: fields.request.actor)
+                let model = try await store.model(named: fields.modelName())
+                try await store.setAlias(fields.alias(), of: model.id, to: nil, actor: fields.request.actor)
                 return [:]
             }
             + call("GET", "mlflow/registered-models/alias") { fields in
                 let version = try await registry.version(
-                    alias: fields.required("alias"), of: fields.required("name"))
+                    alias: fields.alias(), of: fields.modelName())
                 return ["model_version": version.wire]
             }
     }
@@ -209,6 +209,38 @@ extension MLflowRoutes {
 extension MLflowRequest {
     /// Where a page begins; `nil` for the first.
     func token() throws(MLflowError) -> String? { try text("page_token").flatMap { $0.isEmpty ? nil : $0 } }
+
+    /// The name of a registered model.
+    func modelName(_ field: String = "name") throws(MLflowError) -> String {
+        let name = try required(field)
+        guard name.contains(where: { !$0.isWhitespace }) else { throw missing(field) }
+        guard !name.contains("/"), !name.contains(":"), PathKey.namesItself(name) else {
+            throw .invalid(
+                "Invalid model name '\(name.prefix(200))'. Names cannot contain '/' or ':', be '.' or begin with '..'.")
+        }
+        return name
+    }
+
+    /// The key of a tag.
+    func tagKey() throws(MLflowError) -> String {
+        let key = try required("key")
+        if let fault = PathKey.fault(in: key) { throw .invalid("the name '\(key.prefix(64))' \(fault)") }
+        return key
+    }
+
+    /// An alias in the characters of MLflow's clients; a dot, which the platform accepts besides, is none.
+    func alias() throws(MLflowError) -> String {
+        let alias = try required("alias")
+        guard alias.unicodeScalars.allSatisfy({ PathKey.isWord($0) || $0 == "-" }) else {
+            throw .invalid(
+                "Invalid alias name: '\(alias.prefix(200))'. Names may only contain alphanumerics, underscores (_), and "
+                    + "dashes (-).")
+        }
+        guard alias.unicodeScalars.count <= 255 else {
+            throw .invalid("'Registered model alias name' exceeds the maximum length of 255 characters")
+        }
+        return alias
+    }
 
     /// The field `version`, a decimal number sent as text.
     func version() throws(MLflowError) -> Int {

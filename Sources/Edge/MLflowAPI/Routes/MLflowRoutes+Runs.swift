@@ -7,7 +7,9 @@ extension MLflowRoutes {
 
     private var runLifecycleRoutes: [Route] {
         call("POST", "mlflow/runs/create") { fields in
-            let experiment = try fields.text("experiment_id").flatMap { $0.isEmpty ? nil : $0 } ?? "0"
+            guard let experiment = try fields.text("experiment_id"), !experiment.isEmpty else {
+                throw MLflowError("BAD_REQUEST", 400, fields.missing("experiment_id").message)
+            }
             let run = try await tracking.createRun(
                 experiment: experiment, name: fields.text("run_name"), tags: fields.tags("tags"),
                 userName: fields.text("user_id"),
@@ -177,6 +179,7 @@ extension MLflowRoutes {
             return [:]
         }
             + call("POST", "mlflow/runs/outputs") { fields in
+                guard fields["models"] != nil else { throw fields.missing("models") }
                 var outputs: [ModelOutput] = []
                 for (index, element) in try fields.elements("models").enumerated() {
                     let member = MLflowMember(value: element, place: "models[\(index)]")
@@ -228,6 +231,9 @@ extension MLflowMember {
     func metric() throws(MLflowError) -> Metric {
         guard let measuredAt = try integer("timestamp") else {
             throw .invalid("Missing value for required parameter '\(place).timestamp'")
+        }
+        guard measuredAt >= 0 else {
+            throw .invalid("Invalid value \(measuredAt) for parameter '\(place).timestamp' supplied: it is negative")
         }
         return Metric(
             try required("key"), try double("value"), measuredAt: EventTime(milliseconds: measuredAt),

@@ -88,7 +88,8 @@ extension LoggedModel {
                 "model_id": .string(id), "experiment_id": .string(experimentID), "name": .string(name),
                 "creation_timestamp_ms": .time(createdAt), "last_updated_timestamp_ms": .time(updatedAt),
                 "artifact_uri": .string(artifactURI), "status": .string(status.rawValue),
-                "model_type": .text(modelType), "source_run_id": .text(sourceRunID), "tags": .tags(tags),
+                "model_type": .string(modelType ?? ""), "source_run_id": .string(sourceRunID ?? ""),
+                "tags": .tags(tags),
             ]),
             "data": [
                 "params": .tags(params), "metrics": .array(metrics.map { $0.metric.wire(runID: $0.runID) }),

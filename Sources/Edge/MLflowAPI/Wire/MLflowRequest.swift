@@ -29,7 +29,7 @@ struct MLflowRequest {
                 + "\(value.kindName). See the API docs for more information about request parameters.")
     }
 
-    private func missing(_ name: String) -> MLflowError {
+    func missing(_ name: String) -> MLflowError {
         .invalid(
             "Missing value for required parameter '\(name)'. See the API docs for more information about request "
                 + "parameters.")

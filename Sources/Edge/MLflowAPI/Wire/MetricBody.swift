@@ -27,7 +27,7 @@ struct MetricBody {
         var texts: (model: String?, dataset: String?, digest: String?) = (nil, nil, nil)
 
         var metric: Metric? {
-            guard let key, !key.isEmpty, let value, let timestamp else { return nil }
+            guard let key, !key.isEmpty, let value, let timestamp, timestamp >= 0 else { return nil }
             return Metric(
                 key, value, measuredAt: EventTime(milliseconds: timestamp), step: step ?? 0, modelID: texts.model,
                 datasetName: texts.dataset, datasetDigest: texts.digest)

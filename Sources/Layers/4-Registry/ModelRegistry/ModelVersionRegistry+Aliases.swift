@@ -5,7 +5,7 @@ extension ModelVersionRegistry {
     /// Points an alias (`champion`, `best`) at a version, or at nothing.
     /// - Throws: `notFound` for an unknown version, `invalidInput` for what is no alias.
     public func setAlias(_ alias: String, of model: Name, to number: Int?, actor: String) async throws {
-        try RegistryLimits.check(alias: alias)
+        if number != nil { try RegistryLimits.check(alias: alias) }
         let now = clock.now()
         try await store.write { transaction in
             if let number, try StageTransition.stage(model, number, in: transaction) == nil {

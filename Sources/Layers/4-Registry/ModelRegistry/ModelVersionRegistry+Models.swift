@@ -5,28 +5,37 @@ import StoragePorts
 
 /// What registered models and their labels may be called.
 enum RegistryLimits {
-    static let nameByteCountMax = 256
-    static let tagKeyByteCountMax = 250
-    static let tagValueByteCountMax = 100_000
+    static let nameLengthMax = 256
+    static let tagKeyLengthMax = 250
+    static let tagValueLengthMax = 100_000
+    static let aliasLengthMax = 255
     static let descriptionByteCountMax = 100_000
 
     static func check(name: String) throws(PlatformError) {
-        guard !name.isEmpty, name.utf8.count <= nameByteCountMax, !name.contains("/"), !name.contains(":"),
+        guard name.contains(where: { !$0.isWhitespace }), isAtMost(nameLengthMax, name), !name.contains("/"),
+            !name.contains(":"), PathKey.namesItself(name),
             !name.unicodeScalars.contains(where: { $0.value < 0x20 })
         else {
             throw PlatformError(
                 .invalidInput, "registered model",
-                "Invalid name for a registered model: '\(name.prefix(64))'. It is at most \(nameByteCountMax) bytes long "
-                    + "and holds neither '/' nor ':'.")
+                "Invalid name for a registered model: '\(name.prefix(64))'. It is at most \(nameLengthMax) characters "
+                    + "long, more than blanks, holds neither '/' nor ':' and is neither '.' nor begins with '..'.")
         }
     }
 
     static func check(tag key: String, _ value: String) throws(PlatformError) {
-        guard !key.isEmpty, key.utf8.count <= tagKeyByteCountMax, value.utf8.count <= tagValueByteCountMax else {
+        guard !key.isEmpty, isAtMost(tagKeyLengthMax, key), isAtMost(tagValueLengthMax, value) else {
             throw PlatformError(
                 .invalidInput, "tag '\(key.prefix(64))'",
-                "a key has 1 to \(tagKeyByteCountMax) bytes, a value at most \(tagValueByteCountMax)")
+                "a key has 1 to \(tagKeyLengthMax) characters, a value at most \(tagValueLengthMax)")
         }
+        if let fault = PathKey.fault(in: key) {
+            throw PlatformError(.invalidInput, "tag", "the name '\(key.prefix(64))' \(fault)")
+        }
+    }
+
+    private static func isAtMost(_ limit: Int, _ text: String) -> Bool {
+        text.utf8.count <= limit || text.unicodeScalars.count <= limit
     }
 
     static func check(description: String?) throws(PlatformError) {
@@ -36,17 +45,16 @@ enum RegistryLimits {
     }
 
     static func check(alias: String) throws(PlatformError) {
-        let bytes = alias.utf8
-        let isWord = bytes.allSatisfy {
-            48...57 ~= $0 || 65...90 ~= $0 || 97...122 ~= $0 || $0 == 95 || $0 == 45 || $0 == 46
-        }
+        let letters = alias.unicodeScalars
         let isVersion =
-            bytes.count > 1 && (bytes.first == 118 || bytes.first == 86)
-            && bytes.dropFirst().allSatisfy { 48...57 ~= $0 }
-        guard 1...255 ~= bytes.count, isWord, !isVersion, alias.lowercased() != "latest" else {
+            letters.count > 1 && (letters.first == "v" || letters.first == "V")
+            && letters.dropFirst().allSatisfy { $0.properties.numericType == .decimal }
+        guard !alias.isEmpty, isAtMost(aliasLengthMax, alias), !isVersion, alias.lowercased() != "latest",
+            letters.allSatisfy({ PathKey.isWord($0) || $0 == "-" || $0 == "." })
+        else {
             throw PlatformError(
                 .invalidInput, "alias",
-                "'\(alias.prefix(64))' is no alias: letters, digits, _, . and - are accepted, at most 255, and neither "
+                "'\(alias.prefix(64))' is no alias: letters, digits, _, . and - are accepted, at most \(aliasLengthMax), and neither "
                     + "'latest' nor a version such as 'v1'")
         }
     }

@@ -147,9 +147,10 @@ extension TrackingStore {
     // MARK: Inside a transaction
 
     static func experimentNumber(_ id: String) throws(PlatformError) -> Int64 {
-        guard let number = Int64(id), number >= 0 else {
+        guard let number = Int64(id) else {
             throw PlatformError(
-                .notFound, "experiment/\(id.prefix(64))", "No Experiment with id=\(id.prefix(64)) exists")
+                .invalidInput, "experiment/\(id.prefix(64))",
+                "Invalid experiment ID '\(id.prefix(64))'. Experiment ID must be a valid integer.")
         }
         return number
     }

@@ -96,7 +96,7 @@ extension TrackingStore {
     /// active afterwards.
     /// - Throws: `conflict` if a run of another experiment has this identity.
     public func importRun(_ run: ImportedRun) async throws -> RunInfo {
-        try TrackingLimits.check(key: run.id, of: "run_id")
+        try TrackingLimits.check(freeKey: run.id, of: "run_id")
         let known = try? await runInfo(run.id)
         if let known, known.experimentID != run.experiment {
             throw PlatformError(
@@ -137,7 +137,7 @@ extension TrackingStore {
     /// Makes a logged model with the identity that it had elsewhere, or brings the one of this identity to that state.
     /// - Throws: `conflict` if a model of another experiment has this identity.
     public func importLoggedModel(_ model: ImportedModel) async throws -> LoggedModel {
-        try TrackingLimits.check(key: model.id, of: "model_id")
+        try TrackingLimits.check(freeKey: model.id, of: "model_id")
         let number = try Self.experimentNumber(model.experiment)
         try await metadata.write { transaction in
             let known = try transaction.query(

@@ -91,7 +91,7 @@ extension TrackingStore {
     private static func link(
         model: String, step: Int64, isOutput: Bool, run number: Int64, _ transaction: any MetadataTransaction
     ) throws {
-        try TrackingLimits.check(key: model, of: "model_id")
+        try TrackingLimits.check(freeKey: model, of: "model_id")
         try transaction.execute(
             """
             INSERT INTO tracking_run_model (run_number, is_output, model_id, step) VALUES (?, ?, ?, ?)

@@ -53,14 +53,15 @@ extension TrackingStore {
         }
     }
 
-    /// Marks a logged model deleted.
+    /// Marks a logged model deleted; nothing happens if it is so already.
     ///
     /// Its files stay.
+    /// - Throws: `notFound`.
     public func deleteLoggedModel(_ id: String) async throws {
         try await metadata.write { transaction in
-            _ = try Self.loggedModel(id, transaction)
-            try transaction.execute(
+            let changed = try transaction.execute(
                 "UPDATE tracking_logged_model SET is_deleted = 1 WHERE model_id = ?", [.text(id)])
+            guard changed > 0 else { throw Self.unknownModel(id) }
         }
     }
 
@@ -130,7 +131,7 @@ extension TrackingStore {
             throw PlatformError(
                 .invalidInput, "experiment_ids", "\(experiments.count) experiments, 10000 are accepted")
         }
-        let numbers = experiments.compactMap { Int64($0) }
+        let numbers = try experiments.map(Self.experimentNumber)
         let query = try LoggedModelQuery(
             experiments: numbers, filter: filter, datasets: datasets, orders: orders
         ).query
@@ -176,7 +177,7 @@ extension TrackingStore {
 
     private static func check(params: [TrackedTag], tags: [TrackedTag]) throws(PlatformError) {
         for param in params {
-            try TrackingLimits.check(key: param.key, of: "param")
+            try TrackingLimits.check(freeKey: param.key, of: "param")
             try TrackingLimits.check(
                 param.value, atMost: TrackingLimits.modelParamValue, what: "param '\(param.key)'")
         }
@@ -187,10 +188,13 @@ extension TrackingStore {
         let rows = try transaction.query(
             "SELECT * FROM tracking_logged_model WHERE model_id = ? AND is_deleted = 0", [.text(id)])
         guard let model = try loggedModels(rows, transaction).first else {
-            throw PlatformError(
-                .notFound, "model/\(id.prefix(64))", "Logged model with ID '\(id.prefix(64))' not found.")
+            throw unknownModel(id)
         }
         return model
+    }
+
+    private static func unknownModel(_ id: String) -> PlatformError {
+        PlatformError(.notFound, "model/\(id.prefix(64))", "Logged model with ID '\(id.prefix(64))' not found.")
     }
 
     private static func loggedModels(

@@ -10,7 +10,7 @@ extension TrackingStore {
         experiment id: String, name: String? = nil, tags: [TrackedTag] = [], userName: String? = nil,
         startedAt: EventTime? = nil
     ) async throws -> TrackedRun {
-        for tag in tags { try TrackingLimits.check(key: tag.key, of: "tag") }
+        for tag in tags { try TrackingLimits.check(freeKey: tag.key, of: "tag") }
         let tags = tags.map(TrackingLimits.kept(runTag:))
         let fromTag = tags.last { $0.key == "mlflow.runName" }?.value
         if let name, let fromTag, !name.isEmpty, name != fromTag {
@@ -227,7 +227,7 @@ extension TrackingStore {
     }
 
     static func check(runTag tag: TrackedTag) throws(PlatformError) {
-        try TrackingLimits.check(key: tag.key, of: "tag")
+        try TrackingLimits.check(freeKey: tag.key, of: "tag")
         try TrackingLimits.check(tag.value, atMost: TrackingLimits.runTagValue, what: "tag '\(tag.key)'")
     }
 }

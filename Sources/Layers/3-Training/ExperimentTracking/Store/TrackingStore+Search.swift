@@ -49,7 +49,7 @@ extension TrackingStore {
             throw PlatformError(
                 .invalidInput, "experiment_ids", "\(experiments.count) experiments, 10000 are accepted")
         }
-        let numbers = experiments.compactMap { Int64($0) }
+        let numbers = try experiments.map(Self.experimentNumber)
         let query = try RunQuery(experiments: numbers, filter: filter, orders: orders, view: view)
         let question = Self.question(experiments, filter, orders, view)
         let place = try pageToken.flatMap { $0.isEmpty ? nil : $0 }.map { token throws(PlatformError) in

@@ -96,17 +96,19 @@ public enum TrackingLimits {
     /// Metrics, parameters and tags in one batch.
     public static let entitiesPerBatch = 1000
 
+    /// Checks a key of a metric, a parameter or a tag.
     static func check(key: String, of what: String) throws(PlatformError) {
         guard !key.isEmpty else { throw PlatformError(.invalidInput, what, "the name is empty") }
-        // The usual key in one pass: short, and neither a path nor a control character in it.
-        if key.utf8.count <= Self.key, key.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x2F && $0 != 0x7F }), key != ".." {
-            return
-        }
         try check(key, atMost: Self.key, what: "name of a \(what)")
-        // A name becomes part of a path in the clients' file layout, hence the rules of the reference server.
-        guard !key.hasPrefix("/"), !key.split(separator: "/", omittingEmptySubsequences: false).contains("..") else {
-            throw PlatformError(.invalidInput, what, "the name '\(key.prefix(64))' looks like a path")
+        if let fault = PathKey.fault(in: key) {
+            throw PlatformError(.invalidInput, what, "the name '\(key.prefix(64))' \(fault)")
         }
+    }
+
+    /// Checks a key where the reference server takes any text.
+    static func check(freeKey key: String, of what: String) throws(PlatformError) {
+        guard !key.isEmpty else { throw PlatformError(.invalidInput, what, "the name is empty") }
+        try check(key, atMost: Self.key, what: "name of a \(what)")
         guard !key.unicodeScalars.contains(where: { $0.value < 0x20 || $0.value == 0x7F }) else {
             throw PlatformError(.invalidInput, what, "the name holds a control character")
         }

@@ -140,7 +140,8 @@ extension TrackingStore {
         for (key, value) in root?.attributes ?? [:] where key.hasPrefix(prefix) {
             tags[String(key.dropFirst(prefix.count))] = plain(value, byteCountMax: TrackingLimits.runTagValue)
         }
-        for (key, value) in tags where (try? TrackingLimits.check(key: key, of: "tag")) != nil && key != artifactTag {
+        for (key, value) in tags where (try? TrackingLimits.check(freeKey: key, of: "tag")) != nil && key != artifactTag
+        {
             try setIfMissing(key, value, "tag", ofTrace: id, transaction)
         }
         let meanings = [

@@ -66,7 +66,7 @@ extension TrackingStore {
     /// - Throws: `notFound`; `invalidInput`, also for a tag that the platform keeps itself.
     public func setTag(_ tag: TrackedTag, ofTrace id: String) async throws {
         try Self.checkChangeable(tag.key)
-        try TrackingLimits.check(key: tag.key, of: "tag")
+        try TrackingLimits.check(freeKey: tag.key, of: "tag")
         try Self.check(value: tag.value, of: tag.key)
         try await metadata.write { transaction in
             try Self.requireTrace(id, transaction)
@@ -282,11 +282,11 @@ extension TrackingStore {
                 "\(TraceLimits.entriesPerTrace) tags, metadata and assessments are accepted of each")
         }
         for (key, value) in info.tags {
-            try TrackingLimits.check(key: key, of: "tag")
+            try TrackingLimits.check(freeKey: key, of: "tag")
             try check(value: value, of: key)
         }
         for (key, value) in info.metadata {
-            try TrackingLimits.check(key: key, of: "metadata")
+            try TrackingLimits.check(freeKey: key, of: "metadata")
             try check(value: value, of: key)
         }
         for (name, preview) in [("request_preview", info.requestPreview), ("response_preview", info.responsePreview)] {
