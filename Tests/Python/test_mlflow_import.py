@@ -6,12 +6,9 @@ import json
 import math
 import os
 import pathlib
-import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
@@ -20,50 +17,14 @@ os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
 import mlflow
 import pandas
 import pytest
-from conftest import Server
+from conftest import Server, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Metric, ViewType
+from mlflow_server import MLflowServer
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Origin:
+class Origin(MLflowServer):
     """A real MLflow server and what was logged to it."""
-
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.database = folder / "mlflow.db"
-        self.process = subprocess.Popen(
-            [
-                sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port),
-                "--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination",
-                str(folder / "mlartifacts"), "--workers", "1",
-            ],
-            cwd=folder, stdout=(folder / "server.log").open("w"), stderr=subprocess.STDOUT, start_new_session=True,
-            # Its dozen job runners take a minute of processor time to start, and nothing here gives them work.
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        )  # fmt: skip
-        for _ in range(1500):
-            try:
-                urllib.request.urlopen(self.url + "/health", timeout=1).read()
-                return
-            except OSError:
-                time.sleep(0.2)
-        pytest.fail((folder / "server.log").read_text()[-2000:])
-
-    def stop(self) -> None:
-        os.killpg(self.process.pid, signal.SIGTERM)
-        try:
-            self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:  # its workers may hang; nothing of it is kept
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(timeout=30)
 
     def fill(self) -> None:
         class Model(mlflow.pyfunc.PythonModel):
@@ -111,6 +72,16 @@ class Origin:
         client.set_model_version_tag("churn", "2", "checked", "yes")
         client.update_registered_model("churn", "who leaves")
         client.create_registered_model("empty")
+        # Versions of other models' versions: one that comes later here, one whose model has another name by now.
+        client.create_registered_model("above")
+        client.create_model_version("above", "models:/churn/2")
+        client.create_registered_model("early")
+        client.create_model_version("early", "models:/churn/1")
+        client.create_model_version("above", "models:/early/1")
+        client.rename_registered_model("early", "late")
+        mlflow.genai.register_prompt("greet", "Hi {{who}}", commit_message="first", tags={"tone": "warm"})
+        mlflow.genai.register_prompt("greet", [{"role": "user", "content": "Hello {{who}}"}])
+        mlflow.genai.set_prompt_alias("greet", "live", 1)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +102,17 @@ def runs(client: MlflowClient) -> dict[str, Any]:
 
 def same(left: float, right: float) -> bool:
     return left == right or (math.isnan(left) and math.isnan(right))
+
+
+def version_files(url: str, version: str) -> set[str]:
+    mlflow.set_tracking_uri(url)
+    mlflow.set_registry_uri(url)
+    return {file.path for file in mlflow.artifacts.list_artifacts(f"models:/{version}")}
+
+
+def load_prompt(url: str, number: int) -> Any:
+    """A prompt's version as a server has it, asked for past the client's cache."""
+    return MlflowClient(url, registry_uri=url).get_prompt_version("greet", str(number))
 
 
 def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
@@ -178,9 +160,18 @@ def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
         assert copy.last_updated_timestamp == version.last_updated_timestamp
         assert not version.user_id or copy.user_id == version.user_id
     assert after.get_registered_model("empty").name == "empty"
-    mlflow.set_tracking_uri(target.url)
-    mlflow.set_registry_uri(target.url)
-    assert mlflow.pyfunc.load_model("models:/churn@champion").predict([1.0, 2.0]) == [2.0, 4.0]
+    files = [
+        {version: version_files(url, version) for version in ("above/1", "above/2", "late/1")}
+        for url in (origin.url, target.url)
+    ]
+    assert files[0] == files[1] and all("MLmodel" in names for names in files[1].values()), files
+    prompts = [
+        [(p.template, p.tags.get("tone"), p.commit_message) for p in map(load, range(1, 3))]
+        for load in (partial(load_prompt, origin.url), partial(load_prompt, target.url))
+    ]
+    assert prompts[0] == prompts[1] and prompts[1][0][0] == "Hi {{who}}"
+    assert after.get_prompt_version_by_alias("greet", "live").version == 1
+    assert "greet" not in [model.name for model in after.search_registered_models(max_results=100)]
     left = before.search_logged_models([e for e in names])
     assert len(left) == 2
     for one in left:
@@ -206,7 +197,7 @@ def test_everything_is_copied_and_read_back(
     target = start_server()
     source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
     counted = copy(target, source, "--dry-run")["counts"]
-    assert (counted["experiments"]["found"], counted["runs"]["found"], counted["versions"]["found"]) == (3, 7, 3)
+    assert (counted["experiments"]["found"], counted["runs"]["found"], counted["versions"]["found"]) == (3, 7, 8)
     assert len(runs(MlflowClient(target.url))) == 0, "a rehearsal copies nothing"
     report = copy(target, source)
     assert report["complete"] and report["counts"]["runs"]["copied"] == 7
@@ -214,7 +205,7 @@ def test_everything_is_copied_and_read_back(
     assert_copied(origin, target, tmp_path)
     again = copy(target, source)
     assert again["complete"] and again["counts"]["runs"] == {"found": 7, "copied": 0, "present": 7}
-    assert again["counts"]["versions"]["present"] == 3 and again["bytes"] == 0
+    assert again["counts"]["versions"]["present"] == 8 and again["bytes"] == 0
     assert_copied(origin, target, tmp_path)
 
 

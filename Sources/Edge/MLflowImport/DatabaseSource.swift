@@ -226,7 +226,7 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
-    /// Every registered model.
+    /// Every registered model, prompts too.
     public func registeredModels() async throws -> [JSONValue] {
         let tags = try await tags("SELECT name AS owner, key, value FROM registered_model_tags")
         var aliases: [String: [JSONValue]] = [:]
@@ -248,7 +248,7 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
-    /// Every version of every registered model.
+    /// Every version of every registered model, prompts' too.
     public func modelVersions() async throws -> [JSONValue] {
         let tags = try await tags(
             "SELECT name || '/' || CAST(version AS TEXT) AS owner, key, value FROM model_version_tags")
@@ -262,11 +262,15 @@ public struct DatabaseSource: ImportSource {
                 "last_updated_timestamp": Self.integer(row, "last_updated_time"),
                 "description": Self.string(row, "description"), "user_id": Self.string(row, "user_id"),
                 "current_stage": Self.string(row, "current_stage"), "source": Self.string(row, "source"),
+                "storage_location": Self.string(row, "storage_location"),
                 "run_id": Self.string(row, "run_id"), "run_link": Self.string(row, "run_link"),
                 "tags": .array(tags["\(name)/\(number)"] ?? []),
             ]
         }
     }
+
+    /// Where a version's files are.
+    public func location(of version: JSONValue) async throws -> String { version.text("storage_location") }
 
     // MARK: Files
 

@@ -40,10 +40,12 @@ public protocol ImportSource: Sendable {
     func history(run: String, key: String) async throws -> [ImportedPoint]
     /// Every logged model of an experiment: `{info, data}`.
     func loggedModels(of experiment: String) async throws -> [JSONValue]
-    /// Every registered model.
+    /// Every registered model, prompts too.
     func registeredModels() async throws -> [JSONValue]
-    /// Every version of every registered model.
+    /// Every version of every registered model, prompts' too.
     func modelVersions() async throws -> [JSONValue]
+    /// Where a version's files are, whatever its source is called by now.
+    func location(of version: JSONValue) async throws -> String
     /// Files below an artifact URI, of a run if it belongs to one.
     func files(below uri: String, run: String?) async throws -> [ImportedFile]
     /// Copies a file into a local one.

@@ -85,7 +85,7 @@ extension Importer {
             }
             return tally.present("versions")
         }
-        let origin = Self.rewritten(version.text("source"), moved)
+        let origin = Self.rewritten(try await files(of: version), moved)
         var tags = version.pairs("tags")
         tags[Self.sourceTag] = "\(source.name) \(name)/\(number)"
         var body: [String: JSONValue] = [
@@ -125,6 +125,16 @@ extension Importer {
         }
         try await restate(version, name: name, version: number)
         tally.copied("versions")
+    }
+
+    /// A version's source, or its files if the source names a version.
+    ///
+    /// That version's model may come later, or have another name by now.
+    private func files(of version: JSONValue) async throws -> String {
+        let uri = version.text("source")
+        guard uri.hasPrefix("models:/"), !uri.hasPrefix("models:/m-") else { return uri }
+        let location = try await source.location(of: version)
+        return location.isEmpty ? uri : location
     }
 
     /// A version's source in terms that hold here.

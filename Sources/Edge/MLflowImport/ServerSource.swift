@@ -75,14 +75,38 @@ public struct ServerSource: ImportSource {
         }
     }
 
-    /// Every registered model.
+    /// Every registered model, prompts too.
     public func registeredModels() async throws -> [JSONValue] {
-        try await pages("/api/2.0/mlflow/registered-models/search", list: "registered_models", countMax: 1000)
+        try await withPrompts("registered-models", list: "registered_models", countMax: 1000)
     }
 
-    /// Every version of every registered model.
+    /// Every version of every registered model, prompts' too.
     public func modelVersions() async throws -> [JSONValue] {
-        try await pages("/api/2.0/mlflow/model-versions/search", list: "model_versions", countMax: 10_000)
+        try await withPrompts("model-versions", list: "model_versions", countMax: 10_000)
+    }
+
+    /// What a search finds, and the prompts, which it finds only for who asks for them.
+    private func withPrompts(_ family: String, list: String, countMax: Int) async throws -> [JSONValue] {
+        let path = "/api/2.0/mlflow/\(family)/search"
+        let models = try await pages(path, list: list, countMax: countMax)
+        do {
+            let filter = ("filter", "tags.`mlflow.prompt.is_prompt` = 'true'")
+            let prompts = try await pages(path, list: list, fields: [filter], countMax: countMax)
+            // A server that knows no prompts finds them among the models.
+            let known = Set(models.map { "\($0.text("name"))/\($0.text("version"))" })
+            return models + prompts.filter { !known.contains("\($0.text("name"))/\($0.text("version"))") }
+        } catch let error as PlatformError {
+            if error.code == .invalidInput { return models }  // an old one that has no filter for tags
+            throw error
+        }
+    }
+
+    /// Where a version's files are.
+    public func location(of version: JSONValue) async throws -> String {
+        try await server.get(
+            "/api/2.0/mlflow/model-versions/get-download-uri",
+            [("name", version.text("name")), ("version", version.text("version"))]
+        ).text("artifact_uri")
     }
 
     /// Files below an artifact URI, of a run if it belongs to one.
