@@ -64,13 +64,8 @@ struct ModelCommand: AsyncParsableCommand {
                 ["stage": .string(stage), "reason": .string(reason)])
             let answer = try await client.wait(for: started, label: "promote \(model)", quiet: server.json)
             show(answer) { answer in
-                var lines = ["\(model) version \(version) is in \(answer["stage"]?.stringValue ?? stage)"]
-                for gate in answer["gates"]?.arrayValue ?? [] {
-                    lines.append(
-                        "  \(gate["passed"]?.boolValue == true ? "passed" : "FAILED")  \(gate["gate"]?.stringValue ?? "")  "
-                            + (gate["detail"]?.stringValue ?? ""))
-                }
-                return lines.joined(separator: "\n")
+                let line = "\(model) version \(version) is in \(answer["stage"]?.stringValue ?? stage)"
+                return ([line] + ModelCommand.gates(answer, stage)).joined(separator: "\n")
             }
         }
     }
@@ -138,11 +133,8 @@ struct ModelCommand: AsyncParsableCommand {
             let answer = try await client.post(
                 "/api/v1/models/\(model)/versions/\(version)/gates", ["stage": .string(stage)])
             show(answer) { answer in
-                let lines = (answer["gates"]?.arrayValue ?? []).map { gate in
-                    "  \(gate["passed"]?.boolValue == true ? "passed" : "FAILED")  \(gate["gate"]?.stringValue ?? "")  "
-                        + (gate["detail"]?.stringValue ?? "")
-                }
-                return (["seal \(answer["seal"]?.stringValue ?? "")"] + lines).joined(separator: "\n")
+                (["seal \(answer["seal"]?.stringValue ?? "")"] + ModelCommand.gates(answer, stage))
+                    .joined(separator: "\n")
             }
         }
     }
@@ -181,7 +173,7 @@ struct ModelCommand: AsyncParsableCommand {
         func run(_ client: APIClient) async throws {
             let answer = try await client.post(
                 "/api/v1/models/\(model)/versions/\(version)/label", ["label": .string(label)])
-            show(answer, ModelCommand.describe)
+            show(answer) { "\(model) version \(version) is called \(Human.cell($0["label"]))" }
         }
     }
 
@@ -196,7 +188,7 @@ struct ModelCommand: AsyncParsableCommand {
             let answer = try await client.get(
                 "/api/v1/models/\(model)/live", query: at.map { ["at": $0] } ?? [:])
             show(answer) { answer in
-                var lines = ["\(Human.cell(answer["model"])) at \(Human.cell(answer["at"]))"]
+                var lines = ["\(Human.cell(answer["name"])) at \(Human.cell(answer["at"]))"]
                 for deployment in answer["deployments"]?.arrayValue ?? [] {
                     lines.append(
                         "\(Human.cell(deployment["deployment"])) revision \(Human.cell(deployment["revision"])), since "
@@ -230,7 +222,22 @@ struct ModelCommand: AsyncParsableCommand {
         let metrics = (version["metrics"]?["test"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
             .map { "\($0.key) \(Human.cell($0.value))" }.joined(separator: ", ")
         return "version \(Human.cell(version["version"])) of \(Human.cell(version["model"])) is in "
-            + "\(Human.cell(version["stage"])); on its test slice: \(metrics)"
+            + Human.cell(version["stage"]) + (metrics.isEmpty ? "" : "; on its test slice: \(metrics)")
+    }
+
+    /// A line for each gate; one that says so if there is none.
+    static func gates(_ answer: JSONValue, _ stage: String) -> [String] {
+        let gates = answer["gates"]?.arrayValue ?? []
+        guard !gates.isEmpty else {
+            guard stage != "archived" else { return [] }
+            return answer["defined"]?.boolValue == false
+                ? ["  no gate was asked: no definition describes this model (kind: Model)"]
+                : ["  no gate was asked: the model's definition has none for \(stage)"]
+        }
+        return gates.map { gate in
+            "  \(gate["passed"]?.boolValue == true ? "passed" : "FAILED")  \(gate["gate"]?.stringValue ?? "")  "
+                + (gate["detail"]?.stringValue ?? "")
+        }
     }
 }
 

@@ -161,9 +161,12 @@ struct Status: ClientCommand {
     func run(_ client: APIClient) async throws {
         let answer = try await client.get("/api/v1/status")
         show(answer) { answer in
-            (answer.objectValue ?? [:]).sorted { $0.key < $1.key }
-                .map { "\($0.key.padding(toLength: 20, withPad: " ", startingAt: 0))\(Human.cell($0.value))" }
-                .joined(separator: "\n")
+            let members = (answer.objectValue ?? [:]).sorted { $0.key < $1.key }
+            let width = (members.map(\.key.count).max() ?? 0) + 2
+            return members.map {
+                "\($0.key.padding(toLength: width, withPad: " ", startingAt: 0))\(Human.cell($0.value))"
+            }
+            .joined(separator: "\n")
         }
     }
 }

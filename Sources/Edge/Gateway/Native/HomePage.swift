@@ -1,5 +1,6 @@
 import Datasets
 import Definitions
+import ExperimentTracking
 import FeatureStore
 import Foundation
 import ModelRegistry
@@ -60,22 +61,21 @@ enum HomePage {
                         $0.waitingFor ?? "traffic and time",
                     ]
                 }, empty: "No retraining and no rollout.")
-        var versions: [[String]] = []
-        for model in try await services.registry.models() {
-            for version in try await services.registry.versions(of: model) {
-                let test = version.candidate.metrics["test"] ?? [:]
-                versions.append([
-                    model.text, "\(version.number)",
-                    try await services.registry.stage(of: model, version.number).rawValue,
-                    test[.auc].map { String(format: "%.4f", $0) } ?? "–",
-                    test[.calibrationError].map { String(format: "%.4f", $0) } ?? "–",
-                    String(version.createdAt.description.prefix(16)),
-                ])
-            }
+        let newest = try await services.registry.searchVersions(
+            orders: [SearchOrder(entity: nil, key: "creation_timestamp", isAscending: false)], countMax: 50)
+        let versions = newest.elements.map { state in
+            let test = state.version.candidate.metrics["test"] ?? [:]
+            return [
+                state.modelName, "\(state.version.number)", state.stage.rawValue,
+                test[.auc].map { String(format: "%.4f", $0) } ?? "–",
+                test[.calibrationError].map { String(format: "%.4f", $0) } ?? "–",
+                String(state.version.createdAt.description.prefix(16)),
+            ]
         }
         body += section(
             "Versions", header: ["Model", "Version", "Stage", "AUC", "ECE", "Created"], rows: versions,
             empty: "None is registered. <code>bottega model register</code> registers what a job logged.")
+        if newest.next != nil { body += "<p>The 50 newest; <code>bottega model list</code> lists all.</p>" }
         var sources: [[String]] = []
         for source in set.sources.keys.sorted() {
             let counts = try await services.ingest.counts(of: source)

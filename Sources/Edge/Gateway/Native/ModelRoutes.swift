@@ -43,11 +43,16 @@ enum ModelRoutes {
                     }
                     return time
                 }
+                let now = services.clock.now()
+                guard moment ?? now <= now else {
+                    throw PlatformError(
+                        .invalidInput, "query", "'at' lies in the future; the platform's time is \(now)")
+                }
                 let model = try await request.model(registry)
                 guard try await registry.isKnown(model) || services.catalog.current.models[model] != nil else {
                     throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
                 }
-                return .json(try await live(model, at: moment ?? services.clock.now(), registry))
+                return .json(try await live(model, at: moment ?? now, registry))
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
                 let body = try RequestBody(request)
@@ -72,7 +77,7 @@ enum ModelRoutes {
                 }
                 return .json([
                     "model": .string(model.text), "version": .integer(Int64(number)), "stage": .string(stage.rawValue),
-                    "gates": list,
+                    "gates": list, "defined": .bool(services.catalog.current.models[model] != nil),
                 ])
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/gates") { request in
@@ -80,7 +85,10 @@ enum ModelRoutes {
                 try body.checkKeys(["stage"])
                 let (model, number) = (try await request.model(registry), try request.versionNumber())
                 let (stage, actor) = (try Self.stage(body), request.actor)
-                return .json(try describe(try await services.desk.examine(model, number, for: stage, actor: actor)))
+                let examined = try describe(try await services.desk.examine(model, number, for: stage, actor: actor))
+                var members = examined.objectValue ?? [:]
+                members["defined"] = .bool(services.catalog.current.models[model] != nil)
+                return .json(.object(members))
             },
             Route("GET", "/api/v1/models/{model}/versions/{version}/approvals") { request in
                 let (model, number) = (try await request.model(registry), try request.versionNumber())
@@ -136,6 +144,11 @@ enum ModelRoutes {
         ]
     }
 
+    /// What people call a model.
+    private static func name(of model: Name, _ registry: ModelVersionRegistry) async throws -> String {
+        try await registry.isKnown(model) ? registry.model(id: model).name : model.text
+    }
+
     /// What was live at a moment, and for each version why it was, since when, and who said so on what evidence.
     private static func live(_ model: Name, at moment: EventTime, _ registry: ModelVersionRegistry) async throws
         -> JSONValue
@@ -160,7 +173,8 @@ enum ModelRoutes {
             return .object(members)
         }
         return [
-            "model": .string(model.text), "at": .string(moment.description),
+            "model": .string(model.text), "name": .string(try await name(of: model, registry)),
+            "at": .string(moment.description),
             "champion": live.champion.map { .integer(Int64($0)) } ?? .null,
             "stages": .object(
                 Dictionary(
