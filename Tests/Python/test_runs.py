@@ -401,3 +401,23 @@ def test_pages_show_runs(workshop: Workshop, first: str, tmp_path: pathlib.Path)
     assert workshop.dataset in page and "system/cpu_utilization_percentage" in page
     status, text = workshop.server.request("GET", "/experiments/0?filter=metrics.")
     assert status == 200 and 'class="fault"' in text
+
+
+def test_what_a_script_writes_is_no_change_of_its_code(tmp_path: pathlib.Path) -> None:
+    from bottega import record
+
+    git(tmp_path, "init", "-q")
+    (tmp_path / "train.py").write_text("print(1)\n")
+    git(tmp_path, "add", "."), git(tmp_path, "commit", "-qm", "first")
+    started = time.time()
+    for path, age in [("notes.txt", 60), ("report.txt", -60), ("edited.py", -60), ("mlruns/0/meta.yaml", 60)]:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("x\n")
+        os.utime(tmp_path / path, (started - age, started - age))
+    changes = record.take(tmp_path, ["python"], {}, before=started)[1].decode()
+    assert "notes.txt" in changes and "edited.py" in changes, "what was there, and code"
+    assert "report.txt" not in changes and "mlruns" not in changes
+    assert "report.txt" in record.take(tmp_path, ["python"], {})[1].decode()
+    (tmp_path / ".git").rename(tmp_path.with_name("elsewhere"))
+    files = record.take(tmp_path, ["python"], {}, before=started)[0]["code"]["files"]
+    assert set(files) == {"train.py", "notes.txt", "edited.py"}

@@ -21,6 +21,7 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from typing import Any
 
 import mlflow
@@ -30,6 +31,7 @@ from . import record as recorder
 
 _logger = logging.getLogger(__name__)
 _pending = threading.local()
+_started = time.time()
 RECORD_PATH = "bottega/record.json"
 CHANGES_PATH = "bottega/changes.diff"
 
@@ -41,7 +43,9 @@ def _folder() -> str:
 
 
 def _take() -> tuple[dict[str, Any], bytes]:
-    taken, changes = recorder.take(_folder(), sys.orig_argv)
+    # A script's code was there when it began; in a notebook or shell it is written on the way.
+    is_script = hasattr(sys.modules.get("__main__"), "__file__")
+    taken, changes = recorder.take(_folder(), sys.orig_argv, before=_started if is_script else None)
     if os.environ.get("BOTTEGA_RECORD_CHANGES", "").lower() in ("off", "0", "false") and taken["code"]["changes"]:
         taken["code"]["changes"] |= {"kept": False, "applies": False}
         changes = b""

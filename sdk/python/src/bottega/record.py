@@ -56,11 +56,18 @@ SECRET_LINE = re.compile(
 
 
 def take(
-    folder: str | os.PathLike[str], command: Sequence[str], environ: Mapping[str, str] | None = None
+    folder: str | os.PathLike[str],
+    command: Sequence[str],
+    environ: Mapping[str, str] | None = None,
+    before: float | None = None,
 ) -> tuple[dict[str, Any], bytes]:
-    """The record of code in `folder` run as `command`, and the uncommitted change (empty if there is none)."""
+    """The record of code in `folder` run as `command`, and the uncommitted change (empty if there is none).
+
+    New files other than Python code count if they are older than `before` (seconds since 1970): what the command
+    writes is not its code.
+    """
     environ = os.environ if environ is None else environ
-    code, changes = code_record(pathlib.Path(folder))
+    code, changes = code_record(pathlib.Path(folder), before)
     record: dict[str, Any] = {
         "format": FORMAT,
         "taken_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -118,7 +125,7 @@ def _line(bytes_: bytes | None) -> str:
     return (bytes_ or b"").decode(errors="replace").strip()
 
 
-def code_record(folder: pathlib.Path) -> tuple[dict[str, Any], bytes]:
+def code_record(folder: pathlib.Path, before: float | None = None) -> tuple[dict[str, Any], bytes]:
     """What code a folder holds: of a repository the commit and what differs from it, of any other its files' hashes."""
     top = _line(_git(folder, "rev-parse", "--show-toplevel"))
     commit = _line(_git(folder, "rev-parse", "HEAD")) if top else ""
@@ -127,13 +134,13 @@ def code_record(folder: pathlib.Path) -> tuple[dict[str, Any], bytes]:
         "files": {},
     }  # fmt: skip
     if not commit:
-        record["files"], record["folder"] = file_hashes(folder), str(folder.resolve())
+        record["files"], record["folder"] = file_hashes(folder, before), str(folder.resolve())
         return record, b""
     branch = _line(_git(folder, "rev-parse", "--abbrev-ref", "HEAD"))
     record["branch"] = "" if branch == "HEAD" else branch
     record["remote"] = without_user(_line(_git(folder, "remote", "get-url", "origin")))
     record["folder"] = _line(_git(folder, "rev-parse", "--show-prefix")).rstrip("/")
-    changes, left_out = _changes(folder, pathlib.Path(top))
+    changes, left_out = _changes(pathlib.Path(top), before)
     if changes or left_out:
         record["dirty"] = True
         kept, count = _without_secrets(changes)
@@ -149,7 +156,7 @@ def code_record(folder: pathlib.Path) -> tuple[dict[str, Any], bytes]:
     return record, changes
 
 
-def _changes(folder: pathlib.Path, top: pathlib.Path) -> tuple[bytes, list[str]]:
+def _changes(top: pathlib.Path, before: float | None) -> tuple[bytes, list[str]]:
     """What differs from the commit in the whole repository, new files too; and the new files too big or too secret."""
     new: list[str] = []
     left_out: list[str] = []
@@ -157,11 +164,15 @@ def _changes(folder: pathlib.Path, top: pathlib.Path) -> tuple[bytes, list[str]]
         if not name:
             continue
         path = os.fsdecode(name)
+        if not SKIPPED_FOLDERS.isdisjoint(path.split("/")[:-1]):
+            continue
         try:
-            size = (top / path).lstat().st_size
+            state = (top / path).lstat()
         except OSError:
             continue
-        suits = size <= FILE_BYTES_MAX and not SECRET_FILE.search(path) and len(new) < FILES_MAX
+        if _is_written(path, state, before):
+            continue
+        suits = state.st_size <= FILE_BYTES_MAX and not SECRET_FILE.search(path) and len(new) < FILES_MAX
         (new if suits else left_out).append(path)
     changed = (_git(top, "diff", "HEAD", "--name-only", "-z") or b"").split(b"\0")
     secret = [os.fsdecode(name) for name in changed if name and SECRET_FILE.search(os.fsdecode(name))]
@@ -192,7 +203,12 @@ def _without_secrets(changes: bytes) -> tuple[bytes, int]:
     return (b"\n".join(lines) if count else changes), count
 
 
-def file_hashes(folder: pathlib.Path) -> dict[str, str]:
+def _is_written(path: str, state: os.stat_result, before: float | None) -> bool:
+    """Whether a file is something that the run made; Python code may have been edited meanwhile."""
+    return before is not None and state.st_mtime >= before and not path.endswith(".py")
+
+
+def file_hashes(folder: pathlib.Path, before: float | None = None) -> dict[str, str]:
     """SHA-256 of the files of a folder that look like code or settings, by path."""
     found: dict[str, str] = {}
     for place, folders, names in os.walk(folder):
@@ -202,7 +218,8 @@ def file_hashes(folder: pathlib.Path) -> dict[str, str]:
             if path.suffix.lower() not in CODE_SUFFIXES or SECRET_FILE.search(name):
                 continue
             try:
-                if path.stat().st_size <= FILE_BYTES_MAX:
+                state = path.stat()
+                if state.st_size <= FILE_BYTES_MAX and not _is_written(name, state, before):
                     found[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
             except OSError:
                 continue
