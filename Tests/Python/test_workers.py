@@ -10,6 +10,8 @@ import os
 import pathlib
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -359,3 +361,60 @@ def test_a_remote_model_is_there_though_its_server_was_down_at_the_start(world) 
         threading.Thread(target=remote.serve_forever, daemon=True).start()
         until(lambda: ask(server, 10)["fallback"] is False)
         remote.shutdown()
+
+
+def test_a_version_that_wants_other_packages_is_told_or_refused(world, tmp_path: pathlib.Path) -> None:
+    server, dataset, folder = world
+    venv = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True, timeout=120)
+    [packages] = (venv / "lib").glob("python*/site-packages")
+    (packages / "others.pth").write_text(str(pathlib.Path(mlflow.__file__).parents[1]) + "\n")
+    model = folder / "definitions" / "model.yaml"
+
+    def require(policy: str) -> None:
+        text = re.sub(r", environment: .*?(?=\})", "", model.read_text())
+        text = text.replace("timeout: 8s", f"timeout: 8s, environment: {venv}, requirements: {policy}")
+        model.write_text(text)
+        server.cli("apply", str(folder / "definitions"))
+
+    require("warn")
+    first = json.loads(server.cli("model", "show", "loss", "1", "--json").stdout)
+    assert first["requirement_differences"] == []
+    mlflow.set_tracking_uri(server.url)
+    uri = f"runs:/{first['run_id']}/model"
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            mlflow.sklearn.load_model(uri),
+            name="model",
+            signature=mlflow.models.get_model_info(uri).signature,
+            pip_requirements=["numpy", "bottega-package-of-nobody==1.5"],
+            serialization_format="cloudpickle",
+        )
+    registering = ("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+    difference = "bottega-package-of-nobody==1.5 is wanted, it is not installed"
+    told = server.cli(*registering).stdout
+    assert f"warning: {difference}" in told, told
+    version = int(re.search(r"version (\d+) of loss", told)[1])
+    shown = json.loads(server.cli("model", "show", "loss", str(version), "--json").stdout)
+    assert shown["requirement_differences"] == [difference]
+    deploy(server, version)
+    assert server.get("/api/v1/deployments/loss")["requirement_differences"] == {str(version): [difference]}
+    assert server.log_path.read_text().count(difference) == 1
+
+    require("match")
+    refused = server.cli(*registering, check=False)
+    assert refused.returncode != 0 and difference in refused.stderr, refused
+    assert server.get("/api/v1/models/loss")["versions"][-1]["version"] == version
+    assert ask(server, 10)["model_version"] == version, "what serves goes on"
+    deploying = ("deploy", "loss", str(version), "--reason", "for the test")
+    server.cli("deploy", "loss", "1", "--reason", "for the test")
+    refused = server.cli(*deploying, check=False)
+    assert refused.returncode != 0 and difference in refused.stderr, refused
+    assert ask(server, 10)["model_version"] == 1
+    # What is installed counts at once, though workers run that were started before: a rollback would need them.
+    information = packages / "bottega_package_of_nobody-1.5.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: bottega-package-of-nobody\nVersion: 1.5\n")
+    server.cli(*deploying)
+    assert server.get("/api/v1/deployments/loss")["requirement_differences"] == {}
+    assert ask(server, 10)["model_version"] == version

@@ -12,9 +12,19 @@ public struct WorkersDefinition: Sendable, Hashable {
     public var timeout = TimeSpan.seconds(10)
     /// Folder of a virtual environment, or an interpreter; `nil` for the configured one.
     public var environment: String?
+    /// What follows if that environment has other packages than a version was logged with.
+    public var requirements = RequirementPolicy.warn
 
     /// One process with 4 GiB.
     public init() {}
+}
+
+/// What follows if the environment of a Python model has other packages than it was logged with.
+public enum RequirementPolicy: String, Sendable, Hashable, CaseIterable {
+    /// The differences are told.
+    case warn
+    /// The version is neither registered nor deployed.
+    case match
 }
 
 /// How requests are gathered into one call of a model.
@@ -52,6 +62,7 @@ extension DefinitionCompiler {
         if let path = workers.environment, !path.hasPrefix("/") {
             throw reader.error("environment", "'environment' must be an absolute path, not '\(path.prefix(60))'")
         }
+        workers.requirements = try reader.optionalChoice("requirements") ?? .warn
         try reader.finish()
         return workers
     }

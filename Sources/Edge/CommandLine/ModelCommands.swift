@@ -45,7 +45,12 @@ struct ModelCommand: AsyncParsableCommand {
             if let dataset { body["dataset"] = .string(dataset) }
             let started = try await client.post("/api/v1/models/\(model)/versions", .object(body))
             let result = try await client.wait(for: started, label: "register \(model)", quiet: server.json)
-            show(result, ModelCommand.describe)
+            show(result) { result in
+                let warnings = (result["requirement_differences"]?.arrayValue ?? []).map {
+                    "warning: \(Human.cell($0))"
+                }
+                return ([ModelCommand.describe(result)] + warnings).joined(separator: "\n")
+            }
         }
     }
 
@@ -278,6 +283,14 @@ enum DeploymentText {
             }
         let shadows = (answer["shadows"]?.arrayValue ?? []).map { "version \(Human.cell($0)) in shadow" }
         return "\(Human.cell(answer["deployment"])) revision \(Human.cell(answer["revision"])): "
-            + (variants + shadows).joined(separator: ", ")
+            + (variants + shadows).joined(separator: ", ") + warnings(answer)
+    }
+
+    /// A line for each thing that a version finds otherwise than it was logged with.
+    private static func warnings(_ answer: JSONValue) -> String {
+        (answer["requirement_differences"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+            .flatMap { version, lines in
+                (lines.arrayValue ?? []).map { "\nwarning: version \(version): \(Human.cell($0))" }
+            }.joined()
     }
 }

@@ -21,6 +21,10 @@ public protocol DeferredModel: LoadedModel {
     func keepReady() -> ReadyModel?
     /// Memory that it holds outside of this process, in bytes; `nil` if that is not known.
     func heldByteCount() async -> Int?
+    /// What it finds where it runs otherwise than it was logged with, a line for each; bounded.
+    var requirementDifferences: [String] { get }
+    /// Has what computes it replaced by what sees the environment as it is now; calls in hand are answered.
+    func startAnew()
 }
 
 /// Keeps a model ready for as long as it lives.
@@ -50,6 +54,12 @@ extension DeferredModel {
 
     /// Unknown.
     public func heldByteCount() async -> Int? { nil }
+
+    /// None.
+    public var requirementDifferences: [String] { [] }
+
+    /// Nothing to replace.
+    public func startAnew() {}
 }
 
 extension LoadedModel {

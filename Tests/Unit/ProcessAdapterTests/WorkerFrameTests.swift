@@ -54,6 +54,13 @@ struct WorkerFrameTests {
     @Test func aGreetingIsBelievedOnlyWithinLimits() throws {
         let good = #"{"features":["a","b"],"feature_count":2,"texts":[1],"outputs":1,"objective":"regression","x":1}"#
         #expect(try WorkerHello(Array(good.utf8)).features == ["a", "b"])
+        let differing = good.replacing("\"x\":1", with: "\"differences\":[\"numpy==1 is\\nwanted\"]")
+        #expect(try WorkerHello(Array(differing.utf8)).differences == ["numpy==1 is wanted"])
+        let endless = [String](repeating: "\"x\"", count: 1000).joined(separator: ",")
+        for list in ["[1]", "1", "[\(endless)]"] {
+            let bytes = Array(good.replacing("\"x\":1", with: "\"differences\":\(list)").utf8)
+            #expect(throws: WorkerEnd.self) { try WorkerHello(bytes) }
+        }
         for (old, new) in [
             ("\"feature_count\":2", "\"feature_count\":3"), ("\"feature_count\":2", "\"feature_count\":-1"),
             ("[1]", "[2]"), ("\"outputs\":1", "\"outputs\":99999999"), ("\"a\"", "1"), ("{", "["),

@@ -6,6 +6,7 @@ mlflow; without them these models are not tested.
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from typing import Any
 
 import joblib
 import mlflow.sklearn
+import mlflow.utils.requirements_utils
 import numpy as np
 import pytest
 from mlflow.models import infer_signature
@@ -127,6 +129,103 @@ def test_a_missing_package_is_named_with_the_environment_that_lacks_it(tmp_path:
         assert "no_such_package_of_anyone" in worker.hello["error"], worker.hello
         for part in (sys.executable, "torch==9.9", "environment"):
             assert part in worker.hello["error"], worker.hello
+
+
+def fresh_environment(folder: pathlib.Path) -> pathlib.Path:
+    """An interpreter that sees all packages of this one, after those of a folder of its own."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=120)
+    [packages] = (folder / "lib").glob("python*/site-packages")
+    [others] = {path for path in sys.path if path.endswith("site-packages") and pathlib.Path(path, "sklearn").exists()}
+    (packages / "others.pth").write_text(others + "\n")
+    return packages
+
+
+def saved_pipeline(folder: pathlib.Path, requirements: list[str]) -> pathlib.Path:
+    mlflow.sklearn.save_model(
+        LogisticRegression().fit(ROWS, LABELS),
+        str(folder),
+        signature=infer_signature(ROWS, LABELS),
+        pip_requirements=requirements,
+        serialization_format="cloudpickle",
+    )
+    return folder
+
+
+def test_requirements_are_compared_as_mlflow_does(tmp_path: pathlib.Path) -> None:
+    here = importlib.metadata.version
+    lines = [
+        f"numpy=={here('numpy')}",
+        f"scikit_learn>={here('scikit-learn')},<99",
+        "scikit-learn==0.24.2",
+        "pandas<1",
+        "mlflow[extras]>=1",
+        "no-such-package-of-anyone",
+        "no-such-package-of-anyone==1.0; python_version < '3'",
+        "cloudpickle!=0.1,>=0",
+        "joblib===0.1",
+        "scipy==0.*",
+    ]
+    folder = saved_pipeline(tmp_path / "model", ["numpy"])
+    (folder / "requirements.txt").write_text("# edited\n" + "".join(f"{line}  # why\n" for line in lines))
+    expected = {
+        line for line in lines if mlflow.utils.requirements_utils._check_requirement_satisfied(line) is not None
+    }
+    assert 0 < len(expected) < len(lines), expected
+    with Worker(folder) as worker:
+        told = worker.hello["differences"]
+    assert {line.split(" is wanted, ")[0] for line in told} == expected, told
+    assert f"scikit-learn==0.24.2 is wanted, {here('scikit-learn')} is there" in told
+    assert "no-such-package-of-anyone is wanted, it is not installed" in told
+
+
+def test_another_python_is_told_and_another_patch_of_it_is_not(tmp_path: pathlib.Path) -> None:
+    folder = saved_pipeline(tmp_path / "model", ["numpy"])
+    major, minor = sys.version_info[:2]
+    for name in ("python_env.yaml", "conda.yaml"):
+        path = folder / name
+        text = path.read_text()
+        here = ".".join(str(part) for part in sys.version_info[:3])
+        assert here in text, text
+        for version, count in ((f"{major}.{minor}.99", 0), (f"{major}.{minor + 1}.0", 1)):
+            path.write_text(text.replace(here, version))
+            with Worker(folder) as worker:
+                assert len(worker.hello["differences"]) == count, worker.hello
+        path.unlink()
+
+
+def test_what_conda_installs_counts_where_nothing_else_does(tmp_path: pathlib.Path) -> None:
+    folder = saved_pipeline(tmp_path / "model", ["scikit-learn==0.24.2", "numpy"])
+    (folder / "requirements.txt").unlink()
+    with Worker(folder) as worker:
+        [told] = worker.hello["differences"]
+    assert told.startswith("scikit-learn==0.24.2 is wanted, "), told
+
+
+def test_without_packaging_exact_versions_are_compared(tmp_path: pathlib.Path) -> None:
+    packages = fresh_environment(tmp_path / "venv")
+    # A package of that name that is none hides the one there is.
+    (packages / "packaging.py").write_text("")
+    lines = [f"numpy=={importlib.metadata.version('numpy')}", "scikit-learn==0.24.2", "pandas<1"]
+    folder = saved_pipeline(tmp_path / "model", lines)
+    with Worker(folder, str(tmp_path / "venv/bin/python")) as worker:
+        [told] = worker.hello["differences"]
+    assert told.startswith("scikit-learn==0.24.2 is wanted, "), told
+
+
+def test_a_long_list_of_differences_is_cut(tmp_path: pathlib.Path) -> None:
+    folder = saved_pipeline(tmp_path / "model", ["numpy"])
+    (folder / "requirements.txt").write_text("".join(f"no-such-package-{number}==1\n" for number in range(100)))
+    with Worker(folder) as worker:
+        assert len(worker.hello["differences"]) == 21, worker.hello
+        assert worker.hello["differences"][-1] == "and 80 more"
+
+
+def test_a_pickle_that_cannot_be_read_is_refused_with_the_versions_it_wanted(tmp_path: pathlib.Path) -> None:
+    folder = saved_pipeline(tmp_path / "model", ["scikit-learn==0.24.2"])
+    [pickled] = folder.glob("model.pkl")
+    pickled.write_bytes(pickled.read_bytes()[:-40])
+    with Worker(folder) as worker:
+        assert "scikit-learn==0.24.2 is wanted" in worker.hello["error"], worker.hello
 
 
 def saved(script: str, interpreter: str, folder: pathlib.Path) -> np.ndarray:

@@ -76,6 +76,11 @@ final class PythonModel: DeferredModel {
         return PythonModel(handle, hello, categories: categories, timeout: timeout, startTime: startTime)
     }
 
+    /// Of the worker that was started last, else of one that another run of the server had.
+    var requirementDifferences: [String] { (handle.pool.hello ?? hello).differences }
+
+    func startAnew() { handle.pool.startAnew() }
+
     func warmUp() async throws(ModelError) { _ = try await handle.pool.greeting() }
 
     func keepReady() -> ReadyModel? {

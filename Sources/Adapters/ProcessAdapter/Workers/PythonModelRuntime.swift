@@ -75,9 +75,9 @@ public final class PythonModelRuntime: ModelRuntime {
         let hash = ContentHasher.hash(bytes)
         let files = try await folders.place(bytes, hash: hash, fileName: fileName)
         let interpreter = try interpreter(options.environment)
-        let handle = try handle(hash, files, interpreter, options)
         // Another environment may see another model.
         let mark = "\(folders.folder(of: hash))/said-\(ContentHasher.hash(interpreter).short).json"
+        let handle = try handle(hash, files, interpreter, options, mark: mark)
         let hello: WorkerHello
         if let data = FileManager.default.contents(atPath: mark),
             let said = try? JSONDecoder().decode(WorkerHello.self, from: data)
@@ -85,9 +85,6 @@ public final class PythonModelRuntime: ModelRuntime {
             hello = said
         } else {
             hello = try await handle.pool.greeting()
-            if let data = try? JSONEncoder().encode(hello) {
-                try? data.write(to: URL(fileURLWithPath: mark), options: .atomic)
-            }
         }
         return PythonModel(
             handle, hello, categories: nil, timeout: options.timeout, startTime: configuration.startTime)
@@ -102,9 +99,9 @@ public final class PythonModelRuntime: ModelRuntime {
         return isFolder.boolValue ? "\(environment)/bin/python" : environment
     }
 
-    private func handle(_ hash: ContentHash, _ files: String, _ interpreter: String, _ options: RuntimeOptions)
-        throws(ModelError) -> WorkerPoolHandle
-    {
+    private func handle(
+        _ hash: ContentHash, _ files: String, _ interpreter: String, _ options: RuntimeOptions, mark: String
+    ) throws(ModelError) -> WorkerPoolHandle {
         let program = try program()
         let scratch = "\(configuration.folder)/scratch"
         try? FileManager.default.createDirectory(atPath: scratch, withIntermediateDirectories: true)
@@ -126,7 +123,11 @@ public final class PythonModelRuntime: ModelRuntime {
             state.pools = state.pools.filter { $0.value.handle != nil }
             let ledger = state.ledgers[options.model] ?? WorkerLedger()
             state.ledgers[options.model] = ledger
-            let handle = WorkerPoolHandle(WorkerPool(workers, ledger: ledger))
+            let pool = WorkerPool(workers, ledger: ledger) { hello in
+                guard let data = try? JSONEncoder().encode(hello) else { return }
+                try? data.write(to: URL(fileURLWithPath: mark), options: .atomic)
+            }
+            let handle = WorkerPoolHandle(pool)
             state.pools[use] = WeakHandle(handle: handle)
             return handle
         }

@@ -94,7 +94,10 @@ struct WorkerHello: Sendable, Codable, Equatable {
     let texts: [Int]
     let outputCount: Int
     let objective: String
+    /// What its environment has otherwise than the model was logged with, a line for each.
+    let differences: [String]
 
+    private static let differenceCountMax = 32
     private static let featureCountMax = 1 << 16
     private static let outputCountMax = 1 << 12
 
@@ -116,13 +119,16 @@ struct WorkerHello: Sendable, Codable, Equatable {
             1...Int64(Self.featureCountMax) ~= count, names.isEmpty || names.count == Int(count),
             let outputs = json["outputs"]?.integerValue, 1...Int64(Self.outputCountMax) ~= outputs,
             let objective = json["objective"]?.stringValue, objective.utf8.count <= 64,
-            let places = json["texts"]?.arrayValue?.compactMap(\.integerValue), places.allSatisfy({ 0..<count ~= $0 })
+            let places = json["texts"]?.arrayValue?.compactMap(\.integerValue), places.allSatisfy({ 0..<count ~= $0 }),
+            let differences = json["differences"] == nil ? [] : texts("differences"),
+            differences.count <= Self.differenceCountMax
         else { throw fault() }
         features = names
         featureCount = Int(count)
         self.texts = places.map(Int.init)
         outputCount = Int(outputs)
         self.objective = printable(objective)
+        self.differences = differences.map(printable)
     }
 }
 

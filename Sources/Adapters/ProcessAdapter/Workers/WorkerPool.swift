@@ -27,6 +27,8 @@ final class WorkerPool: Sendable {
         var breaker = CircuitBreaker()
         var greetings: [OneAnswer<Result<WorkerHello, ModelError>>] = []
         var hello: WorkerHello?
+        /// Workers with a lower number end when they are idle: they were started before somebody asked for others.
+        var firstWorker = 0
     }
     private enum Phase { case starting, idle, busy }
 
@@ -34,6 +36,8 @@ final class WorkerPool: Sendable {
     private let state = Mutex(State())  // held for moments
     private let work = DispatchSemaphore(value: 0)
     private let ledger: WorkerLedger
+    /// Told what a worker says of the model if the one before said something else.
+    private let onGreeting: @Sendable (WorkerHello) -> Void
 
     /// Calls that may wait.
     private static let queueCountMax = 1024
@@ -47,15 +51,22 @@ final class WorkerPool: Sendable {
     private static let attemptCountMax = 2
     private static let stopped = ModelError(.unavailable, "the model's workers are stopped")
 
-    init(_ configuration: WorkerConfiguration, ledger: WorkerLedger) {
+    init(
+        _ configuration: WorkerConfiguration, ledger: WorkerLedger,
+        onGreeting: @escaping @Sendable (WorkerHello) -> Void = { _ in }
+    ) {
         self.configuration = configuration
         self.ledger = ledger
+        self.onGreeting = onGreeting
     }
 
     // MARK: For models
 
     /// Calls that are computed at the same time.
     var parallelism: Int { state.withLock { max(1, $0.workers.count, configuration.workerCount.lowerBound) } }
+
+    /// What a worker said of the model last; `nil` before one did.
+    var hello: WorkerHello? { state.withLock { $0.hello } }
 
     /// Starts the least number of workers, and keeps so many running until `letGo`.
     func keep() {
@@ -88,6 +99,14 @@ final class WorkerPool: Sendable {
         scale(isWanted: true)
         if let known { return known }
         return try await answer.value().get()
+    }
+
+    /// Replaces all workers, each when it has answered the call in its hands.
+    func startAnew() {
+        state.withLock { state in
+            state.firstWorker = state.nextWorker
+            state.hello = nil
+        }
     }
 
     /// Hands a job to the next free worker and waits; no longer than until `deadline`.
@@ -212,10 +231,12 @@ final class WorkerPool: Sendable {
     }
 
     private func greeted(_ hello: WorkerHello, _ id: Int) {
+        if self.hello != hello { onGreeting(hello) }
         let waiters = state.withLock { state in
             state.workers[id] = .idle
-            state.hello = hello
             state.failedStartsInRow = 0
+            guard id >= state.firstWorker else { return [] as [OneAnswer<Result<WorkerHello, ModelError>>] }
+            state.hello = hello
             defer { state.greetings = [] }
             return state.greetings
         }
@@ -241,7 +262,7 @@ final class WorkerPool: Sendable {
             ledger.addOutput(printed)
             let idle = ContinuousClock.now - idleSince
             let (job, mayStay) = state.withLock { state -> (WorkerJob?, Bool) in
-                guard !state.isStopped else { return (nil, false) }
+                guard !state.isStopped, id >= state.firstWorker else { return (nil, false) }
                 while let job = state.queue.first {
                     state.queue.removeFirst()
                     if job.answer.isGiven { continue }  // nobody waits for it any more

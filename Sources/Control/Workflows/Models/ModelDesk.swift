@@ -46,6 +46,8 @@ public actor ModelDesk {
     /// Routes that a rehearsal stands in front of, so that what they need stays in memory.
     private var rehearsed: [Name: DeploymentRoute] = [:]
     var scores: [(key: String, rows: EvaluationRows)] = []
+    /// Differences that the log has been told, by version.
+    private var toldDifferences: [String: [String]] = [:]
 
     private struct WeakVersion { weak var version: ServedVersion? }
 
@@ -218,6 +220,8 @@ public actor ModelDesk {
             throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
         }
         let file = try await load(bytes, fileName: fileName, for: model)
+        let differences = try await differences(
+            of: file, subject: "model/\(model)", in: definitions().deployment(of: model))
         guard let trainedOn = origin.dataset else {
             throw PlatformError(.invalidInput, "model/\(model)", "the training set is missing")
         }
@@ -241,8 +245,43 @@ public actor ModelDesk {
                 hash: hash, byteCount: bytes.count, format: file.description.format, fileName: fileName),
             signature: hasSignature ? Self.signature(of: service, file.description) : nil, origin: origin,
             metrics: evaluated.metrics, rows: evaluated.rows, referenceProfile: profile,
-            description: definition.description)
+            description: definition.description, requirementDifferences: differences)
         return candidate
+    }
+
+    /// What a model finds where it runs otherwise than it was logged with.
+    /// - Throws: `refused` if there is something and the deployment wants them to match.
+    private func differences(of model: any LoadedModel, subject: String, in deployment: DeploymentDefinition?)
+        async throws -> [String]
+    {
+        guard let deferred = model.deferred else { return [] }
+        func found() async throws -> [String] {
+            do throws(ModelError) { try await deferred.warmUp() } catch {
+                throw PlatformError(.refused, subject, "it cannot be made ready: \(error.message)")
+            }
+            return deferred.requirementDifferences
+        }
+        var differences = try await found()
+        guard let deployment, deployment.workers.requirements == .match, !differences.isEmpty else {
+            return differences
+        }
+        // Something may have been installed since its workers were started.
+        deferred.startAnew()
+        differences = try await found()
+        guard !differences.isEmpty else { return [] }
+        throw PlatformError(
+            .refused, subject,
+            "its environment is not what it was logged with: \(differences.joined(separator: "; ")). Make one that is and "
+                + "name it in 'workers: {environment: …}' of the deployment '\(deployment.name)', which wants "
+                + "'requirements: match'")
+    }
+
+    /// What the versions of a model's route find where they run otherwise than they were logged with; versions without a
+    /// difference are left out.
+    public nonisolated func requirementDifferences(of model: Name) -> [Int: [String]] {
+        let versions = routes.route(model.text)?.versions ?? []
+        let found = versions.map { ($0.number, $0.deferred?.requirementDifferences ?? []) }
+        return Dictionary(found.filter { !$0.1.isEmpty }, uniquingKeysWith: { $1 })
     }
 
     private static func signature(of service: FeatureServiceDefinition, _ model: ModelDescription) -> ModelSignature {
@@ -364,14 +403,15 @@ public actor ModelDesk {
         // Every version is in memory before anybody is routed to it, and stays there until it is.
         var held: [ServedVersion] = []
         defer { withExtendedLifetime(held) {} }
+        let current = try await registry.current(deployment.name)?.policy
+        let answering = (current?.variants.map(\.version) ?? []) + (current?.shadows ?? [])
         for number in policy.versions {
             let version = try await routed(deployment.model, number)
             held.append(version)
-            do throws(ModelError) { try await version.deferred?.warmUp() } catch {
-                throw PlatformError(
-                    .refused, "model/\(deployment.model)/versions/\(number)",
-                    "it cannot be made ready: \(error.message)")
-            }
+            // What is in front of traffic already may stay there while traffic is taken from it.
+            _ = try await differences(
+                of: version.loaded, subject: "model/\(deployment.model)/versions/\(number)",
+                in: answering.contains(number) ? nil : deployment)
         }
         let revision = try await registry.publish(
             deployment.name, of: deployment.model, policy, actor: actor, reason: reason,
@@ -402,6 +442,22 @@ public actor ModelDesk {
         }
         rehearsed[revision.deployment] = nil
         publish(route, for: revision.model)
+        tellDifferences(revision)
+    }
+
+    /// Says in the log what versions in front of traffic find otherwise than they were logged with, once.
+    private func tellDifferences(_ revision: PolicyRevision) {
+        for (number, lines) in requirementDifferences(of: revision.model).sorted(by: { $0.key < $1.key }) {
+            let key = "\(revision.model)/\(number)"
+            guard toldDifferences[key] != lines else { continue }
+            toldDifferences[key] = lines
+            logger.warning(
+                "a version's environment is not what it was logged with",
+                metadata: [
+                    "deployment": "\(revision.deployment)", "version": "\(number)",
+                    "differences": "\(lines.joined(separator: "; "))",
+                ])
+        }
     }
 
     /// Replaces a route; versions that leave the traffic with it are let go.

@@ -68,7 +68,8 @@ public struct ModelIntake: Sendable {
             return VersionCandidate(
                 artifact: judged.artifact, signature: judged.signature, origin: origin, metrics: judged.metrics,
                 rows: judged.rows, referenceProfile: judged.referenceProfile,
-                description: description ?? judged.description, tags: tags, source: source)
+                description: description ?? judged.description, tags: tags, source: source,
+                requirementDifferences: judged.requirementDifferences)
         }
         guard let file = Self.modelFile(among: files), file.byteCount <= Self.loadedByteCountMax else {
             guard described?.flavors["python_function"] != nil else { return candidate(whole) }

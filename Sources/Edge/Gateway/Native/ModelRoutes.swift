@@ -128,7 +128,7 @@ enum ModelRoutes {
                     throw PlatformError(.notFound, "deployment/\(name)", "nothing was ever deployed")
                 }
                 let history = try await registry.history(name)
-                var answer = describe(current).objectValue ?? [:]
+                var answer = describe(current, services.desk).objectValue ?? [:]
                 answer["history"] = .array(history.map(describe))
                 return .json(.object(answer))
             },
@@ -138,7 +138,7 @@ enum ModelRoutes {
                 let revision = try await services.desk.rollback(
                     try request.name("deployment"), actor: request.actor, reason: try body.reason(),
                     expectedRevision: try body.expectedRevision())
-                return .json(describe(revision))
+                return .json(describe(revision, services.desk))
             },
             Route("GET", "/api/v1/workflows") { _ in .json(try workflows(services.lifecycle)) },
         ]
@@ -209,7 +209,7 @@ enum ModelRoutes {
         let policy = DeploymentPolicy(
             variants: variants, previous: share < 1 || previous.flatMap { stages[$0] } == .archived ? nil : previous)
         let revision = try await services.desk.publish(policy, for: deployment, actor: request.actor, reason: reason)
-        return .json(describe(revision))
+        return .json(describe(revision, services.desk))
     }
 
     private static func stage(_ body: RequestBody) throws -> ModelStage {
@@ -269,6 +269,7 @@ enum ModelRoutes {
             "parameters": .object(candidate.origin.parameters.mapValues(JSONValue.string)),
         ]
         guard whole else { return .object(members) }
+        members["requirement_differences"] = .array(candidate.requirementDifferences.map(JSONValue.string))
         members["label"] = try await registry.label(of: version.model, version.number).map(JSONValue.string) ?? .null
         members["signature"] = try candidate.signature.map { try JSONValue.of($0) } ?? .null
         var transitions: [JSONValue] = []
@@ -294,6 +295,16 @@ enum ModelRoutes {
                 revision.policy.variants.map { ["version": .integer(Int64($0.version)), "share": .number($0.share)] }),
             "shadows": .array(revision.policy.shadows.map { .integer(Int64($0)) }),
         ]
+    }
+
+    /// A revision that is in force, with what its versions find otherwise than they were logged with.
+    static func describe(_ revision: PolicyRevision, _ desk: ModelDesk) -> JSONValue {
+        var members = describe(revision).objectValue ?? [:]
+        let found = desk.requirementDifferences(of: revision.model)
+        members["requirement_differences"] = .object(
+            Dictionary(
+                found.map { (String($0.key), .array($0.value.map(JSONValue.string))) }, uniquingKeysWith: { $1 }))
+        return .object(members)
     }
 
     private static func word(_ state: RetrainingState, _ rollout: RolloutState?) -> String {

@@ -126,7 +126,7 @@ enum RolloutRoutes {
         let revision = try await services.desk.publish(
             policy, for: deployment, actor: request.actor, reason: try body.reason(),
             expectedRevision: try body.expectedRevision())
-        return .json(ModelRoutes.describe(revision))
+        return .json(ModelRoutes.describe(revision, services.desk))
     }
 
     private static func shares(_ list: JSONValue?, _ key: String, default share: Double?) throws -> [TrafficShare] {

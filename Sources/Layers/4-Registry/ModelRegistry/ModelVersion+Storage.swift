@@ -51,7 +51,9 @@ extension ModelVersion {
                     : VersionSource(
                         uri: row.text("source"), artifactURI: row.text("artifact_uri"),
                         loggedModel: row["logged_model"].textValue, runLink: row["run_link"].textValue,
-                        files: row["files_hash"].textValue == nil ? nil : try hash("files_hash"))))
+                        files: row["files_hash"].textValue == nil ? nil : try hash("files_hash")),
+                requirementDifferences: row["requirement_differences"].textValue == nil
+                    ? [] : try json("requirement_differences")))
     }
 
     /// Writes the version as a new row.
@@ -82,6 +84,12 @@ extension ModelVersion {
             ("logged_model", MetadataValue(candidate.source?.loggedModel)),
             ("run_link", MetadataValue(candidate.source?.runLink)),
             ("files_hash", MetadataValue(candidate.source?.files?.hex)),
+            (
+                "requirement_differences",
+                MetadataValue(
+                    candidate.requirementDifferences.isEmpty
+                        ? nil : try JSONValue.of(candidate.requirementDifferences).text)
+            ),
         ]
         try transaction.execute(
             "INSERT INTO model_versions (\(values.map(\.0).joined(separator: ", "))) "

@@ -190,12 +190,14 @@ public struct VersionCandidate: Sendable, Hashable {
     public let tags: [String: String]
     /// Where its files are for clients of MLflow; `nil` if it was not registered by one.
     public let source: VersionSource?
+    /// What the environment that measured it had otherwise than it was logged with, a line for each.
+    public let requirementDifferences: [String]
 
     /// Makes a candidate.
     public init(
         artifact: ModelArtifact, signature: ModelSignature?, origin: VersionOrigin, metrics: SliceMetrics = [:],
         rows: [String: Int] = [:], referenceProfile: ContentHash? = nil, description: String = "",
-        tags: [String: String] = [:], source: VersionSource? = nil
+        tags: [String: String] = [:], source: VersionSource? = nil, requirementDifferences: [String] = []
     ) {
         self.artifact = artifact
         self.signature = signature
@@ -206,6 +208,7 @@ public struct VersionCandidate: Sendable, Hashable {
         self.description = description
         self.tags = tags
         self.source = source
+        self.requirementDifferences = requirementDifferences
     }
 }
 

@@ -138,5 +138,7 @@ extension ModelVersionRegistry {
                 CREATE INDEX model_versions_by_service ON model_versions (stage, deleted_at, service_version, model, number)
                 """
             ]),
+        MetadataMigration(
+            name: "registry-6", statements: ["ALTER TABLE model_versions ADD COLUMN requirement_differences TEXT"]),
     ]
 }

@@ -13,7 +13,7 @@ Kind  Name     From             Payload
 1     LAYOUT   server           JSON: ``categories`` by position, the texts of the codes 0, 1, ...
 2     PREDICT  server           rows (4 bytes), columns (4 bytes), float32 values row by row
 3     PING     server           nothing
-16    HELLO    worker           JSON: what the model takes and gives, or ``error``
+16    HELLO    worker           JSON: what the model takes and gives, ``differences`` of the environment; or ``error``
 17    ANSWER   worker           rows (4 bytes), outputs (4 bytes), float32 values row by row
 18    FAULT    worker           1 byte (1: these rows are refused, 2: out of memory, the worker ends), text
 19    PONG     worker           resident bytes (8 bytes)
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -39,6 +40,9 @@ from typing import Any
 MAGIC = int.from_bytes(b"BTW1", "little")
 HEAD = struct.Struct("<IBxxxII")
 PAYLOAD_MAX = 64 << 20
+REQUIREMENTS_MAX = 1 << 20
+DIFFERENCES_MAX = 20
+PYTHON = ".".join(str(part) for part in sys.version_info[:3])
 LAYOUT, PREDICT, PING = 1, 2, 3
 HELLO, ANSWER, FAULT, PONG = 16, 17, 18, 19
 ROWS_REFUSED, MEMORY_EXHAUSTED = 1, 2
@@ -91,10 +95,95 @@ def signature_of(description: str) -> list[dict[str, Any]]:
     return inputs if all(column.get("type") != "tensor" and column.get("name") for column in inputs) else []
 
 
+def requirement_lines(folder: pathlib.Path) -> list[str]:
+    """Packages that a model was logged with: ``requirements.txt``, else what ``conda.yaml`` has pip install."""
+
+    def text(name: str) -> str:
+        try:
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
+                return file.read(REQUIREMENTS_MAX)
+        except FileNotFoundError:
+            return ""
+
+    lines = text("requirements.txt").replace("\\\n", " ").splitlines()
+    if not lines:
+        part = re.search(r"^( *)- pip:\n((?:\1 +- .*\n?|\1- .*\n?)*)", text("conda.yaml"), re.MULTILINE)
+        lines = [line.strip().removeprefix("- ").strip("'\"") for line in part[2].splitlines()] if part else []
+    lines = [re.sub(r"(^|\s)#.*|\s--hash=\S+", "", line).strip() for line in lines]
+    return [line for line in lines if line and not line.startswith("-")]
+
+
+def python_of(folder: pathlib.Path) -> str | None:
+    """The version of Python that a model was logged with."""
+    for name, pattern in (("python_env.yaml", r"^python: *['\"]?([\d.]+)"), ("conda.yaml", r"^ *- python=+([\d.]+)")):
+        path = folder / name
+        if path.exists() and (found := re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)):
+            return found[1]
+    return None
+
+
+def unmet(line: str) -> tuple[str, str] | None:
+    """The package of a requirement that does not hold here, and what is there instead; ``None`` if it holds.
+
+    What names no package and version, a path or an address, is taken to hold. Without the package ``packaging`` only
+    exact versions are compared.
+    """
+    try:
+        requirements = importlib.import_module("packaging.requirements")
+    except ImportError:
+        pin = re.fullmatch(r"([A-Za-z0-9._-]+) *(?:\[[^]]*\])? *== *([^\s;,*+]+)", line)
+        if pin is None:
+            return None
+        name, wanted = pin[1], pin[2]
+        found = installed(name)
+        return None if found and plain(found) == plain(wanted) else (name, found or "")
+    try:
+        requirement = requirements.Requirement(line)
+        if requirement.marker and not requirement.marker.evaluate():
+            return None
+        found = installed(requirement.name)
+        holds = found is not None and requirement.specifier.contains(found, prereleases=True)
+    except ValueError:
+        return None
+    return None if holds else (requirement.name, found or "")
+
+
+def installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def plain(version: str) -> str:
+    """A version without what tells builds of it apart."""
+    return re.sub(r"(\.0)+$", "", version.split("+")[0].lower().removeprefix("v"))
+
+
+def differences(folder: pathlib.Path, needs_mlflow: bool = True) -> list[str]:
+    """What this interpreter has otherwise than the model was logged with; a line for each, and so many at most.
+
+    Of Python itself the first two numbers count, as in MLflow: bytes of a pickle do not change within them.
+    """
+    lines = []
+    wanted = python_of(folder)
+    if wanted and wanted.split(".")[:2] != PYTHON.split(".")[:2]:
+        lines.append(f"Python {wanted} is wanted, {PYTHON} is there")
+    for line in requirement_lines(folder):
+        difference = unmet(line)
+        if difference is None or (difference[0].lower() == "mlflow" and not needs_mlflow):
+            continue
+        found = f"{difference[1]} is there" if difference[1] else "it is not installed"
+        lines.append(f"{line[:120]} is wanted, {found[:60]}")
+    more = len(lines) - DIFFERENCES_MAX
+    return lines[:DIFFERENCES_MAX] + ([f"and {more} more"] if more > 0 else [])
+
+
 class Model:
     """A loaded model: which columns it takes, and the function from a table to numbers."""
 
     def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
         self.columns: list[dict[str, Any]] = []
         self.outputs: int | None = None
         self.objective = "regression"
@@ -220,7 +309,8 @@ class Model:
             "texts": [place for place, column in enumerate(self.columns) if column["type"] == "string"],
             "outputs": 1 if outputs == 2 else outputs,
             "objective": self.objective,
-            "python": ".".join(str(part) for part in sys.version_info[:3]),
+            "python": PYTHON,
+            "differences": differences(self.folder, needs_mlflow=self.native is None),
         }
 
 
@@ -245,7 +335,8 @@ def why_not_loaded(error: BaseException, folder: pathlib.Path) -> str:
     while not isinstance(missing, ImportError) and (missing.__cause__ or missing.__context__) is not None:
         missing = missing.__cause__ or missing.__context__
     if not isinstance(missing, ImportError):
-        return worded(error)
+        others = differences(folder)
+        return f"{worded(error)[:150]}; {'; '.join(others[:3])}" if others else worded(error)
     text = f"{worded(missing)[:120]}; {sys.executable} lacks what the model needs"
     requirements = folder / "requirements.txt"
     if requirements.exists():

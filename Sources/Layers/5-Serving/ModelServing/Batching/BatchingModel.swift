@@ -55,6 +55,12 @@ public final class BatchingModel: DeferredModel, WrappingModel {
     /// That of the model behind; a model in this process is weighed elsewhere.
     public func heldByteCount() async -> Int? { await base.deferred?.heldByteCount() }
 
+    /// Those of the model behind.
+    public var requirementDifferences: [String] { base.deferred?.requirementDifferences ?? [] }
+
+    /// Replaces what computes the model behind.
+    public func startAnew() { base.deferred?.startAnew() }
+
     /// Waits for a place in a call and its answer.
     public func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?)
         async throws(ModelError) -> [Float]
