@@ -87,7 +87,7 @@ struct ScoresFolder {
     private static func place(_ new: String, at final: String) throws {
         if rename(new, final) == 0 { return }
         guard [EEXIST, ENOTEMPTY].contains(errno) else { throw failure(final) }
-        if exchange(new, final) { return }
+        if FileCalls.exchange(new, final) { return }
         // A crash between these two leaves the day out; the same command writes it again.
         let old = "\(new).old"
         try? FileManager.default.removeItem(atPath: old)
@@ -97,15 +97,6 @@ struct ScoresFolder {
             _ = rename(old, final)
             throw failure
         }
-    }
-
-    /// Lets two folders change places in one step; `false` where the system cannot.
-    private static func exchange(_ first: String, _ second: String) -> Bool {
-        typealias Function =
-            @convention(c) (CInt, UnsafePointer<CChar>, CInt, UnsafePointer<CChar>, CUnsignedInt) -> CInt
-        // Not in the C library's Swift overlay; `RENAME_EXCHANGE` is 2.
-        guard let symbol = dlsym(nil, "renameat2") else { return false }
-        return unsafeBitCast(symbol, to: Function.self)(AT_FDCWD, first, AT_FDCWD, second, 2) == 0
     }
 
     private static func parts(_ manifest: Data) throws -> [(name: String, size: Int64)] {
@@ -134,8 +125,8 @@ struct ScoresFolder {
             exitCode: 3, description: "\(path) holds something else; choose another folder or --date, or say --replace")
     }
 
-    private static func failure(_ path: String) -> CommandFailure {
-        CommandFailure(exitCode: 2, description: "\(path): cannot be written (\(String(cString: strerror(errno))))")
+    private static func failure(_ path: String, _ number: Int32 = errno) -> CommandFailure {
+        CommandFailure(exitCode: 2, description: "\(path): cannot be written (\(String(cString: strerror(number))))")
     }
 
     private static func make(_ folder: String) throws {
@@ -153,10 +144,7 @@ struct ScoresFolder {
 
     /// Waits until a file, or the names in a folder, are on the disk.
     private static func synchronize(_ path: String) throws {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw failure(path) }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw failure(path) }
+        do throws(FileCallFailure) { try FileCalls.synchronize(path) } catch { throw failure(path, error.number) }
     }
 }
 

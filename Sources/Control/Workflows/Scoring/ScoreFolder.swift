@@ -70,7 +70,7 @@ struct ScoreFolder {
             // From here on the parts count for nobody who would go on with this work: `out` may be the former partition.
             try? FileManager.default.removeItem(atPath: "\(work)/state.json")
             try Self.synchronize(work)
-            if !Self.exchange(out, final) {
+            if !FileCalls.exchange(out, final) {
                 try? FileManager.default.removeItem(atPath: old)
                 guard rename(final, old) == 0 else { throw Self.failure(final) }
                 guard rename(out, final) == 0 else { throw Self.failure(final) }
@@ -95,24 +95,12 @@ struct ScoreFolder {
     /// Where the former partition waits, on file systems that cannot exchange two folders.
     private var old: String { "\(work)/old" }
 
-    /// Lets two folders change places in one step; `false` where the system cannot.
-    private static func exchange(_ first: String, _ second: String) -> Bool {
-        typealias Function =
-            @convention(c) (CInt, UnsafePointer<CChar>, CInt, UnsafePointer<CChar>, CUnsignedInt) -> CInt
-        // Not in the C library's Swift overlay; `RENAME_EXCHANGE` is 2.
-        guard let symbol = dlsym(nil, "renameat2") else { return false }
-        return unsafeBitCast(symbol, to: Function.self)(AT_FDCWD, first, AT_FDCWD, second, 2) == 0
-    }
-
     /// Waits until a file, or the names in a folder, are on the disk.
     static func synchronize(_ path: String) throws {
-        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { throw failure(path) }
-        defer { close(descriptor) }
-        guard fsync(descriptor) == 0 else { throw failure(path) }
+        do throws(FileCallFailure) { try FileCalls.synchronize(path) } catch { throw failure(path, error.number) }
     }
 
-    private static func failure(_ path: String) -> PlatformError {
-        PlatformError(.unavailable, path, "cannot be written: \(String(cString: strerror(errno)))")
+    private static func failure(_ path: String, _ number: Int32 = errno) -> PlatformError {
+        PlatformError(.unavailable, path, "cannot be written: \(String(cString: strerror(number)))")
     }
 }

@@ -8,7 +8,7 @@ import PlatformCore
 
 /// Writes the bodies of requests to files as they come.
 enum BodySpool {
-    /// After so many bytes the disk begins with what is written: the flush at the end has little left to wait for then.
+    /// After so many bytes the disk begins with what is written.
     private static let windowByteCount = 8 << 20
 
     /// Writes a body into a new file of a folder; its hash is taken on the way if that is wanted.
@@ -27,20 +27,17 @@ enum BodySpool {
         var hasher = isHashed ? ContentHasher() : nil
         do {
             defer { close(descriptor) }
-            var written = 0
             // What is hashed is going to be kept; other bodies are read once and removed, mostly before the disk has them.
-            var started: Int? = isHashed ? 0 : nil
+            var stream = FileStream(into: descriptor, windowByteCount: isHashed ? windowByteCount : nil)
             for try await chunk in body {
-                guard written + chunk.readableBytes <= limit else {
+                guard stream.position + chunk.readableBytes <= limit else {
                     throw PlatformError(
                         .tooLarge, "request body", "it has more than the \(limit) bytes that are accepted")
                 }
                 try chunk.withUnsafeReadableBytes { bytes in
                     hasher?.update(bytes)
-                    try write(bytes, to: descriptor, at: written)
+                    try stream.write(bytes)
                 }
-                written += chunk.readableBytes
-                if let from = started { started = start(descriptor, from: from, upTo: written) }
             }
         } catch {
             unlink(path)
@@ -65,28 +62,6 @@ enum BodySpool {
             room.release()
             throw failure(error)
         }
-    }
-
-    private static func write(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, at position: Int) throws {
-        var done = 0
-        while done < bytes.count {
-            let count = pwrite(
-                descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(position + done))
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                throw PlatformError(
-                    .unavailable, "request body", "it cannot be kept: \(String(cString: strerror(errno)))")
-            }
-            done += count
-        }
-    }
-
-    /// Has the disk begin with a range of a file once it is large enough; gives where the next one begins.
-    private static func start(_ descriptor: Int32, from: Int, upTo end: Int) -> Int {
-        guard end - from >= windowByteCount else { return from }
-        // Linux begins to write the range's changed pages and returns; they stay in memory until they are written.
-        _ = posix_fadvise(descriptor, off_t(from), off_t(end - from), POSIX_FADV_DONTNEED)
-        return end
     }
 
     private static func failure(_ error: any Error) -> any Error {

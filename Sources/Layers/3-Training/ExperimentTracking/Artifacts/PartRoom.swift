@@ -9,13 +9,10 @@ import Synchronization
 public final class PartRoom: Sendable {
     private struct State {
         var descriptor: Int32
-        /// Where the next byte goes.
-        var position: Int
-        /// Up to where the disk was asked to begin.
-        var startedUpTo: Int
+        var stream: FileStream
     }
 
-    /// After so many bytes the disk begins with what is written: the flush at the end has little left to wait for then.
+    /// After so many bytes the disk begins with what is written.
     private static let windowByteCount = 4 << 20
 
     let upload: String
@@ -29,7 +26,10 @@ public final class PartRoom: Sendable {
         let descriptor = open(file, O_WRONLY | O_CLOEXEC)
         guard descriptor >= 0 else { return nil }
         (self.upload, self.number, self.byteCount, end) = (upload, number, byteCount, offset + byteCount)
-        state = Mutex(State(descriptor: descriptor, position: offset, startedUpTo: offset))
+        state = Mutex(
+            State(
+                descriptor: descriptor,
+                stream: FileStream(into: descriptor, from: offset, windowByteCount: Self.windowByteCount)))
     }
 
     deinit { close() }
@@ -41,28 +41,14 @@ public final class PartRoom: Sendable {
             guard state.descriptor >= 0 else {
                 throw PlatformError(.conflict, "part \(number)", "it came again, or its upload has ended")
             }
-            guard bytes.count <= end - state.position else {
+            guard bytes.count <= end - state.stream.position else {
                 throw PlatformError(
                     .invalidInput, "part \(number)", "it has more than the \(byteCount) bytes that it said")
             }
-            var done = 0
-            while done < bytes.count {
-                let count = pwrite(
-                    state.descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(state.position))
-                if count < 0, errno == EINTR { continue }
-                guard count > 0 else {
-                    throw PlatformError(
-                        .unavailable, "artifact", "its file cannot be written: \(String(cString: strerror(errno)))")
-                }
-                done += count
-                state.position += count
+            do throws(FileCallFailure) { try state.stream.write(bytes) } catch {
+                throw PlatformError(.unavailable, "artifact", "its file cannot be written: \(error)")
             }
-            let waiting = state.position - state.startedUpTo
-            if waiting >= Self.windowByteCount || state.position == end && waiting > 0 {
-                // Linux begins to write the range's changed pages and returns; they stay in memory until they are written.
-                _ = posix_fadvise(state.descriptor, off_t(state.startedUpTo), off_t(waiting), POSIX_FADV_DONTNEED)
-                state.startedUpTo = state.position
-            }
+            if state.stream.position == end { state.stream.begin() }
         }
     }
 
@@ -75,7 +61,7 @@ public final class PartRoom: Sendable {
             guard state.descriptor >= 0 else { return false }
             Glibc.close(state.descriptor)
             state.descriptor = -1
-            return state.position == end
+            return state.stream.position == end
         }
     }
 }
