@@ -95,8 +95,9 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     later(server, 7)
     assert "halted: lunch" in rollout(server)["now"]["reason"]
     page = server.request("GET", "/rollouts/loss/2")[1]
-    for words in ("canary, halted", "lunch", "sample ratio", "another seed", "/api/v1/models/loss/rollout/resume"):
+    for words in ("canary, halted", "it gets 10 % of the traffic", "lunch", "sample ratio", "another seed"):
         assert words in page, page
+    assert "/api/v1/models/loss/rollout/resume" in page
     server.cli("rollout", "resume", "loss", "--reason", "back again")
     assert rollout(server)["now"]["decision"] == "wait"
 

@@ -65,11 +65,16 @@ enum RolloutPage {
     static func html(
         _ state: RolloutState, now: (decision: String, reason: String, checks: [RolloutCheck])?, policy: PolicyRevision?
     ) -> String {
+        // People may publish other shares than the rollout's.
+        let share =
+            policy.map { policy in
+                policy.policy.variants.first { $0.version == state.challenger }?.share ?? 0
+            } ?? state.share
         var body = """
             <header><p><a href="/rollouts">Rollouts</a></p>
             <h1>\(escape(state.model.text)) <span class="dim">version \(state.challenger) instead of \(state.champion)</span></h1>
-            <p>\(badge(state)) with \(percent(state.share)) of the traffic since \(time(state.since)); begun \
-            \(time(state.startedAt)).</p></header>
+            <p>\(badge(state)) since \(time(state.since)), begun \(time(state.startedAt)); it gets \(percent(share)) of the \
+            traffic.</p></header>
             """
         if let halted = state.halted, !state.phase.isOver {
             body += "<h2>Halted, until somebody resumes it</h2><p class=\"why\">\(escape(halted))</p>"
@@ -96,9 +101,10 @@ enum RolloutPage {
     }
 
     private static let style = """
-        <style>.why{color:var(--ink);max-width:60rem;overflow-wrap:anywhere}td.text{white-space:normal;min-width:12rem}td.text small{margin:0}.buttons{margin-top:1rem}.share svg{max-width:46rem}summary{cursor:pointer;color:var(--dim)}
+        <style>.why{color:var(--ink);max-width:60rem;overflow-wrap:anywhere}td.text{white-space:normal;min-width:12rem}output{color:var(--c4)}td.text small{margin:0}.buttons{margin-top:1rem}.share svg{max-width:46rem}summary{cursor:pointer;color:var(--dim)}
         details{margin:.3rem 0 .8rem}a{color:var(--c0)}button{font:inherit;color:var(--ink);background:transparent;border:1px solid var(--line);border-radius:.4rem;padding:.25rem .8rem;margin:.2rem .4rem .2rem 0;cursor:pointer}
-        button:hover{border-color:var(--c0)}.steps{fill:none;stroke:var(--c1);stroke-width:2.5}.steps.area{fill:var(--c1);fill-opacity:.12;stroke:none}</style>
+        button:hover{border-color:var(--c0)}.steps{fill:none;stroke:var(--c1);stroke-width:2.5}.steps.area{fill:var(--c1);fill-opacity:.12;stroke:none}
+        @media(max-width:40rem){td.text{min-width:8rem}.share svg{font-size:14px}}</style>
         """
 
     private static func table(_ header: [String], _ rows: [[String]], wrapping: Set<Int> = []) -> String {
@@ -171,13 +177,15 @@ enum RolloutPage {
             for (const button of document.querySelectorAll('button[data-path]')) button.addEventListener('click', async () => {
               const reason = prompt(button.textContent + ': why?');
               if (!reason) return;
+              document.body.dataset.asked = '';
               const answer = await fetch(button.dataset.path, {method: 'POST', headers: {'Content-Type': 'application/json'},
-                body: JSON.stringify({reason, [button.dataset.key]: Number(button.dataset.value)})});
-              if (answer.ok) return location.reload();
-              const said = await answer.json().catch(() => null);
-              document.querySelector('output').textContent = 'refused: ' + (said?.error?.message ?? answer.status);
+                body: JSON.stringify({reason, [button.dataset.key]: Number(button.dataset.value)})}).catch(() => null);
+              if (answer?.ok) return location.reload();
+              const said = await answer?.json().catch(() => null);
+              document.querySelector('output').textContent =
+                answer ? 'refused: ' + (said?.error?.message ?? answer.status) : 'the server cannot be reached';
             });
-            \(state.phase.isOver ? "" : "setInterval(() => document.querySelector('details[open]') || location.reload(), 10000);")
+            \(state.phase.isOver ? "" : "setInterval(() => document.querySelector('details[open], body[data-asked]') || location.reload(), 10000);")
             </script>
             """
     }
