@@ -233,3 +233,13 @@ def test_a_full_disk_refuses_and_recovers(tmp_path: pathlib.Path, binary: str) -
         if server.process is not None:
             server.kill()
         subprocess.run(["umount", "-l", str(mount)], check=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"short"])
+def test_a_kept_token_that_keeps_nobody_out_stops_the_start(
+    content: bytes, binary: str, tmp_path: pathlib.Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "admin-token").write_bytes(content)
+    result = up(binary, "--data-dir", str(tmp_path / "data"), "--port", "0", "--host", "0.0.0.0")
+    refuses(result, 1, "admin-token", "16 characters", "remove it", "gateway.token")

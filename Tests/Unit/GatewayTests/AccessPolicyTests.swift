@@ -43,6 +43,13 @@ struct AccessPolicyTests {
         }
     }
 
+    @Test func anEmptyTokenOpensToNobody() {
+        let policy = AccessPolicy(token: "")
+        for authorization in [nil, "Bearer ", "Bearer", "Basic \(Data("mallory:".utf8).base64EncodedString())"] {
+            #expect(policy.refusal(host: "localhost", authorization: authorization) == .unauthenticated)
+        }
+    }
+
     @Test func browsersSendTheTokenAsAPassword() {
         let policy = AccessPolicy(token: "s3cret:é")
         func basic(_ text: String) -> String { "Basic " + Data(text.utf8).base64EncodedString() }

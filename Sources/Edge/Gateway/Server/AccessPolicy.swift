@@ -27,7 +27,8 @@ public struct AccessPolicy: Sendable {
             return Self.isLocal(host) ? nil : .forbiddenHost
         }
         let given = authorization.flatMap { isBearer($0) ? String($0.dropFirst(7)) : Self.signIn($0)?.password }
-        guard let given, Self.equalInConstantTime(given, token) else { return .unauthenticated }
+        // What is empty can be guessed.
+        guard let given, !token.isEmpty, Self.equalInConstantTime(given, token) else { return .unauthenticated }
         return nil
     }
 
