@@ -5,10 +5,13 @@ import json
 import math
 import os
 import random
+import signal
+import socket
 import string
 import subprocess
 import sys
 import threading
+import urllib.parse
 import uuid
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -541,6 +544,20 @@ def test_large_files_come_whole_and_in_ranges(server):
         assert slow.raw.read(1000) == content[:1000]
         assert descriptors(server, tag)
     until(lambda: not descriptors(server, tag))
+
+
+def test_a_reader_that_stopped_does_not_keep_the_server(start_server):
+    server = start_server()
+    path = f"/api/2.0/mlflow-artifacts/artifacts/0/{uuid.uuid4().hex}/artifacts/large.bin"
+    assert requests.put(server.url + path, data=bytes(20 << 20), timeout=60).status_code == 200
+    place = urllib.parse.urlparse(server.url)
+    with socket.create_connection((place.hostname, place.port), timeout=60) as stopped:
+        stopped.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert stopped.recv(1000).startswith(b"HTTP/1.1 200 ")
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(timeout=120)  # 30 s are for requests in hand
+    server.process = None
+    server.log.close()
 
 
 @pytest.mark.parametrize("path", ["../x", "%2e%2e/x", "a/..%2fb", "a//b", "%252e%252e/x", "C:/x", "a%00b"])

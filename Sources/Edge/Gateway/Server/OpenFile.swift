@@ -30,16 +30,22 @@ final class OpenFile: Sendable {
     /// Sends a range of the file as the body of the answer whose head was written last; returns when the connection took it.
     ///
     /// The disk is waited for here and not on the connection's event loop: the next portion is brought into memory while
-    /// one is sent.
+    /// one is sent. A cancelled task closes the connection: its reader may have stopped for good.
     func send(_ range: Range<Int>, over channel: any Channel) async throws {
-        var underway: EventLoopFuture<Void>?
-        for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.portionByteCount) {
-            let portion = start..<min(range.upperBound, start + Self.portionByteCount)
-            load(portion)
+        // Futures hear no cancellation; that the connection is gone they hear.
+        try await withTaskCancellationHandler {
+            var underway: EventLoopFuture<Void>?
+            for start in stride(from: range.lowerBound, to: range.upperBound, by: Self.portionByteCount) {
+                try Task.checkCancellation()
+                let portion = start..<min(range.upperBound, start + Self.portionByteCount)
+                load(portion)
+                try await underway?.get()
+                underway = give(portion, to: channel)
+            }
             try await underway?.get()
-            underway = give(portion, to: channel)
+        } onCancel: {
+            channel.close(promise: nil)
         }
-        try await underway?.get()
     }
 
     private func give(_ portion: Range<Int>, to channel: any Channel) -> EventLoopFuture<Void> {
