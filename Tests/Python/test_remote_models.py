@@ -137,6 +137,73 @@ def test_a_model_on_another_of_these_servers_over_grpc(world: World) -> None:
     other.stop()
 
 
+class Relay:
+    """Stands between a server and its callers; connections can go dead without a word."""
+
+    def __init__(self, port: int) -> None:
+        self.target = port
+        self.calls = 0
+        self.is_open = threading.Event()
+        self.is_open.set()
+        self.generation = 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                caller = self.listener.accept()[0]
+                server = socket.create_connection(("127.0.0.1", self.target))
+                for ends in ((caller, server), (server, caller)):
+                    threading.Thread(target=self.carry, args=(*ends, self.generation), daemon=True).start()
+
+    def carry(self, source: socket.socket, target: socket.socket, generation: int) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if source.getsockname()[1] == self.port:
+                    self.calls += 1
+                    self.is_open.wait(60)
+                if generation == self.generation:
+                    target.sendall(data)
+            if generation == self.generation:
+                target.shutdown(socket.SHUT_WR)
+
+
+def test_connections_that_died_in_silence_cost_one_call(world: World) -> None:
+    server = world.server
+    with http_server() as means:
+        relay = Relay(means.server_port)
+        deploy(server, world.register(f"v2://127.0.0.1:{relay.port}/means"))
+        assert ask(server, 10)["fallback"] is False
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:  # six at once, hence six connections
+            relay.is_open.clear()
+            asked = []
+            for number in range(6):
+                before = relay.calls
+                asked.append(pool.submit(ask, server, 10 + number))
+                until(lambda before=before: relay.calls > before)
+            relay.is_open.set()
+            assert not any(done.result()["fallback"] for done in asked)
+        relay.generation += 1
+        late = calls(server).get("late", 0)
+        assert hurried(server, 10)[1]["fallback_cause"] == "timeout"
+        until(lambda: ask(server, 10)["fallback"] is False)
+        assert calls(server)["late"] - late <= 2, "not one call for each connection"
+        relay.listener.close()
+        means.shutdown()
+
+
+def test_a_port_where_nobody_listens_is_said(world: World) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        for scheme in ("v2s", "grpcs"):
+            address = f"{scheme}://127.0.0.1:{closed.getsockname()[1]}/means"
+            done = try_to_register(world.server, world.dataset, world.folder, address)
+            assert done.returncode != 0 and "cannot be reached" in done.stderr, done.stderr
+    assert world.server.get("/api/v1/status")
+
+
 def test_models_on_servers_that_speak_tls(world: World) -> None:
     server, authority = world.server, world.authority
     certificate = authority.vouch("good")

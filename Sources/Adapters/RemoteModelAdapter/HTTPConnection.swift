@@ -51,30 +51,40 @@ struct HTTPConnection: Sendable {
 
 /// Connections to one server that are free.
 final class HTTPPool: Sendable {
+    /// A connection nobody uses, and since when.
+    private struct Free {
+        let connection: HTTPConnection
+        let since: ContinuousClock.Instant
+    }
+
     private let socket: RemoteSocket
-    private let free = Mutex<[HTTPConnection]>([])
+    private let idleTimeMax: Duration
+    /// The one that became free last at the end.
+    private let free = Mutex<[Free]>([])
 
     private static let freeCountMax = 32
 
-    init(_ socket: RemoteSocket) { self.socket = socket }
-
-    deinit {
-        for connection in free.withLock({ $0 }) { connection.channel.close(promise: nil) }
+    /// - Parameter idleTimeMax: how long a free connection is kept; what stands between forgets silent ones after minutes.
+    init(_ socket: RemoteSocket, idleTimeMax: Duration = .seconds(60)) {
+        self.socket = socket
+        self.idleTimeMax = idleTimeMax
     }
+
+    deinit { dropFree { _ in true } }
 
     /// Sends a request on a free connection, or on a new one.
     ///
     /// What a free connection lost may have been lost before it went out: the other side closes connections when it likes. So it is
-    /// sent once more; predictions change nothing.
+    /// sent once more; predictions change nothing. One that stayed silent speaks for all that were free as long: perhaps they
+    /// lead nowhere any more, and they go.
     func answer(to request: HTTPConnection.Request, until deadline: ContinuousClock.Instant) async
         -> HTTPConnection.Outcome
     {
-        let used = free.withLock { free in
-            free.removeAll { !$0.channel.isActive }
-            return free.popLast()
-        }
-        if let used {
+        let begin = ContinuousClock.now
+        dropFree { !$0.connection.channel.isActive || begin - $0.since > self.idleTimeMax }
+        if let used = free.withLock({ $0.popLast() })?.connection {
             let outcome = await attempt(request, on: used.channel.eventLoop.makeSucceededFuture(used), until: deadline)
+            if case .failed(let error) = outcome, error.code == .deadlineExceeded { dropFree { $0.since < begin } }
             guard case .lost = outcome else { return outcome }
         }
         return await attempt(request, on: HTTPConnection.made(to: socket), until: deadline)
@@ -105,9 +115,18 @@ final class HTTPPool: Sendable {
     private func keep(_ connection: HTTPConnection) -> Bool {
         free.withLock { free in
             guard free.count < Self.freeCountMax else { return false }
-            free.append(connection)
+            free.append(Free(connection: connection, since: .now))
             return true
         }
+    }
+
+    private func dropFree(where isDropped: (Free) -> Bool) {
+        let dropped = free.withLock { free in
+            let dropped = free.filter(isDropped)
+            free.removeAll(where: isDropped)
+            return dropped
+        }
+        for one in dropped { one.connection.channel.close(promise: nil) }
     }
 }
 
