@@ -145,6 +145,12 @@ private final class HandshakeHandler: ChannelInboundHandler, RemovableChannelHan
         context.fireChannelInactive()
     }
 
+    /// Nothing hears of a connection that nobody accepted but this.
+    func handlerRemoved(context: ChannelHandlerContext) {
+        end?.cancel()
+        done.fail(Failure(description: "the connection ended"))
+    }
+
     private func fail(_ text: String, _ context: ChannelHandlerContext) {
         end?.cancel()
         done.fail(Failure(description: text))
