@@ -89,3 +89,31 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         assert entry["action"] == "log.retained" and entry["after"]["records"] == end
     finally:
         server.kill()
+
+
+def test_damaged_old_records_stop_no_replay_of_newer_ones(trained: Server, tmp_path: pathlib.Path) -> None:
+    trained.wait_idle()
+    data = tmp_path / "data"
+    shutil.copytree(trained.data_dir, data)
+    arguments = ("--clock", "manual", "--set", "predictions.retention=2d", "--set", "tables.interval=0")
+    server = Server(data, *arguments, "--set", "monitor.enabled=false").start()
+    try:
+        predicted(server, 20)
+        advance(server, 3 * DAY)
+        until(lambda: server.get("/api/v1/status")["pending_predictions"] == 0)
+        end = collected(server)["predictions"]["end"]  # new ones begin a file
+        advance(server, 3 * DAY)
+        predicted(server, 20)
+        until(lambda: server.get("/api/v1/status")["predictions"] >= end + 20)
+        assert server.stop() == 0
+        oldest, *others = sorted((data / "log" / "predictions" / "0").glob("*.log"))
+        assert others
+        content = bytearray(oldest.read_bytes())
+        content[120] ^= 0xFF
+        oldest.write_bytes(content)
+        server.start()
+        # They were read: all that stands against a replay is who answered.
+        said = server.cli("shadow", "replay", "loss", "--version", "1", "--days", "0.01", check=False)
+        assert "none of 20 predictions" in said.stderr and "answered by the version itself" in said.stderr, said.stderr
+    finally:
+        server.kill()

@@ -126,9 +126,16 @@ public struct ShadowReplay: Sendable {
     /// A report that says so if its span begins before the records do.
     private func begun(_ report: ShadowReplayReport) async throws -> ShadowReplayReport {
         let topic = PlatformTopic.predictions
-        // Reading begins with the first record that is kept.
-        guard let first = try await log.read(topic, partition: 0, from: 0, recordCountMax: 1, byteCountMax: 1).first,
-            first.record.time > report.from
+        let kept: [StoredRecord]
+        do throws(StoreError) {
+            // Reading begins with the first record that is kept.
+            kept = try await log.read(topic, partition: 0, from: 0, recordCountMax: 1, byteCountMax: 1)
+        } catch {
+            // Its time nobody knows; what is replayed is read for itself.
+            guard error.code == .corrupted else { throw error }
+            return report
+        }
+        guard let first = kept.first, first.record.time > report.from
         else { return report }
         var report = report
         if first.offset > 0 {
