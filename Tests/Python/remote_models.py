@@ -14,7 +14,7 @@ import threading
 import grpc
 import mlflow
 import numpy as np
-from conftest import Server
+from conftest import Server, until
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -95,8 +95,20 @@ class RemoteServer(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def drilled(server: Server) -> None:
+    """A drill of the deployment passes; on a machine that is too busy to answer in its time it is held again."""
+
+    def passes() -> bool:
+        done = server.cli("deploy", "drill", "loss", "--seconds", "3", "--json", check=False)
+        report = json.loads(done.stdout)
+        return report["passed"] and [phase["errors"] for phase in report["phases"]] == [0, 0, 0]
+
+    until(passes, 120)
+
+
 def http_server(certificate: Certificate | None = None) -> http.server.ThreadingHTTPServer:
-    """A `RemoteServer` on a free port, with TLS if it has a certificate; the caller ends it."""
+    """A `RemoteServer` on a free port, with TLS if it has a certificate and in its first mood; the caller ends it."""
+    RemoteServer.mood, RemoteServer.hanging, RemoteServer.released = "well", threading.Event(), threading.Event()
 
     class Quiet(http.server.ThreadingHTTPServer):
         daemon_threads = True

@@ -84,6 +84,7 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         (data / "log" / "labels" / "consumers" / "broken.0").write_bytes(b"no position")
         topics = collected(server, dry_run=True)
         assert "broken" in topics["labels"]["error"] and topics["predictions"]["start"] == end
+        assert topics["labels"].get("start") is None and topics["labels"].get("records") is None, "nobody knows"
         assert "not looked at" in server.cli("gc", "--dry-run").stdout
         [entry] = server.get("/api/v1/audit?subject=topic/predictions")["entries"]
         assert entry["action"] == "log.retained" and entry["after"]["records"] == end

@@ -18,8 +18,17 @@ from typing import Any
 import numpy as np
 import pytest
 import shop
-from conftest import Server, free_port, until
-from remote_models import Authority, RemoteServer, grpc_server, http_server, register, share, try_to_register
+from conftest import Server, lasting_port, until
+from remote_models import (
+    Authority,
+    RemoteServer,
+    drilled,
+    grpc_server,
+    http_server,
+    register,
+    share,
+    try_to_register,
+)
 
 
 class World:
@@ -31,7 +40,7 @@ class World:
         trained.wait_idle()
         for name in ("data", "other"):
             shutil.copytree(trained.data_dir, folder / name)
-        self.port = free_port()
+        self.port = lasting_port()
         self.server = self.begun("data", BOTTEGA_REMOTE_AUTHORITIES=str(self.authority.file))
         self.other = self.begun("other", BOTTEGA_GATEWAY_GRPCPORT=self.port)
         shown = json.loads(self.server.cli("model", "show", "loss", "1", "--json").stdout)
@@ -99,8 +108,7 @@ def test_a_model_on_another_of_these_servers_over_grpc(world: World) -> None:
     assert not any(answer["fallback"] for answer in answers)
 
     # A drill goes back to the model of this process and forth to the other server, while somebody asks.
-    report = json.loads(server.cli("deploy", "drill", "loss", "--seconds", "0.5", "--json").stdout)
-    assert report["passed"] and [phase["errors"] for phase in report["phases"]] == [0, 0, 0], report
+    drilled(server)
 
     # Killed, and started again on the same port.
     other.kill()
@@ -123,11 +131,17 @@ def test_a_model_on_another_of_these_servers_over_grpc(world: World) -> None:
         deploy(other, world.register(f"v2://127.0.0.1:{means.server_port}/means", other))
         assert ask(server, 10)["prediction"] == ask(other, 10)["prediction"] != answers[0]["prediction"]
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
-            late = pool.submit(hurried, server, 5002)
+            late = []
+
+            def hangs() -> bool:
+                # On a slow machine its time may have passed before it got there.
+                late.append(pool.submit(hurried, server, 5002))
+                return RemoteServer.hanging.wait(2)
+
             # Only then are they in calls of their own: batching gathers what comes at once.
-            assert RemoteServer.hanging.wait(60)
+            until(hangs)
             beside = [pool.submit(ask, server, price) for price in (20, 30, 40)]
-            assert late.result()[1]["fallback_cause"] == "timeout", late.result()
+            assert {done.result()[1]["fallback_cause"] for done in late} == {"timeout"}
             answers = [done.result() for done in beside]
             assert [answer.get("fallback_reason") for answer in answers] == [None] * 3
         RemoteServer.released.set()

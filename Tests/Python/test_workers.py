@@ -25,7 +25,7 @@ import shop
 from conftest import TRAINING_ROWS, Server, until
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
-from remote_models import RemoteServer, register, share
+from remote_models import RemoteServer, drilled, http_server, register, share
 
 TRAIN = (
     TRAINING_ROWS
@@ -289,9 +289,7 @@ def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:
     server, dataset, _ = world
     shown = json.loads(server.cli("model", "show", "loss", "1", "--json").stdout)
     RemoteServer.width = len(shown["signature"]["inputs"])
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), RemoteServer) as remote:
-        remote.daemon_threads = True
-        threading.Thread(target=remote.serve_forever, daemon=True).start()
+    with http_server() as remote:
         RemoteServer.port = remote.server_port
         version = register(server, dataset, tmp_path, f"v2://127.0.0.1:{remote.server_port}/means")
         shown = json.loads(server.cli("model", "show", "loss", str(version), "--json").stdout)
@@ -315,8 +313,7 @@ def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:
         until(lambda: ask(server, 10)["fallback"] is False)
         server.cli("deploy", "loss", "1", "--reason", "back to the pipeline")
         # A drill goes back to the other server and forth to the worker processes, while somebody asks.
-        report = json.loads(server.cli("deploy", "drill", "loss", "--seconds", "0.5", "--json").stdout)
-        assert report["passed"] and [phase["errors"] for phase in report["phases"]] == [0, 0, 0], report
+        drilled(server)
         remote.shutdown()
 
 

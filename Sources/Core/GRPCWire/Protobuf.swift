@@ -51,7 +51,8 @@ public struct ProtobufReader {
     public mutating func varint() throws(PlatformError) -> UInt64 {
         var value: UInt64 = 0
         var shift: UInt64 = 0
-        while at < bytes.endIndex, shift < 64 {
+        while shift < 64 {
+            guard at < bytes.endIndex else { throw Self.fault("a protobuf number is cut") }
             let byte = bytes[at]
             at += 1
             guard shift < 63 || byte <= 1 else { break }
@@ -59,7 +60,7 @@ public struct ProtobufReader {
             if byte < 0x80 { return value }
             shift += 7
         }
-        throw Self.fault(shift < 63 ? "a protobuf number is cut" : "a protobuf number has more than 64 bits")
+        throw Self.fault("a protobuf number has more than 64 bits")
     }
 
     /// A number of all its bytes, the lowest first.

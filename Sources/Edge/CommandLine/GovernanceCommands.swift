@@ -90,7 +90,10 @@ struct CollectCommand: ClientCommand {
                 let held = (topic["held_by"]?.arrayValue ?? []).compactMap(\.stringValue)
                 return [
                     Human.cell(topic["topic"]), topic["retention"]?.stringValue ?? "for ever",
-                    Human.cell(.integer((topic["end"]?.integerValue ?? 0) - (topic["start"]?.integerValue ?? 0))),
+                    Human.cell(
+                        topic["end"]?.integerValue.flatMap { end in
+                            topic["start"]?.integerValue.map { .integer(end - $0) }
+                        }),
                     Human.cell(topic["records"]), Human.cell(topic["dropped_records"]),
                     topic["error"]?.stringValue.map { "not looked at: \($0)" } ?? held.joined(separator: ", "),
                 ]

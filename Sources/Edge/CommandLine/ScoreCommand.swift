@@ -67,7 +67,12 @@ struct Score: ClientCommand {
         let started = try await client.post("/api/v1/models/\(parts[0])/scores", .object(body))
         var result = try await client.wait(for: started, label: "score \(model)", quiet: server.json)
         if let folder {
-            guard case .object(var members) = result, let date = result["date"]?.stringValue else { return }
+            guard case .object(var members) = result, let date = result["date"]?.stringValue, ScoresFolder.isDay(date)
+            else {
+                throw CommandFailure(
+                    exitCode: 1,
+                    description: "the server does not say which day it scored; is it of the same version as this command?")
+            }
             members["folder"] = .string(try await folder.write(date, of: name, replaces: replace, client))
             result = .object(members)
         }

@@ -32,8 +32,14 @@ struct ScoresFolder {
         return name
     }
 
-    /// Makes the folder, and refuses a day that is taken by something else, before anything is scored.
+    /// Whether a text is a day as folders name it.
+    static func isDay(_ date: String) -> Bool { EventTime(text: "\(date)T00:00:00Z")?.dateText == date }
+
+    /// Makes the folder, and refuses a day that is none, or is taken by something else, before anything is scored.
     func prepare(for date: String?, of table: String, replaces: Bool) throws {
+        if let date, !Self.isDay(date) {
+            throw CommandFailure(exitCode: 2, description: "--date: '\(date.prefix(40))' is no day such as 2026-11-21")
+        }
         try Self.make(path)
         guard let date, !replaces else { return }
         let final = "\(path)/date=\(date)"
@@ -54,8 +60,10 @@ struct ScoresFolder {
         let lock = try await FolderLock(path)
         defer {
             withExtendedLifetime(lock) {
-                for path in [new, "\(new).old"] { try? FileManager.default.removeItem(atPath: path) }
-                rmdir("\(path)/.new")  // unless another day is being written
+                // What ended commands left goes, too: nobody writes there but who has the lock.
+                let ours = lock.isHeld ? ["\(path)/.new"] : [new, "\(new).old"]
+                for path in ours { try? FileManager.default.removeItem(atPath: path) }
+                rmdir("\(path)/.new")
             }
         }
         let isOurs = FileManager.default.contents(atPath: "\(final)/\(Self.manifestName)") == manifest
@@ -151,11 +159,14 @@ struct ScoresFolder {
 /// The right to write into a folder, which one command has at a time; it ends with the process at the latest.
 private final class FolderLock {
     private let descriptor: CInt
+    /// Whether there is one: some file systems know no locks; renames keep partitions whole there all the same.
+    private(set) var isHeld = false
 
     init(_ path: String) async throws {
         descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        // Where a file system knows no locks there is none; renames keep partitions whole all the same.
-        while descriptor >= 0, flock(descriptor, LOCK_EX | LOCK_NB) != 0, errno == EWOULDBLOCK || errno == EINTR {
+        while descriptor >= 0 {
+            isHeld = flock(descriptor, LOCK_EX | LOCK_NB) == 0
+            if isHeld || (errno != EWOULDBLOCK && errno != EINTR) { break }
             try await Task.sleep(for: .milliseconds(20))
         }
     }

@@ -60,6 +60,8 @@ struct AccessPolicyTests {
             #expect(policy.refusal(host: "localhost", authorization: authorization) == .unauthenticated)
         }
         #expect(AccessPolicy.signIn(basic("ada:x:y"))?.name == "ada")
+        #expect(AccessPolicy.signIn(basic("a\u{1B}[2J\r\nb\u{0}\u{9B}é:\u{7}x"))?.name == "a [2J  b  é")
+        #expect(AccessPolicy.signIn(basic("ada:\u{7}x"))?.password == "\u{7}x")
     }
 
     @Test(

@@ -33,6 +33,22 @@ struct ScoreFolderTests {
         }
     }
 
+    @Test func whatEarlierVersionsLeftIsClearedAway() throws {
+        let root = try TemporaryFolder()
+        let (folder, files) = (try folder(root), FileManager.default)
+        try part(folder, "first")
+        try folder.publish()
+        let table = URL(fileURLWithPath: folder.final).deletingLastPathComponent().path
+        // One day that stood aside, and one that has its place.
+        try files.createDirectory(atPath: "\(table)/.date=2026-11-20", withIntermediateDirectories: true)
+        try files.createDirectory(atPath: "\(table)/.date=2026-11-21/old", withIntermediateDirectories: true)
+        try files.copyItem(atPath: folder.final, toPath: "\(table)/.date=2026-11-20/old")
+        ScoreFolder.clearFormerWork(in: root.path)
+        #expect(try files.contentsOfDirectory(atPath: table).sorted() == ["date=2026-11-20", "date=2026-11-21"])
+        #expect(published(folder) == "first")
+        #expect(files.fileExists(atPath: "\(table)/date=2026-11-20/\(ScoreFolder.partName(0))"))
+    }
+
     /// Two renames, where two folders cannot change places, and a crash between them.
     @Test func aFormerPartitionThatStandsAsideIsPutBack() throws {
         let root = try TemporaryFolder()

@@ -254,6 +254,8 @@ public final class FolderJournal: Journal {
 
     /// Goes on in another file.
     private func roll(_ writer: inout Writer, atLeast byteCount: Int) throws(StoreError) {
+        // A power cut may cost the end of the last file, and never a part of one before it: that would be damage.
+        if !synchronizes, let finished = writer.file { try finished.synchronizeData() }
         writer.lastSegment += 1
         let number = writer.lastSegment
         let size = max(segmentByteCount, byteCount + 3 * JournalSegment.blockByteCount)

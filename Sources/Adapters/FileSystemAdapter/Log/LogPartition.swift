@@ -168,6 +168,8 @@ final class LogPartition: Sendable {
         if let known = state.withLock({ $0.closed[base] }) { return known }
         let segment = try LogSegment(directory: directory, baseOffset: base, subject: subject)
         state.withLock { state in
+            // One that was dropped meanwhile would hold its room on the disk.
+            guard base >= state.content?.baseOffsets.first ?? 0 else { return }
             if state.closed.count >= Self.closedSegmentCountMax { state.closed.removeAll() }
             state.closed[base] = segment
         }

@@ -1,5 +1,6 @@
 import Foundation
 import PlatformCore
+import Synchronization
 
 #if canImport(Glibc)
     import Glibc
@@ -31,15 +32,40 @@ struct ScoreFolder {
         return "part-\(String(repeating: "0", count: max(0, 5 - digits.count)))\(digits).parquet"
     }
 
+    /// Clears away what earlier versions, which worked in the table's folder (`table/.date=…`), left under way.
+    ///
+    /// A former partition that stood aside there is put back first where none took its place.
+    static func clearFormerWork(in root: String) {
+        let files = FileManager.default
+        for table in (try? files.contentsOfDirectory(atPath: root)) ?? [] where Name(table) != nil {
+            for name in (try? files.contentsOfDirectory(atPath: "\(root)/\(table)")) ?? []
+            where name.hasPrefix(".date=") {
+                let (work, final) = ("\(root)/\(table)/\(name)", "\(root)/\(table)/\(name.dropFirst())")
+                if !files.fileExists(atPath: final), files.fileExists(atPath: "\(work)/old"),
+                    rename("\(work)/old", final) != 0
+                {
+                    continue
+                }
+                try? files.removeItem(atPath: work)
+            }
+        }
+    }
+
+    /// Held where folders above that of a day come and go, so that none goes between its making and that of the day's.
+    private static let parents = Mutex(())
+
     func prepare() throws {
-        for folder in [out, parent] {
-            try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        try Self.parents.withLock { _ in
+            for folder in [out, parent] {
+                try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+            }
         }
     }
 
     func discardWork() {
         try? FileManager.default.removeItem(atPath: work)
-        rmdir(URL(fileURLWithPath: work).deletingLastPathComponent().path)  // unless another day is being made there
+        // Unless another day is being made there.
+        Self.parents.withLock { _ in _ = rmdir(URL(fileURLWithPath: work).deletingLastPathComponent().path) }
     }
 
     func read(_ name: String) -> JSONValue? {

@@ -50,6 +50,7 @@ public final class ScoringService: Sendable {
         self.clock = clock
         self.root = root
         self.limits = limits
+        ScoreFolder.clearFormerWork(in: root)
     }
 
     // MARK: What was scored

@@ -44,16 +44,16 @@ public struct LogTopicReport: Sendable, Hashable, Codable {
     public let topic: String
     /// How long its records are kept; `nil` for ever.
     public let retention: String?
-    /// The first offset that is kept.
-    public let start: UInt64
+    /// The first offset that is kept; this and the counts below are `nil` for a topic that could not be looked at.
+    public let start: UInt64?
     /// The offset behind the last record.
-    public let end: UInt64
+    public let end: UInt64?
     /// Records that went since the topic was made: as many as come before `start`.
-    public let droppedRecords: UInt64
+    public let droppedRecords: UInt64?
     /// Records that went now, or would with the next round.
-    public internal(set) var records: Int
+    public let records: Int?
     /// Their bytes.
-    public internal(set) var bytes: Int
+    public let bytes: Int?
     /// Readers for whose sake records stay that are old enough to go.
     public let heldBy: [String]
     /// Why the topic could not be looked at; the others were.
@@ -155,8 +155,8 @@ public final class LogRetention: Service {
                     metadata: ["topic": "\(topic)", "error": "\(errorText(error))"])
                 reports.append(
                     LogTopicReport(
-                        topic: topic.text, retention: rule.retention?.description, start: 0, end: 0,
-                        droppedRecords: 0, records: 0, bytes: 0, heldBy: [], error: errorText(error)))
+                        topic: topic.text, retention: rule.retention?.description, start: nil, end: nil,
+                        droppedRecords: nil, records: nil, bytes: nil, heldBy: [], error: errorText(error)))
             }
         }
         return reports

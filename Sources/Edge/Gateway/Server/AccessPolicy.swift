@@ -46,13 +46,15 @@ public struct AccessPolicy: Sendable {
 
     private func isBearer(_ authorization: String) -> Bool { authorization.lowercased().hasPrefix("bearer ") }
 
-    /// The name and password of a browser's user.
+    /// The name, with spaces for control characters, and the password of a browser's user.
     static func signIn(_ authorization: String) -> (name: String, password: String)? {
         guard authorization.lowercased().hasPrefix("basic "), authorization.utf8.count <= 4096,
             let data = Data(base64Encoded: String(authorization.dropFirst(6))),
             let text = String(data: data, encoding: .utf8), let colon = text.firstIndex(of: ":")
         else { return nil }
-        return (String(text[..<colon]), String(text[text.index(after: colon)...]))
+        let name = text[..<colon].unicodeScalars
+            .map { $0.properties.generalCategory == .control ? " " : Character($0) }
+        return (String(name), String(text[text.index(after: colon)...]))
     }
 
     static func isLocal(_ host: String) -> Bool {

@@ -336,10 +336,11 @@ public struct GatewayServer: Service {
                     try await writer.finish(nil)
                 })
         case .file(let path):
-            guard let file = OpenFile(path) else {
-                return Response(status: .notFound, headers: [:], body: .init())
+            do throws(PlatformError) {
+                return file(try OpenFile(path), status: status, fields, range: range, over: channel)
+            } catch {
+                return response(ErrorTable.response(error), over: channel)
             }
-            return self.file(file, status: status, fields, range: range, over: channel)
         }
     }
 

@@ -1,6 +1,7 @@
 import CDispatch
 import Foundation
 import NIOCore
+import PlatformCore
 
 /// An open file that is sent over connections out of the kernel's cache (`sendfile`), so that its bytes never come into
 /// this process; closed when nobody holds it.
@@ -13,19 +14,26 @@ final class OpenFile: Sendable {
     /// `MADV_POPULATE_READ`, from Linux 5.14 on; an older one answers EINVAL.
     private static let populateRead: Int32 = 22
 
-    /// Opens a file for reading; `nil` if there is none.
-    init?(_ path: String) {
+    /// Opens a file for reading.
+    ///
+    /// - Throws: `notFound` if there is none, `unavailable` where the system refuses.
+    init(_ path: String) throws(PlatformError) {
         let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-        guard descriptor >= 0 else { return nil }
+        guard descriptor >= 0 else {
+            if errno == ENOENT || errno == ENOTDIR { throw Self.missing }
+            throw PlatformError(.unavailable, "file", "it cannot be opened: \(String(cString: strerror(errno)))")
+        }
         var status = stat()
         guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG else {
             close(descriptor)
-            return nil
+            throw Self.missing
         }
         (self.descriptor, byteCount) = (descriptor, Int(status.st_size))
     }
 
     deinit { close(descriptor) }
+
+    private static var missing: PlatformError { PlatformError(.notFound, "file", "there is no such file any more") }
 
     /// Sends a range of the file as the body of the answer whose head was written last; returns when the connection took it.
     ///
@@ -79,6 +87,16 @@ final class OpenFile: Sendable {
             defer { munmap(place, count) }
             if madvise(place, count, Self.populateRead) == 0 { return }
         }
-        _ = posix_fadvise(descriptor, off_t(range.lowerBound), off_t(range.count), POSIX_FADV_WILLNEED)
+        // What is read once is in memory, whatever the kernel knows.
+        withUnsafeTemporaryAllocation(byteCount: 64 << 10, alignment: 16) { scratch in
+            var at = range.lowerBound
+            while at < range.upperBound {
+                let count = pread(
+                    descriptor, scratch.baseAddress, min(scratch.count, range.upperBound - at), off_t(at))
+                if count < 0, errno == EINTR { continue }
+                guard count > 0 else { return }  // sending says what is wrong
+                at += count
+            }
+        }
     }
 }

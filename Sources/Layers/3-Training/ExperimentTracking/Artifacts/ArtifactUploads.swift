@@ -142,25 +142,27 @@ final class ArtifactUploads: Sendable {
         }
         let byteCount = try Self.byteCount(of: source)
         let isLast = number == upload.partCount
+        // The size and that it binds somebody in one step: another part may come, or break off, between two.
         let expected: Int? = try uploads.withLock { uploads in
-            guard isLast else {
+            let expected: Int?
+            if isLast {
+                expected = upload.partCount == 1 ? 0 : uploads[id]?.partByteCount
+            } else {
                 let known = uploads[id].flatMap { $0.isUntouched ? nil : $0.partByteCount } ?? byteCount
-                uploads[id]?.partByteCount = known
                 guard known == byteCount else {
                     throw PlatformError(
                         .invalidInput, "part",
                         "part \(number) has \(byteCount) bytes, others have \(known); all but the last must be equal")
                 }
-                return byteCount
+                uploads[id]?.partByteCount = known
+                expected = known
             }
-            return upload.partCount == 1 ? 0 : uploads[id]?.partByteCount
-        }
-        uploads.withLock { uploads in
             if uploads[id]?.parts[number] != nil || uploads[id]?.writing[number] != nil {
                 uploads[id]?.isHashable = false
             }
             uploads[id]?.writing[number, default: 0] += 1
             uploads[id]?.rooms.removeValue(forKey: number)?.close()  // whoever writes there has given up, or is late
+            return expected
         }
         defer {
             uploads.withLock { uploads in
