@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
 import json
+import pathlib
 import random
 import socket
 import threading
@@ -12,7 +14,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Server
+from conftest import Server, until
 
 PREDICT = b"POST /predict/nobody HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
 LIVE = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -167,6 +169,57 @@ def test_a_stop_cuts_no_answer(start_server: Callable[..., Server]) -> None:
         assert answered.wait(60)
         assert server.stop() == 0
         assert sum(each.result() for each in asking) >= 20
+
+
+def test_a_stop_lets_late_readers_read_what_was_answered(start_server: Callable[..., Server]) -> None:
+    server = start_server(name="late")
+    count = 200
+    late = [Connection(server).send(b"".join(map(numbered, range(count))) + PREDICT[:20]) for _ in range(8)]
+    for connection in late:
+        assert connection.answer()[0] == 404  # all that came in one piece is answered by now
+    assert server.stop() == 0
+    for connection in late:
+        for number in range(1, count):
+            status, _, body = connection.answer()
+            assert status == 404 and b'"model/n%d"' % number in body
+
+
+def test_more_connections_than_files_may_be_open(binary: str, tmp_path: pathlib.Path) -> None:
+    """Some wait outside then, and the stores still open their files."""
+    shell = tmp_path / "few"
+    shell.write_text(f'#!/bin/sh\nulimit -n 300\nexec "{binary}" "$@"\n')
+    shell.chmod(0o755)
+    server = Server(tmp_path / "data")
+    server.binary = str(shell)
+    server.start()
+    idle: list[socket.socket] = []
+    try:
+        for _ in range(400):
+            one = socket.socket()
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect(("127.0.0.1", int(server.url.rsplit(":", 1)[1])))
+            idle.append(one)
+        time.sleep(3)  # what has no descriptors has had the time to end
+        assert server.process is not None and server.process.poll() is None
+        for one in idle:
+            one.close()
+        check(until(lambda: answered(server, PREDICT)), PREDICT)
+        check(until(lambda: answered(server, LIVE)), LIVE)
+        assert server.stop() == 0
+    finally:
+        if server.process is not None:
+            server.kill()
+
+
+def answered(server: Server, request: bytes) -> Connection | None:
+    """A connection on which a request was sent, and something has come back."""
+    try:
+        connection = Connection(server, timeout=2).send(request)
+        connection.more()
+        return connection
+    except (OSError, EOFError):
+        return None
 
 
 def test_the_caller_says_when_it_ends(server: Server) -> None:

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 // Swift sees the names of neither these functions' flags nor of a packed union's members alike everywhere.
@@ -33,6 +34,12 @@ static inline int bottega_accept(int listener) {
 static inline long bottega_send(int descriptor, const void *bytes, unsigned long count) {
     return send(descriptor, bytes, count, MSG_NOSIGNAL);
 }
+
+static inline int bottega_peek(void) { return MSG_PEEK | MSG_DONTWAIT; }
+
+static inline int bottega_open_file_limit(struct rlimit *limit) { return getrlimit(RLIMIT_NOFILE, limit); }
+
+static inline int bottega_set_open_file_limit(const struct rlimit *limit) { return setrlimit(RLIMIT_NOFILE, limit); }
 
 static inline void bottega_name_thread(const char *name) { pthread_setname_np(pthread_self(), name); }
 

@@ -71,7 +71,8 @@ struct Score: ClientCommand {
             else {
                 throw CommandFailure(
                     exitCode: 1,
-                    description: "the server does not say which day it scored; is it of the same version as this command?")
+                    description:
+                        "the server does not say which day it scored; is it of the same version as this command?")
             }
             members["folder"] = .string(try await folder.write(date, of: name, replaces: replace, client))
             result = .object(members)

@@ -36,11 +36,13 @@ struct RemoteMessagesTests {
         #expect(shapes == [[2, 1], [2]])
     }
 
-    @Test(arguments: [
-        (Array(repeating: 0x80, count: 9), "is cut"), ([0x80], "is cut"), ([], "is cut"),
-        (Array(repeating: 0xFF, count: 9) + [0x02], "more than 64 bits"),
-        (Array(repeating: 0xFF, count: 9) + [0x81, 0x00], "more than 64 bits"),
-    ] as [([UInt8], String)]) func whatIsWrongWithANumberIsSaid(bytes: [UInt8], words: String) {
+    @Test(
+        arguments: [
+            (Array(repeating: 0x80, count: 9), "is cut"), ([0x80], "is cut"), ([], "is cut"),
+            (Array(repeating: 0xFF, count: 9) + [0x02], "more than 64 bits"),
+            (Array(repeating: 0xFF, count: 9) + [0x81, 0x00], "more than 64 bits"),
+        ] as [([UInt8], String)]) func whatIsWrongWithANumberIsSaid(bytes: [UInt8], words: String)
+    {
         var reader = ProtobufReader(bytes[...])
         #expect { try reader.varint() } throws: { "\($0)".contains(words) }
         var largest = ProtobufReader((Array(repeating: 0xFF, count: 9) + [0x01])[...])

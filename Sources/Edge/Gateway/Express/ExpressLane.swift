@@ -7,6 +7,8 @@ import Synchronization
 final class ExpressLane: Sendable {
     /// What a lane is told.
     enum Message: Sendable {
+        /// A new connection, the lane's to close.
+        case arrived(descriptor: Int32)
         /// The record that an answer waits for is durable.
         case written(descriptor: Int32, wait: UInt64)
         /// No new connections; those that wait for an answer get it, the others end.
@@ -18,7 +20,7 @@ final class ExpressLane: Sendable {
     /// Where the lane waits for what happens to its connections.
     let poll: Int32
     private let alarm: Int32
-    private let messages = Mutex<[Message]>([])
+    private let box = Mutex<(messages: [Message], isClosed: Bool)>(([], false))
 
     /// Marks the alarm and the listening socket among what happened; descriptors have 32 bits.
     static let alarmTag: UInt64 = 1 << 40
@@ -31,48 +33,47 @@ final class ExpressLane: Sendable {
     /// - Throws: the system's error.
     init() throws(IOError) {
         poll = bottega_epoll_make()
-        guard poll >= 0 else { throw IOError(errnoCode: errno, reason: "epoll_create1") }
         alarm = bottega_eventfd()
-        guard alarm >= 0, bottega_epoll_set(poll, Int32(EPOLL_CTL_ADD), alarm, Self.readable, Self.alarmTag) == 0 else {
-            let code = errno
-            close(poll)
-            throw IOError(errnoCode: code, reason: "eventfd")
-        }
+        guard poll >= 0, alarm >= 0,
+            bottega_epoll_set(poll, Int32(EPOLL_CTL_ADD), alarm, Self.readable, Self.alarmTag) == 0
+        else { throw IOError(errnoCode: errno, reason: "epoll") }
     }
 
     deinit {
-        close(poll)
-        close(alarm)
+        for descriptor in [poll, alarm] where descriptor >= 0 { close(descriptor) }
     }
 
-    /// Gives the lane a connection; from here on it is the lane's to close.
-    func add(_ descriptor: Int32) {
-        if bottega_epoll_set(
-            poll, Int32(EPOLL_CTL_ADD), descriptor, Self.readable, UInt64(UInt32(bitPattern: descriptor)))
-            != 0
-        {
-            close(descriptor)
+    /// Says something to the lane and wakes it; `false` if it has ended.
+    @discardableResult
+    func post(_ message: Message) -> Bool {
+        let (isTaken, isFirst) = box.withLock { box in
+            guard !box.isClosed else { return (false, false) }
+            box.messages.append(message)
+            return (true, box.messages.count == 1)
         }
-    }
-
-    /// Says something to the lane and wakes it.
-    func post(_ message: Message) {
-        let isFirst = messages.withLock { messages in
-            messages.append(message)
-            return messages.count == 1
+        if isFirst {
+            var one: UInt64 = 1
+            _ = Glibc.write(alarm, &one, 8)
         }
-        guard isFirst else { return }
-        var one: UInt64 = 1
-        _ = Glibc.write(alarm, &one, 8)
+        return isTaken
     }
 
     /// What was said since the last time.
     func takeMessages() -> [Message] {
         var count: UInt64 = 0
         _ = Glibc.read(alarm, &count, 8)
-        return messages.withLock { messages in
-            defer { messages = [] }
-            return messages
+        return box.withLock { box in
+            defer { box.messages = [] }
+            return box.messages
         }
+    }
+
+    /// Hears nothing any more; connections that came last end.
+    func end() {
+        let last = box.withLock { box in
+            box.isClosed = true
+            return box.messages
+        }
+        for case .arrived(let descriptor) in last { close(descriptor) }
     }
 }

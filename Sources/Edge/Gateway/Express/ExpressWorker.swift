@@ -18,7 +18,9 @@ final class ExpressWorker {
     private static let arrivalTime = TimeAmount.seconds(30)
     private static let retryTime = TimeAmount.milliseconds(1)
     private static let acceptPause = TimeAmount.milliseconds(100)
-    private static let eventCountMax = 256
+    private static let eventCounts = (first: 256, last: 16_384)
+    /// What is thrown away of a caller that sends on after the last answer, and for how long.
+    private static let drained = (byteCountMax: 256 << 10, timeMax: TimeAmount.seconds(2))
 
     private let lane: ExpressLane
     private let routes: HotRoutes
@@ -36,6 +38,7 @@ final class ExpressWorker {
     private var waits: [(due: NIODeadline, descriptor: Int32, wait: UInt64)] = []
     private var nextDue = NIODeadline.distantFuture
     private var waitCount: UInt64 = 0
+    private var heldCount = 0
     private var nextLane = 0
     private var acceptsAgain: NIODeadline?
     private var sweepDue: NIODeadline?
@@ -68,24 +71,37 @@ final class ExpressWorker {
                 lane.poll, Int32(EPOLL_CTL_ADD), listener.socket.descriptor, ExpressLane.readable,
                 ExpressLane.listenerTag)
         }
-        withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: Self.eventCountMax) { events in
-            guard let first = events.baseAddress else { return }
-            while !isStopping || connectionCount > 0 {
-                let count = epoll_wait(lane.poll, first, Int32(events.count), patience())
-                var isAlarmed = false
-                for index in 0..<max(0, Int(count)) {
-                    let happened = bottega_epoll_events(first + index)
-                    switch bottega_epoll_tag(first + index) {
-                    case ExpressLane.alarmTag: isAlarmed = true
-                    case ExpressLane.listenerTag: accept()
-                    case let tag: goOn(Int32(truncatingIfNeeded: tag), happened)
-                    }
+        var capacity = Self.eventCounts.first
+        while !isStopping || connectionCount > 0 {
+            let isFull = withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: capacity) { events in
+                guard let first = events.baseAddress else { return false }
+                while !isStopping || connectionCount > 0 {
+                    if round(first, capacity) == capacity, capacity < Self.eventCounts.last { return true }
                 }
-                // After the round: what is said may end connections, and their descriptors may be others' by now.
-                if isAlarmed { takeMessages() }
-                keepTime()
+                return false
+            }
+            // A round takes all that is there: the time that one takes is how long requests wait.
+            if isFull { capacity *= 2 }
+        }
+        lane.end()
+    }
+
+    /// Takes what has happened; how many things that were.
+    private func round(_ events: UnsafeMutablePointer<epoll_event>, _ capacity: Int) -> Int {
+        let count = max(0, Int(epoll_wait(lane.poll, events, Int32(capacity), patience())))
+        var isAlarmed = false
+        for index in 0..<count {
+            let happened = bottega_epoll_events(events + index)
+            switch bottega_epoll_tag(events + index) {
+            case ExpressLane.alarmTag: isAlarmed = true
+            case ExpressLane.listenerTag: accept()
+            case let tag: goOn(Int32(truncatingIfNeeded: tag), happened)
             }
         }
+        // After the round: what is said may end connections, and their descriptors may be others' by now.
+        if isAlarmed { takeMessages() }
+        keepTime()
+        return count
     }
 
     // MARK: Time
@@ -126,14 +142,20 @@ final class ExpressWorker {
         if sampleDue == .distantFuture, routes.gauges.targetNanoseconds > 0 { sampleDue = now + LoopGauges.period }
     }
 
-    /// Ends connections whose request began too long ago.
+    /// Ends connections whose time is over.
     private func sweep(_ now: NIODeadline) {
         var isNeeded = false
         for case let connection? in connections {
-            guard let begun = connection.begunAt else { continue }
-            if now - begun >= Self.arrivalTime { end(connection) } else { isNeeded = true }
+            guard let endsAt = connection.endsAt else { continue }
+            if now >= endsAt { end(connection) } else { isNeeded = true }
         }
         sweepDue = isNeeded ? now + .seconds(1) : nil
+    }
+
+    private func end(_ connection: ExpressConnection, in time: TimeAmount) {
+        let now = NIODeadline.now()
+        connection.endsAt = now + time
+        if sweepDue == nil { sweepDue = now + .seconds(1) }
     }
 
     // MARK: Connections
@@ -142,38 +164,52 @@ final class ExpressWorker {
         guard let listener else { return }
         for _ in 0..<64 {
             let descriptor = bottega_accept(listener.socket.descriptor)
-            if descriptor >= 0 {
-                nextLane = (nextLane + 1) % listener.lanes.count
-                listener.lanes[nextLane].add(descriptor)
-                continue
+            guard descriptor >= 0 else {
+                switch errno {
+                case EINTR, ECONNABORTED: continue
+                case EAGAIN: return
+                default: return pauseAccepting()  // no descriptors or no memory
+                }
             }
-            switch errno {
-            case EINTR, ECONNABORTED: continue
-            case EAGAIN: return
-            default:  // no descriptors or no memory: those that wait are taken when others have ended
-                _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), listener.socket.descriptor, 0, 0)
-                acceptsAgain = NIODeadline.now() + Self.acceptPause
-                return
+            // A new descriptor is the least that is free: the rest is for the stores, and for what the system's libraries open.
+            guard descriptor < listener.socket.descriptorMax else {
+                close(descriptor)
+                return pauseAccepting()
             }
+            nextLane = (nextLane + 1) % listener.lanes.count
+            if !listener.lanes[nextLane].post(.arrived(descriptor: descriptor)) { close(descriptor) }
         }
     }
 
-    private func connection(_ descriptor: Int32) -> ExpressConnection {
+    /// Those that wait are taken when others have ended.
+    private func pauseAccepting() {
+        guard let listener else { return }
+        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), listener.socket.descriptor, 0, 0)
+        acceptsAgain = NIODeadline.now() + Self.acceptPause
+    }
+
+    private func begin(_ descriptor: Int32) {
+        let tag = UInt64(UInt32(bitPattern: descriptor))
+        guard !isStopping,
+            bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_ADD), descriptor, ExpressLane.readable, tag) == 0
+        else {
+            close(descriptor)
+            return
+        }
         let place = Int(descriptor)
         if place >= connections.count {
             connections.append(contentsOf: repeatElement(nil, count: place + 64 - connections.count))
         }
-        if let known = connections[place] { return known }
-        let new = ExpressConnection(descriptor)
-        connections[place] = new
+        connections[place] = ExpressConnection(descriptor)
         connectionCount += 1
-        return new
     }
 
     private func goOn(_ descriptor: Int32, _ happened: UInt32) {
-        let connection = connection(descriptor)
+        guard Int(descriptor) < connections.count, let connection = connections[Int(descriptor)] else { return }
         if connection.isReading {
             read(connection)
+        } else if connection.drainedByteCount != nil {
+            drain(connection)
         } else if happened & ExpressLane.broken != 0 {
             end(connection)
         } else if !connection.out.isEmpty {
@@ -213,10 +249,7 @@ final class ExpressWorker {
 
     /// Sees to it that a begun request does not take for ever.
     private func watchArrival(_ connection: ExpressConnection) {
-        guard connection.isReading, connection.begunAt == nil else { return }
-        let now = NIODeadline.now()
-        connection.begunAt = now
-        if sweepDue == nil { sweepDue = now + .seconds(1) }
+        if connection.isReading, connection.endsAt == nil { end(connection, in: Self.arrivalTime) }
     }
 
     /// Answers the whole requests in `bytes` as far as it goes.
@@ -244,7 +277,7 @@ final class ExpressWorker {
             let answer = routes.predict(target, request, whole, pressure: gauge.pressure, scratch: scratch)
             guard let answer, !answer.isLeft else { return leave(connection, rest, taken) }
             taken += byteCount
-            connection.begunAt = nil
+            connection.endsAt = nil
             deliver(answer, keepsAlive: request.keepsAlive, to: connection)
             if out.count >= Self.gatheredByteCountMax { flush(connection) }
         }
@@ -271,8 +304,7 @@ final class ExpressWorker {
         guard connections[Int(connection.descriptor)] === connection else { return }
         connections[Int(connection.descriptor)] = nil
         connectionCount -= 1
-        if connection.isHeld { routes.predictor.admission.endWaiting() }
-        connection.letGo()
+        letGo(connection)
         connection.isClosing = true
     }
 
@@ -287,13 +319,34 @@ final class ExpressWorker {
     /// Listens for what the connection can do next.
     private func settle(_ connection: ExpressConnection) {
         guard connections[Int(connection.descriptor)] === connection else { return }
-        if connection.isClosing, connection.out.isEmpty, !connection.isHeld { return end(connection) }
+        if connection.isClosing, connection.out.isEmpty, !connection.isHeld, connection.drainedByteCount == nil {
+            guard hasUnread(connection) else { return end(connection) }
+            connection.drainedByteCount = 0
+            connection.arrived = []
+            shutdown(connection.descriptor, Int32(SHUT_WR))
+            end(connection, in: Self.drained.timeMax)
+        }
         let wanted =
             !connection.out.isEmpty ? ExpressLane.writable : connection.isHeld ? 0 : ExpressLane.readable
         guard wanted != connection.interest else { return }
         connection.interest = wanted
         let tag = UInt64(UInt32(bitPattern: connection.descriptor))
         _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_MOD), connection.descriptor, wanted, tag)
+    }
+
+    /// Whether bytes have come that nobody will answer.
+    private func hasUnread(_ connection: ExpressConnection) -> Bool {
+        var byte: UInt8 = 0
+        return !connection.arrived.isEmpty || recv(connection.descriptor, &byte, 1, bottega_peek()) > 0
+    }
+
+    /// Throws away what comes after the last answer, until the caller has heard the end.
+    private func drain(_ connection: ExpressConnection) {
+        let count = recv(connection.descriptor, buffer.baseAddress, buffer.count, 0)
+        if count < 0, errno == EAGAIN || errno == EINTR { return }
+        let sum = (connection.drainedByteCount ?? 0) + count
+        connection.drainedByteCount = sum
+        if count <= 0 || sum > Self.drained.byteCountMax { end(connection) }
     }
 
     // MARK: Answers
@@ -317,18 +370,32 @@ final class ExpressWorker {
     /// Keeps an answer back until the log has its records, or has room for them.
     private func hold(_ connection: ExpressConnection, _ answer: Predictor.Answer, keepsAlive: Bool, isWritten: Bool) {
         waitCount += 1
+        heldCount += 1
         connection.hold(answer, keepsAlive: keepsAlive, isWritten: isWritten, wait: waitCount)
         routes.predictor.admission.beginWaiting()
     }
 
+    private func letGo(_ connection: ExpressConnection) {
+        guard connection.isHeld else { return }
+        connection.letGo()
+        heldCount -= 1
+        routes.predictor.admission.endWaiting()
+    }
+
+    private func isWaitedFor(_ wait: (due: NIODeadline, descriptor: Int32, wait: UInt64)) -> Bool {
+        connections[Int(wait.descriptor)]?.wait == wait.wait
+    }
+
     private func watch(_ connection: ExpressConnection, until due: NIODeadline) {
+        // Most are over long before they are due.
+        if waits.count > 2 * heldCount + 64 { waits.removeAll { !isWaitedFor($0) } }
         waits.append((due, connection.descriptor, waitCount))
         nextDue = min(nextDue, due)
     }
 
     private func endWaits(_ now: NIODeadline) {
-        let over = waits.filter { $0.due <= now }
-        waits.removeAll { $0.due <= now }
+        let over = waits.filter { $0.due <= now && isWaitedFor($0) }
+        waits.removeAll { $0.due <= now || !isWaitedFor($0) }
         // Not looked through for each of many that end within a millisecond.
         nextDue = waits.map(\.due).min().map { max($0, now + Self.retryTime) } ?? .distantFuture
         for wait in over { release(wait.descriptor, wait.wait, isWritten: false) }
@@ -336,11 +403,10 @@ final class ExpressWorker {
 
     /// Ends a wait, if it is still waited for: its record is durable, its time is over, or the log is to be asked again.
     private func release(_ descriptor: Int32, _ wait: UInt64, isWritten: Bool) {
-        guard Int(descriptor) < connections.count, let connection = connections[Int(descriptor)],
-            let held = connection.held, held.wait == wait
-        else { return }
-        connection.letGo()
-        routes.predictor.admission.endWaiting()
+        guard let connection = connections[Int(descriptor)], connection.wait == wait, let held = connection.held else {
+            return
+        }
+        letGo(connection)
         if held.isWritten {
             let given = isWritten ? held.answer : routes.predictor.refusalOfLate(held.answer) ?? held.answer
             write(given, keepsAlive: held.keepsAlive, to: connection)
@@ -396,6 +462,7 @@ final class ExpressWorker {
     private func takeMessages() {
         for message in lane.takeMessages() {
             switch message {
+            case .arrived(let descriptor): begin(descriptor)
             case .written(let descriptor, let wait): release(descriptor, wait, isWritten: true)
             case .stop: stop()
             case .abandon:
@@ -410,7 +477,9 @@ final class ExpressWorker {
         isStopping = true
         if let listener { close(listener.socket.descriptor) }
         listener = nil
+        acceptsAgain = nil
         for case let connection? in connections {
+            if connection.isReading { read(connection) }  // what has come is answered
             connection.isClosing = true
             settle(connection)
         }

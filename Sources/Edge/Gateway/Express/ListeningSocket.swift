@@ -9,7 +9,12 @@ struct ListeningSocket: Sendable {
     /// The port, also where the system chose it.
     let port: Int
 
+    /// Connections have descriptors below it.
+    let descriptorMax: Int32
+
     private static let backlog: Int32 = 1024
+    /// Open files that are asked for, as far as the system allows.
+    private static let openFileCount: rlim_t = 65_536
 
     /// Listens at the first address of a host.
     ///
@@ -48,7 +53,21 @@ struct ListeningSocket: Sendable {
             throw failure(code)
         }
         self.descriptor = descriptor
+        descriptorMax = Self.descriptorMax()
         self.port = Self.port(of: descriptor) ?? port
+    }
+
+    /// Leaves an eighth of what may be open to everything else.
+    private static func descriptorMax() -> Int32 {
+        var limit = rlimit()
+        guard bottega_open_file_limit(&limit) == 0 else { return .max }
+        if limit.rlim_cur < openFileCount, limit.rlim_cur < limit.rlim_max {
+            var more = limit
+            more.rlim_cur = min(openFileCount, limit.rlim_max)
+            if bottega_set_open_file_limit(&more) == 0 { limit = more }
+        }
+        let count = Int32(clamping: limit.rlim_cur)
+        return count - min(1024, max(16, count / 8))
     }
 
     private static func port(of descriptor: Int32) -> Int? {

@@ -82,7 +82,13 @@ public struct GatewayServer: Service {
         quiet.logLevel = max(quiet.logLevel, .warning)
         let connections = FrameworkConnections(
             hot, Self.framework(router.buildResponder(), logger: quiet), logger: quiet)
-        let lanes = try ExpressLanes(socket, hot) { connections.take($0, $1) }
+        let lanes: ExpressLanes
+        do {
+            lanes = try ExpressLanes(socket, hot) { connections.take($0, $1) }
+        } catch {
+            close(socket.descriptor)
+            throw error
+        }
         await withTaskCancellationHandler {
             await withGracefulShutdownHandler {
                 await withDiscardingTaskGroup { group in

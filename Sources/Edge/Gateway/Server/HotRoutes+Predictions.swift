@@ -58,7 +58,8 @@ extension HotRoutes {
             if log.offer(entries) { return .onceDurable }
         } else if log.offer(answer.entries) {
             return .now(answer)
-        } else if answer.logPolicy == .shed {
+        }
+        if answer.logPolicy == .shed || log.isClosed {
             log.countShed(answer.entries.count)
             return .now(answer)
         }

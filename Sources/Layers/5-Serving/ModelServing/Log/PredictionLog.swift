@@ -83,6 +83,9 @@ public final class PredictionLog: Sendable {
     /// Entries taken but not yet durable.
     public var pending: Int { queue.withLock { $0.entries.count + $0.inFlight } }
 
+    /// Whether it takes nothing any more.
+    public var isClosed: Bool { queue.withLock { $0.isClosed } }
+
     /// Takes entries unless the queue is full; never waits.
     /// - Returns: whether they were taken.
     public func offer(_ entries: [PredictionLogEntry]) -> Bool {
@@ -125,7 +128,7 @@ public final class PredictionLog: Sendable {
             }
             if let deadline, ContinuousClock.now >= deadline { return false }
             try? await Task.sleep(for: .milliseconds(1))
-            if queue.withLock({ $0.isClosed }) {
+            if isClosed {
                 countShed(entries.count)
                 return true
             }
