@@ -20,7 +20,7 @@ final class ExpressWorker {
     private static let acceptPause = TimeAmount.milliseconds(100)
     private static let eventCounts = (first: 256, last: 16_384)
     /// What is thrown away of a caller that sends on after the last answer, and for how long.
-    private static let drained = (byteCountMax: 256 << 10, timeMax: TimeAmount.seconds(2))
+    private static let drained = (byteCountMax: 16 << 20, timeMax: TimeAmount.seconds(2))
 
     private let lane: ExpressLane
     private let routes: HotRoutes
