@@ -169,7 +169,7 @@ let targets: [Target] = [  // each row leans only on rows above it
             "PlatformCore", "GRPCWire", "Definitions", "RuntimePorts", "ModelServing", "APIContract", logging, nioCore,
             nioHTTP2, nioPosix, serviceLifecycle,
         ]),
-    .systemLibrary(name: "CEpoll", path: "Sources/Edge/CEpoll"),
+    .target(name: "CEpoll", path: "Sources/Edge/CEpoll"),
     module(
         "Gateway", in: "Edge",
         uses: [

@@ -1,3 +1,4 @@
+import CEpoll
 import ModelServing
 import NIOCore
 
@@ -25,7 +26,7 @@ final class ExpressConnection {
     /// A connection that is closed with bytes unread takes back what the caller has not read yet.
     var drainedByteCount: Int?
     /// What the lane listens for on it.
-    var interest = ExpressLane.readable
+    var interest = bottega_readable
 
     init(_ descriptor: Int32) { self.descriptor = descriptor }
 

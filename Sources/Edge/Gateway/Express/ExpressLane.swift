@@ -26,16 +26,12 @@ final class ExpressLane: Sendable {
     static let alarmTag: UInt64 = 1 << 40
     static let listenerTag: UInt64 = 1 << 41
 
-    static let readable = UInt32(1)  // EPOLLIN
-    static let writable = UInt32(4)  // EPOLLOUT
-    static let broken = UInt32(8 | 16)  // EPOLLERR, EPOLLHUP
-
     /// - Throws: the system's error.
     init() throws(IOError) {
         poll = bottega_epoll_make()
         alarm = bottega_eventfd()
         guard poll >= 0, alarm >= 0,
-            bottega_epoll_set(poll, Int32(EPOLL_CTL_ADD), alarm, Self.readable, Self.alarmTag) == 0
+            bottega_epoll_add(poll, alarm, bottega_readable, Self.alarmTag) == 0
         else { throw IOError(errnoCode: errno, reason: "epoll") }
     }
 

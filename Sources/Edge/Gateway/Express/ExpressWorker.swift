@@ -67,13 +67,11 @@ final class ExpressWorker {
     /// Works until the lane was stopped and has no connection left.
     func run() {
         if let listener {
-            _ = bottega_epoll_set(
-                lane.poll, Int32(EPOLL_CTL_ADD), listener.socket.descriptor, ExpressLane.readable,
-                ExpressLane.listenerTag)
+            _ = bottega_epoll_add(lane.poll, listener.socket.descriptor, bottega_readable, ExpressLane.listenerTag)
         }
         var capacity = Self.eventCounts.first
         while !isStopping || connectionCount > 0 {
-            let isFull = withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: capacity) { events in
+            let isFull = withUnsafeTemporaryAllocation(of: bottega_event.self, capacity: capacity) { events in
                 guard let first = events.baseAddress else { return false }
                 while !isStopping || connectionCount > 0 {
                     if round(first, capacity) == capacity, capacity < Self.eventCounts.last { return true }
@@ -87,15 +85,14 @@ final class ExpressWorker {
     }
 
     /// Takes what has happened; how many things that were.
-    private func round(_ events: UnsafeMutablePointer<epoll_event>, _ capacity: Int) -> Int {
-        let count = max(0, Int(epoll_wait(lane.poll, events, Int32(capacity), patience())))
+    private func round(_ events: UnsafeMutablePointer<bottega_event>, _ capacity: Int) -> Int {
+        let count = max(0, Int(bottega_epoll_wait(lane.poll, events, Int32(capacity), patience())))
         var isAlarmed = false
         for index in 0..<count {
-            let happened = bottega_epoll_events(events + index)
-            switch bottega_epoll_tag(events + index) {
+            switch events[index].tag {
             case ExpressLane.alarmTag: isAlarmed = true
             case ExpressLane.listenerTag: accept()
-            case let tag: goOn(Int32(truncatingIfNeeded: tag), happened)
+            case let tag: goOn(Int32(truncatingIfNeeded: tag), events[index].happened)
             }
         }
         // After the round: what is said may end connections, and their descriptors may be others' by now.
@@ -120,9 +117,7 @@ final class ExpressWorker {
         if now >= nextDue { endWaits(now) }
         if let again = acceptsAgain, now >= again, let listener {
             acceptsAgain = nil
-            _ = bottega_epoll_set(
-                lane.poll, Int32(EPOLL_CTL_ADD), listener.socket.descriptor, ExpressLane.readable,
-                ExpressLane.listenerTag)
+            _ = bottega_epoll_add(lane.poll, listener.socket.descriptor, bottega_readable, ExpressLane.listenerTag)
         }
         if let due = sweepDue, now >= due { sweep(now) }
     }
@@ -184,14 +179,14 @@ final class ExpressWorker {
     /// Those that wait are taken when others have ended.
     private func pauseAccepting() {
         guard let listener else { return }
-        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), listener.socket.descriptor, 0, 0)
+        _ = bottega_epoll_remove(lane.poll, listener.socket.descriptor)
         acceptsAgain = NIODeadline.now() + Self.acceptPause
     }
 
     private func begin(_ descriptor: Int32) {
         let tag = UInt64(UInt32(bitPattern: descriptor))
         guard !isStopping,
-            bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_ADD), descriptor, ExpressLane.readable, tag) == 0
+            bottega_epoll_add(lane.poll, descriptor, bottega_readable, tag) == 0
         else {
             close(descriptor)
             return
@@ -210,7 +205,7 @@ final class ExpressWorker {
             read(connection)
         } else if connection.drainedByteCount != nil {
             drain(connection)
-        } else if happened & ExpressLane.broken != 0 {
+        } else if happened & bottega_broken != 0 {
             end(connection)
         } else if !connection.out.isEmpty {
             flush(connection)
@@ -291,7 +286,7 @@ final class ExpressWorker {
         flush(connection)
         guard connection.out.isEmpty else { return taken }  // it is tried again when they are gone
         forget(connection)
-        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), connection.descriptor, 0, 0)
+        _ = bottega_epoll_remove(lane.poll, connection.descriptor)
         if isStopping {
             close(connection.descriptor)
         } else {
@@ -312,7 +307,7 @@ final class ExpressWorker {
         guard connections[Int(connection.descriptor)] === connection else { return }
         forget(connection)
         // By its name: a process that is being started may hold the same connection for a moment, and it would go on to tell.
-        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_DEL), connection.descriptor, 0, 0)
+        _ = bottega_epoll_remove(lane.poll, connection.descriptor)
         close(connection.descriptor)
     }
 
@@ -327,17 +322,16 @@ final class ExpressWorker {
             end(connection, in: Self.drained.timeMax)
         }
         let wanted =
-            !connection.out.isEmpty ? ExpressLane.writable : connection.isHeld ? 0 : ExpressLane.readable
+            !connection.out.isEmpty ? bottega_writable : connection.isHeld ? 0 : bottega_readable
         guard wanted != connection.interest else { return }
         connection.interest = wanted
         let tag = UInt64(UInt32(bitPattern: connection.descriptor))
-        _ = bottega_epoll_set(lane.poll, Int32(EPOLL_CTL_MOD), connection.descriptor, wanted, tag)
+        _ = bottega_epoll_change(lane.poll, connection.descriptor, wanted, tag)
     }
 
     /// Whether bytes have come that nobody will answer.
     private func hasUnread(_ connection: ExpressConnection) -> Bool {
-        var byte: UInt8 = 0
-        return !connection.arrived.isEmpty || recv(connection.descriptor, &byte, 1, bottega_peek()) > 0
+        !connection.arrived.isEmpty || bottega_has_bytes(connection.descriptor) > 0
     }
 
     /// Throws away what comes after the last answer, until the caller has heard the end.

@@ -14,7 +14,7 @@ struct ListeningSocket: Sendable {
 
     private static let backlog: Int32 = 1024
     /// Open files that are asked for, as far as the system allows.
-    private static let openFileCount: rlim_t = 65_536
+    private static let openFileCount = 65_536
 
     /// Listens at the first address of a host.
     ///
@@ -59,15 +59,8 @@ struct ListeningSocket: Sendable {
 
     /// Leaves an eighth of what may be open to everything else.
     private static func descriptorMax() -> Int32 {
-        var limit = rlimit()
-        guard bottega_open_file_limit(&limit) == 0 else { return .max }
-        if limit.rlim_cur < openFileCount, limit.rlim_cur < limit.rlim_max {
-            var more = limit
-            more.rlim_cur = min(openFileCount, limit.rlim_max)
-            if bottega_set_open_file_limit(&more) == 0 { limit = more }
-        }
-        let count = Int32(clamping: limit.rlim_cur)
-        return count - min(1024, max(16, count / 8))
+        let count = Int32(clamping: bottega_open_file_limit(openFileCount))
+        return count < 0 ? .max : count - min(1024, max(16, count / 8))
     }
 
     private static func port(of descriptor: Int32) -> Int? {
