@@ -25,17 +25,23 @@ def predicted(server: Server, count: int) -> list[str]:
     return [entry["prediction_id"] for entry in answer["predictions"]]
 
 
+RETAINING = ("--clock", "manual", "--set", "predictions.retention=2d", "--set", "tables.interval=0")
+
+
 def advance(server: Server, span: datetime.timedelta) -> None:
     now = datetime.datetime.fromisoformat(server.get("/api/v1/status")["now"])
     server.post("/api/v1/clock", {"now": int((now + span).timestamp() * 1000)})
 
 
-def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pathlib.Path) -> None:
+def begun(trained: Server, data: pathlib.Path, *more: str) -> Server:
+    """A server on a copy of what was trained, that keeps predictions for two days."""
     trained.wait_idle()
-    data = tmp_path / "data"
     shutil.copytree(trained.data_dir, data)
-    arguments = ("--clock", "manual", "--set", "predictions.retention=2d", "--set", "tables.interval=0")
-    server = Server(data, *arguments, "--set", "monitor.enabled=false").start()
+    return Server(data, *RETAINING, *more).start()
+
+
+def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pathlib.Path) -> None:
+    server = begun(trained, tmp_path / "data", "--set", "monitor.enabled=false")
     try:
         old = predicted(server, 20)
         advance(server, 3 * DAY)
@@ -53,7 +59,7 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         server.stop()
 
         # With a monitor that catches up.
-        server = Server(data, *arguments).start()
+        server = Server(server.data_dir, *RETAINING).start()
         until(lambda: collected(server, dry_run=True)["predictions"]["records"] > 0)
         said = collected(server, dry_run=True)["predictions"]
         assert said["records"] == end and said["held_by"] == []
@@ -80,8 +86,8 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
         assert "were let go at" in answer["error"]["message"]
         assert collected(server, dry_run=True)["predictions"]["start"] == end
         # A topic that cannot be looked at is said to be so, and stops no other.
-        (data / "log" / "labels" / "consumers").mkdir(exist_ok=True)
-        (data / "log" / "labels" / "consumers" / "broken.0").write_bytes(b"no position")
+        (server.data_dir / "log" / "labels" / "consumers").mkdir(exist_ok=True)
+        (server.data_dir / "log" / "labels" / "consumers" / "broken.0").write_bytes(b"no position")
         topics = collected(server, dry_run=True)
         assert "broken" in topics["labels"]["error"] and topics["predictions"]["start"] == end
         assert topics["labels"].get("start") is None and topics["labels"].get("records") is None, "nobody knows"
@@ -93,11 +99,7 @@ def test_old_predictions_go_once_nobody_needs_them(trained: Server, tmp_path: pa
 
 
 def test_damaged_old_records_stop_no_replay_of_newer_ones(trained: Server, tmp_path: pathlib.Path) -> None:
-    trained.wait_idle()
-    data = tmp_path / "data"
-    shutil.copytree(trained.data_dir, data)
-    arguments = ("--clock", "manual", "--set", "predictions.retention=2d", "--set", "tables.interval=0")
-    server = Server(data, *arguments, "--set", "monitor.enabled=false").start()
+    server = begun(trained, tmp_path / "data", "--set", "monitor.enabled=false")
     try:
         predicted(server, 20)
         advance(server, 3 * DAY)
@@ -107,7 +109,7 @@ def test_damaged_old_records_stop_no_replay_of_newer_ones(trained: Server, tmp_p
         predicted(server, 20)
         until(lambda: server.get("/api/v1/status")["predictions"] >= end + 20)
         assert server.stop() == 0
-        oldest, *others = sorted((data / "log" / "predictions" / "0").glob("*.log"))
+        oldest, *others = sorted((server.data_dir / "log" / "predictions" / "0").glob("*.log"))
         assert others
         content = bytearray(oldest.read_bytes())
         content[120] ^= 0xFF
