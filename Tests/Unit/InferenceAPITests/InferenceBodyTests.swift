@@ -85,6 +85,33 @@ struct InferenceBodyTests {
         #expect(request.inputs == inputs)
     }
 
+    /// Whatever was read before, a body is read, or refused, as if it were the first.
+    @Test(arguments: UInt64(0)..<32) func whatWasReadBeforeChangesNothing(seed: UInt64) {
+        // As text: there may be NaN among the numbers.
+        func outcome(_ bytes: [UInt8], _ header: Int, _ memory: InferenceBody.Memory?) -> String {
+            bytes.withUnsafeBytes { bytes in
+                do throws(PlatformError) {
+                    return "\(try InferenceBody.read(bytes, headerByteCount: header, memory: memory))"
+                } catch { return "\(error)" }
+            }
+        }
+        var random = SplitMix64(seed: seed &+ 2000)
+        let memory = InferenceBody.Memory()
+        var (bytes, header, _) = Self.body(&random)
+        for _ in 0..<60 {
+            switch Int.random(in: 0..<6, using: &random) {
+            case 0: (bytes, header, _) = Self.body(&random)
+            case 1: bytes[Int.random(in: 0..<header, using: &random)] = UInt8.random(in: 32...125, using: &random)
+            case 2: bytes.append(0)
+            default:  // the same JSON before other numbers, mostly
+                for place in header..<max(header, bytes.count) where place < bytes.count {
+                    bytes[place] = UInt8.random(in: 0...255, using: &random)
+                }
+            }
+            #expect(outcome(bytes, header, memory) == outcome(bytes, header, nil))
+        }
+    }
+
     /// Damaged bodies are refused or read, and never end the process.
     @Test(arguments: UInt64(0)..<32) func damageIsSurvived(seed: UInt64) {
         var random = SplitMix64(seed: seed &+ 1000)

@@ -26,14 +26,16 @@ struct InputColumnsTests {
     private func instance(_ columns: [(name: String, values: InputColumns.Values)], _ row: Int) -> JSONValue {
         var entities: [String: JSONValue] = [:]
         var features: [String: JSONValue] = [:]
-        for (name, values) in columns {
+        // A name that says what it is goes before one that does not.
+        for (name, values) in columns.filter({ !$0.name.contains(".") }) + columns.filter({ $0.name.contains(".") }) {
             let value: JSONValue =
                 switch values {
                 case .numbers(let numbers): numbers[row].isNaN ? .null : .number(numbers[row])
                 case .integers(let integers): .integer(integers[row])
                 case .texts(let texts): texts[row].map(JSONValue.string) ?? .null
                 }
-            if ["tailnum", "origin"].contains(name) { entities[name] = value } else { features[name] = value }
+            let own = name.split(separator: ".").last.map(String.init) ?? name
+            if ["tailnum", "origin"].contains(own) { entities[own] = value } else { features[own] = value }
         }
         return ["entities": .object(entities), "features": .object(features)]
     }
@@ -54,6 +56,11 @@ struct InputColumnsTests {
         if !flip() { columns.append(("planes__mean", .numbers((0..<rows).map { _ in draw.number() }))) }
         if !flip() { columns.append(("origins__flights", .texts((0..<rows).map { _ in "a" }))) }
         if !flip() { columns.append(("nothing", .numbers((0..<rows).map { _ in 1 }))) }
+        for place in columns.indices where !flip() && columns[place].name != "nothing" {
+            let kind = ["tailnum", "origin"].contains(columns[place].name) ? "entities" : "features"
+            let column = (name: "\(kind).\(columns[place].name)", values: columns[place].values)
+            if flip() { columns[place] = column } else { columns.insert(column, at: 0) }
+        }
         let binding = try ServingFixture.binding()
         let input = InputColumns(rowCount: rows, columns: columns)
         for row in 0..<rows {

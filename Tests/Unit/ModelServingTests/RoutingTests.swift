@@ -15,6 +15,18 @@ struct RoutingTests {
             ], sticky: sticky)
     }
 
+    @Test func aVersionIsFoundAsLongAsSomebodyKeepsIt() throws {
+        weak var residence: ServedVersion.Residence?
+        do {
+            let version = try ServingFixture.version(1, binding: try ServingFixture.binding())
+            residence = version.residence
+            let found = try #require(residence.map(ServedVersion.init))
+            #expect(found.number == version.number && found.artifact == version.artifact)
+            #expect(found.binding === version.binding && found.residence === version.residence)
+        }
+        #expect(residence == nil)
+    }
+
     private func canaries(_ route: DeploymentRoute, _ count: Int = 100_000) -> [Bool] {
         (0..<count).map { route.choose(["EWR", "N\($0)"], inputs: [1, 2, 3, 4, 5]).choice == .canary }
     }

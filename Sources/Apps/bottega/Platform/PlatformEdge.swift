@@ -53,7 +53,7 @@ struct PlatformEdge {
                     "POST", InferenceRoutes.directPath, byteCountMax: InferenceRoutes.directByteCountMax
                 ) { call, scratch in
                     inferenceRoutes.answerAtOnce(
-                        model: call.name, body: Array(call.body),
+                        model: call.name, body: call.body,
                         headerByteCount: call.field("inference-header-content-length"),
                         encoding: call.field("content-encoding"), terms: call.terms, pressure: call.pressure,
                         scratch: scratch)

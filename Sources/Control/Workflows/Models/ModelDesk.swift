@@ -41,7 +41,7 @@ public actor ModelDesk {
     private let logger: Logger
     private var bindings: [ContentHash: ServiceBinding] = [:]
     /// Versions in memory: routes hold those they need, `recent` those that gates and the like asked for last.
-    private var loaded: [String: (use: Use, version: WeakVersion)] = [:]
+    private var loaded: [String: (use: Use, residence: WeakResidence)] = [:]
     private var recent: [ServedVersion] = []
     /// Routes that a rehearsal stands in front of, so that what they need stays in memory.
     private var rehearsed: [Name: DeploymentRoute] = [:]
@@ -49,7 +49,7 @@ public actor ModelDesk {
     /// Differences that the log has been told, by version.
     private var toldDifferences: [String: [String]] = [:]
 
-    private struct WeakVersion { weak var version: ServedVersion? }
+    private struct WeakResidence { weak var residence: ServedVersion.Residence? }
 
     /// Versions without a route that stay in memory: a champion and its challenger at the gates, and some more.
     private static let recentCountMax = 4
@@ -145,7 +145,7 @@ public actor ModelDesk {
     /// A version in memory with its features; it stays there for a while.
     public func served(_ model: Name, _ number: Int) async throws -> ServedVersion {
         let version = try await routed(model, number)
-        recent.removeAll { $0 === version }
+        recent.removeAll { $0.residence === version.residence }
         recent.append(version)
         recent.removeFirst(max(0, recent.count - Self.recentCountMax))
         return version
@@ -155,19 +155,24 @@ public actor ModelDesk {
     private func routed(_ model: Name, _ number: Int) async throws -> ServedVersion {
         let key = "\(model)/\(number)"
         let use = use(of: model)
-        if let known = loaded[key], known.use == use, let version = known.version.version { return version }
+        if let known = resident(key, use) { return known }
         let version = try await registry.version(model, number)
         let service = try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
         var file = try await load(bytes, fileName: artifact.fileName, options: use.options)
         if let batching = use.batching { file = BatchingModel(file, batching) }
-        if let known = loaded[key], known.use == use, let version = known.version.version { return version }
+        if let known = resident(key, use) { return known }
         let ready = try ServedVersion(
             model: model, number: number, artifact: artifact.hash, loaded: file, binding: try binding(service))
-        loaded = loaded.filter { $0.value.version.version != nil }
-        loaded[key] = (use, WeakVersion(version: ready))
+        loaded = loaded.filter { $0.value.residence.residence != nil }
+        loaded[key] = (use, WeakResidence(residence: ready.residence))
         return ready
+    }
+
+    private func resident(_ key: String, _ use: Use) -> ServedVersion? {
+        guard let known = loaded[key], known.use == use else { return nil }
+        return known.residence.residence.map(ServedVersion.init)
     }
 
     /// The feature service that a version was trained with, in force or not.
@@ -466,7 +471,8 @@ public actor ModelDesk {
         routes.publish(route, for: model)
         let kept = route?.versions ?? []
         recent.removeAll { version in
-            before.contains { $0 === version } && !kept.contains { $0 === version }
+            before.contains { $0.residence === version.residence }
+                && !kept.contains { $0.residence === version.residence }
         }
     }
 

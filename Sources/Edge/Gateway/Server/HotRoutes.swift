@@ -43,7 +43,7 @@ struct HotRoutes: Sendable {
         }
         func name(_ known: DirectPath) -> String? {
             known.name(method: bytes[request.method], path: path, bodyByteCount: request.bodyByteCount)
-                .map { Self.decoded(String($0)) }
+                .map(Self.decoded)
         }
         for route in predictions {
             if let name = name(route.path) { return .predictions(route, name: name) }

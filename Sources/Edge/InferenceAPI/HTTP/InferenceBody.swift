@@ -1,3 +1,4 @@
+import Foundation
 import ModelServing
 public import PlatformCore
 
@@ -8,20 +9,59 @@ public enum InferenceBody {
 
     /// Reads a body.
     ///
-    /// - Parameter headerByteCount: bytes of the JSON, from the field `Inference-Header-Content-Length`; `nil` where all of
-    ///   the body is JSON.
+    /// - Parameters:
+    ///   - headerByteCount: bytes of the JSON, from the field `Inference-Header-Content-Length`; `nil` where all of the body
+    ///     is JSON.
+    ///   - memory: what was read before.
     /// - Throws: `PlatformError` (`invalidInput`, `tooLarge`).
-    public static func read(_ body: [UInt8], headerByteCount: Int?) throws(PlatformError) -> InferenceRequest {
+    public static func read(_ body: UnsafeRawBufferPointer, headerByteCount: Int?, memory: Memory? = nil)
+        throws(PlatformError) -> InferenceRequest
+    {
         let length = headerByteCount ?? body.count
         guard 0...body.count ~= length else {
             throw InferenceFault.invalid(
                 "Inference-Header-Content-Length is \(length), the body has \(body.count) bytes")
         }
-        return try body.withUnsafeBufferPointer { (buffer) throws(PlatformError) -> InferenceRequest in
-            let bytes = UnsafeRawBufferPointer(buffer)
-            var reader = Reader(
-                json: UnsafeRawBufferPointer(rebasing: bytes[..<length]), binary: body[length...])
-            return try reader.request()
+        let json = UnsafeRawBufferPointer(rebasing: body[..<length])
+        let binary = UnsafeRawBufferPointer(rebasing: body[length...])
+        if let known = memory?.form(of: json) { return try known.request(json, binary: binary) }
+        let form = try Form(json)
+        if form.isAllBinary { memory?.keep(form, of: json) }
+        return try form.request(json, binary: binary)
+    }
+
+    /// Reads a body that is in memory as an array.
+    public static func read(_ body: [UInt8], headerByteCount: Int?) throws(PlatformError) -> InferenceRequest {
+        try body.withUnsafeBufferPointer { (bytes) throws(PlatformError) -> InferenceRequest in
+            try read(UnsafeRawBufferPointer(bytes), headerByteCount: headerByteCount)
+        }
+    }
+
+    /// The last request whose JSON only describes binary tensors: from the same caller the next one mostly has the same.
+    ///
+    /// Used by one request at a time.
+    public final class Memory {
+        private var json: [UInt8] = []
+        private var form: Form?
+        /// Larger ones are read each time.
+        private static let byteCountMax = 16 << 10
+
+        /// Nothing was read.
+        public init() {}
+
+        fileprivate func form(of json: UnsafeRawBufferPointer) -> Form? {
+            guard json.count == self.json.count, let form else { return nil }
+            let isSame = self.json.withUnsafeBytes { known in
+                guard let known = known.baseAddress, let new = json.baseAddress else { return true }
+                return memcmp(known, new, json.count) == 0
+            }
+            return isSame ? form : nil
+        }
+
+        fileprivate func keep(_ form: Form, of json: UnsafeRawBufferPointer) {
+            guard json.count <= Self.byteCountMax else { return }
+            self.json = Array(json)
+            self.form = form
         }
     }
 
@@ -33,16 +73,16 @@ public enum InferenceBody {
         var data: Range<Int>?
     }
 
-    private struct Reader {
-        let json: UnsafeRawBufferPointer
-        var binary: ArraySlice<UInt8>
+    /// What the JSON of a request says.
+    fileprivate final class Form {
+        private let id: String?
+        private let parameters: [String: InferenceParameter]
+        private let inputs: [RawTensor]
+        private let outputs: [InferenceRequest.Output]
+        /// Whether all elements come behind the JSON, so that the same JSON says the same of other bytes.
+        let isAllBinary: Bool
 
-        init(json: UnsafeRawBufferPointer, binary: ArraySlice<UInt8>) {
-            self.json = json
-            self.binary = binary
-        }
-
-        mutating func request() throws(PlatformError) -> InferenceRequest {
+        init(_ json: UnsafeRawBufferPointer) throws(PlatformError) {
             var id: String?
             var parameters: [String: InferenceParameter] = [:]
             var raw: [RawTensor] = []
@@ -71,14 +111,23 @@ public enum InferenceBody {
                 throw scanner.fault("nothing is expected after the request")
             }
             guard hasInputs else { throw InferenceFault.invalid("the request has no 'inputs'") }
-            var inputs: [InferenceRequest.Input] = []
-            inputs.reserveCapacity(raw.count)
-            for tensor in raw { inputs.append(try input(tensor)) }
-            guard binary.isEmpty else {
+            isAllBinary = raw.allSatisfy { $0.data == nil }
+            (self.id, self.parameters, inputs, self.outputs) = (id, parameters, raw, outputs)
+        }
+
+        /// The request, with its elements.
+        func request(_ json: UnsafeRawBufferPointer, binary: UnsafeRawBufferPointer) throws(PlatformError)
+            -> InferenceRequest
+        {
+            var rest = binary
+            var filled: [InferenceRequest.Input] = []
+            filled.reserveCapacity(inputs.count)
+            for tensor in inputs { filled.append(try Self.input(tensor, json, &rest)) }
+            guard rest.isEmpty else {
                 throw InferenceFault.invalid(
-                    "unexpected additional input data: \(binary.count) bytes belong to no input")
+                    "unexpected additional input data: \(rest.count) bytes belong to no input")
             }
-            return InferenceRequest(id: id, parameters: parameters, inputs: inputs, outputs: outputs)
+            return InferenceRequest(id: id, parameters: parameters, inputs: filled, outputs: outputs)
         }
 
         private static func tooMany() -> PlatformError {
@@ -155,7 +204,9 @@ public enum InferenceBody {
         }
 
         /// A tensor with its elements.
-        private mutating func input(_ tensor: RawTensor) throws(PlatformError) -> InferenceRequest.Input {
+        private static func input(
+            _ tensor: RawTensor, _ json: UnsafeRawBufferPointer, _ binary: inout UnsafeRawBufferPointer
+        ) throws(PlatformError) -> InferenceRequest.Input {
             let name = tensor.name
             guard !name.isEmpty else { throw InferenceFault.invalid("an input has no name") }
             guard let datatype = TensorDatatype(rawValue: tensor.datatype) else {
@@ -175,8 +226,9 @@ public enum InferenceBody {
                         "input '\(name)' says that it has \(size) bytes behind the JSON, \(binary.count) are left")
                 }
                 values = try BinaryTensor.values(
-                    binary.prefix(Int(size)), datatype: datatype, count: count, name: name)
-                binary = binary.dropFirst(Int(size))
+                    UnsafeRawBufferPointer(rebasing: binary[..<Int(size)]), datatype: datatype, count: count, name: name
+                )
+                binary = UnsafeRawBufferPointer(rebasing: binary[Int(size)...])
             case (let data?, nil):
                 values = try JSONTensor.values(json, data, datatype: datatype, count: count, name: name)
             case (_?, _?):

@@ -102,14 +102,18 @@ public struct InferenceRoutes: Sendable {
     /// - Parameters:
     ///   - headerByteCount: the field `Inference-Header-Content-Length`.
     ///   - encoding: the field `Content-Encoding`.
+    ///   - scratch: as for `Predictor.answer`.
     public func answerAtOnce(
-        model: String, body: [UInt8], headerByteCount: String?, encoding: String?, terms: RequestTerms, pressure: Int,
+        model: String, body: UnsafeRawBufferPointer, headerByteCount: String?, encoding: String?, terms: RequestTerms,
+        pressure: Int,
         scratch: PredictionScratch
     ) -> Predictor.Answer {
         guard encoding == nil, service.answersAtOnce(model) else { return .left }
         let answer: (response: APIResponse, columns: Predictor.ColumnAnswer?)
         do {
-            let request = try InferenceBody.read(body, headerByteCount: try Self.headerByteCount(headerByteCount))
+            let request = try InferenceBody.read(
+                body, headerByteCount: try Self.headerByteCount(headerByteCount),
+                memory: scratch.companion { InferenceBody.Memory() })
             guard
                 let reply = try service.inferAtOnce(
                     model, version: "", request, terms: terms, pressure: pressure, scratch: scratch)

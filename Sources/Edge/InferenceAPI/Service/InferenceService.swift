@@ -24,7 +24,18 @@ public final class InferenceService: Sendable {
     private let audit: Auditor
     /// Models that were unloaded by way of the protocol.
     private let unloaded = Mutex<Set<String>>([])
-    private let known = Mutex<[String: (version: ServedVersion, tensors: ModelTensors)]>([:])
+    private let known = Mutex<[VersionKey: Known]>([:])
+
+    private struct VersionKey: Hashable {
+        let model: Name
+        let number: Int
+    }
+
+    /// What was found out about a version, as long as it is in memory.
+    private struct Known {
+        weak var residence: ServedVersion.Residence?
+        let tensors: ModelTensors
+    }
 
     /// Answers from the parts of a platform.
     ///
@@ -83,12 +94,12 @@ public final class InferenceService: Sendable {
     /// The tensors of a deployment, or of one of its versions.
     func tensors(_ route: DeploymentRoute, version: Int?) -> ModelTensors {
         let served = served(route, version)
-        let key = "\(served.model)@\(served.number)"
-        if let known = known.withLock({ $0[key] }), known.version === served { return known.tensors }
+        let key = VersionKey(model: served.model, number: served.number)
+        if let known = known.withLock({ $0[key] }), known.residence === served.residence { return known.tensors }
         let tensors = ModelTensors(served)
         known.withLock { known in
-            if known.count >= 10_000 { known.removeAll() }
-            known[key] = (served, tensors)
+            if known.count >= 1000 { known = known.filter { $0.value.residence != nil } }
+            known[key] = Known(residence: served.residence, tensors: tensors)
         }
         return tensors
     }

@@ -9,6 +9,16 @@ enum BinaryTensor {
     static func values(_ bytes: ArraySlice<UInt8>, datatype: TensorDatatype, count: Int, name: String)
         throws(PlatformError) -> InputColumns.Values
     {
+        try bytes.withUnsafeBufferPointer { (bytes) throws(PlatformError) -> InputColumns.Values in
+            try values(UnsafeRawBufferPointer(bytes), datatype: datatype, count: count, name: name)
+        }
+    }
+
+    /// Reads `count` elements that fill `bytes`.
+    /// - Throws: `PlatformError` (`invalidInput`) where the bytes are too many, too few, or no text.
+    static func values(_ bytes: UnsafeRawBufferPointer, datatype: TensorDatatype, count: Int, name: String)
+        throws(PlatformError) -> InputColumns.Values
+    {
         if let width = datatype.byteCount {
             guard bytes.count == width * count else {
                 throw InferenceFault.invalid(
@@ -20,39 +30,39 @@ enum BinaryTensor {
         case .bool: return .integers(bytes.map { $0 == 0 ? 0 : 1 })
         case .uint8: return .integers(bytes.map(Int64.init))
         case .int8: return .integers(bytes.map { Int64(Int8(bitPattern: $0)) })
-        case .uint16: return .integers(elements(bytes, UInt16.self).map(Int64.init))
-        case .int16: return .integers(elements(bytes, Int16.self).map(Int64.init))
-        case .uint32: return .integers(elements(bytes, UInt32.self).map(Int64.init))
-        case .int32: return .integers(elements(bytes, Int32.self).map(Int64.init))
-        case .int64: return .integers(elements(bytes, Int64.self))
+        case .uint16: return .integers(elements(bytes) { (bits: UInt16) in Int64(bits) })
+        case .int16: return .integers(elements(bytes) { (bits: Int16) in Int64(bits) })
+        case .uint32: return .integers(elements(bytes) { (bits: UInt32) in Int64(bits) })
+        case .int32: return .integers(elements(bytes) { (bits: Int32) in Int64(bits) })
+        case .int64: return .integers(elements(bytes) { (bits: Int64) in bits })
         case .uint64:
-            let values = elements(bytes, UInt64.self)
+            let values = elements(bytes) { (bits: UInt64) in bits }
             guard values.allSatisfy({ $0 <= UInt64(Int64.max) }) else { return .numbers(values.map(Double.init)) }
             return .integers(values.map { Int64($0) })
-        case .fp16: return .numbers(elements(bytes, UInt16.self).map { Double(Float16(bitPattern: $0)) })
-        case .bf16: return .numbers(elements(bytes, UInt16.self).map { Double(Float(bitPattern: UInt32($0) << 16)) })
-        case .fp32: return .numbers(elements(bytes, UInt32.self).map { Double(Float(bitPattern: $0)) })
-        case .fp64: return .numbers(elements(bytes, UInt64.self).map { Double(bitPattern: $0) })
+        case .fp16: return .numbers(elements(bytes) { (bits: UInt16) in Double(Float16(bitPattern: bits)) })
+        case .bf16: return .numbers(elements(bytes) { (bits: UInt16) in Double(Float(bitPattern: UInt32(bits) << 16)) })
+        case .fp32: return .numbers(elements(bytes) { (bits: UInt32) in Double(Float(bitPattern: bits)) })
+        case .fp64: return .numbers(elements(bytes) { (bits: UInt64) in Double(bitPattern: bits) })
         }
     }
 
-    private static func elements<Element: FixedWidthInteger>(_ bytes: ArraySlice<UInt8>, _: Element.Type) -> [Element] {
-        let width = MemoryLayout<Element>.size
-        return bytes.withUnsafeBytes { source in
-            [Element](unsafeUninitializedCapacity: source.count / width) { target, count in
-                count = source.count / width
-                for index in 0..<count {
-                    target.initializeElement(
-                        at: index,
-                        to: Element(littleEndian: source.loadUnaligned(fromByteOffset: index * width, as: Element.self))
-                    )
-                }
+    private static func elements<Bits: FixedWidthInteger, Element>(
+        _ bytes: UnsafeRawBufferPointer, _ element: (Bits) -> Element
+    ) -> [Element] {
+        let width = MemoryLayout<Bits>.size
+        return [Element](unsafeUninitializedCapacity: bytes.count / width) { target, count in
+            count = bytes.count / width
+            for index in 0..<count {
+                let bits = Bits(littleEndian: bytes.loadUnaligned(fromByteOffset: index * width, as: Bits.self))
+                target.initializeElement(at: index, to: element(bits))
             }
         }
     }
 
     /// Texts with four bytes of length before each; an empty one is none.
-    private static func texts(_ bytes: ArraySlice<UInt8>, count: Int, name: String) throws(PlatformError) -> [String?] {
+    private static func texts(_ bytes: UnsafeRawBufferPointer, count: Int, name: String) throws(PlatformError)
+        -> [String?]
+    {
         var texts: [String?] = []
         texts.reserveCapacity(min(count, bytes.count / 4))
         var at = bytes.startIndex

@@ -17,6 +17,16 @@ public final class PredictionScratch {
     /// The vector as the model reads it.
     private(set) var row: [Float] = []
 
+    private var companion: AnyObject?
+
+    /// What a protocol keeps from request to request beside this; made by `make` at first.
+    public func companion<Companion: AnyObject>(_ make: () -> Companion) -> Companion {
+        if let known = companion as? Companion { return known }
+        let made = make()
+        companion = made
+        return made
+    }
+
     /// Empty arrays.
     public init() {}
 

@@ -66,18 +66,31 @@ public final class InputColumns {
     /// Finds the columns of a service; remembered, as the next row asks the same.
     func layout(for binding: ServiceBinding) -> Layout {
         if let layout, layout.binding === binding { return layout }
-        let names = Dictionary(columns.enumerated().map { ($1.name, $0) }, uniquingKeysWith: { $1 })
-        let inputNames = binding.definition.inputNames
-        let keys = binding.definition.joinKeys.map { names[Self.entityPrefix + $0] ?? names[$0] }
-        let features = inputNames.map { names[Self.featurePrefix + $0] ?? names[$0] }
+        var keys = [Int?](repeating: nil, count: binding.definition.joinKeys.count)
+        var features = [Int?](repeating: nil, count: binding.inputCount)
+        var isKnown = [Bool](repeating: false, count: columns.count)
+        for (column, (name, _)) in columns.enumerated() {
+            if let key = binding.joinKeyPositions[name] { (keys[key], isKnown[column]) = (column, true) }
+            if let input = binding.position(of: name) { (features[input], isKnown[column]) = (column, true) }
+        }
+        // A name that says which of the two it is goes before one that does not.
+        for (column, (name, _)) in columns.enumerated() {
+            if name.utf8.starts(with: Self.entityPrefix.utf8),
+                let key = binding.joinKeyPositions[String(name.dropFirst(Self.entityPrefix.count))]
+            {
+                (keys[key], isKnown[column]) = (column, true)
+            }
+            if name.utf8.starts(with: Self.featurePrefix.utf8),
+                let input = binding.position(of: String(name.dropFirst(Self.featurePrefix.count)))
+            {
+                (features[input], isKnown[column]) = (column, true)
+            }
+        }
         let views = binding.requestFeatures.count..<(binding.requestFeatures.count + binding.definition.features.count)
-        let known = Set(
-            binding.definition.joinKeys + binding.definition.joinKeys.map { Self.entityPrefix + $0 } + inputNames
-                + inputNames.map { Self.featurePrefix + $0 })
         let layout = Layout(
             binding: binding, keys: keys, features: features,
             readsViews: !hasMatrix && views.contains { features[$0] == nil },
-            unknown: columns.map(\.name).filter { !known.contains($0) })
+            unknown: columns.indices.filter { !isKnown[$0] }.map { columns[$0].name })
         self.layout = layout
         return layout
     }

@@ -19,10 +19,48 @@ public final class ServedVersion: Sendable {
     public let deferred: (any DeferredModel)?
     /// Its feature service.
     public let binding: ServiceBinding
+    /// That it is in memory.
+    public let residence: Residence
+
+    /// That a version is in memory, for who has to find it there without keeping it.
+    ///
+    /// An object that is referred to weakly counts its references several times as slowly for ever after, and each request
+    /// counts some of its version's: this one is referred to instead.
+    public final class Residence: Sendable {
+        fileprivate let model: Name
+        fileprivate let number: Int
+        fileprivate let artifact: ContentHash
+        fileprivate let loaded: any LoadedModel
+        fileprivate let binding: ServiceBinding
+
+        fileprivate init(
+            _ model: Name, _ number: Int, _ artifact: ContentHash, _ loaded: any LoadedModel, _ binding: ServiceBinding
+        ) {
+            self.model = model
+            self.number = number
+            self.artifact = artifact
+            self.loaded = loaded
+            self.binding = binding
+        }
+    }
+
+    /// The version that is in memory.
+    public init(_ residence: Residence) {
+        model = residence.model
+        number = residence.number
+        artifact = residence.artifact
+        artifactText = residence.artifact.hex
+        loaded = residence.loaded
+        deferred = residence.loaded.deferred
+        binding = residence.binding
+        self.residence = residence
+    }
 
     /// Puts a loaded model beside the service that feeds it.
     /// - Throws: `ModelError` (`shapeMismatch`) if the model does not take what the service gives.
-    public init(model: Name, number: Int, artifact: ContentHash, loaded: any LoadedModel, binding: ServiceBinding)
+    public convenience init(
+        model: Name, number: Int, artifact: ContentHash, loaded: any LoadedModel, binding: ServiceBinding
+    )
         throws(ModelError)
     {
         guard loaded.description.featureCount == binding.inputCount else {
@@ -39,13 +77,8 @@ public final class ServedVersion: Sendable {
                 "\(model) version \(number) reads '\(names[position])' at position \(position), its service gives "
                     + "'\(binding.definition.inputNames[position])'")
         }
-        self.model = model
-        self.number = number
-        self.artifact = artifact
-        artifactText = artifact.hex
-        self.loaded = try loaded.reading(categories: binding.definition.categories)
-        deferred = self.loaded.deferred
-        self.binding = binding
+        self.init(
+            Residence(model, number, artifact, try loaded.reading(categories: binding.definition.categories), binding))
     }
 }
 
