@@ -39,8 +39,11 @@ public final class IdentifierSource: Sendable {
     }
 
     /// A new identifier, 36 characters, `0190163d-8694-7123-8abc-0123456789ab`.
-    public func next() -> String {
-        let now = clock.now().milliseconds & 0xFFFF_FFFF_FFFF
+    public func next() -> String { next(at: clock.now()) }
+
+    /// The same for a moment that has just been looked up.
+    public func next(at moment: EventTime) -> String {
+        let now = moment.milliseconds & 0xFFFF_FFFF_FFFF
         let (milliseconds, counter, low): (Int64, UInt32, UInt64) = state.withLock { state in
             if now > state.lastMilliseconds {
                 state.lastMilliseconds = now

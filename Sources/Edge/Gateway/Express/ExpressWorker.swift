@@ -30,6 +30,8 @@ final class ExpressWorker {
     private let scratch = PredictionScratch()
     private let gauge: LoopGauges.Gauge
     private var pressure: LoopPressure
+    /// When the events in hand came, and when the round before was over.
+    private var now = NIODeadline.now()
     private var sampleDue = NIODeadline.distantFuture
     private var lastRequest = NIODeadline.distantPast
 
@@ -87,6 +89,7 @@ final class ExpressWorker {
     /// Takes what has happened; how many things that were.
     private func round(_ events: UnsafeMutablePointer<bottega_event>, _ capacity: Int) -> Int {
         let count = max(0, Int(bottega_epoll_wait(lane.poll, events, Int32(capacity), patience())))
+        now = NIODeadline.now()
         var isAlarmed = false
         for index in 0..<count {
             switch events[index].tag {
@@ -107,12 +110,12 @@ final class ExpressWorker {
     private func patience() -> Int32 {
         let due = min(min(nextDue, sampleDue), min(acceptsAgain ?? .distantFuture, sweepDue ?? .distantFuture))
         guard due < .distantFuture else { return -1 }
-        let left = due - NIODeadline.now()
+        let left = due - now
         return left.nanoseconds <= 0 ? 0 : Int32(min(1000, left.nanoseconds / 1_000_000 + 1))
     }
 
     private func keepTime() {
-        let now = NIODeadline.now()
+        now = NIODeadline.now()
         if now >= sampleDue { measure(now) }
         if now >= nextDue { endWaits(now) }
         if let again = acceptsAgain, now >= again, let listener {
@@ -131,7 +134,6 @@ final class ExpressWorker {
     }
 
     private func noteRequests() {
-        let now = NIODeadline.now()
         lastRequest = now
         routes.traffic.noteOther(at: now)
         if sampleDue == .distantFuture, routes.gauges.targetNanoseconds > 0 { sampleDue = now + LoopGauges.period }
@@ -148,7 +150,6 @@ final class ExpressWorker {
     }
 
     private func end(_ connection: ExpressConnection, in time: TimeAmount) {
-        let now = NIODeadline.now()
         connection.endsAt = now + time
         if sweepDue == nil { sweepDue = now + .seconds(1) }
     }
@@ -180,7 +181,7 @@ final class ExpressWorker {
     private func pauseAccepting() {
         guard let listener else { return }
         _ = bottega_epoll_remove(lane.poll, listener.socket.descriptor)
-        acceptsAgain = NIODeadline.now() + Self.acceptPause
+        acceptsAgain = now + Self.acceptPause
     }
 
     private func begin(_ descriptor: Int32) {
@@ -349,7 +350,7 @@ final class ExpressWorker {
         let (lane, descriptor, wait) = (lane, connection.descriptor, waitCount + 1)
         let delivery = routes.deliver(answer) { { lane.post(.written(descriptor: descriptor, wait: wait)) } }
         switch delivery {
-        case .now(let given): write(given, keepsAlive: keepsAlive, to: connection)
+        case .now(let other): write(other ?? answer, keepsAlive: keepsAlive, to: connection)
         case .onceDurable:
             hold(connection, answer, keepsAlive: keepsAlive, isWritten: true)
             guard let deadline = answer.deadline else { return }

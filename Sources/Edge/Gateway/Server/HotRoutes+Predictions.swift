@@ -38,8 +38,8 @@ extension HotRoutes {
 
     /// When an answer may go out.
     enum Delivery {
-        /// At once; the answer itself, or what is said in its place.
-        case now(Predictor.Answer)
+        /// At once; the answer itself, unless something is said in its place.
+        case now(instead: Predictor.Answer?)
         /// When the log calls back, or its deadline is over.
         case onceDurable
         /// The log's queue is full, and the policy is to wait rather than to lose a record: to be tried again.
@@ -51,18 +51,18 @@ extension HotRoutes {
     /// - Parameter onDurable: makes what the log is to call; asked where that is waited for.
     func deliver(_ answer: Predictor.Answer, onDurable: () -> @Sendable () -> Void) -> Delivery {
         let log = predictor.log
-        if answer.entries.isEmpty { return .now(answer) }
+        if answer.entries.isEmpty { return .now(instead: nil) }
         if answer.logPolicy == .durable {
             var entries = answer.entries
             entries[entries.count - 1].onDurable = onDurable()
             if log.offer(entries) { return .onceDurable }
         } else if log.offer(answer.entries) {
-            return .now(answer)
+            return .now(instead: nil)
         }
         if answer.logPolicy == .shed || log.isClosed {
             log.countShed(answer.entries.count)
-            return .now(answer)
+            return .now(instead: nil)
         }
-        return predictor.refusalOfLate(answer).map(Delivery.now) ?? .later
+        return predictor.refusalOfLate(answer).map(Delivery.now(instead:)) ?? .later
     }
 }

@@ -269,9 +269,9 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             return { promise.succeed(true) }
         }
         switch delivery {
-        case .now(let given):
+        case .now(let other):
             written?.succeed(true)
-            write(given, keepsAlive: keepsAlive)
+            write(other ?? answer, keepsAlive: keepsAlive)
         case .onceDurable:
             guard let written else { return }
             state = .waiting

@@ -16,7 +16,7 @@ public struct PredictionLogEntry: Sendable {
     /// Makes an entry.
     ///
     /// The record is encoded here: an answer then costs the queue one array and not ten.
-    public init(record: PredictionRecord, shadows: [ServedVersion]) {
+    public init(record: borrowing PredictionRecord, shadows: [ServedVersion]) {
         stored = LogRecord(key: record.model, time: record.time, value: record.encoded())
         self.shadows = record.choice == .fallback ? [] : shadows
     }

@@ -181,7 +181,7 @@ extension PredictionRecord {
     fileprivate static func isKnown(form: UInt8) -> Bool { formatVersion...flaggedVersion ~= form }
 
     /// The record as bytes.
-    public func encoded() -> [UInt8] {
+    public borrowing func encoded() -> [UInt8] {
         var writer = ByteWriter(capacity: 256 + inputs.count * 12)
         let isExtended = fallback != nil || origin != .model || isVersionNamed
         writer.write(

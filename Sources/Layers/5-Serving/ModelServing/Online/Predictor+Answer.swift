@@ -13,7 +13,7 @@ extension Predictor {
         /// What the answer owes the log.
         public let logPolicy: PredictionLogPolicy
         /// Header fields beside its length; empty for those of JSON.
-        public private(set) var headers: [(name: String, value: String)] = []
+        public var headers: [(name: String, value: String)] { wording?.headers ?? [] }
         /// Seconds after which a refused caller may try again; 0 where that is not said.
         public var retryAfterSeconds = 0
         /// Until when it has to be given; `nil` for no bound.
@@ -23,8 +23,23 @@ extension Predictor {
         /// Whether this is no answer: the request is to be answered elsewhere (`Explaining.left`, `prepare`).
         public var isLeft: Bool { status == 0 }
 
-        /// How a failure after the prediction is worded.
-        private(set) var failureBody: @Sendable (PlatformError) -> [UInt8] = Predictor.errorBody
+        /// Says a failure after the prediction in the words of the call.
+        func failureBody(_ error: PlatformError) -> [UInt8] {
+            wording?.failureBody(error) ?? Predictor.errorBody(error)
+        }
+
+        /// The words of another call than `/predict`, together: what is copied with each answer are references.
+        private final class Wording: Sendable {
+            let headers: [(name: String, value: String)]
+            let failureBody: @Sendable (PlatformError) -> [UInt8]
+
+            init(headers: [(name: String, value: String)], failureBody: @escaping @Sendable (PlatformError) -> [UInt8])
+            {
+                self.headers = headers
+                self.failureBody = failureBody
+            }
+        }
+        private var wording: Wording?
 
         /// No answer: the request is to be answered elsewhere.
         public static let left = Answer(status: 0, body: [], entries: [], logPolicy: .shed)
@@ -49,8 +64,7 @@ extension Predictor {
         ) {
             self.init(
                 status: status, body: body, entries: columns?.entries ?? [], logPolicy: columns?.logPolicy ?? .shed)
-            self.headers = headers
-            self.failureBody = failureBody
+            wording = Wording(headers: headers, failureBody: failureBody)
             deadline = columns?.deadline
             ticket = columns?.ticket
         }

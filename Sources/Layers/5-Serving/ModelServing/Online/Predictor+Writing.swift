@@ -11,7 +11,7 @@ extension Predictor {
     ///   - withLatency: whether it is told where the time went.
     ///   - explanation: told too; null for a fallback, which no model computed.
     static func write(
-        _ record: PredictionRecord, agesOf binding: ServiceBinding? = nil, withLatency: Bool = false,
+        _ record: borrowing PredictionRecord, agesOf binding: ServiceBinding? = nil, withLatency: Bool = false,
         explanation: JSONValue? = nil, to out: inout [UInt8]
     ) {
         out.append(contentsOf: "{\"prediction\":".utf8)

@@ -235,7 +235,7 @@ public final class Predictor: Sendable {
             choice == .fallback
             ? answering?.artifactText ?? "" : scratch.record.origin == .precomputed ? "" : version.artifactText
         return scratch.withRecord { record in
-            record.id = identifiers.next()
+            record.id = identifiers.next(at: question.time)
             record.time = question.time
             Self.set(&record.model, version.model.text)
             record.version = version.number

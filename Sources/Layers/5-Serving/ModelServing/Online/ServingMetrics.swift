@@ -132,7 +132,7 @@ public final class ServingMetrics: Sendable {
 
     private var part: Part { parts[Int(truncatingIfNeeded: UInt(pthread_self()) >> 12) & 15] }
 
-    func count(_ record: PredictionRecord) {
+    func count(_ record: borrowing PredictionRecord) {
         let key = Key(model: record.model, version: record.version, choice: record.choice)
         part.state.withLock { state in
             state.add(record.latency.total, to: key)
