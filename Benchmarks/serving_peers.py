@@ -5,7 +5,9 @@
 
 PEERS is an environment with `xgboost-cpu`, `numpy`, `fastapi`, `uvicorn[standard]`, `mosec`, `bentoml`, `ray[serve]`;
 Triton has one of its own, named by `--triton`: `requirements/triton.txt`, `xgboost-cpu` and `scipy<1.14`, with
-`--no-deps`. It answers its protocol with binary tensors, the quickest that it has, and so do we in a row of our own.
+`--no-deps`. It answers its protocol with binary tensors, gathers what waits and has two instances of the model, the
+quickest that it has, and so do we in a row of our own; `triton-plain` is one instance that gathers nothing, as where
+nothing else is said, and `triton-json` is the quick one asked in JSON, as the others are.
 FOLDER is one that `serving.py --keep` has prepared. Everybody scores 100 trees of depth 6 on 30 features that come in
 the body. Ours also chooses a variant, writes inputs and answer to the log, and feeds the monitor; the others score.
 Load comes from `wrk`, one thread, 64 connections. Prints medians over the rounds.
@@ -109,9 +111,12 @@ backend: "python"
 max_batch_size: 64
 input [ { name: "features" data_type: TYPE_FP32 dims: [ 30 ] } ]
 output [ { name: "prediction" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+TRITON_GATHERING = """
 instance_group [ { kind: KIND_CPU count: 2 } ]
 dynamic_batching { }
 """
+TRITONS = ["triton", "triton-plain", "triton-json"]
 TRITON_MODEL = """
 import os
 import numpy as np
@@ -143,15 +148,21 @@ def binary_request(numbers: list[float]) -> tuple[bytes, dict[str, str]]:
     return head + values, {"Inference-Header-Content-Length": str(len(head))}
 
 
+def json_request(numbers: list[float]) -> tuple[bytes, dict[str, str]]:
+    """The same row in JSON."""
+    tensor = {"name": "features", "shape": [1, 30], "datatype": "FP32", "data": numbers}
+    return json.dumps({"inputs": [tensor]}).encode(), {"Content-Type": "application/json"}
+
+
 class TritonPeer:
     """The real Triton with a Python backend."""
 
-    def __init__(self, python: str, folder: pathlib.Path, model: pathlib.Path) -> None:
+    def __init__(self, python: str, folder: pathlib.Path, model: pathlib.Path, *, gathers: bool) -> None:
         place = pathlib.Path(tempfile.mkdtemp(dir=folder))
         version = place / "models" / "body" / "1"
         version.mkdir(parents=True)
         (version / "model.py").write_text(TRITON_MODEL)
-        (version.parent / "config.pbtxt").write_text(TRITON_CONFIGURATION)
+        (version.parent / "config.pbtxt").write_text(TRITON_CONFIGURATION + (TRITON_GATHERING if gathers else ""))
         self.server = Triton(python, place, place / "models", str(free_port()), str(free_port()))
         self.server.environment |= {"MODEL": str(model), "OMP_NUM_THREADS": "1"}
 
@@ -270,7 +281,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--triton", help="python of the environment with Triton")
-    parser.add_argument("--only", default=",".join([*PROGRAMS, "triton"]))
+    parser.add_argument("--only", default=",".join([*PROGRAMS, *TRITONS]))
     options = parser.parse_args()
     random.seed(3)
     numbers = [round(random.gauss(0, 1), 5) for _ in range(30)]
@@ -279,11 +290,12 @@ def main() -> None:
     plain = {"Content-Type": "application/json"}
     tensors, tensor_fields = binary_request(numbers)
     names = [name for name in options.only.split(",") if name]
-    if "triton" in names and not options.triton:
+    if set(TRITONS) & set(names) and not options.triton:
         parser.error("--triton names the Python of the environment with Triton")
     own_ways = {
         "bottega": ("/predict/body", ours, plain),
         "bottega, binary tensors": ("/v2/models/body/infer", tensors, tensor_fields),
+        "bottega, JSON tensors": ("/v2/models/body/infer", *json_request(numbers)),
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in [*own_ways, *names]}
     with tempfile.TemporaryDirectory(prefix="peers-") as place:
@@ -304,9 +316,10 @@ def main() -> None:
             process.terminate()
             process.wait(60)
             for name in names:
-                if name == "triton":
-                    peer: Peer | TritonPeer = TritonPeer(options.triton, folder, model)
-                    body, fields = tensors, tensor_fields
+                if name in TRITONS:
+                    gathers = name != "triton-plain"
+                    peer: Peer | TritonPeer = TritonPeer(options.triton, folder, model, gathers=gathers)
+                    body, fields = json_request(numbers) if name == "triton-json" else (tensors, tensor_fields)
                 else:
                     peer, body, fields = Peer(name, options.peers, folder, model), theirs, plain
                 url = peer.start()

@@ -199,8 +199,8 @@ extension StreamEngine {
         }
         var found = (presence: EntityPresence.notFound, values: [CellValue]())
         if let key {
-            found = try state.read(key) { series, missing in
-                (series ?? part.empty).cells(part.plan, at: time, missing: &missing)
+            found = try state.read(key) { entity, missing in
+                (entity?.series ?? part.empty).cells(part.plan, at: time, missing: &missing)
             }
         } else {
             found = part.empty.cells(part.plan, at: time)
@@ -219,8 +219,8 @@ extension StreamEngine {
             timeToLive: part.whole.timeToLive)
         if let found { return (found, time.since(found.computedAt).milliseconds) }
         let ticket = cache.ticket(key)
-        let (computed, newest) = try state.read(key) { series, missing in
-            let series = series ?? part.empty
+        let (computed, newest) = try state.read(key) { entity, missing in
+            let series = entity?.series ?? part.empty
             return (series.cells(part.whole, at: time, missing: &missing), series.newestIngestTime)
         }
         let answer = EntityCache.Answer(

@@ -69,8 +69,10 @@ extension StreamEngine {
             for entity in 0..<entityCount {
                 var presence = EntityPresence.notFound
                 if let key = key(keys, from: entity * keyCount, part.keyPositions) {
-                    presence = try state.read(key) { series, missing in
-                        if let series { return program.evaluate(series, at: time, into: scratch, missing: &missing) }
+                    presence = try state.read(key) { entity, missing in
+                        if let entity {
+                            return program.evaluate(entity.series, at: time, into: scratch, missing: &missing)
+                        }
                         program.writeNothing(into: scratch)
                         return .notFound
                     }

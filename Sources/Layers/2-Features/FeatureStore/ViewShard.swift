@@ -57,12 +57,13 @@ final class ViewShard: @unchecked Sendable {
 
     // MARK: Reading
 
-    /// Runs `body` on the series of an entity, reading it and the pages that `body` misses from the store.
+    /// Runs `body` on the state of an entity, if there is one, reading it and the pages that `body` misses from the store.
     ///
     /// What distinct counts of a long series go by is made first; other entities are read and applied meanwhile.
-    /// - Parameter body: asks the series; called again with more in memory as long as it notes missing pages.
+    /// - Parameter body: asks the series where it lies, as a copy would look up each of its parts; called again with more in
+    ///   memory as long as it notes missing pages.
     func read<Value: Sendable>(
-        _ key: SeriesKey, of view: ViewState, _ body: (EventSeries?, inout [PageReference]) throws -> Value
+        _ key: SeriesKey, of view: ViewState, _ body: (EntityState?, inout [PageReference]) throws -> Value
     ) throws -> Value {
         // It could be let go between two steps again and again, so the last try makes it while the lock is held.
         for _ in 0..<2 {
@@ -78,7 +79,7 @@ final class ViewShard: @unchecked Sendable {
     /// `nil` if something has to be made first that takes long.
     private func unlockedRead<Value: Sendable>(
         _ key: SeriesKey, of view: ViewState, makesAll: Bool,
-        _ body: (EventSeries?, inout [PageReference]) throws -> Value
+        _ body: (EntityState?, inout [PageReference]) throws -> Value
     ) throws -> Value? {
         var missing: [PageReference] = []
         guard let state = try state(key, of: view) else { return try body(nil, &missing) }
@@ -93,7 +94,7 @@ final class ViewShard: @unchecked Sendable {
             }
         }
         while true {
-            let value = try body(state.series, &missing)
+            let value = try body(state, &missing)
             if missing.isEmpty { return value }
             for page in Set(missing) { try load(page, into: state, key, of: view) }
             missing.removeAll(keepingCapacity: true)

@@ -71,9 +71,9 @@ final class ViewState: Sendable {
     // The top bits: a shard's dictionary uses the lower ones.
     private static func shardIndex(_ key: SeriesKey) -> Int { Int(key.hash >> 58) }
 
-    /// Asks the series of an entity; see `ViewShard.read`.
+    /// Asks the state of an entity; see `ViewShard.read`.
     func read<Value: Sendable>(
-        _ key: SeriesKey, _ body: (EventSeries?, inout [PageReference]) throws -> Value
+        _ key: SeriesKey, _ body: (EntityState?, inout [PageReference]) throws -> Value
     ) throws -> Value {
         try shards[Self.shardIndex(key)].read(key, of: self, body)
     }
