@@ -39,6 +39,11 @@ public final class PredictionScratch {
         for position in row.indices { row[position] = Float(vector.inputs[position]) }
     }
 
+    /// Whether nothing answered; asked of the record where it is.
+    var isUnanswered: Bool { withRecord { $0.isUnanswered } }
+    /// Whether nothing answered because the time of the request was over.
+    var isUnansweredForTime: Bool { isUnanswered && withRecord { $0.isUnansweredForTime } }
+
     /// Whether every output is a finite number.
     var outputIsFinite: Bool { record.output.allSatisfy(\.isFinite) }
 

@@ -19,7 +19,7 @@ public struct ColumnPrediction: Sendable, Hashable {
     public let latency: PredictionRecord.Latency
 
     /// What a caller gets of a record.
-    init(_ record: PredictionRecord) {
+    init(_ record: borrowing PredictionRecord) {
         id = record.id
         version = record.choice == .fallback ? record.fallback?.version ?? 0 : record.version
         choice = record.choice
@@ -88,7 +88,7 @@ extension Predictor {
                 for next in pending {
                     let entry = complete(
                         next.assembled, question, next.failure, next.instance, known: next.known, next.scratch)
-                    gathered.add(entry, next.scratch.record, model)
+                    next.scratch.withRecord { gathered.add(entry, $0, model) }
                 }
                 return gathered.answer(question, ticket)
             }
@@ -103,7 +103,7 @@ extension Predictor {
         var faults: [(Int, FieldFault)] = []
         for row in 0..<columns.rowCount where faults.count < 100 {
             switch predict(.row(columns, row), question, scratch) {
-            case .success(let entry)?: gathered.add(entry, scratch.record, model)
+            case .success(let entry)?: scratch.withRecord { gathered.add(entry, $0, model) }
             case .failure(let fault)?: faults += fault.faults.map { (row, $0) }
             case nil: break
             }
@@ -123,7 +123,7 @@ extension Predictor {
             entries.reserveCapacity(count)
         }
 
-        mutating func add(_ entry: PredictionLogEntry, _ record: PredictionRecord, _ model: String) {
+        mutating func add(_ entry: PredictionLogEntry, _ record: borrowing PredictionRecord, _ model: String) {
             entries.append(entry)
             predictions.append(ColumnPrediction(record))
             if record.isUnansweredForTime {

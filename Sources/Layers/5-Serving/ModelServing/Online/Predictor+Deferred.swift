@@ -115,8 +115,8 @@ extension Predictor {
             Self.write(
                 scratch.record, agesOf: form.withAges ? scratch.binding : nil, withLatency: form.withLatency,
                 explanation: explanation, to: &out)
-            isUnanswered = isUnanswered || scratch.record.isUnanswered
-            isTooLate = isTooLate || scratch.record.isUnansweredForTime
+            isUnanswered = isUnanswered || scratch.isUnanswered
+            isTooLate = isTooLate || scratch.isUnansweredForTime
         }
         if isTooLate { return tooLate(model, entries, question) }
         if form.isBatch { out.append(contentsOf: "]}".utf8) }

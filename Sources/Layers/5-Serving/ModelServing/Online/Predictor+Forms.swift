@@ -41,8 +41,8 @@ extension Predictor {
                         withLatency: form.withLatency, explanation: explanation, to: &out)
                 }
                 entries.append(entry)
-                isUnanswered = isUnanswered || scratch.record.isUnanswered
-                isTooLate = isTooLate || scratch.record.isUnansweredForTime
+                isUnanswered = isUnanswered || scratch.isUnanswered
+                isTooLate = isTooLate || scratch.isUnansweredForTime
             case .failure(let fault)?: faults += fault.faults.map { (index, $0) }
             case nil: break
             }

@@ -114,13 +114,13 @@ public final class Predictor: Sendable {
         if body.count <= Self.quickByteCountMax, terms.explaining != .always,
             case .success(let entry)? = predict(.bytes(body), question, scratch)
         {
-            if scratch.record.isUnansweredForTime { return tooLate(model, [entry], question) }
+            if scratch.isUnansweredForTime { return tooLate(model, [entry], question) }
             var out: [UInt8] = []
             out.reserveCapacity(256)
             let ages = terms.withAges ? scratch.binding : nil
             scratch.withRecord { Self.write($0, agesOf: ages, withLatency: terms.withLatency, to: &out) }
             return Answer(
-                status: scratch.record.isUnanswered ? 503 : 200, body: out, entries: [entry],
+                status: scratch.isUnanswered ? 503 : 200, body: out, entries: [entry],
                 logPolicy: question.route.definition.predictionLog)
         }
         return answerWhole(question, model: model, body: body, scratch: scratch, terms: terms)
