@@ -274,6 +274,26 @@ def test_answers_that_wait_for_the_disk_come_before_the_end(server: Server) -> N
     assert connection.is_closed()
 
 
+def test_a_caller_that_has_closed_its_side_gets_every_answer(server: Server) -> None:
+    """Whoever answers: the lanes, the framework behind them, or the framework for good."""
+    for requests in [
+        [LIVE] * 3,
+        [PREDICT, LIVE, CHUNKED],
+        [LIVE, CHUNKED, LIVE, PREDICT],
+        [CHUNKED, LIVE],
+        [GROUP, LIVE, GROUP],
+    ]:
+        for first in [[], [LIVE], [CHUNKED]]:
+            connection = Connection(server)
+            for request in first:
+                check(connection.send(request), request)
+            connection.send(b"".join(requests))
+            connection.socket.shutdown(socket.SHUT_WR)
+            for request in requests:
+                check(connection, request)
+            assert connection.is_closed()
+
+
 def test_both_ways_to_a_prediction_say_the_same(server: Server) -> None:
     """A chunked body goes through the framework, a plain one does not."""
     for body in [b"{}", b"", b"[]", b'{"entities": 1}', b"\xff\xfe", b'{"a":' * 20]:
@@ -287,6 +307,87 @@ def test_both_ways_to_a_prediction_say_the_same(server: Server) -> None:
         )
         left, right = plain.answer(), chunked.answer()
         assert (left[0], left[2]) == (right[0], right[2])
+
+
+def plain(path: bytes, body: bytes, fields: bytes = b"") -> bytes:
+    length = b"Content-Length: %d" % len(body)
+    return b"POST %s HTTP/1.1\r\nHost: 127.0.0.1\r\n%s%s\r\n\r\n%s" % (path, fields, length, body)
+
+
+VALID = [
+    *(PREDICT, PREDICT, LIVE, GROUP),
+    plain(b"/predict/one", b'{"entities":{}}', b"X-Request-Timeout-Ms: 60000\r\n"),
+    plain(b"/predict/two", b"\xff\x00\r\n\r\n", b"x-priority: low\r\n"),
+    plain(b"/predict/three", b"POST /predict/nobody HTTP/1.1\r\n\r\n", b"Accept: */*\r\n"),
+    plain(b"/api/2.0/mlflow/runs/log-metric", b'{"run_id":"x","key":"k","value":1,"timestamp":1}'),
+    plain(b"/predict/nobody", b'{"instances":[]}'),
+    plain(b"/nowhere", b"{}"),
+    plain(b"/predict", b"{}"),
+]
+FIELDS = b"""\
+Content-Length: 2|content-length:0|Content-Length: +2|Content-Length: 99999999999999999999|Connection: close|\
+Connection: keep-alive|Connection: close, x|Host: evil.example|Host:|X-Request-Timeout-Ms: 60000|\
+X-Request-Timeout-Ms: -1|X-Request-Timeout-Ms: |X-Priority: low|X-Priority: x|X-Bottega-Caller: me|\
+X-Bottega-Caller: \xff|NoColon|: empty|\
+A b: c|X:|X(y): z|Content-Type: text/plain|Accept-Encoding: gzip|Authorization: Bearer x|Authorization: Basic !|\
+TE: trailers|Origin: http://evil.example|Cookie: a=b|Range: bytes=0-1|X: \x01|X: \xff|X\xc3: y|X: a\x7f""".split(b"|")
+PATHS = b"""\
+/predict/no%62ody|/predict/nobody/|/predict/nobody?explain=true|/predict/|/predict/%ff|/predict/a%2fb|//predict/nobody|\
+/predict/../predict/nobody|/predict/n\xc3\xb6|/predict/nobody#x|/predict/%00|/predict/%|/predict/a+b|/predict/{}""".split(
+    b"|"
+)
+FIRST_LINES = [
+    *(b"%s /predict/nobody HTTP/1.1" % method for method in [b"GET", b"PUT", b"post", b"POSTED"]),
+    *(b"POST /predict/nobody %s" % version for version in [b"http/1.1", b"HTTP/1.0", b"HTTP/1.1x"]),
+    *(b"POST %s HTTP/1.1" % path for path in PATHS),
+]
+
+
+def altered(draw: random.Random, request: bytes) -> bytes:
+    """A request with a head that is unusual or wrong; where it ends is not in doubt."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    place = draw.randrange(1, len(lines))
+    match draw.randrange(4):
+        case 0:
+            lines.insert(place, draw.choice(FIELDS))
+        case 1:
+            name, _, value = lines[place].partition(b":")
+            lines[place] = name + draw.choice([b" :", b":", b":\t", b": \t"]) + value.strip() + draw.choice([b"", b" "])
+        case 2:
+            lines[0] = draw.choice(FIRST_LINES)
+        case 3:
+            lines[place] = lines[place].swapcase()
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def test_the_lanes_answer_as_the_framework_does(server: Server) -> None:
+    """Requests behind each other in any packets, the last one strange: each as the framework answers it alone."""
+    draw = random.Random(11)
+    known: dict[bytes, tuple[int, bytes]] = {}
+
+    def alone(request: bytes) -> tuple[int, bytes]:
+        if request not in known:
+            connection = Connection(server, timeout=60)
+            check(connection.send(CHUNKED), CHUNKED)  # the connection is the framework's own now, for good
+            status, _, body = connection.send(request).answer()
+            connection.socket.close()
+            known[request] = (status, body)
+        return known[request]
+
+    for number in range(400):
+        requests = [draw.choice(VALID) for _ in range(draw.randrange(5))]
+        requests.append(altered(draw, draw.choice(VALID)))
+        stream = b"".join(requests)
+        cuts = sorted(draw.randrange(len(stream) + 1) for _ in range(draw.choice([0, 1, 3, 8])))
+        connection = Connection(server, timeout=60)
+        for start, end in itertools.pairwise([0, *cuts, len(stream)]):
+            connection.send(stream[start:end])
+            time.sleep(0.0005 if cuts else 0)
+        for request in requests:
+            status, _, body = connection.answer()
+            assert (status, body) == alone(request), (number, request, cuts)
+        connection.socket.close()
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ struct HotRoutes: Sendable {
         if path.starts(with: Self.predictPath), WireRequest.equals(bytes, request.method, "post") {
             let name = path[Self.predictPath.count...]
             // The framework reads queries, and what follows a model's name.
-            if name.contains(where: { $0 == 0x3F || $0 == 0x2F }) { return nil }
+            if name.isEmpty || name.contains(where: { $0 == 0x3F || $0 == 0x2F }) { return nil }
             return .model(Self.decoded(String(decoding: name, as: UTF8.self)))
         }
         func name(_ known: DirectPath) -> String? {

@@ -123,9 +123,8 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
             readIsHeldBack = false
             context.read()
         }
-        if case .waiting = state { return }
-        let events = heldEvents
-        heldEvents = []
+        let events = heldEvents.filter { !isHeldBack($0, context: context) }
+        heldEvents.removeAll { !isHeldBack($0, context: context) }
         for event in events { context.fireUserInboundEventTriggered(event) }
     }
 
@@ -380,11 +379,21 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// A server that stops asks idle connections to close, and a caller may close its side: the framework, which closes then,
     /// hears of it once the answers that are waited for are written.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        let isEnd = event is ChannelShouldQuiesceEvent || (event as? ChannelEvent) == .inputClosed
-        if case .waiting = state, isEnd {
+        if isHeldBack(event, context: context) {
             heldEvents.append(event)
         } else {
             context.fireUserInboundEventTriggered(event)
+        }
+    }
+
+    /// Whether the framework is not to hear of an end yet: answers of ours are on their way, or requests wait behind its own.
+    private func isHeldBack(_ event: Any, context: ChannelHandlerContext) -> Bool {
+        let isClosedInput = (event as? ChannelEvent) == .inputClosed
+        return switch state {
+        case .waiting: isClosedInput || event is ChannelShouldQuiesceEvent
+        case .passing: isClosedInput && arrived.readableBytes > 0
+        case .reading: isClosedInput && !context.channel.isWritable
+        case .handedOver: false
         }
     }
 }

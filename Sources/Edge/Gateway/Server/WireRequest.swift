@@ -75,7 +75,7 @@ struct WireRequest {
         mutating func next() -> Range<Int>? {
             guard isClean, at < bytes.count else { return nil }
             let start = at
-            while at < bytes.count, bytes[at] >= 0x20 || bytes[at] == 0x09 { at += 1 }
+            while at < bytes.count, bytes[at] >= 0x20 && bytes[at] != 0x7F || bytes[at] == 0x09 { at += 1 }
             guard at + 1 < bytes.count, bytes[at] == 0x0D, bytes[at + 1] == 0x0A else {
                 isClean = false
                 return nil
@@ -85,6 +85,8 @@ struct WireRequest {
         }
     }
 
+    private static let version = Array("HTTP/1.1".utf8)
+
     private static func requestLine(_ bytes: UnsafeRawBufferPointer, _ line: Range<Int>) -> (
         method: Range<Int>, path: Range<Int>
     )? {
@@ -93,9 +95,16 @@ struct WireRequest {
         else { return nil }
         let rest = (first + 1)..<line.upperBound
         guard let second = bytes[rest].firstIndex(of: 0x20), second > rest.lowerBound, bytes[rest.lowerBound] == 0x2F,
-            equals(bytes, (second + 1)..<rest.upperBound, "http/1.1")
+            bytes[rest.lowerBound..<second].allSatisfy({ 0x20 < $0 && $0 < 0x7F && $0 != 0x23 }),
+            bytes[(second + 1)..<rest.upperBound].elementsEqual(version)
         else { return nil }
         return (line.lowerBound..<first, rest.lowerBound..<second)
+    }
+
+    /// Whether a byte may stand in a field's name (RFC 9110 §5.6.2): a bit for each ASCII character.
+    private static func isOfToken(_ byte: UInt8) -> Bool {
+        let set: UInt64 = byte < 0x40 ? 0x03FF_6CFA_0000_0000 : byte < 0x80 ? 0x57FF_FFFF_C7FF_FFFE : 0
+        return set >> UInt64(byte & 0x3F) & 1 == 1
     }
 
     /// Whether the bytes are `text`, which is in lower case, without regard to case.
@@ -141,7 +150,7 @@ struct WireRequest {
         /// Takes one field; `false` if it makes the request foreign.
         mutating func take(_ bytes: UnsafeRawBufferPointer, _ line: Range<Int>) -> Bool {
             guard let colon = bytes[line].firstIndex(of: 0x3A), colon > line.lowerBound,
-                bytes[line.lowerBound..<colon].allSatisfy({ $0 > 0x20 && $0 < 0x7F })
+                bytes[line.lowerBound..<colon].allSatisfy(WireRequest.isOfToken)
             else { return false }
             let name = line.lowerBound..<colon
             switch name.count {
