@@ -244,7 +244,12 @@ final class ProgressLine {
 /// Numbers and tables for people.
 enum Human {
     static func count(_ value: Double) -> String {
-        let digits = String(Int64(value.rounded()))
+        guard let whole = Int64(exactly: value.rounded()) else { return String(format: "%.4g", value) }
+        return count(whole)
+    }
+
+    static func count(_ value: Int64) -> String {
+        let digits = String(value)
         var out = ""
         for (index, digit) in digits.enumerated() {
             if index > 0, (digits.count - index) % 3 == 0, digit != "-" { out += "," }
@@ -258,7 +263,7 @@ enum Human {
         switch value {
         case nil, .null?: "–"
         case .string(let text)?: text
-        case .integer(let number)?: count(Double(number))
+        case .integer(let number)?: count(number)
         case .number(let number)?: String(format: "%.4g", number)
         case .bool(let flag)?: flag ? "yes" : "no"
         case let other?: other.text
