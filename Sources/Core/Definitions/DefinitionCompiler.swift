@@ -61,8 +61,8 @@ public struct DefinitionCompiler {
             errors.append(PlatformError(.tooLarge, file.path, "the file is larger than \(Self.fileByteCountMax) bytes"))
             return
         }
-        guard Self.aliasCount(in: file.text) <= Self.aliasCountMax else {
-            let message = "more than \(Self.aliasCountMax) YAML aliases (*name); write the values out"
+        guard YAMLAliases.count(in: file.text.utf8) <= YAMLAliases.countMax else {
+            let message = "more than \(YAMLAliases.countMax) YAML aliases (*name); write the values out"
             errors.append(PlatformError(.tooLarge, file.path, message))
             return
         }
@@ -95,23 +95,6 @@ public struct DefinitionCompiler {
         } catch {
             errors.append(error as? PlatformError ?? PlatformError(.invalidInput, file.path, String(describing: error)))
         }
-    }
-
-    /// Most aliases in one file: each can double what stands behind it, and the parser follows them all.
-    private static let aliasCountMax = 20
-
-    /// An upper bound: an asterisk that begins a word may also stand in a text.
-    private static func aliasCount(in text: String) -> Int {
-        let before = Set(" \t\n\r,[]{}?:-".utf8)
-        var count = 0
-        var isWordStart = true
-        var isAlias = false
-        for byte in text.utf8 {
-            if isAlias, byte > 0x20 { count += 1 }
-            isAlias = byte == 0x2A && isWordStart
-            isWordStart = before.contains(byte)
-        }
-        return count
     }
 
     private static func place(of error: YamlError, in path: String) -> String {

@@ -1,3 +1,4 @@
+import Definitions
 import Foundation
 public import PlatformCore
 import Yams
@@ -20,6 +21,9 @@ public struct MLmodelFile: Sendable, Hashable {
     public init(_ bytes: [UInt8]) throws(PlatformError) {
         func fault(_ message: String) -> PlatformError { PlatformError(.invalidInput, "MLmodel", message) }
         guard bytes.count <= Self.byteCountMax else { throw fault("it has more than \(Self.byteCountMax) bytes") }
+        guard YAMLAliases.count(in: bytes) <= YAMLAliases.countMax else {
+            throw fault("it has more than \(YAMLAliases.countMax) YAML aliases (*name)")
+        }
         let node: Node?
         do { node = try Yams.compose(yaml: String(decoding: bytes, as: UTF8.self)) } catch {
             throw fault("it is no YAML: \(String(describing: error).prefix(200))")
