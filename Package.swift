@@ -53,10 +53,10 @@ let yams: Target.Dependency = .product(name: "Yams", package: "Yams")
 /// What `FuzzTargets` throws bytes at.
 let fuzzed: [Target.Dependency] = [
     "PlatformCore", "Expressions", "Definitions", "Aggregation", "Statistics", "ColumnFiles", "GRPCWire",
-    "StoragePorts", "RuntimePorts", "Datasets", "ExperimentTracking", "ModelRegistry", "ModelServing",
-    "ModelMonitoring", "Catalogue", "APIContract", "InferenceAPI", "MLflowAPI", "FeastAPI", "FileSystemAdapter",
-    "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter", "TreeModelAdapter", "LinearModelAdapter", "RemoteModelAdapter",
-    "ONNXAdapter", nioCore,
+    "StoragePorts", "RuntimePorts", "Datasets", "FeatureStore", "ExperimentTracking", "ModelRegistry", "ModelServing",
+    "ModelMonitoring", "Catalogue", "APIContract", "InferenceAPI", "MLflowAPI", "MLflowImport", "FeastAPI",
+    "FileSystemAdapter", "LMDBAdapter", "DuckDBAdapter", "ProcessAdapter", "TreeModelAdapter", "LinearModelAdapter",
+    "RemoteModelAdapter", "ONNXAdapter", nioCore, yams,
 ]
 
 let targets: [Target] = [  // each row leans only on rows above it

@@ -1,4 +1,5 @@
 import ColumnFiles
+import Foundation
 import ModelMonitoring
 import PlatformCore
 import StoragePorts
@@ -8,10 +9,14 @@ import StoragePorts
 @testable import FileSystemAdapter
 @testable import LMDBAdapter
 @testable import ModelServing
+@testable import ProcessAdapter
 
 /// What lies on a disk: files of others, and our own after an accident.
 extension FuzzTarget {
-    static let storage: [FuzzTarget] = [predictionRecord, onlineRow, logSegment, metricChunk, deltaActions, parquet]
+    static let storage: [FuzzTarget] = [
+        predictionRecord, onlineRow, logSegment, logIndex, metricChunk, deltaActions, parquet, packedFile,
+        processStatus,
+    ]
 
     private static let predictionRecord = FuzzTarget(
         "prediction-record",
@@ -86,6 +91,71 @@ extension FuzzTarget {
         return bytes
     }
 
+    private static let logIndex = FuzzTarget(
+        "log-index", byteCountMax: 1024,
+        seeds: [
+            Array(indexOfTwo.encoded().dropLast(4)),
+            Array(SegmentHeader.encoded(baseOffset: 7, maximumTimeBefore: 5).dropLast(4)),
+            MetricEntry(
+                run: 1, runID: "r",
+                metrics: [
+                    Metric("loss", 0.5, measuredAt: EventTime(milliseconds: 1), step: 2),
+                    Metric("loss", .nan, measuredAt: EventTime(milliseconds: 1), step: -2, modelID: "m"),
+                ]
+            ).bytes,
+        ]
+    ) { bytes in
+        _ = try? MetricEntry(bytes)
+        // What its checksum vouches for is read, too: it may come from another version, or from somebody else.
+        var sealed = ByteWriter(capacity: bytes.count + 4)
+        sealed.write(bytes: bytes)
+        sealed.write(fixed: CRC32C.of(bytes))
+        for part in [bytes, sealed.bytes] {
+            _ = SegmentHeader.maximumTimeBefore(in: part, baseOffset: 7)
+            guard let index = SegmentIndex(bytes: part, baseOffset: 7, segmentByteCount: 1 << 20) else { continue }
+            for offset in [0, 7, 8, .max] as [UInt64] { _ = index.entry(atOrBefore: offset) }
+            for time in [.min, 0, .max] as [Int64] { _ = index.entry(before: time) }
+            precondition(
+                SegmentIndex(bytes: index.encoded(), baseOffset: 7, segmentByteCount: 1 << 20) == index,
+                "an index does not read as it was written")
+        }
+    }
+
+    private static var indexOfTwo: SegmentIndex {
+        var index = SegmentIndex(baseOffset: 7, maximumTimeBefore: 5)
+        for offset in 0..<2 as Range<UInt64> {
+            index.add(offset: 7 + offset, position: 32 + Int(offset) * 70_000, byteCount: 70_000, timeMilliseconds: 9)
+        }
+        return index
+    }
+
+    private static let packedFile = FuzzTarget(
+        "packed-file", byteCountMax: 1024,
+        seeds: [
+            hexadecimal("1f8b0800000000000003 cb48cdc9c9070086a6103605000000"),
+            hexadecimal("28b52ffd045829000068656c6c6fa36d9f88"),
+            hexadecimal("28b52ffd20646500002868656c6c6f01008ca96801"),
+        ]
+    ) { bytes in
+        let folder = FileManager.default.temporaryDirectory.path
+        let name = "\(folder)/bottega-fuzz-\(ProcessInfo.processInfo.processIdentifier)"
+        let (packed, plain) = (name + ".packed", name + ".plain")
+        guard FileManager.default.createFile(atPath: packed, contents: Data(bytes)) else { return }
+        defer { for path in [packed, plain] { try? FileManager.default.removeItem(atPath: path) } }
+        guard (try? PackedFile.unpack(packed, to: plain, 1 << 16)) != nil else { return }
+        let size = (try? FileManager.default.attributesOfItem(atPath: plain))?[.size] as? Int
+        precondition(size.map { $0 <= 1 << 16 } == true, "more was unpacked than may be")
+    }
+
+    private static let processStatus = FuzzTarget(
+        "process-status", byteCountMax: 512,
+        seeds: [
+            .text(
+                "7 (a) b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 18446744073709551615 99 5 18446744073709551615 1\n"
+            )
+        ]
+    ) { bytes in _ = ProcessTable.parse(bytes, pid: 7)?.isAlive }
+
     private static let metricChunk = FuzzTarget(
         "metric-chunk",
         seeds: [
@@ -119,7 +189,14 @@ extension FuzzTarget {
         ]
     ) { bytes in
         guard let actions = try? DeltaAction.parse(bytes) else { return }
-        _ = DeltaAction.encode(actions)
+        var table = DeltaSnapshot()
+        for version in 0..<3 as Range<Int64> { table.apply(actions, version: version) }
+        _ = (table.rowCount, table.byteCount, table.retainedFrom)
+        let written = DeltaCheckpoint.lines(table)
+        precondition((try? DeltaAction.parse(written)) != nil, "a checkpoint does not read as it was written")
+        precondition(
+            (try? DeltaAction.parse(DeltaAction.encode(actions)))?.count == actions.count,
+            "a commit does not read as it was written")
     }
 
     private static let parquet = FuzzTarget("parquet", byteCountMax: 8192, words: ["PAR1"], seeds: parquetFiles) {

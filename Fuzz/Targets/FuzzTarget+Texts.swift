@@ -1,15 +1,15 @@
 import Definitions
-import ExperimentTracking
 import Expressions
 import PlatformCore
 import StoragePorts
 
+@testable import ExperimentTracking
 @testable import FeastAPI
 @testable import ModelRegistry
 
 /// What people write.
 extension FuzzTarget {
-    static let texts: [FuzzTarget] = [expression, definitions, search, mlmodel, times]
+    static let texts: [FuzzTarget] = [expression, definitions, settings, search, mlmodel, times]
 
     private static let columns: [ExpressionColumn] = [
         ExpressionColumn(name: "i", type: .int64), ExpressionColumn(name: "x", type: .float64),
@@ -87,13 +87,30 @@ extension FuzzTarget {
         _ = try? DefinitionCompiler.compile([DefinitionFile(path: "a.yaml", folder: "/", text: text)])
     }
 
+    private static let settings = FuzzTarget(
+        "settings", byteCountMax: 1024,
+        words: [
+            "gateway:", "  port: ", "data.directory: ", "log:", "&a ", "*a", "<<: ", "!!binary ", "? ", "|-\n", "~",
+        ],
+        seeds: [
+            .text("gateway:\n  port: 8000\n  token: 'a'\ndata.directory: /tmp/a\nlog: {level: debug}\n"),
+            .text("# nothing\n"),
+        ]
+    ) { bytes in
+        let keys = ["data.directory", "gateway.host", "gateway.port", "gateway.token", "log.level"]
+        let text = String(decoding: bytes, as: UTF8.self)
+        guard let values = try? SettingsText.values(of: text, path: "a.yaml", keys: keys) else { return }
+        precondition(Set(keys).isSuperset(of: values.keys), "a value has no key")
+    }
+
     private static let search = FuzzTarget(
         "search", byteCountMax: 512,
         words: [
             "metrics.", "params.", "tags.", "attributes.", "dataset.", " AND ", " = ", " != ", " >= ", " LIKE ",
             " ILIKE ",
             " IN (", " NOT IN (", " IS NULL", "'", "\"", "`", "1e400", " DESC", " ASC", "run_id", "start_time", "name",
-            "version_number", "source_path", "creation_timestamp",
+            "version_number", "source_path", "creation_timestamp", "span.attributes.", "feedback.", "issue.id",
+            "metadata.", "execution_time",
         ],
         seeds: [
             .text("metrics.auc > 0.9 AND params.\"a b\" LIKE 'x%' and tags.`k` != \"v\""),
@@ -105,6 +122,13 @@ extension FuzzTarget {
         _ = try? RegistryQuery(.versions, filter: .all, orders: order.map { [$0] } ?? [])
         guard let filter = try? SearchFilter(text) else { return }
         for kind in [RegistryQuery.Kind.models, .versions] { _ = try? RegistryQuery(kind, filter: filter, orders: []) }
+        for orders in [[], order.map { [$0] } ?? []] {
+            _ = try? RunQuery(experiments: [1, 2], filter: filter, orders: orders, view: .all)
+            _ = try? TraceQuery(experiments: [1], filter: filter, orders: orders)
+            _ = try? ExperimentQuery(filter: filter, orders: orders, view: .active)
+            _ = try? LoggedModelQuery(
+                experiments: [1], filter: filter, datasets: [], orders: orders.map { LoggedModelOrder($0) })
+        }
     }
 
     private static let mlmodel = FuzzTarget(

@@ -1,5 +1,6 @@
 import APIContract
 import ExperimentTracking
+import Foundation
 import GRPCWire
 import PlatformCore
 
@@ -80,6 +81,12 @@ extension FuzzTarget {
             GRPCStatus.unescaped(GRPCStatus.escaped(text)) == text, "a message does not read as it was written")
         if let timeout = GRPCTimeout.read(text) { _ = GRPCTimeout.text(timeout) }
         _ = RequestTerms.timeout(bytes)
+        _ = AccessPolicy(token: nil).refusal(host: text, authorization: nil)
+        let signIn = "Basic \(Data(bytes).base64EncodedString())"
+        for authorization in [text, signIn] where AccessPolicy.signIn(authorization)?.password != "secret" {
+            let isLetIn = AccessPolicy(token: "secret").refusal(host: nil, authorization: authorization) == nil
+            precondition(!isLetIn || text.hasSuffix("secret"), "who does not know the token is let in")
+        }
         bytes.withUnsafeBytes { path in
             Array("POST".utf8).withUnsafeBytes { method in
                 for direct in directPaths { _ = direct.name(method: method[...], path: path, bodyByteCount: 1) }

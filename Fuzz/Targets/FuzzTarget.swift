@@ -26,7 +26,7 @@ public struct FuzzTarget: Sendable {
     }
 
     /// Every reader.
-    public static let all: [FuzzTarget] = requests + wire + serving + models + texts + tables + storage
+    public static let all: [FuzzTarget] = requests + wire + serving + tracking + models + texts + tables + storage
 }
 
 extension [UInt8] {

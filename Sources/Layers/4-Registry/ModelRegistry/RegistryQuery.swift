@@ -107,7 +107,7 @@ struct RegistryQuery {
         return Data((["of": shape, "after": .array(values)] as JSONValue).canonicalBytes).base64EncodedString()
     }
 
-    private func after(_ token: String) throws(PlatformError) -> (sql: String, arguments: [MetadataValue]) {
+    func after(_ token: String) throws(PlatformError) -> (sql: String, arguments: [MetadataValue]) {
         let refusal = PlatformError(
             .invalidInput, "page_token", "Invalid page token, could not be decoded: '\(token.prefix(64))'")
         guard token.utf8.count <= 8192, let bytes = Data(base64Encoded: token),

@@ -1,0 +1,1 @@
+../../Sources/Edge/Gateway/Server/AccessPolicy.swift

@@ -1,0 +1,1 @@
+../../Sources/Apps/bottega/SettingsText.swift
