@@ -76,7 +76,7 @@ e2e: setup-test
 # FuzzCorpusTests, which replays it from then on. TARGET=json for one of them, TARGET="json csv" for some.
 SECONDS    ?= 60
 fuzz: setup
-	BOTTEGA_ONLY=bottega-fuzz $(SWIFT) build --scratch-path .build-fuzz
+	BOTTEGA_ONLY=bottega-fuzz $(SWIFT) build --configuration release --scratch-path .build-fuzz -Xswiftc -enable-testing
 	@tools/fuzz.sh $(SECONDS) $(TARGET)
 
 lint: setup-test

@@ -9,8 +9,13 @@ let settings: [SwiftSetting] = [
 ]
 
 /// Where the fuzzer is built, our own modules tell it what of them was reached; everything else is built as ever.
+///
+/// It is optimized and keeps the checks of a debug build: assertions, and those of the standard library that a release build
+/// leaves out, as of unsafe pointers' bounds.
 let isFuzzed = Context.environment["BOTTEGA_ONLY"] == "bottega-fuzz"
-let watched: [SwiftSetting] = isFuzzed ? [.unsafeFlags(["-sanitize=fuzzer,address"])] : []
+let watched: [SwiftSetting] =
+    isFuzzed
+    ? [.unsafeFlags(["-sanitize=fuzzer,address", "-assert-config", "Debug", "-enforce-exclusivity=checked"])] : []
 
 /// A library target of one ring.
 ///

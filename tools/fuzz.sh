@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 seconds=${1:?how many seconds for each}
 shift
-fuzzer=.build-fuzz/debug/bottega-fuzz
+fuzzer=.build-fuzz/release/bottega-fuzz
 corpus=Tests/Unit/FuzzCorpusTests/Corpus
 known=$("$fuzzer")
 targets=${*:-$known}
