@@ -15,6 +15,11 @@ public enum AnswerFault: String, Sendable, Hashable, CaseIterable, Codable {
     case timeout
     /// The model failed so often that it is not asked for a while.
     case breakerOpen = "breaker_open"
+
+    /// For what a fallback answers that says nothing of it, sorted.
+    static func usual(with fallback: [FallbackStep]) -> [AnswerFault] {
+        fallback.isEmpty ? [] : allCases.sorted { $0.rawValue < $1.rawValue }
+    }
 }
 
 /// One way to an answer when the model gives none.

@@ -109,14 +109,13 @@ extension DefinitionCompiler {
                             + ($0.type == .vector ? [.integer(Int64($0.length))] : [])
                             + ($0.assumesUTC ? ["UTC"] : []))
                 }),
-            "expectations": .array(
-                expectations.map { .string("\($0.name) \($0.column) \($0.check) \($0.severity)") }),
+            "expectations": .array(expectations.map { .string($0.meaning) }),
         ]
         // Left out where they are not used, so that a source of before keeps its version.
         if !loadChecks.isEmpty {
-            meaning["load_checks"] = .array(loadChecks.map { .string("\($0.name) \($0.check) \($0.severity)") })
+            meaning["load_checks"] = .array(loadChecks.map { .string($0.meaning) })
         }
-        if let origin { meaning["from"] = .string("\(origin) \(every?.milliseconds ?? 0)") }
+        if let origin { meaning["from"] = .string("\(origin.meaning) \(every?.milliseconds ?? 0)") }
         if let retention = source.retention { meaning["retention"] = .integer(retention.milliseconds) }
         if let filter { meaning["filter"] = .string(filter.canonicalText) }
         if sample < 1 { meaning["sample"] = .number(sample) }

@@ -146,7 +146,7 @@ extension DefinitionCompiler {
         }
         let views = features.compactMap { set.featureViews[$0.view] }
         var meaning: [String: JSONValue] = [
-            "request": .array(request.map { .string("\($0.name) \($0.kind) \($0.nullable)") }),
+            "request": .array(request.map { .string($0.meaning) }),
             "features": .array(features.map { .string($0.servedName) }),
             "views": .array(views.map { .string($0.version.hex) }),
         ]

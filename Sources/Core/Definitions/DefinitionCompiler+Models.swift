@@ -209,7 +209,7 @@ extension DefinitionCompiler {
                 "sticky_by", "'\(key.prefix(60))' is no key or request feature; known: \(known.joined(separator: ", "))"
             )
         }
-        let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .block
+        let log = try fields.optionalChoice("prediction_log", PredictionLogPolicy.self) ?? .usual
         var uses = ["Model/\(modelName)"]
         let promise = try promise(fields, service: service, uses: &uses)
         let steps = try RolloutSteps(try fields.mapping("rollout"))
@@ -245,7 +245,7 @@ extension DefinitionCompiler {
         deployment.batching = try batching(fields)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
-        record("Deployment", name, meaning: .string("\(deployment)"), uses: uses)
+        record("Deployment", name, meaning: deployment.meaning, uses: uses)
         return deployment
     }
 
@@ -278,7 +278,7 @@ extension DefinitionCompiler {
             rules: rules, retrain: retrain)
         _ = try fields.optionalText("description")
         _ = try fields.optionalText("owner")
-        record("Monitor", name, meaning: .string("\(monitor)"), uses: ["Model/\(modelName)"])
+        record("Monitor", name, meaning: monitor.meaning, uses: ["Model/\(modelName)"])
         return monitor
     }
 
@@ -314,7 +314,7 @@ extension DefinitionCompiler {
         }
         let rule = MonitorRule(
             name: ruleName, condition: condition, severity: try reader.choice("severity", AlertSeverity.self),
-            rowsMin: try reader.integer("rows_min", default: 500, in: 1...Int(Int32.max)))
+            rowsMin: try reader.integer("rows_min", default: MonitorRule.usualRowsMin, in: 1...Int(Int32.max)))
         try reader.finish()
         return rule
     }

@@ -14,7 +14,7 @@ extension DefinitionCompiler {
     {
         var promise = AnswerPromise()
         promise.fallback = try fallback(fields, service: service)
-        promise.fallbackOn = try faults(fields, hasFallback: !promise.fallback.isEmpty)
+        promise.fallbackOn = try faults(fields, with: promise.fallback)
         promise.requiredFeatures = try requiredFeatures(fields, promise, service: service)
         promise.deadline = try fields.optionalSpan("deadline")
         if let deadline = promise.deadline, deadline > Self.deadlineMax {
@@ -115,11 +115,11 @@ extension DefinitionCompiler {
         return step
     }
 
-    private func faults(_ fields: FieldReader, hasFallback: Bool) throws(PlatformError) -> [AnswerFault] {
+    private func faults(_ fields: FieldReader, with fallback: [FallbackStep]) throws(PlatformError) -> [AnswerFault] {
         guard let texts = try fields.optionalTexts("fallback_on") else {
-            return hasFallback ? AnswerFault.allCases.sorted { $0.rawValue < $1.rawValue } : []
+            return AnswerFault.usual(with: fallback)
         }
-        guard hasFallback else { throw fields.error("fallback_on", "'fallback_on' needs a 'fallback'") }
+        guard !fallback.isEmpty else { throw fields.error("fallback_on", "'fallback_on' needs a 'fallback'") }
         var faults: Set<AnswerFault> = []
         for text in texts {
             guard let fault = AnswerFault(rawValue: text) else {

@@ -9,6 +9,8 @@ struct RolloutSteps {
     var experiment: ExperimentStep?
     var metric: OnlineMetric?
 
+    init() {}
+
     init(_ rollout: FieldReader?) throws(PlatformError) {
         guard let rollout else { return }
         if let reader = try rollout.mapping("shadow") {
@@ -70,6 +72,8 @@ struct Guardrails {
     var disagreementMax: Double?
     var meanDifferenceMax: Double?
     var sampleRatioAlpha = 0.001
+
+    init() {}
 
     init(_ reader: FieldReader?) throws(PlatformError) {
         guard let reader else { return }

@@ -40,7 +40,7 @@ extension DefinitionCompiler {
         }
         let labelMeaning =
             label.name.map {
-                "\($0) \(labelSource?.name.text ?? "") \(label.keys) \(label.column) \(label.expression) \(label.horizon)"
+                "\($0) \(labelSource?.name.text ?? "") \(label.keys) \(label.column) \(label.expression.meaning) \(label.horizon)"
             } ?? ""
         let definition = TrainingSetDefinition(
             name: name, service: serviceName, spine: spine.name, outsideSpine: outside, label: label.name,
@@ -52,8 +52,9 @@ extension DefinitionCompiler {
             "TrainingSet", name,
             meaning: .object([
                 "service": .string(service.version.hex),
-                "spine": .string(outside.map { "\($0.origin) \($0.contract.eventTimeColumn)" } ?? spine.name.text),
-                "label": .string(labelMeaning), "split": .string("\(split)"),
+                "spine": .string(
+                    outside.map { "\($0.origin.meaning) \($0.contract.eventTimeColumn)" } ?? spine.name.text),
+                "label": .string(labelMeaning), "split": .string(split.meaning),
             ]),
             uses: ["FeatureService/\(serviceName)"] + definition.ownSources.sorted().map { "Source/\($0)" })
         return definition

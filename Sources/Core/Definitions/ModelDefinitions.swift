@@ -158,6 +158,9 @@ public enum PredictionLogPolicy: String, Sendable, Codable, CaseIterable {
     case block
     /// The record is dropped and counted.
     case shed
+
+    /// What a deployment has that says nothing.
+    static let usual = PredictionLogPolicy.block
 }
 
 /// One step of a canary ramp.
@@ -239,6 +242,9 @@ public struct MonitorRule: Sendable, Hashable {
     public let severity: AlertSeverity
     /// Rows (or labelled rows) the window needs before the rule speaks.
     public let rowsMin: Int
+
+    /// What a rule has that says nothing.
+    static let usualRowsMin = 500
 }
 
 /// When drift starts training.

@@ -49,6 +49,28 @@ struct DefinitionHistoryTests {
         #expect(try await again.service(old.version)?.service == old)
     }
 
+    /// An earlier program said some meanings in other words: what is in force is what people wrote, not what it was called.
+    @Test func anUpgradeChangesNoDefinition() async throws {
+        let store = try WorkflowFixture.store(in: folder)
+        try await store.migrate(DefinitionCatalog.migrations)
+        let catalog = DefinitionCatalog(store: store, clock: clock)
+        _ = try await catalog.apply(WorkflowFixture.files(), isRehearsal: false, actor: "ann")
+        let count = try await store.write {
+            try $0.execute(
+                "UPDATE definition_versions SET version = ? WHERE identifier IN ('Deployment/delay', 'Monitor/delay')",
+                [.text(String(repeating: "a", count: 64))])
+            return try $0.query("SELECT 1 AS one FROM definition_versions WHERE version LIKE 'aaaa%'").count
+        }
+        #expect(count == 2)
+        let upgraded = DefinitionCatalog(store: store, clock: clock)
+        try await upgraded.load()
+        let again = try await upgraded.apply(WorkflowFixture.files(), isRehearsal: false, actor: "ann")
+        #expect(again.changes.isEmpty && again.revision == 1)
+        let changed = try await upgraded.apply(
+            WorkflowFixture.files(canary: "[{share: 20%, at_least: 1d}]"), isRehearsal: false, actor: "ann")
+        #expect(changed.changes.map(\.identifier) == ["Deployment/delay"] && changed.revision == 2)
+    }
+
     @Test func twoAppliesAtOnceComeOneAfterTheOther() async throws {
         let catalog = try await open()
         let running = Mutex((now: 0, most: 0))
