@@ -17,6 +17,9 @@ public final class InMemoryEventLog: EventLog {
         func start(_ topic: Name, _ partition: Int) -> Int { dropped[topic]?[partition] ?? 0 }
     }
     private let content = Mutex(Content())
+    private let read = Atomic<Int>(0)
+    /// Records that were ever read.
+    public var readCount: Int { read.load(ordering: .relaxed) }
 
     /// Makes an empty log.
     public init() {}
@@ -69,6 +72,7 @@ public final class InMemoryEventLog: EventLog {
             if byteCount > byteCountMax, !found.isEmpty { break }
             found.append(StoredRecord(offset: UInt64(position), record: all[position]))
         }
+        read.add(found.count, ordering: .relaxed)
         return found
     }
     /// The offset that the next record will get.

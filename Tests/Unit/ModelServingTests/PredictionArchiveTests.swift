@@ -68,6 +68,42 @@ struct PredictionArchiveTests {
         }
     }
 
+    /// Thousands in a millisecond, and written in another order than they were numbered: those that waited stand far behind.
+    @Test(arguments: [0, 1, 64]) func aPredictionAmongThousandsIsFoundByReadingFew(perMillisecond: Int) async throws {
+        let identifiers = IdentifierSource(clock: clock, generator: SplitMix64(seed: 3))
+        var records = (0..<20_000).map { index in
+            if perMillisecond > 0, index % perMillisecond == 0 {
+                _ = clock.advance(to: clock.now().advanced(by: TimeSpan(milliseconds: 1)))
+            }
+            var record = ServingFixture.record(index, at: clock.now())
+            record.id = identifiers.next()
+            return record
+        }
+        let ids = records.map(\.id)
+        var random = SplitMix64(seed: 4)
+        for start in stride(from: 0, to: records.count, by: 50) {
+            records[start..<(start + 50)].shuffle(using: &random)
+        }
+        let late = records.remove(at: records.firstIndex { $0.id == ids[5000] } ?? 0)
+        records.insert(late, at: 17_000)
+        var shadow = records[9_000]
+        shadow.choice = .shadow
+        records.insert(shadow, at: 9_300)  // another thread wrote it
+        try await events.createTopic(PlatformTopic.predictions, partitions: 1)
+        try await events.append(
+            records.map { LogRecord(key: $0.model, time: $0.time, value: $0.encoded()) }, to: PlatformTopic.predictions)
+
+        for place in [0, 1, 49, 777, 10_000, 19_950, 19_999] {
+            let before = events.readCount
+            let found = try await archive.answer(ids[place])
+            #expect(found.id == ids[place] && found.entities[0].value == "N\(place)")
+            #expect(events.readCount - before < 1000)
+        }
+        #expect(try await archive.answer(ids[5000]).entities[0].value == "N5000")
+        let pair = try await archive.find(shadow.id)
+        #expect(pair.map(\.choice) == [.primary, .shadow] && pair.allSatisfy { $0.id == shadow.id })
+    }
+
     @Test func whatIsNotThereIsNotFound() async throws {
         _ = try await fill(10)
         let other = IdentifierSource(clock: clock).next()

@@ -73,7 +73,7 @@ enum PredictionRoutes {
             Route("POST", "/predictions/{id}/replay") { request in
                 var models: [String: any LoadedModel] = [:]
                 await services.predictor.log.settle()
-                let record = try await services.archive.find(request.parameters["id"] ?? "")[0]
+                let record = try await services.archive.answer(request.parameters["id"] ?? "")
                 let comparison = try await services.archive.replay(record, models: &models)
                 return .json([
                     "prediction_id": .string(record.id), "version": .integer(Int64(record.version)),
@@ -233,7 +233,7 @@ enum PredictionRoutes {
     /// Why the model answered as it did, from the inputs and the version that the log holds.
     private static func explain(_ id: String, _ services: PlatformServices) async throws -> JSONValue {
         await services.predictor.log.settle()
-        let record = try await services.archive.find(id)[0]
+        let record = try await services.archive.answer(id)
         var bound: ServiceVersion?
         if let version = ContentHash(hex: record.serviceVersion) { bound = try await services.catalog.service(version) }
         // A version that is being served is in memory.

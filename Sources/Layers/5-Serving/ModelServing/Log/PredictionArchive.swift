@@ -32,58 +32,74 @@ public struct PredictionArchive: Sendable {
     /// - Throws: `PlatformError` (`notFound`, which says so where the records of that time were let go; `invalidInput` for
     ///   text that is no identifier).
     public func find(_ id: String) async throws -> [PredictionRecord] {
-        guard let time = IdentifierSource.time(of: id) else {
-            throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
-        }
-        var found: [PredictionRecord] = []
-        try await scan(PlatformTopic.predictions, around: time) { value in
-            let record = try PredictionRecord(decoding: value)
-            if record.id == id {
-                found.append(record)
-            } else if let answer = found.first, record.choice != .shadow {
-                // Shadows that are waited for follow a while after their answer.
-                return record.time <= answer.time.advanced(by: Self.shadowDelay)
+        let (record, offset) = try await search(id)
+        guard let offset else { return [record] }
+        var found = [record]
+        // Shadows have their answer's time; those that are waited for follow a while after it.
+        let end = record.time.advanced(by: Self.shadowDelay)
+        try await search(PlatformTopic.predictions).scan((offset + 1)..<UInt64.max) { item in
+            guard item.record.time <= end else { return false }
+            if PredictionHead.identifier(in: item.record.value) == id {
+                found.append(try PredictionRecord(decoding: item.record.value))
             }
             return true
         }
-        if !found.isEmpty { return found }
-        for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
-            var streamed: PredictionRecord?
-            try await scan(topic, around: time) { value in
-                streamed = try ScoredEvent.record(value, of: id)
-                return streamed == nil
-            }
-            if let streamed { return [streamed] }
+        return found
+    }
+
+    /// The answered prediction with this identifier alone.
+    /// - Throws: as `find`.
+    public func answer(_ id: String) async throws -> PredictionRecord { try await search(id).record }
+
+    /// An answer, and where its shadows begin to follow; `nil` where it can have none.
+    private func search(_ id: String) async throws -> (record: PredictionRecord, offset: UInt64?) {
+        guard let time = IdentifierSource.time(of: id) else {
+            throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
         }
+        let predictions = search(PlatformTopic.predictions)
+        let answer = try await predictions.first(id, in: try await stretch(of: predictions.topic, around: time)) {
+            let record = try PredictionRecord(decoding: $0)
+            return record.choice == .shadow ? nil : record
+        }
+        if let answer { return (answer.found, answer.offset) }
+        for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
+            let events = IdentifierSearch(log: log, topic: topic) { ScoredEvent.identifier(in: $0) }
+            let streamed = try await events.first(id, in: try await stretch(of: topic, around: time)) {
+                try ScoredEvent.record($0, of: id)
+            }
+            if let streamed { return (streamed.found, nil) }
+        }
+        throw try await missing(id, time)
+    }
+
+    private func search(_ topic: Name) -> IdentifierSearch {
+        IdentifierSearch(log: log, topic: topic) { PredictionHead.identifier(in: $0) }
+    }
+
+    /// Where in a topic the record of a moment may stand.
+    private func stretch(of topic: Name, around time: EventTime) async throws -> Range<UInt64> {
+        let back = TimeSpan(milliseconds: -Self.slack.milliseconds)
+        let start = try await log.firstOffset(topic, partition: 0, atOrAfter: time.advanced(by: back))
+        let behind = time.advanced(by: Self.slack).advanced(by: TimeSpan(milliseconds: 1))
+        return start..<max(start, try await log.firstOffset(topic, partition: 0, atOrAfter: behind))
+    }
+
+    /// What is to be said of a prediction that is not there.
+    private func missing(_ id: String, _ time: EventTime) async throws -> PlatformError {
         if let release = try await release(PlatformTopic.predictions, time) {
-            throw PlatformError(
+            return PlatformError(
                 .notFound, "prediction/\(id)",
                 "the predictions of its time, \(time), were let go at \(release.time) with all up to \(release.upTo); the setting was '\(release.rule)'"
             )
         }
         for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
             guard let release = try await release(topic, time) else { continue }
-            throw PlatformError(
+            return PlatformError(
                 .notFound, "prediction/\(id)",
                 "if a stream scored it, it was let go at \(release.time) with the events of \(topic) up to \(release.upTo); the setting was '\(release.rule)'"
             )
         }
-        throw PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
-    }
-
-    /// Reads what was logged about a moment until `body` has seen enough.
-    private func scan(_ topic: Name, around time: EventTime, _ body: (_ value: [UInt8]) throws -> Bool) async throws {
-        let back = TimeSpan(milliseconds: -Self.slack.milliseconds)
-        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: time.advanced(by: back))
-        let end = time.advanced(by: Self.slack)
-        while true {
-            let stored = try await log.read(topic, from: offset)
-            guard let last = stored.last else { return }
-            for item in stored {
-                guard item.record.time <= end, try body(item.record.value) else { return }
-            }
-            offset = last.offset + 1
-        }
+        return PlatformError(.notFound, "prediction/\(id)", "no such prediction is in the log")
     }
 
     /// The label of a prediction, if one arrived within `horizon`; the newest where several did.

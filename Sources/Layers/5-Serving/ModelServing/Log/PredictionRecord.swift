@@ -303,6 +303,13 @@ public struct PredictionHead: Sendable, Hashable {
         }
         self.choice = choice
     }
+
+    /// The identifier alone; `nil` for bytes that are no record.
+    static func identifier(in bytes: [UInt8]) -> String? {
+        var reader = ByteReader(bytes)
+        guard let form = try? reader.byte(), PredictionRecord.isKnown(form: form) else { return nil }
+        return try? reader.text()
+    }
 }
 
 /// A label that arrived for a prediction.

@@ -49,6 +49,11 @@ public struct ScoredEvent: Sendable {
         return .object(members)
     }
 
+    /// The identifier of a stored event's prediction; `nil` for a row that could not be scored.
+    static func identifier(in bytes: [UInt8]) -> String? {
+        (try? JSONValue.parse(bytes))?["prediction_id"]?.stringValue
+    }
+
     /// The record of a stored event if it is the prediction with this identifier.
     static func record(_ bytes: [UInt8], of id: String) throws -> PredictionRecord? {
         guard let event = try? JSONValue.parse(bytes), event["prediction_id"]?.stringValue == id,
