@@ -175,6 +175,60 @@ def test_a_stop_cuts_no_answer(start_server: Callable[..., Server]) -> None:
         assert sum(each.result() for each in asking) >= 20
 
 
+def test_what_comes_while_the_server_stops_is_told_so(start_server: Callable[..., Server]) -> None:
+    """Not closed without a word: a caller that hears it can ask another server, or this one when it is back."""
+    experiments = LIVE.replace(b"/livez", b"/api/2.0/mlflow/experiments/get?experiment_id=0")
+    for attempt in range(10):
+        server = start_server(name=f"stopping{attempt}")
+        idle = [Connection(server) for _ in range(200)]
+        for connection in idle:  # each is a lane's from here on
+            check(connection.send(PREDICT), PREDICT)
+        busy = [Connection(server) for _ in range(6)]
+        with concurrent.futures.ThreadPoolExecutor(2 * len(busy) + 1) as pool:
+            for connection in busy:  # a round of a lane takes a while, and the stop comes in the middle of one
+                pool.submit(flood, connection)
+                pool.submit(read_on, connection)
+            stopping = pool.submit(server.stop)
+            for number, connection in enumerate(idle):
+                with contextlib.suppress(ConnectionError):
+                    connection.send([LIVE, experiments][number % 2])
+                time.sleep(0.001)
+            assert stopping.result() == 0
+        refused = 0
+        for number, connection in enumerate(idle):
+            try:
+                status, headers, body = connection.answer()
+            except EOFError as ended:
+                assert ended.args == (b"",), "half an answer"
+                continue  # it was closed before the request came
+            except ConnectionError:
+                continue
+            if status != 503:
+                assert status == 200
+                continue
+            refused += 1
+            assert headers["connection"] == "close" and int(headers["retry-after"]) > 0
+            answer = json.loads(body)
+            code = answer["error_code"] if number % 2 else answer["error"]["code"]
+            assert code == ("TEMPORARILY_UNAVAILABLE" if number % 2 else "unavailable")
+            assert connection.is_closed()
+        if refused:
+            return
+    raise AssertionError("no request met the stop")
+
+
+def flood(connection: Connection) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            connection.send(PREDICT * 800)
+
+
+def read_on(connection: Connection) -> None:
+    with contextlib.suppress(OSError):
+        while connection.socket.recv(1 << 20):
+            pass
+
+
 def test_a_stop_takes_back_no_answer_from_a_late_reader(start_server: Callable[..., Server]) -> None:
     """What it has asked beside that is not read any more, and ends the connection in an orderly way all the same."""
     server = start_server(name="late")

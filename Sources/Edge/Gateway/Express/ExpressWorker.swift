@@ -186,9 +186,7 @@ final class ExpressWorker {
 
     private func begin(_ descriptor: Int32) {
         let tag = UInt64(UInt32(bitPattern: descriptor))
-        guard !isStopping,
-            bottega_epoll_add(lane.poll, descriptor, bottega_readable, tag) == 0
-        else {
+        guard bottega_epoll_add(lane.poll, descriptor, bottega_readable, tag) == 0 else {
             close(descriptor)
             return
         }
@@ -196,8 +194,10 @@ final class ExpressWorker {
         if place >= connections.count {
             connections.append(contentsOf: repeatElement(nil, count: place + 64 - connections.count))
         }
-        connections[place] = ExpressConnection(descriptor)
+        let connection = ExpressConnection(descriptor)
+        connections[place] = connection
         connectionCount += 1
+        if isStopping { finish(connection) }
     }
 
     private func goOn(_ descriptor: Int32, _ happened: UInt32) {
@@ -284,16 +284,27 @@ final class ExpressWorker {
 
     /// Gives a connection to the framework, behind the answers that are on their way.
     private func leave(_ connection: ExpressConnection, _ rest: UnsafeRawBufferPointer, _ taken: Int) -> Int? {
+        if isStopping { return taken + refuse(rest, on: connection) }
         flush(connection)
         guard connection.out.isEmpty else { return taken }  // it is tried again when they are gone
         forget(connection)
         _ = bottega_epoll_remove(lane.poll, connection.descriptor)
-        if isStopping {
-            close(connection.descriptor)
-        } else {
-            give(connection.descriptor, ByteBuffer(bytes: rest))
-        }
+        give(connection.descriptor, ByteBuffer(bytes: rest))
         return nil
+    }
+
+    /// Answers a request that comes too late for the framework.
+    /// - Returns: its bytes; 0 where its end is not known, or not there.
+    private func refuse(_ rest: UnsafeRawBufferPointer, on connection: ExpressConnection) -> Int {
+        var (path, byteCount) = ("", 0)
+        if case .plain(let request) = WireRequest.read(rest) {
+            path = String(decoding: rest[request.path], as: UTF8.self)
+            byteCount = request.headByteCount + request.bodyByteCount
+        }
+        HotRoutes.writeStopping(at: path, to: &out)
+        connection.isClosing = true
+        flush(connection)
+        return byteCount <= rest.count ? byteCount : 0
     }
 
     private func forget(_ connection: ExpressConnection) {
@@ -473,10 +484,13 @@ final class ExpressWorker {
         if let listener { close(listener.socket.descriptor) }
         listener = nil
         acceptsAgain = nil
-        for case let connection? in connections {
-            if connection.isReading { read(connection) }  // what has come is answered
-            connection.isClosing = true
-            settle(connection)
-        }
+        for case let connection? in connections { finish(connection) }
+    }
+
+    /// Answers what has come, and ends a connection.
+    private func finish(_ connection: ExpressConnection) {
+        if connection.isReading { read(connection) }
+        connection.isClosing = true
+        settle(connection)
     }
 }

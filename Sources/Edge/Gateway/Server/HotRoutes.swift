@@ -1,6 +1,7 @@
 import APIContract
 import Foundation
 import ModelServing
+import PlatformCore
 
 /// The routes that are answered on the event loop, from bytes to bytes.
 struct HotRoutes: Sendable {
@@ -84,6 +85,18 @@ struct HotRoutes: Sendable {
         out.append(contentsOf: String(byteCount).utf8)
         if retryAfterSeconds > 0 { out.append(contentsOf: "\r\nRetry-After: \(retryAfterSeconds)".utf8) }
         out.append(contentsOf: (keepsAlive ? "\r\n\r\n" : "\r\nConnection: close\r\n\r\n").utf8)
+    }
+
+    /// Appends the answer to a request that a server which stops does not begin any more.
+    static func writeStopping(at path: String, to out: inout [UInt8]) {
+        let answer = ErrorTable.response(
+            PlatformError(.unavailable, "server", "the server is stopping; nothing was done, ask again"), to: path,
+            mlflowCode: "TEMPORARILY_UNAVAILABLE")
+        guard case .bytes(let body) = answer.body else { preconditionFailure("a refusal is in memory") }
+        writeHead(
+            status: answer.status, byteCount: body.count, retryAfterSeconds: Predictor.retryAfterSeconds,
+            keepsAlive: false, to: &out)
+        out.append(contentsOf: body)
     }
 
     private static func reason(_ status: Int) -> String {
