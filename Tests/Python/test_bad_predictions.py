@@ -55,6 +55,8 @@ def test_predictions_that_cannot_be_made(trained: Server) -> None:
     refused(trained.request("POST", "/predict/loss", raw=b"[" * 100_000), 400, "deep")
     refuses(trained.cli("predict", "loss", "--body", "{", check=False), 2, "no JSON")
     refuses(trained.cli("predict", "nothing", "--body", "{}", check=False), 4, "nothing")
+    refuses(trained.cli("predict", "loss", "--body", " ", check=False), 2, "--body")
+    refuses(trained.cli("replay", "loss", check=False), 2, "--count")
     status, _ = trained.request("POST", "/predict/loss", PREDICT)
     assert status == 200
 

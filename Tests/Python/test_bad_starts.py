@@ -39,6 +39,13 @@ def test_a_second_server_on_the_directory_is_refused(server: Server, binary: str
     [
         (["models"], "there is no command 'bottega models'; did you mean 'bottega model'?"),
         (["model", "lst"], "there is no command 'bottega model lst'; did you mean 'bottega model list'?"),
+        (["gate"], "there is no command 'bottega gate'; did you mean 'bottega model gates'?"),
+        (["promote"], "there is no command 'bottega promote'; did you mean 'bottega model promote'?"),
+        (["deployments"], "there is no command 'bottega deployments'; did you mean 'bottega deploy'?"),
+        (
+            ["predictions"],
+            "there is no command 'bottega predictions'; did you mean 'bottega predict' or 'bottega prediction-jobs'?",
+        ),
         (["frobnicate"], "there is no command 'bottega frobnicate'; 'bottega --help' lists them"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
+import mlflow
 import pytest
 import shop
 from conftest import ROOT, Server
@@ -105,6 +107,74 @@ def test_commands_answer_scripts_in_json(server: Server, tmp_path: pathlib.Path)
         assert told.stdout.strip() and not told.stdout.lstrip().startswith("{"), arguments
     refused = server.cli("model", "show", "loss", "5", "--json", check=False)
     assert refused.returncode == 4 and json.loads(refused.stdout)["error"]["code"] == "not_found"
+
+
+KINDS = """
+---
+kind: FeatureService
+name: price
+request: [{name: price, type: number}]
+views: [{view: paid, features: [mean_24h]}]
+---
+kind: TrainingSet
+name: amount
+service: price
+spine: orders
+label: {name: amount, source: outcomes, join: [order], column: loss, horizon: 12h}
+---
+kind: TrainingSet
+name: lost
+service: price
+spine: orders
+label: {name: lost, source: outcomes, join: [order], column: loss, greater_than: 10, horizon: 12h}
+---
+kind: Model
+name: amount
+service: price
+training_set: amount
+training: {command: [nothing]}
+---
+kind: Model
+name: lost
+service: price
+training_set: lost
+training: {command: [nothing]}
+"""
+
+
+def test_the_list_of_models_shows_what_each_kind_is_measured_by(
+    start_server: Callable[..., Server], tmp_path: pathlib.Path
+) -> None:
+    server = start_server("--clock", "manual")
+    assert server.cli("model", "list").stdout == "no versions yet\n"
+    (tmp_path / "definitions").mkdir()
+    (tmp_path / "definitions" / "all.yaml").write_text(shop.DATA + KINDS)
+    server.cli("apply", str(tmp_path / "definitions"))
+    server.post("/api/v1/clock", {"now": shop.START + 12 * shop.DAY})
+    rows = shop.history(12)
+    for name in ("payments", "orders", "outcomes"):
+        server.cli("ingest", name, str(shop.write_csv(tmp_path / f"{name}.csv", getattr(rows, name))))
+    span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + 11 * shop.DAY)]
+    mlflow.set_tracking_uri(server.url)
+    metrics = {}
+    for model, link in [("amount", "identity"), ("lost", "logistic")]:
+        dataset = json.loads(server.cli("dataset", "build", model, *span, "--json").stdout)["dataset"]
+        file = tmp_path / "model.linear.json"
+        members = {"features": ["price", "paid__mean_24h"], "coefficients": [[0.01, 0.01]], "intercepts": [0.5]}
+        file.write_text(json.dumps({"format": "bottega-linear/1", "link": link, "fill": [0, 0], **members}))
+        with mlflow.start_run() as run:
+            mlflow.log_artifact(str(file))
+        told = server.cli("model", "register", model, "--run", run.info.run_id, "--dataset", dataset, "--json")
+        metrics[model] = json.loads(told.stdout)["metrics"]["test"]
+        kinds = {"amount": ["RMSE", "MAE"], "lost": ["AUC", "ECE"]}
+        shown = [kinds[name] for name in ("lost", "amount") if name in metrics]
+        header, *lines = (line.split() for line in server.cli("model", "list").stdout.splitlines())
+        assert header == ["MODEL", "VERSION", "STAGE", *itertools.chain(*shown), "CREATED"]
+        assert len(lines) == len(metrics)
+        for line in lines:
+            for column in kinds[line[0]]:
+                value = metrics[line[0]][column.lower()]
+                assert float(line[header.index(column)]) == pytest.approx(value, rel=1e-3)
 
 
 def test_exit_codes_mean_something(server: Server, binary: str, tmp_path: pathlib.Path) -> None:

@@ -25,15 +25,47 @@ enum CommandNames {
                 continue
             }
             guard configuration.defaultSubcommand == nil, word != "help" else { return nil }
-            var known: [String] = []
-            for subcommand in configuration.subcommands where subcommand.configuration.shouldDisplay {
-                known += names(of: subcommand)
-            }
-            let near = nearestName(to: word, among: known)
             let place = path.joined(separator: " ")
+            let meant = suggestions(for: word, below: command, path, of: root).map { "'\($0)'" }
             return "there is no command '\(place) \(word.prefix(64))'; "
-                + (near.map { "did you mean '\(place) \($0)'?" } ?? "'\(place) --help' lists them")
+                + (meant.isEmpty ? "'\(place) --help' lists them" : "did you mean \(meant.joined(separator: " or "))?")
         }
         return nil
+    }
+
+    /// Most commands that are named to somebody who may have meant one of them.
+    private static let suggestionCountMax = 3
+
+    /// Commands that a word may mean: those here that begin like it, those anywhere that are called so, the nearest one here.
+    private static func suggestions(
+        for word: String, below command: any ParsableCommand.Type, _ path: [String], of root: any ParsableCommand.Type
+    ) -> [String] {
+        let here = shown(below: command).flatMap { names(of: $0) }
+        func whole(_ name: String) -> String { (path + [name]).joined(separator: " ") }
+        let alike = here.filter { isAlike($0, word) }.map(whole)
+        if 1...suggestionCountMax ~= alike.count { return alike }
+        var elsewhere: [String] = []
+        for group in shown(below: root) {
+            for name in shown(below: group).flatMap({ names(of: $0) }) where isSame(name, word) {
+                elsewhere.append([root._commandName, group._commandName, name].joined(separator: " "))
+            }
+        }
+        if 1...suggestionCountMax ~= elsewhere.count { return elsewhere }
+        return nearestName(to: word, among: here).map { [whole($0)] } ?? []
+    }
+
+    private static func shown(below command: any ParsableCommand.Type) -> [any ParsableCommand.Type] {
+        command.configuration.subcommands.filter { $0.configuration.shouldDisplay }
+    }
+
+    private static func isSame(_ name: String, _ word: String) -> Bool {
+        name == word || name == "\(word)s" || "\(name)s" == word
+    }
+
+    /// Whether one of two words begins with the other, or is a part of it: `predictions`, `predict`, `prediction-jobs`.
+    private static func isAlike(_ name: String, _ word: String) -> Bool {
+        let stem = word.count > 3 && word.hasSuffix("s") ? String(word.dropLast()) : word
+        guard min(stem.count, name.count) >= 3 else { return false }
+        return stem.hasPrefix(name) || name.split(separator: "-").contains { $0.hasPrefix(stem) }
     }
 }

@@ -82,18 +82,18 @@ struct ModelCommand: AsyncParsableCommand {
         func run(_ client: APIClient) async throws {
             let answer = try await client.get("/api/v1/models")
             show(answer) { answer in
-                var rows: [[String]] = []
-                for model in answer["models"]?.arrayValue ?? [] {
-                    for version in model["versions"]?.arrayValue ?? [] {
-                        let metrics = version["metrics"]?["test"]
-                        rows.append([
-                            Human.cell(model["name"]), Human.cell(version["version"]), Human.cell(version["stage"]),
-                            Human.cell(metrics?["auc"]), Human.cell(metrics?["ece"]), Human.cell(version["created_at"]),
-                        ])
-                    }
+                let versions = (answer["models"]?.arrayValue ?? []).flatMap { model in
+                    (model["versions"]?.arrayValue ?? []).map { (model: model["name"], version: $0) }
                 }
-                return rows.isEmpty
-                    ? "no versions yet" : Human.table(["MODEL", "VERSION", "STAGE", "AUC", "ECE", "CREATED"], rows)
+                guard !versions.isEmpty else { return "no versions yet" }
+                let shown = HeadlineMetrics.names(in: versions.map { $0.version["metrics"]?["test"] })
+                let rows = versions.map { model, version in
+                    [Human.cell(model), Human.cell(version["version"]), Human.cell(version["stage"])]
+                        + shown.map { Human.cell(version["metrics"]?["test"]?[$0]) }
+                        + [Human.cell(version["created_at"])]
+                }
+                return Human.table(
+                    ["MODEL", "VERSION", "STAGE"] + shown.map { $0.uppercased() } + ["CREATED"], rows)
             }
         }
     }

@@ -15,6 +15,10 @@ struct Predict: ClientCommand {
 
     func run(_ client: APIClient) async throws {
         let text = body == "-" ? String(decoding: FileHandle.standardInput.readDataToEndOfFile(), as: UTF8.self) : body
+        guard text.contains(where: { !$0.isWhitespace }) else {
+            throw CommandFailure(
+                exitCode: 2, description: "nothing is asked: give the request as JSON with --body or on standard input")
+        }
         let request: JSONValue
         do { request = try JSONValue.parse(text) } catch {
             throw CommandFailure(exitCode: 2, description: "the request is no JSON: \(error.description)")
@@ -106,6 +110,13 @@ struct Replay: ClientCommand {
                 ["model": .string(subject), "count": .integer(Int64(count)), "seed": .integer(Int64(seed))])
             answer = try await client.wait(for: started, label: "replay", quiet: server.json)
         } else {
+            guard IdentifierSource.time(of: subject) != nil else {
+                throw CommandFailure(
+                    exitCode: 2,
+                    description:
+                        "'\(subject)' is no prediction's identifier; with --count it is a model whose predictions "
+                        + "are computed again")
+            }
             answer = try await client.post("/predictions/\(subject)/replay")
         }
         show(answer) { answer in
@@ -131,20 +142,22 @@ struct MonitorCommand: ClientCommand {
             "windows": windows["windows"] ?? [], "alerts": alerts["alerts"] ?? [],
         ]
         show(answer) { answer in
+            let windows = answer["windows"]?.arrayValue ?? []
+            let shown = HeadlineMetrics.names(in: windows.map { $0["metrics"] })
             var rows: [[String]] = []
-            for window in answer["windows"]?.arrayValue ?? [] {
+            for window in windows {
                 let worst = (window["inputs"]?.arrayValue ?? []).max {
                     ($0["psi"]?.doubleValue ?? 0) < ($1["psi"]?.doubleValue ?? 0)
                 }
-                rows.append([
-                    String(Human.cell(window["from"]).prefix(10)), Human.cell(window["version"]),
-                    Human.cell(window["choice"]),
-                    Human.cell(window["rows"]), Human.cell(window["labelled"]), Human.cell(window["metrics"]?["auc"]),
-                    Human.cell(window["metrics"]?["ece"]),
-                    worst.map { "\(Human.cell($0["psi"])) \(Human.cell($0["name"]))" } ?? "–",
-                ])
+                var cells = [String(Human.cell(window["from"]).prefix(10))]
+                cells += ["version", "choice", "rows", "labelled"].map { Human.cell(window[$0]) }
+                cells += shown.map { Human.cell(window["metrics"]?[$0]) }
+                cells.append(worst.map { "\(Human.cell($0["psi"])) \(Human.cell($0["name"]))" } ?? "–")
+                rows.append(cells)
             }
-            var text = Human.table(["FROM", "VERSION", "VARIANT", "ROWS", "LABELLED", "AUC", "ECE", "WORST PSI"], rows)
+            var text = Human.table(
+                ["FROM", "VERSION", "VARIANT", "ROWS", "LABELLED"] + shown.map { $0.uppercased() } + ["WORST PSI"], rows
+            )
             for alert in answer["alerts"]?.arrayValue ?? [] {
                 text +=
                     "\n\(Human.cell(alert["severity"])) \(Human.cell(alert["time"])) \(Human.cell(alert["message"]))"
