@@ -30,6 +30,22 @@ package enum FileCalls {
         defer { close(descriptor) }
         guard fsync(descriptor) == 0 else { throw FileCallFailure(number: errno) }
     }
+
+    /// Writes all of these bytes: from `position` on, or where the file stands.
+    package static func writeAll(_ bytes: UnsafeRawBufferPointer, to descriptor: Int32, at position: Int? = nil)
+        throws(FileCallFailure)
+    {
+        var done = 0
+        while done < bytes.count, let base = bytes.baseAddress {
+            let count =
+                if let position { pwrite(descriptor, base + done, bytes.count - done, off_t(position + done)) } else {
+                    write(descriptor, base + done, bytes.count - done)
+                }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { throw FileCallFailure(number: errno) }
+            done += count
+        }
+    }
 }
 
 /// Writes what arrives piece by piece into a file, one piece after the other, and has the disk begin early.
@@ -51,15 +67,8 @@ package struct FileStream {
 
     /// Writes all of these bytes.
     package mutating func write(_ bytes: UnsafeRawBufferPointer) throws(FileCallFailure) {
-        var done = 0
-        while done < bytes.count {
-            let count = pwrite(
-                descriptor, bytes.baseAddress.map { $0 + done }, bytes.count - done, off_t(position))
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else { throw FileCallFailure(number: errno) }
-            done += count
-            position += count
-        }
+        try FileCalls.writeAll(bytes, to: descriptor, at: position)
+        position += bytes.count
         if let windowByteCount, position - begunUpTo >= windowByteCount { begin() }
     }
 

@@ -1,4 +1,5 @@
 import Glibc
+import PlatformCore
 import StoragePorts
 
 /// Turns an error number of the system into the port's error.
@@ -75,14 +76,8 @@ final class File: Sendable {
 
     /// Writes all of `bytes` at `position`.
     func write(_ bytes: UnsafeRawBufferPointer, at position: Int) throws(StoreError) {
-        var done = 0
-        while done < bytes.count {
-            let count = pwrite(descriptor, bytes.baseAddress?.advanced(by: done), bytes.count - done, position + done)
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw systemFailure(errno, subject, "writing \(path)")
-            }
-            done += count
+        do { try FileCalls.writeAll(bytes, to: descriptor, at: position) } catch {
+            throw systemFailure(error.number, subject, "writing \(path)")
         }
     }
 

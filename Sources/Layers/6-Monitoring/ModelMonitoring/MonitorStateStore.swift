@@ -30,25 +30,15 @@ public struct FileMonitorStateStore: MonitorStateStore {
         let beside = path + ".new"
         let file = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
         guard file >= 0 else { throw failure("cannot be written: \(String(cString: strerror(errno)))") }
-        var written = 0
-        while written < bytes.count {
-            let count = bytes.withUnsafeBytes { write(file, $0.baseAddress?.advanced(by: written), $0.count - written) }
-            if count < 0, errno == EINTR { continue }
-            guard count > 0 else {
-                let reason = String(cString: strerror(errno))
-                close(file)
-                throw failure("cannot be written: \(reason)")
-            }
-            written += count
+        do { try bytes.withUnsafeBytes { try FileCalls.writeAll($0, to: file) } } catch {
+            close(file)
+            throw failure("cannot be written: \(error)")
         }
         let synchronized = fsync(file) == 0
         guard close(file) == 0, synchronized, rename(beside, path) == 0 else {
             throw failure("cannot be replaced: \(String(cString: strerror(errno)))")
         }
-        let folder = open((path as NSString).deletingLastPathComponent, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-        guard folder >= 0 else { return }
-        fsync(folder)
-        close(folder)
+        try? FileCalls.synchronize((path as NSString).deletingLastPathComponent)
     }
 
     private func failure(_ reason: String) -> PlatformError {

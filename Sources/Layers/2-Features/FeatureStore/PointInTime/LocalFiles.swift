@@ -1,5 +1,6 @@
 public import ColumnFiles
 import Foundation
+import PlatformCore
 package import StoragePorts
 import Synchronization
 
@@ -62,7 +63,10 @@ package final class OutputFile: Sendable {
 
     /// Writes after what was written before.
     package func write(_ bytes: [UInt8]) throws(StoreError) {
-        try writeAll(descriptor, UnsafeRawBuffer(bytes), at: nil, path)
+        let outcome = bytes.withUnsafeBytes { part in
+            Result { () throws(StoreError) in try writeAll(descriptor, part, path) }
+        }
+        try outcome.get()
     }
 
     /// Waits until what was written is on the disk.
@@ -73,41 +77,16 @@ package final class OutputFile: Sendable {
     }
 }
 
-/// Bytes to be written, kept alive.
-private struct UnsafeRawBuffer {
-    let bytes: [UInt8]
-    init(_ bytes: [UInt8]) { self.bytes = bytes }
-}
-
-private func writeAll(_ descriptor: Int32, _ buffer: UnsafeRawBuffer, at offset: Int?, _ path: String)
+private func writeAll(_ descriptor: Int32, _ bytes: UnsafeRawBufferPointer, at offset: Int? = nil, _ path: String)
     throws(StoreError)
 {
-    var failure: StoreError?
-    buffer.bytes.withUnsafeBytes { all in
-        do throws(StoreError) { try writeAll(descriptor, all, at: offset, path) } catch { failure = error }
-    }
-    if let failure { throw failure }
-}
-
-private func writeAll(_ descriptor: Int32, _ all: UnsafeRawBufferPointer, at offset: Int?, _ path: String)
-    throws(StoreError)
-{
-    var done = 0
-    while done < all.count, let base = all.baseAddress {
-        let count =
-            if let offset { pwrite(descriptor, base + done, all.count - done, off_t(offset + done)) } else {
-                write(descriptor, base + done, all.count - done)
-            }
-        if count < 0, errno == EINTR { continue }
-        guard count > 0 else {
-            let isFull = errno == ENOSPC || errno == EDQUOT || errno == EFBIG
-            throw StoreError(
-                isFull ? .full : .unavailable, path,
-                isFull
-                    ? "no space is left on the disk; free some, or give the build more memory so that it spills less"
-                    : "cannot be written: \(String(cString: strerror(errno)))")
-        }
-        done += count
+    do { try FileCalls.writeAll(bytes, to: descriptor, at: offset) } catch {
+        let isFull = [ENOSPC, EDQUOT, EFBIG].contains(error.number)
+        throw StoreError(
+            isFull ? .full : .unavailable, path,
+            isFull
+                ? "no space is left on the disk; free some, or give the build more memory so that it spills less"
+                : "cannot be written: \(error)")
     }
 }
 
