@@ -43,6 +43,7 @@ let httpTypes: Target.Dependency = .product(name: "HTTPTypes", package: "swift-h
 let hummingbird: Target.Dependency = .product(name: "Hummingbird", package: "hummingbird")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let nioCore: Target.Dependency = .product(name: "NIOCore", package: "swift-nio")
+let nioEmbedded: Target.Dependency = .product(name: "NIOEmbedded", package: "swift-nio")
 let nioHTTP1: Target.Dependency = .product(name: "NIOHTTP1", package: "swift-nio")
 let nioHTTP2: Target.Dependency = .product(name: "NIOHTTP2", package: "swift-nio-http2")
 let nioHTTPTypes: Target.Dependency = .product(name: "NIOHTTPTypes", package: "swift-nio-extras")
@@ -350,7 +351,10 @@ let targets: [Target] = [  // each row leans only on rows above it
         ]),
     tests(
         "Unit/GatewayTests", named: "GatewayTests",
-        uses: ["PlatformCore", "StoragePorts", "RuntimePorts", "APIContract", "Gateway"]),
+        uses: [
+            "PlatformCore", "StoragePorts", "RuntimePorts", "APIContract", "Gateway", httpTypes, hummingbird,
+            nioEmbedded,
+        ]),
     tests(
         "Contracts", named: "ContractTests",
         uses: [

@@ -198,3 +198,23 @@ def test_what_nobody_said_of_a_version_reads_as_with_the_reference(sides: tuple[
             + [{text: logged.get(text) for text in ("model_type", "source_run_id")}]
         )
     assert read[0] == read[1]
+
+
+def test_what_the_server_refuses_in_front_of_a_route_has_the_clients_shape(server: Server) -> None:
+    json = {"Content-Type": "application/json"}
+    foreign = {"Host": "evil.example", **json}
+    cases: list[tuple[str, str, dict[str, str], bytes, int, str]] = [
+        ("GET", "/ajax-api/no/such/call", {}, b"", 404, "ENDPOINT_NOT_FOUND"),
+        ("HEAD", "/api/3.0/mlflow/no-such-call", {}, b"", 404, "ENDPOINT_NOT_FOUND"),
+        ("DELETE", "/get-artifact", {}, b"", 405, "ENDPOINT_NOT_FOUND"),
+        ("POST", "/api/2.0/mlflow/runs/create", json, b" " * (17 << 20), 413, "INVALID_PARAMETER_VALUE"),
+        ("POST", "/api/2.0/mlflow/runs/create", foreign, b"{}", 403, "PERMISSION_DENIED"),
+        ("POST", "/v1/traces", foreign, b"{}", 403, "PERMISSION_DENIED"),
+        ("POST", "/api/2.0/mlflow/runs/create", {"Origin": "http://evil.example"}, b"{}", 403, "PERMISSION_DENIED"),
+    ]
+    for method, path, headers, body, status, code in cases:
+        answer = requests.request(method, server.url + path, headers=headers, data=body, timeout=120)
+        assert answer.status_code == status, (method, path, answer.text[:200])
+        assert method == "HEAD" or answer.json()["error_code"] == code, (method, path, answer.text[:200])
+    answer = requests.get(f"{server.url}/api/v1/no-such-call", timeout=120)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")

@@ -132,17 +132,25 @@ public struct Route: Sendable {
     public let body: BodyPolicy
     /// Answers a request.
     ///
-    /// An error it throws becomes an answer by the gateway's table.
+    /// An error it throws becomes an answer in the form of `refusals`.
     public let handler: @Sendable (APIRequest) async throws -> APIResponse
+    /// How the server words what it refuses in the handler's place; `nil` for the platform's own form.
+    public let refusals: RefusalForm?
 
     /// Makes a route.
     public init(
         _ method: String, _ pattern: String, body: BodyPolicy = .collect(byteCountMax: 16 << 20),
-        handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
+        refusals: RefusalForm? = nil, handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
     ) {
         self.method = method
         self.pattern = pattern
         self.body = body
+        self.refusals = refusals
         self.handler = handler
+    }
+
+    /// The same route with refusals in another form.
+    public func refusing(in form: RefusalForm) -> Route {
+        Route(method, pattern, body: body, refusals: form, handler: handler)
     }
 }

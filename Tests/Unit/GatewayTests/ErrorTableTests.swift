@@ -1,4 +1,7 @@
 import APIContract
+import HTTPTypes
+import HummingbirdCore
+import NIOEmbedded
 import PlatformCore
 import RuntimePorts
 import StoragePorts
@@ -58,7 +61,7 @@ struct ErrorTableTests {
     }
 
     @Test func theAnswerIsJSONWithCodeSubjectAndMessage() throws {
-        let response = ErrorTable.response(PlatformError(.notFound, "model/x", "no such model"))
+        let response = ErrorTable.form.answer(PlatformError(.notFound, "model/x", "no such model"), .failure)
         #expect(response.status == 404)
         guard case .bytes(let bytes) = response.body else {
             Issue.record("the answer is no text")
@@ -67,6 +70,43 @@ struct ErrorTableTests {
         #expect(
             try JSONValue.parse(bytes)
                 == ["error": ["code": "not_found", "subject": "model/x", "message": "no such model"]])
+    }
+}
+
+/// A route's refusals have the form that the route carries.
+struct RefusalFormTests {
+    private static let form = RefusalForm(prefixes: ["/api/theirs"]) { error, _ in
+        .text("theirs: \(error.message)", status: 418)
+    }
+    private let routes = [
+        Route("GET", "/api/ours") { _ in .text("") },
+        Route("GET", "/elsewhere/{name}", refusals: form) { _ in .text("") },
+        Route("GET", "/api/theirs/{rest...}", refusals: form) { _ in .text("") },
+    ]
+
+    @Test(
+        arguments: [
+            ("/api/ours", false), ("/api/none", false), ("/elsewhere", false), ("/elsewhere/x", true),
+            ("/api/theirs", true), ("/api/theirs/x/y", true), ("/api/theirs-too", true),
+        ]) func aPathHasTheFormOfItsRouteOrOfItsGroup(path: String, isTheirs: Bool)
+    {
+        let answer = AnswerMissing.form(of: path, routes).answer(
+            PlatformError(.notFound, "route", "none"), .unknownPath)
+        #expect(answer.status == (isTheirs ? 418 : 404))
+    }
+
+    @Test func aFileThatIsGoneIsRefusedInTheFormOfItsRoute() {
+        let gone = APIResponse(body: .file("/nowhere/at/all"))
+        let channel = EmbeddedChannel()
+        #expect(GatewayServer.response(gone, over: channel, refusals: Self.form).status.code == 418)
+        #expect(GatewayServer.response(gone, over: channel, refusals: ErrorTable.form).status.code == 404)
+    }
+
+    @Test func thePlatformsFormKnowsWhoIsNotKnown() {
+        let error = PlatformError(.forbidden, "access", "no")
+        #expect(ErrorTable.form.answer(error, .unauthenticated).status == 401)
+        #expect(ErrorTable.form.answer(error, .failure).status == 403)
+        #expect(ErrorTable.form.answer(error, .otherMethod).status == 405)
     }
 }
 

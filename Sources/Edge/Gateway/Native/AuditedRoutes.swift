@@ -57,7 +57,7 @@ enum AuditedRoutes {
                             || route.pattern.hasSuffix("/mlflow-artifacts/\($0.call)"))
                 })
             else { return route }
-            return .init(route.method, route.pattern, body: route.body) { request in
+            return .init(route.method, route.pattern, body: route.body, refusals: route.refusals) { request in
                 let body = (try? request.json()) ?? .null
                 let name = request.parameters[rule.field] ?? body[rule.field]?.stringValue ?? ""
                 return try await services.audited(

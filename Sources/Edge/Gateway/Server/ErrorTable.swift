@@ -21,12 +21,15 @@ enum ErrorTable {
         }
     }
 
-    /// The answer to a request that reaches no route, in the words that callers of its path know: MLflow's clients have a shape
-    /// of their own.
-    static func response(_ error: PlatformError, to path: String, mlflowCode code: String) -> APIResponse {
-        let isMLflow = ["/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/"].contains { path.hasPrefix($0) }
-        guard isMLflow else { return response(error) }
-        return .json(["error_code": .string(code), "message": .string(error.message)], status: status(error.code))
+    /// The platform's own form of refusals, for routes that have none.
+    static let form = RefusalForm(prefixes: []) { error, reason in
+        let status =
+            switch reason {
+            case .unauthenticated: 401
+            case .otherMethod: 405
+            case .unknownPath, .failure: status(error.code)
+            }
+        return .json(json(error), status: status)
     }
 
     static func platformError(_ error: StoreError) -> PlatformError {
@@ -65,11 +68,6 @@ enum ErrorTable {
             "'\(context.codingPath.map(\.stringValue).joined(separator: "."))': \(context.debugDescription)"
         @unknown default: "\(error)"
         }
-    }
-
-    static func response(_ error: any Error) -> APIResponse {
-        let error = platformError(error)
-        return .json(json(error), status: status(error.code))
     }
 
     /// The error as answers carry it.

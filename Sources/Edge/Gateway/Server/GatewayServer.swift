@@ -154,37 +154,32 @@ public struct GatewayServer: Service {
         _ request: Request, _ context: GatewayContext, route: Route, configuration: GatewayConfiguration,
         logger: Logger
     ) async -> Response {
+        let refusals = route.refusals ?? ErrorTable.form
+        func refused(_ why: String, _ reason: RefusalForm.Reason = .failure) -> Response {
+            response(
+                refusals.answer(PlatformError(.forbidden, "access", why), reason), over: context.channel,
+                refusals: refusals)
+        }
         if !route.pattern.hasSuffix("livez"), !route.pattern.hasSuffix("readyz") {
             switch configuration.access.refusal(
                 host: request.head.authority, authorization: request.headers[.authorization])
             {
             case .unauthenticated?:
-                var refused = response(
-                    ErrorTable.response(
-                        PlatformError(.forbidden, "access", "the token is missing or wrong"), to: request.uri.path,
-                        mlflowCode: "UNAUTHENTICATED"),
-                    over: context.channel, status: 401)
+                var answer = refused("the token is missing or wrong", .unauthenticated)
                 // For browsers alone: libraries that know the scheme wait for somebody to answer.
                 if request.headers[.accept]?.contains("text/html") == true {
-                    refused.headers[.wwwAuthenticate] = "Basic realm=\"bottega\", charset=\"UTF-8\""
+                    answer.headers[.wwwAuthenticate] = "Basic realm=\"bottega\", charset=\"UTF-8\""
                 }
-                return refused
+                return answer
             case .forbiddenHost?:
-                return response(
-                    ErrorTable.response(
-                        PlatformError(
-                            .forbidden, "access", "the Host header names another machine; use 127.0.0.1 or localhost")),
-                    over: context.channel)
+                return refused("the Host header names another machine; use 127.0.0.1 or localhost")
             case nil: break
             }
             if configuration.access.isForged(
                 method: route.method, host: request.head.authority, authorization: request.headers[.authorization],
                 origin: request.headers[.origin], site: HTTPField.Name("Sec-Fetch-Site").flatMap { request.headers[$0] }
             ) {
-                return response(
-                    ErrorTable.response(
-                        PlatformError(.forbidden, "access", "a page of another site may change nothing here")),
-                    over: context.channel)
+                return refused("a page of another site may change nothing here")
             }
         }
         let spooled: String?
@@ -197,14 +192,15 @@ public struct GatewayServer: Service {
                 apiRequest.bodyRoom?.release()
             }
             return response(
-                try await route.handler(apiRequest), over: context.channel, range: request.headers[.range])
+                try await route.handler(apiRequest), over: context.channel, refusals: refusals,
+                range: request.headers[.range])
         } catch {
             let known = ErrorTable.platformError(error)
             if known.code == .internal || known.code == .corrupted {
                 logger.error(
                     "request failed", metadata: ["route": "\(route.method) \(route.pattern)", "error": "\(error)"])
             }
-            return response(ErrorTable.response(known), over: context.channel)
+            return response(refusals.answer(known, .failure), over: context.channel, refusals: refusals)
         }
     }
 
@@ -299,14 +295,14 @@ public struct GatewayServer: Service {
     }
 
     static func response(
-        _ answer: APIResponse, over channel: any Channel, status: Int? = nil, range: String? = nil
+        _ answer: APIResponse, over channel: any Channel, refusals: RefusalForm, range: String? = nil
     ) -> Response {
         var fields = HTTPFields()
         for (name, value) in answer.headers {
             if let name = HTTPField.Name(name) { fields[name] = value }
         }
         fields[.xContentTypeOptions] = "nosniff"
-        let status = HTTPResponse.Status(code: status ?? answer.status)
+        let status = HTTPResponse.Status(code: answer.status)
         switch answer.body {
         case .bytes(let bytes):
             return Response(status: status, headers: fields, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
@@ -345,7 +341,7 @@ public struct GatewayServer: Service {
             do throws(PlatformError) {
                 return file(try OpenFile(path), status: status, fields, range: range, over: channel)
             } catch {
-                return response(ErrorTable.response(error), over: channel)
+                return response(refusals.answer(error, .failure), over: channel, refusals: refusals)
             }
         }
     }
@@ -387,7 +383,7 @@ struct GatewayContext: RequestContext {
 }
 
 /// Says of an unknown path what there is, and of a known one with another method that it is the method.
-private struct AnswerMissing: RouterMiddleware {
+struct AnswerMissing: RouterMiddleware {
     typealias Context = GatewayContext
     let routes: [Route]
 
@@ -405,20 +401,29 @@ private struct AnswerMissing: RouterMiddleware {
             if !allowed.isEmpty, !allowed.contains(request.method.rawValue) {
                 let list = allowed.joined(separator: ", ")
                 let message = "'\(path.prefix(200))' takes \(list), not \(request.method.rawValue)"
-                var answer = GatewayServer.response(
-                    ErrorTable.response(
-                        PlatformError(.invalidInput, "route", message), to: path, mlflowCode: "ENDPOINT_NOT_FOUND"),
-                    over: context.channel, status: 405)
+                var answer = refused(PlatformError(.invalidInput, "route", message), .otherMethod, path, context)
                 answer.headers[.allow] = list
                 return answer
             }
             let message =
-                "no route '\(request.method.rawValue) \(request.uri.path.prefix(200))'; API/openapi.yaml lists them"
-            return GatewayServer.response(
-                ErrorTable.response(
-                    PlatformError(.notFound, "route", message), to: path, mlflowCode: "ENDPOINT_NOT_FOUND"),
-                over: context.channel)
+                "no route '\(request.method.rawValue) \(path.prefix(200))'; API/openapi.yaml lists them"
+            return refused(PlatformError(.notFound, "route", message), .unknownPath, path, context)
         }
+    }
+
+    private func refused(
+        _ error: PlatformError, _ reason: RefusalForm.Reason, _ path: String, _ context: Context
+    ) -> Response {
+        let form = Self.form(of: path, routes)
+        return GatewayServer.response(form.answer(error, reason), over: context.channel, refusals: form)
+    }
+
+    /// The form of the routes that have the path, or of the group whose paths begin like it.
+    static func form(of path: String, _ routes: [Route]) -> RefusalForm {
+        let named = routes.first { !$0.pattern.hasSuffix("{rest...}") && matches($0.pattern, path) }
+        if let named { return named.refusals ?? ErrorTable.form }
+        let owner = routes.first { $0.refusals?.prefixes.contains { path.hasPrefix($0) } == true }
+        return owner?.refusals ?? ErrorTable.form
     }
 
     private static func matches(_ pattern: String, _ path: String) -> Bool {

@@ -41,8 +41,22 @@ public struct MLflowRoutes: Sendable {
     ///
     /// The ones that end in `{rest...}` come last and catch what no other takes.
     public var routes: [Route] {
-        experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + traceRoutes + registryRoutes
-            + webhookRoutes + serverRoutes
+        (experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + traceRoutes + registryRoutes
+            + webhookRoutes + serverRoutes).map { $0.refusing(in: Self.refusals) }
+    }
+
+    /// How the server words what it refuses in place of these routes: as MLflow's clients read it.
+    static let refusals = RefusalForm(prefixes: ["/api/2.0/mlflow", "/api/3.0/mlflow", "/ajax-api/"]) { error, reason in
+        let words =
+            switch reason {
+            case .unauthenticated: MLflowError("UNAUTHENTICATED", 401, error.message)
+            case .unknownPath: MLflowError("ENDPOINT_NOT_FOUND", 404, error.message)
+            case .otherMethod: MLflowError("ENDPOINT_NOT_FOUND", 405, error.message)
+            case .failure where error.code == .tooLarge:
+                MLflowError("INVALID_PARAMETER_VALUE", 413, error.description)
+            case .failure: MLflowError(of: error) ?? MLflowError("INTERNAL_ERROR", 500, error.description)
+            }
+        return words.response
     }
 
     private var serverRoutes: [Route] {
