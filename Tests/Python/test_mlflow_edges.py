@@ -142,6 +142,26 @@ def mistakes(side: Side) -> dict[str, Call]:
         "a version that is no number": ("GET", "model-versions/get", {**model, "version": "x"}),
         "an alias of an unknown version": ("POST", "registered-models/alias", {**model, "alias": "a", "version": "99"}),
     }
+    for id in ("nope", "a/b", " ", "-x", "a b", "_a", "Größe", "x" * 256, "x" * 257):
+        given = {"run_id": id}
+        pair = {"key": "k", "value": "v"}
+        cases |= {
+            f"run {id}": ("GET", "runs/get", given),
+            f"history of run {id}": ("GET", "metrics/get-history", {**given, "metric_key": "k"}),
+            f"histories of run {id}": ("GET", "metrics/get-history-bulk-interval", {"run_ids": id, "metric_key": "k"}),
+            f"run {id} updated": ("POST", "runs/update", {**given, "status": "FINISHED"}),
+            f"run {id} deleted": ("POST", "runs/delete", given),
+            f"a metric of run {id}": ("POST", "runs/log-metric", {**given, **metric}),
+            f"a tag of run {id}": ("POST", "runs/set-tag", {**given, **pair}),
+            f"metrics of run {id}": ("POST", "runs/log-batch", {**given, "metrics": [metric]}),
+            f"parameters of run {id}": ("POST", "runs/log-batch", {**given, "params": [pair]}),
+            f"an empty batch of run {id}": ("POST", "runs/log-batch", given),
+            f"inputs of run {id}": ("POST", "runs/log-inputs", {**given, "datasets": []}),
+        }
+    for method in ("GET", "POST"):
+        for count in (None, 0, -1, 1, 50_001):
+            given = {} if count is None else {"max_results": count}
+            cases[f"experiments by {method}, {count}"] = (method, "experiments/search", given)
     for id in ("nope", "a/b", "999999", "-1"):
         given = {"experiment_id": id}
         tag = {**given, "key": "k", "value": "v"}

@@ -70,6 +70,8 @@ extension MLflowRoutes {
     }
 
     @Sendable private func searchExperiments(_ fields: MLflowRequest) async throws -> JSONValue {
+        // The one search without a default: MLflow's clients always say how many they take.
+        guard fields["max_results"] != nil else { throw fields.missing("max_results") }
         let page = try await tracking.searchExperiments(
             filter: SearchFilter(fields.text("filter") ?? ""), orders: SearchOrder.list(fields.texts("order_by")),
             view: fields.view("view_type"), pageToken: fields.text("page_token"),

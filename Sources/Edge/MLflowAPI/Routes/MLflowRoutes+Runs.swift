@@ -95,7 +95,8 @@ extension MLflowRoutes {
                     metrics.append(try MLflowMember(value: element, place: "metrics[\(index)]").metric())
                 }
                 try await tracking.logBatch(
-                    run: fields.runID(), metrics: metrics, params: fields.tags("params"), tags: fields.tags("tags"))
+                    run: fields.wellFormedRunID(), metrics: metrics, params: fields.tags("params"),
+                    tags: fields.tags("tags"))
                 return [:]
             }
             + call("GET", "mlflow/metrics/get-history", metricHistory)
@@ -110,7 +111,7 @@ extension MLflowRoutes {
         if let token = try fields.text("page_token"), !token.isEmpty {
             after = MetricPoint(place: try tracking.pageSeal.place(token, question: question))
         }
-        let page = try await tracking.metricHistory(
+        let page = try await history(
             run: id, key: key, after: after, countMax: fields.countMax(default: 25_000, limit: 25_000))
         return object([
             "metrics": .array(page.points.map { $0.wire(key: key) }),
@@ -119,13 +120,25 @@ extension MLflowRoutes {
         ])
     }
 
+    /// A page of a history; a run that does not exist has none, as with MLflow's server.
+    private func history(
+        run: String, key: String, after: MetricPoint? = nil, countMax: Int
+    ) async throws -> (points: [MetricPoint], hasMore: Bool) {
+        do {
+            let page = try await tracking.metricHistory(run: run, key: key, after: after, countMax: countMax)
+            return (page.points, page.hasMore)
+        } catch let error as PlatformError where error.code == .notFound {
+            return ([], false)
+        }
+    }
+
     // What the browser's pages ask for: whole histories of several runs, 25,000 points at most.
     @Sendable private func metricHistories(_ fields: MLflowRequest) async throws -> JSONValue {
         let (runs, key) = try Self.runsAndKey(fields, countMax: 100, runField: "run_id")
         var left = try fields.countMax(default: 25_000, limit: 25_000)
         var metrics: [JSONValue] = []
         for run in runs.sorted() where left > 0 {
-            let page = try await tracking.metricHistory(run: run, key: key, countMax: left)
+            let page = try await history(run: run, key: key, countMax: left)
             left -= page.points.count
             metrics += page.points.map { $0.wire(key: key, runID: run) }
         }
@@ -175,7 +188,7 @@ extension MLflowRoutes {
             for (index, element) in try fields.elements("models").enumerated() {
                 models.append(try MLflowMember(value: element, place: "models[\(index)]").required("model_id"))
             }
-            try await tracking.logInputs(run: fields.runID(), datasets: inputs, models: models)
+            try await tracking.logInputs(run: fields.wellFormedRunID(), datasets: inputs, models: models)
             return [:]
         }
             + call("POST", "mlflow/runs/outputs") { fields in

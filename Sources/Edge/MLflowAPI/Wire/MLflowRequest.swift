@@ -60,6 +60,20 @@ struct MLflowRequest {
         throw missing("run_id")
     }
 
+    /// The run of a call that MLflow's server refuses for a run that no identifier could name.
+    ///
+    /// An identifier there is a letter or digit of ASCII and up to 255 letters and digits of any script, `_` and `-`.
+    func wellFormedRunID() throws(MLflowError) -> String {
+        let id = try runID()
+        let scalars = id.unicodeScalars
+        guard let first = scalars.first, first.isASCII, first != "_", scalars.count <= 256, PathKey.isWord(first),
+            scalars.allSatisfy({ $0 == "-" || PathKey.isWord($0) })
+        else {
+            throw .invalid("Invalid value '\(id.prefix(64))' for parameter 'run_id' supplied: it is no identifier.")
+        }
+        return id
+    }
+
     func integer(_ name: String) throws(MLflowError) -> Int64? {
         guard let value = self[name] else { return nil }
         guard let integer = value.integerValue ?? value.stringValue.flatMap({ Int64($0) }) else {
