@@ -100,10 +100,13 @@ public struct JSONLimits: Sendable {
     public var byteCountMax: Int
     /// Deepest accepted nesting.
     public var depthMax: Int
+    /// Whether `NaN`, `Infinity` and `-Infinity`, which are no JSON but which Python writes, are read as `null`.
+    public var hasPythonNumbers: Bool
     /// Makes limits.
-    public init(byteCountMax: Int = 16 << 20, depthMax: Int = 64) {
+    public init(byteCountMax: Int = 16 << 20, depthMax: Int = 64, hasPythonNumbers: Bool = false) {
         self.byteCountMax = byteCountMax
         self.depthMax = depthMax
+        self.hasPythonNumbers = hasPythonNumbers
     }
 }
 
@@ -122,7 +125,7 @@ extension JSONValue {
             throw DecodingFailure("the JSON is \(bytes.count) bytes long, \(limits.byteCountMax) are accepted")
         }
         return try bytes.withUnsafeBufferPointer { (buffer) throws(DecodingFailure) -> JSONValue in
-            var parser = JSONParser(bytes: buffer, depthMax: limits.depthMax)
+            var parser = JSONParser(bytes: buffer, limits: limits)
             return try parser.document()
         }
     }
@@ -136,11 +139,13 @@ extension JSONValue {
 private struct JSONParser {
     let bytes: UnsafeBufferPointer<UInt8>
     let depthMax: Int
+    let hasPythonNumbers: Bool
     var at = 0
 
-    init(bytes: UnsafeBufferPointer<UInt8>, depthMax: Int) {
+    init(bytes: UnsafeBufferPointer<UInt8>, limits: JSONLimits) {
         self.bytes = bytes
-        self.depthMax = depthMax
+        depthMax = limits.depthMax
+        hasPythonNumbers = limits.hasPythonNumbers
     }
 
     func failure(_ what: String, at position: Int? = nil) -> DecodingFailure {
@@ -222,6 +227,10 @@ private struct JSONParser {
         case 0x74: return try literal("true", .bool(true))
         case 0x66: return try literal("false", .bool(false))
         case 0x6E: return try literal("null", .null)
+        case 0x4E where hasPythonNumbers: return try literal("NaN", .null)
+        case 0x49 where hasPythonNumbers: return try literal("Infinity", .null)
+        case 0x2D where hasPythonNumbers && at + 1 < bytes.count && bytes[at + 1] == 0x49:
+            return try literal("-Infinity", .null)
         case 0x2D, 0x30...0x39: return try number()
         default: throw failure("a JSON value is expected")
         }

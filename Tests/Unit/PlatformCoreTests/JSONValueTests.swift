@@ -78,6 +78,16 @@ struct JSONValueTests {
         #expect(failure?.description == "line 2, column 3: the number does not fit in 64 bits")
     }
 
+    @Test(arguments: ["NaN", "Infinity", "-Infinity"]) func pythonsNumbersAreReadWhereThatIsAsked(text: String) throws {
+        let list = "[1, \(text), -2, \"\(text)\"]"
+        #expect(throws: DecodingFailure.self) { try JSONValue.parse(list) }
+        let read = try JSONValue.parse(list, limits: JSONLimits(hasPythonNumbers: true))
+        #expect(read == [1, nil, -2, .string(text)])
+        #expect(throws: DecodingFailure.self) {
+            try JSONValue.parse("[\(text.dropLast())]", limits: JSONLimits(hasPythonNumbers: true))
+        }
+    }
+
     @Test func depthIsBounded() throws {
         func nested(_ depth: Int) -> String {
             String(repeating: "[", count: depth) + String(repeating: "]", count: depth)
