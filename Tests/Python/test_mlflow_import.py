@@ -20,6 +20,8 @@ import pytest
 from conftest import Server, free_port
 from mlflow import MlflowClient
 from mlflow.entities import Metric, ViewType
+from mlflow.genai import datasets
+from mlflow.genai.judges import make_judge
 from mlflow_server import MLflowServer
 
 
@@ -82,6 +84,25 @@ class Origin(MLflowServer):
         mlflow.genai.register_prompt("greet", "Hi {{who}}", commit_message="first", tags={"tone": "warm"})
         mlflow.genai.register_prompt("greet", [{"role": "user", "content": "Hello {{who}}"}])
         mlflow.genai.set_prompt_alias("greet", "live", 1)
+        dataset = datasets.create_dataset(
+            "qa", experiment_id=[experiment, "0"], tags={"team": "x", "mlflow.user": "ada"}
+        )
+        dataset.merge_records(
+            [
+                {"inputs": {"q": "ä", "n": 1.0}, "expectations": {"a": [1, None]}, "tags": {"kind": "hard"}},
+                {"inputs": {"q": "b"}, "outputs": "text"},
+                {
+                    "inputs": {"q": "c"},
+                    "outputs": None,
+                    "source": {"source_type": "TRACE", "source_data": {"trace_id": "t"}},
+                },
+                {"inputs": {"q": math.nan}},
+            ]
+        )
+        datasets.create_dataset("bare", experiment_id=experiment)
+        for text in ("Is {{ outputs }} kind?", "Is {{ outputs }} very kind?", "Is {{ outputs }} short?"):
+            judge = make_judge(name="short" if "short" in text else "kind", instructions=text, model="openai:/gpt-4o")
+            judge.register(experiment_id=experiment)
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +134,35 @@ def version_files(url: str, version: str) -> set[str]:
 def load_prompt(url: str, number: int) -> Any:
     """A prompt's version as a server has it, asked for past the client's cache."""
     return MlflowClient(url, registry_uri=url).get_prompt_version("greet", str(number))
+
+
+def plain(value: Any) -> Any:
+    """A value in which NaN, which only Python's JSON has, is nothing."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def evaluations(url: str) -> tuple[dict[str, Any], list[Any]]:
+    """The datasets of evaluations of a server, and the versions of scorers."""
+    mlflow.set_tracking_uri(url)
+    client = MlflowClient(url)
+    known = {}
+    for dataset in client.search_datasets(max_results=100):
+        said = dataset.to_dict()
+        said["experiment_ids"] = [client.get_experiment(number).name for number in said["experiment_ids"]]
+        said["records"] = sorted(
+            (plain(record) for record in said["records"]), key=lambda record: record["dataset_record_id"]
+        )
+        known[dataset.dataset_id] = said
+    churn = client.get_experiment_by_name('churn\'s "first" try').experiment_id
+    store = mlflow.tracking._tracking_service.utils._get_store()
+    scorers = [
+        (version.scorer_id, name, version.scorer_version, version._serialized_scorer, version.creation_time)
+        for name in ("kind", "short")
+        for version in store.list_scorer_versions(churn, name)
+    ]
+    return known, scorers
 
 
 def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
@@ -172,6 +222,8 @@ def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
     assert prompts[0] == prompts[1] and prompts[1][0][0] == "Hi {{who}}"
     assert after.get_prompt_version_by_alias("greet", "live").version == 1
     assert "greet" not in [model.name for model in after.search_registered_models(max_results=100)]
+    found, copied_evaluations = evaluations(origin.url), evaluations(target.url)
+    assert found == copied_evaluations and len(found[0]) == 2 and len(found[1]) == 3
     left = before.search_logged_models([e for e in names])
     assert len(left) == 2
     for one in left:
@@ -203,8 +255,11 @@ def test_everything_is_copied_and_read_back(
     assert report["complete"] and report["counts"]["runs"]["copied"] == 7
     assert report["counts"]["metric_points"]["copied"] == 4 * 52 + 4 + 4000 + 1
     assert_copied(origin, target, tmp_path)
+    assert report["counts"]["evaluation_datasets"] == {"found": 2, "copied": 2, "present": 0}
+    assert report["counts"]["scorers"] == {"found": 3, "copied": 3, "present": 0}
     again = copy(target, source)
     assert again["complete"] and again["counts"]["runs"] == {"found": 7, "copied": 0, "present": 7}
+    assert again["counts"]["evaluation_datasets"]["present"] == 2 and again["counts"]["scorers"]["present"] == 3
     assert again["counts"]["versions"]["present"] == 8 and again["bytes"] == 0
     assert_copied(origin, target, tmp_path)
 
@@ -240,7 +295,12 @@ def test_what_changed_in_the_source_is_brought_up_to_date(
     some = next(run_id for run_id, run in runs(client).items() if run.info.run_name == "run 0")
     client.log_metric(some, "train/loss", 0.001, step=99)
     client.set_tag(some, "stage", "final")
+    mlflow.set_tracking_uri(origin.url)
+    dataset = datasets.get_dataset(name="qa")
+    dataset.delete_records(dataset.to_df()["dataset_record_id"].tolist()[:1])
+    dataset.merge_records([{"inputs": {"q": "b"}, "outputs": "another"}, {"inputs": {"q": "late"}}])
     report = copy(target, source)
+    assert report["counts"]["evaluation_datasets"] == {"found": 2, "copied": 1, "present": 1}
     assert report["counts"]["runs"] == {"found": 7, "copied": 1, "present": 6}
     assert_copied(origin, target, tmp_path)
 

@@ -50,9 +50,9 @@ public struct APIRequest: Sendable {
 
     /// The body as JSON; an empty body is an empty object.
     /// - Throws: `PlatformError` (`invalidInput`) with line and column.
-    public func json() throws -> JSONValue {
+    public func json(byteCountMax: Int = 16 << 20) throws -> JSONValue {
         if body.isEmpty { return .object([:]) }
-        do { return try JSONValue.parse(body) } catch {
+        do { return try JSONValue.parse(body, limits: JSONLimits(byteCountMax: byteCountMax)) } catch {
             throw PlatformError(.invalidInput, "request body", error.description)
         }
     }

@@ -29,15 +29,15 @@ public struct DatabaseSource: ImportSource {
             ?? folder
     }
 
-    private func rows(_ sql: String, _ arguments: [MetadataValue] = []) async throws -> [MetadataRow] {
+    func rows(_ sql: String, _ arguments: [MetadataValue] = []) async throws -> [MetadataRow] {
         try await database.query(sql, arguments)
     }
 
-    private func has(_ table: String) async throws -> Bool {
+    func has(_ table: String) async throws -> Bool {
         try await !rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name = ?", [.text(table)]).isEmpty
     }
 
-    private func tags(_ sql: String, _ arguments: [MetadataValue] = []) async throws -> [String: [JSONValue]] {
+    func tags(_ sql: String, _ arguments: [MetadataValue] = []) async throws -> [String: [JSONValue]] {
         var found: [String: [JSONValue]] = [:]
         for row in try await rows(sql, arguments) {
             found[row.text("owner"), default: []].append([
@@ -66,10 +66,10 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
-    private static func integer(_ row: MetadataRow, _ column: String) -> JSONValue {
+    static func integer(_ row: MetadataRow, _ column: String) -> JSONValue {
         row[column].integerValue.map(JSONValue.integer) ?? .null
     }
-    private static func string(_ row: MetadataRow, _ column: String) -> JSONValue {
+    static func string(_ row: MetadataRow, _ column: String) -> JSONValue {
         row[column].textValue.map(JSONValue.string) ?? .null
     }
     private static func value(_ row: MetadataRow) -> JSONValue {

@@ -12,7 +12,8 @@ public struct ImportReport: Sendable, Hashable {
         /// There already, as they are in the source.
         public var present = 0
     }
-    /// By kind: `experiments`, `runs`, `metric_points`, `files`, `logged_models`, `registered_models`, `versions`.
+    /// By kind: `experiments`, `runs`, `metric_points`, `files`, `logged_models`, `scorers`,
+    /// `evaluation_datasets`, `registered_models`, `versions`.
     public internal(set) var counts: [String: Counts] = [:]
     /// Bytes of copied files.
     public internal(set) var byteCount = 0

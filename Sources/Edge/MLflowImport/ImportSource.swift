@@ -40,6 +40,12 @@ public protocol ImportSource: Sendable {
     func history(run: String, key: String) async throws -> [ImportedPoint]
     /// Every logged model of an experiment: `{info, data}`.
     func loggedModels(of experiment: String) async throws -> [JSONValue]
+    /// Every dataset of evaluations, with `experiment_ids`, the experiments that it belongs to.
+    func evaluationDatasets() async throws -> [JSONValue]
+    /// Every record of a dataset of evaluations, without members that are null.
+    func evaluationRecords(of dataset: String) async throws -> [JSONValue]
+    /// Every version of every scorer of an experiment.
+    func scorers(of experiment: String) async throws -> [JSONValue]
     /// Every registered model, prompts too.
     func registeredModels() async throws -> [JSONValue]
     /// Every version of every registered model, prompts' too.

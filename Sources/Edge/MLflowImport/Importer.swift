@@ -41,6 +41,8 @@ public struct Importer: Sendable {
     /// Where something of the source is in the platform, for sources of registered versions.
     struct Moved: Sendable {
         var roots: [(from: String, to: String)] = []
+        /// Experiments by their number in the source.
+        var experiments: [String: String] = [:]
     }
 
     /// Counts what there is, and copies nothing.
@@ -50,7 +52,9 @@ public struct Importer: Sendable {
         for experiment in experiments {
             tally.found("runs", try await source.runs(of: experiment.text("experiment_id")).count)
             tally.found("logged_models", try await source.loggedModels(of: experiment.text("experiment_id")).count)
+            tally.found("scorers", try await source.scorers(of: experiment.text("experiment_id")).count)
         }
+        tally.found("evaluation_datasets", try await source.evaluationDatasets().count)
         tally.found("registered_models", try await source.registeredModels().count)
         tally.found("versions", try await source.modelVersions().count)
         return tally.report
@@ -67,6 +71,7 @@ public struct Importer: Sendable {
         let experiments = try await source.experiments()
         tally.found("experiments", experiments.count)
         for experiment in experiments { try await copy(experiment, &moved) }
+        try await copyEvaluationDatasets(moved)
         try await copyRegistry(moved)
         for experiment in experiments where experiment.text("lifecycle_stage") == "deleted" {
             let there = try await destination.find(
@@ -97,6 +102,7 @@ public struct Importer: Sendable {
                 "updated_at": experiment["last_update_time"] ?? .null,
             ]))
         let target = made.text("experiment_id")
+        moved.experiments[id] = target
         var tags = experiment.pairs("tags")
         tags[Self.sourceTag] = "\(source.name) experiment \(id)"
         for (key, value) in tags.sorted(by: { $0.key < $1.key }) {
@@ -106,6 +112,7 @@ public struct Importer: Sendable {
         }
         if made["made"]?.boolValue == true { tally.copied("experiments") } else { tally.present("experiments") }
 
+        try await copyScorers(of: id, to: target)
         let models = try await source.loggedModels(of: id)
         tally.found("logged_models", models.count)
         for model in models {

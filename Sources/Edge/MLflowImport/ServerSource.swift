@@ -4,7 +4,7 @@ public import PlatformCore
 public struct ServerSource: ImportSource {
     /// The source's name in reports and tags, without secrets.
     public let name: String
-    private let server: HTTPEndpoint
+    let server: HTTPEndpoint
 
     /// Reads from a server.
     public init(_ server: HTTPEndpoint) {
@@ -13,7 +13,7 @@ public struct ServerSource: ImportSource {
     }
 
     /// Every page of a search.
-    private func pages(
+    func pages(
         _ path: String, list: String, body: JSONValue? = nil, fields: [(String, String)] = [], countMax: Int
     ) async throws -> [JSONValue] {
         var found: [JSONValue] = []

@@ -37,6 +37,19 @@ enum AuditedRoutes {
             method: "DELETE", call: "logged-models/{model_id}", action: "logged_model.deleted", subject: "logged_model",
             field: "model_id"),
         Rule(
+            method: "POST", call: "datasets/create", action: "evaluation_dataset.created",
+            subject: "evaluation_dataset",
+            field: "name"),
+        Rule(
+            method: "DELETE", call: "datasets/{dataset_id}", action: "evaluation_dataset.deleted",
+            subject: "evaluation_dataset", field: "dataset_id"),
+        Rule(
+            method: "DELETE", call: "datasets/{dataset_id}/records", action: "evaluation_dataset.records_deleted",
+            subject: "evaluation_dataset", field: "dataset_id"),
+        Rule(
+            method: "POST", call: "scorers/register", action: "scorer.registered", subject: "scorer", field: "name"),
+        Rule(method: "DELETE", call: "scorers/delete", action: "scorer.deleted", subject: "scorer", field: "name"),
+        Rule(
             method: "DELETE", call: "artifacts/{path...}", action: "artifacts.deleted", subject: "artifacts",
             field: "path"),
     ]

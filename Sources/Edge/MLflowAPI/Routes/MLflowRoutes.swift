@@ -7,7 +7,7 @@ import PlatformCore
 /// The MLflow REST protocol over the platform's own tracking and registry.
 ///
 /// Everything that a training script with the unmodified client calls: experiments, runs, metrics, inputs, logged
-/// models, artifacts through the server, whole or in parts, registered models. It keeps nothing itself. What is not part
+/// models, artifacts through the server, whole or in parts, traces, datasets of evaluations, scorers, registered models. It keeps nothing itself. What is not part
 /// of it answers 404, which the client takes without trying again.
 public struct MLflowRoutes: Sendable {
     let tracking: TrackingStore
@@ -41,8 +41,10 @@ public struct MLflowRoutes: Sendable {
     ///
     /// The ones that end in `{rest...}` come last and catch what no other takes.
     public var routes: [Route] {
-        (experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + traceRoutes + registryRoutes
-            + webhookRoutes + serverRoutes).map { $0.refusing(in: Self.refusals) }
+        (experimentRoutes + runRoutes + loggedModelRoutes + artifactRoutes + traceRoutes
+            + evaluationDatasetRoutes + scorerRoutes + registryRoutes + webhookRoutes + serverRoutes).map {
+                $0.refusing(in: Self.refusals)
+            }
     }
 
     /// How the server words what it refuses in place of these routes: as MLflow's clients read it.

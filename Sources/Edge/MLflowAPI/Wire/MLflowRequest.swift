@@ -9,9 +9,9 @@ struct MLflowRequest {
     let request: APIRequest
     private let body: JSONValue
 
-    init(_ request: APIRequest) throws {
+    init(_ request: APIRequest, byteCountMax: Int = 16 << 20) throws {
         self.request = request
-        body = request.method == "GET" ? .object([:]) : try request.json()
+        body = request.method == "GET" ? .object([:]) : try request.json(byteCountMax: byteCountMax)
         guard body.objectValue != nil else { throw MLflowError.invalid("the request body is no JSON object") }
     }
 

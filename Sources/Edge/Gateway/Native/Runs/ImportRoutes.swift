@@ -7,6 +7,75 @@ import PlatformCore
 /// What an importer needs beside MLflow's own calls: identities and times of things that were made elsewhere.
 enum ImportRoutes {
     static func routes(_ services: PlatformServices) -> [Route] {
+        runRoutes(services) + evaluationRoutes(services)
+    }
+
+    private static func evaluationRoutes(_ services: PlatformServices) -> [Route] {
+        [
+            Route("POST", "/api/v1/import/evaluation-datasets") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys([
+                    "dataset_id", "name", "digest", "schema", "profile", "created_at", "updated_at", "created_by",
+                    "updated_by", "tags", "experiment_ids",
+                ])
+                let created = try body.time("created_at") ?? EventTime(milliseconds: 0)
+                let tags = (body["tags"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
+                try await services.tracking.importEvaluationDataset(
+                    EvaluationDataset(
+                        id: try RunRoutes.checkedRunID(try body.text("dataset_id")), name: try body.text("name"),
+                        digest: body["digest"]?.stringValue ?? "", schema: body["schema"]?.stringValue,
+                        profile: body["profile"]?.stringValue, createdAt: created,
+                        updatedAt: try body.time("updated_at") ?? created, createdBy: body["created_by"]?.stringValue,
+                        updatedBy: body["updated_by"]?.stringValue,
+                        tags: tags.map { TrackedTag($0.key, $0.value.stringValue ?? $0.value.text) }),
+                    experiments: (body["experiment_ids"]?.arrayValue ?? []).compactMap(\.stringValue))
+                return .json([:])
+            },
+            Route("POST", "/api/v1/import/evaluation-records") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys(["dataset_id", "records"])
+                let records = try (body["records"]?.arrayValue ?? []).map(record)
+                try await services.tracking.importRecords(records, ofEvaluationDataset: try body.text("dataset_id"))
+                return .json(["records": .integer(Int64(records.count))])
+            },
+            Route("POST", "/api/v1/import/scorers") { request in
+                let body = try RequestBody(request)
+                try body.checkKeys([
+                    "experiment_id", "scorer_id", "name", "version", "serialized_scorer", "created_at",
+                ])
+                let made = try await services.tracking.importScorer(
+                    ScorerVersion(
+                        scorerID: try RunRoutes.checkedRunID(try body.text("scorer_id")),
+                        experimentID: try body.text("experiment_id"), name: try body.text("name"),
+                        version: try body.integer("version", default: 1, in: 1...Int64(Int32.max)),
+                        document: try body.text("serialized_scorer"),
+                        createdAt: try body.time("created_at") ?? EventTime(milliseconds: 0)))
+                return .json(["made": .bool(made)])
+            },
+        ]
+    }
+
+    /// A record of an evaluation dataset as MLflow's servers tell it.
+    private static func record(_ value: JSONValue) throws -> EvaluationRecord {
+        let body = try RequestBody(value)
+        try body.checkKeys([
+            "dataset_record_id", "dataset_id", "inputs", "outputs", "expectations", "tags", "source", "source_id",
+            "source_type", "created_time", "last_update_time", "created_by", "last_updated_by",
+        ])
+        guard let inputs = body["inputs"], inputs.objectValue != nil else {
+            throw PlatformError(.invalidInput, "request body", "'inputs' of a record must be an object")
+        }
+        let created = try body.time("created_time") ?? EventTime(milliseconds: 0)
+        return EvaluationRecord(
+            id: try RunRoutes.checkedRunID(try body.text("dataset_record_id")), inputs: inputs.text,
+            outputs: body["outputs"]?.text, expectations: body["expectations"]?.text, tags: body["tags"]?.text ?? "{}",
+            source: body["source"]?.text, sourceID: body["source_id"]?.stringValue,
+            sourceType: body["source_type"]?.stringValue, createdAt: created,
+            updatedAt: try body.time("last_update_time") ?? created, createdBy: body["created_by"]?.stringValue,
+            updatedBy: body["last_updated_by"]?.stringValue)
+    }
+
+    private static func runRoutes(_ services: PlatformServices) -> [Route] {
         [
             Route("POST", "/api/v1/import/experiments") { request in
                 let body = try RequestBody(request)

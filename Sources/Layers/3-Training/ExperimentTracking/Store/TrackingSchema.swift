@@ -217,5 +217,55 @@ extension TrackingStore {
                 WHERE length(value) > 64
                 """,
             ]),
+        MetadataMigration(
+            name: "tracking-7",
+            statements: [
+                """
+                CREATE TABLE tracking_evaluation_dataset (
+                    dataset_id TEXT PRIMARY KEY, name TEXT NOT NULL, digest TEXT NOT NULL, schema_text TEXT,
+                    profile TEXT, created_at BIGINT NOT NULL, updated_at BIGINT NOT NULL, created_by TEXT,
+                    updated_by TEXT)
+                """,
+                "CREATE INDEX tracking_evaluation_dataset_by_name ON tracking_evaluation_dataset (name)",
+                """
+                CREATE INDEX tracking_evaluation_dataset_by_time ON tracking_evaluation_dataset (created_at DESC,
+                    dataset_id DESC)
+                """,
+                """
+                CREATE TABLE tracking_evaluation_dataset_tag (
+                    dataset_id TEXT NOT NULL REFERENCES tracking_evaluation_dataset (dataset_id), key TEXT NOT NULL,
+                    value TEXT NOT NULL, PRIMARY KEY (dataset_id, key)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_evaluation_dataset_experiment (
+                    dataset_id TEXT NOT NULL REFERENCES tracking_evaluation_dataset (dataset_id),
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number),
+                    added_at BIGINT NOT NULL, PRIMARY KEY (dataset_id, experiment_number)) /* clustered */
+                """,
+                """
+                CREATE TABLE tracking_evaluation_record (
+                    record_id TEXT PRIMARY KEY,
+                    dataset_id TEXT NOT NULL REFERENCES tracking_evaluation_dataset (dataset_id),
+                    input_hash TEXT NOT NULL, inputs TEXT NOT NULL, outputs TEXT, expectations TEXT,
+                    tags TEXT NOT NULL, source TEXT, source_id TEXT, source_type TEXT, created_at BIGINT NOT NULL,
+                    updated_at BIGINT NOT NULL, created_by TEXT, updated_by TEXT, byte_count BIGINT NOT NULL,
+                    UNIQUE (dataset_id, input_hash))
+                """,
+                """
+                CREATE INDEX tracking_evaluation_record_by_time ON tracking_evaluation_record (dataset_id, created_at,
+                    record_id, byte_count)
+                """,
+                """
+                CREATE TABLE tracking_scorer (
+                    scorer_id TEXT PRIMARY KEY,
+                    experiment_number BIGINT NOT NULL REFERENCES tracking_experiment (number), name TEXT NOT NULL,
+                    UNIQUE (experiment_number, name))
+                """,
+                """
+                CREATE TABLE tracking_scorer_version (
+                    scorer_id TEXT NOT NULL REFERENCES tracking_scorer (scorer_id), version BIGINT NOT NULL,
+                    document TEXT NOT NULL, created_at BIGINT NOT NULL, PRIMARY KEY (scorer_id, version))
+                """,
+            ]),
     ]
 }
