@@ -71,6 +71,18 @@ struct EvaluationDatasetTests {
         }
     }
 
+    @Test func aSchemaNamesOnlySoManyFields() async throws {
+        let fixture = try await TrackingFixture()
+        let store = fixture.store
+        let id = try await store.createEvaluationDataset(name: "qa").id
+        let fields = (0...EvaluationLimits.schemaFields).map { ("f\($0)", JSONValue.integer(1)) }
+        let draft = EvaluationDraft(inputs: Dictionary(fields, uniquingKeysWith: { $1 }), outputs: ["x": 1])
+        _ = try await store.mergeRecords([draft], ofEvaluationDataset: id)
+        let schema = try JSONValue.parse(await store.evaluationDataset(id).schema ?? "")
+        #expect(schema["inputs"]?.objectValue?.count == EvaluationLimits.schemaFields)
+        #expect(schema["outputs"] == ["x": "integer"])
+    }
+
     @Test func anImportedRecordTakesThePlaceOfOneWithItsInputs() async throws {
         let fixture = try await TrackingFixture()
         let store = fixture.store

@@ -37,7 +37,11 @@ struct EvaluationSchema {
     }
 
     private static func add(_ fields: [String: JSONValue], to known: inout [String: JSONValue]) {
-        for (name, value) in fields where known[name] == nil { known[name] = .string(kind(of: value)) }
+        for (name, value) in fields where known[name] == nil {
+            // Inputs whose names are data would make it as large as the records.
+            guard known.count < EvaluationLimits.schemaFields else { return }
+            known[name] = .string(kind(of: value))
+        }
     }
 
     private static func kind(of value: JSONValue) -> String {

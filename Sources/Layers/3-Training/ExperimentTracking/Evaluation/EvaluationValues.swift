@@ -203,6 +203,8 @@ public enum EvaluationLimits {
     public static let recordsPerCall = 100_000
     /// Records of one dataset.
     public static let recordsPerDataset = 1_000_000
+    /// Fields of inputs, outputs and expectations each that a schema names.
+    public static let schemaFields = 10_000
     /// Bytes of records in one answer, about.
     public static let pageByteCount = 16 << 20
     /// Characters of a scorer's name.

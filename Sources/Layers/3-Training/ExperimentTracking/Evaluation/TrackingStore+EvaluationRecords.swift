@@ -33,12 +33,7 @@ extension TrackingStore {
                     try known.map { try Self.merged(draft, into: $0, at: now) } ?? Self.made(draft, newID, at: now)
                 try Self.write(record, hash: hash, ofEvaluationDataset: id, transaction)
             }
-            let count = try Self.recordCount(id, transaction)
-            guard count <= EvaluationLimits.recordsPerDataset else {
-                throw PlatformError(
-                    .invalidInput, "dataset/\(id)",
-                    "it would have \(count) records, \(EvaluationLimits.recordsPerDataset) are accepted")
-            }
+            let count = try Self.checkedRecordCount(id, transaction)
             let isEmpty = drafts.isEmpty && dataset.schema == nil
             try transaction.execute(
                 """
@@ -131,6 +126,7 @@ extension TrackingStore {
                     """, [.text(id), .text(record.id), .text(hash)])
                 try Self.write(record, hash: hash, ofEvaluationDataset: id, transaction)
             }
+            _ = try Self.checkedRecordCount(id, transaction)
         }
     }
 
@@ -142,6 +138,16 @@ extension TrackingStore {
         try transaction.query(
             "SELECT COUNT(*) AS count FROM tracking_evaluation_record WHERE dataset_id = ?", [.text(id)]
         ).first?.integer("count") ?? 0
+    }
+
+    private static func checkedRecordCount(_ id: String, _ transaction: any MetadataTransaction) throws -> Int64 {
+        let count = try recordCount(id, transaction)
+        guard count <= EvaluationLimits.recordsPerDataset else {
+            throw PlatformError(
+                .invalidInput, "dataset/\(id)",
+                "it would have \(count) records, \(EvaluationLimits.recordsPerDataset) are accepted")
+        }
+        return count
     }
 
     private static func made(_ draft: EvaluationDraft, _ id: String, at time: EventTime) -> EvaluationRecord {
