@@ -222,7 +222,8 @@ let targets: [Target] = [  // each row leans only on rows above it
         path: "Benchmarks/Registry", swiftSettings: settings),
     // Readers of bytes from outside, one entry for each: `FuzzCorpusTests` replays what was found, `make fuzz` finds more.
     .target(
-        name: "FuzzTargets", dependencies: fuzzed, path: "Fuzz/Targets", swiftSettings: settings),
+        name: "FuzzTargets", dependencies: fuzzed, path: "Fuzz/Targets",
+        swiftSettings: settings + (isFuzzed ? [.define("FUZZED")] : [])),
     // The one executable and composition root: the only code that names an adapter.
     .executableTarget(
         name: "bottega",

@@ -1,3 +1,5 @@
+#if DEBUG || FUZZED  // it looks into modules, which a release build does not allow
+
 import Aggregation
 import Definitions
 import PlatformCore
@@ -164,3 +166,5 @@ extension FuzzTarget {
         return series.encoded(plan: plan)
     }
 }
+
+#endif

@@ -1,3 +1,5 @@
+#if DEBUG || FUZZED  // it looks into modules, which a release build does not allow
+
 import Foundation
 import ModelMonitoring
 import PlatformCore
@@ -191,3 +193,5 @@ extension FuzzTarget {
         return seeds
     }
 }
+
+#endif

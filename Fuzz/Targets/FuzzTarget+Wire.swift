@@ -1,3 +1,5 @@
+#if DEBUG || FUZZED  // it looks into modules, which a release build does not allow
+
 import APIContract
 import ExperimentTracking
 import Foundation
@@ -152,3 +154,5 @@ extension FuzzTarget {
         seeds: [.text(#"delay owner:"flight ops" kind:feature tag:pii column:dep_delay"#)]
     ) { bytes in _ = try? CatalogueQuery(String(decoding: bytes, as: UTF8.self)) }
 }
+
+#endif

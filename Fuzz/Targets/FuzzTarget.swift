@@ -1,3 +1,5 @@
+#if DEBUG || FUZZED  // it looks into modules, which a release build does not allow
+
 /// A reader of bytes from outside, as something to throw bytes at.
 ///
 /// `run` returns for every input: a typed error is an answer like any other. A trap, a hang or growth without bound is a
@@ -39,3 +41,5 @@ func hexadecimal(_ text: String) -> [UInt8] {
     let digits = text.compactMap(\.hexDigitValue)
     return stride(from: 0, to: digits.count - 1, by: 2).map { UInt8(digits[$0] << 4 | digits[$0 + 1]) }
 }
+
+#endif

@@ -27,9 +27,9 @@ public struct ByteWriter: Sendable {
     /// Adds the bit patterns of doubles one after the other.
     public mutating func write(_ values: [Double]) {
         #if _endian(little)
-            values.withUnsafeBytes { bytes.append(contentsOf: $0) }
+        values.withUnsafeBytes { bytes.append(contentsOf: $0) }
         #else
-            for value in values { write(value) }
+        for value in values { write(value) }
         #endif
     }
     /// Adds an unsigned integer in 1 to 10 bytes (LEB128).

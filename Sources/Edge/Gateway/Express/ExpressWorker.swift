@@ -301,7 +301,7 @@ final class ExpressWorker {
             path = String(decoding: rest[request.path], as: UTF8.self)
             byteCount = request.headByteCount + request.bodyByteCount
         }
-        HotRoutes.writeStopping(at: path, to: &out)
+        routes.writeStopping(at: path, to: &out)
         connection.isClosing = true
         flush(connection)
         return byteCount <= rest.count ? byteCount : 0

@@ -76,7 +76,8 @@ public struct GatewayServer: Service {
             traffic: LoopTraffic(),
             gauges: LoopGauges(
                 admission: predictor.admission,
-                targetNanoseconds: UInt64(configuration.queueTargetMilliseconds) * 1_000_000))
+                targetNanoseconds: UInt64(configuration.queueTargetMilliseconds) * 1_000_000),
+            refusals: { [routes] path in AnswerMissing.form(of: path, routes) })
         let socket = try ListeningSocket(host: configuration.host, port: configuration.port)
         var quiet = logger
         quiet.logLevel = max(quiet.logLevel, .warning)

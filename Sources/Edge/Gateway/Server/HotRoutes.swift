@@ -14,6 +14,8 @@ struct HotRoutes: Sendable {
     let access: AccessPolicy
     let traffic: LoopTraffic
     let gauges: LoopGauges
+    /// How a path's routes word what is refused in their place.
+    let refusals: @Sendable (_ path: String) -> RefusalForm
 
     /// Who answers.
     enum Target {
@@ -88,12 +90,11 @@ struct HotRoutes: Sendable {
     }
 
     /// Appends the answer to a request that a server which stops does not begin any more.
-    static func writeStopping(at path: String, to out: inout [UInt8]) {
-        let answer = ErrorTable.response(
-            PlatformError(.unavailable, "server", "the server is stopping; nothing was done, ask again"), to: path,
-            mlflowCode: "TEMPORARILY_UNAVAILABLE")
+    func writeStopping(at path: String, to out: inout [UInt8]) {
+        let answer = refusals(path).answer(
+            PlatformError(.unavailable, "server", "the server is stopping; nothing was done, ask again"), .failure)
         guard case .bytes(let body) = answer.body else { preconditionFailure("a refusal is in memory") }
-        writeHead(
+        Self.writeHead(
             status: answer.status, byteCount: body.count, retryAfterSeconds: Predictor.retryAfterSeconds,
             keepsAlive: false, to: &out)
         out.append(contentsOf: body)
