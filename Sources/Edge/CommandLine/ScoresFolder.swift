@@ -2,9 +2,9 @@ import Foundation
 import PlatformCore
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Musl)
-    import Musl
+import Musl
 #endif
 
 /// A folder of the caller's that partitions of scores are written to: each whole or not at all.

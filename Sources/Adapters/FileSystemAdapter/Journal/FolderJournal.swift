@@ -48,9 +48,9 @@ public final class FolderJournal: Journal {
 
     // `O_DIRECT`, which Swift does not see: it is a GNU extension.
     #if arch(arm64) || arch(arm)
-        private static let directFlag: Int32 = 0o200000
+    private static let directFlag: Int32 = 0o200000
     #else
-        private static let directFlag: Int32 = 0o40000
+    private static let directFlag: Int32 = 0o40000
     #endif
     private static let groupByteCountMax = 4 << 20
     private static let spareCountMax = 1

@@ -3,9 +3,9 @@ import PlatformCore
 import Synchronization
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Musl)
-    import Musl
+import Musl
 #endif
 
 /// One partition of a table of scores on the disk, and the place where it is made.

@@ -5,9 +5,9 @@ package import StoragePorts
 import Synchronization
 
 #if canImport(Glibc)
-    import Glibc
+import Glibc
 #elseif canImport(Musl)
-    import Musl
+import Musl
 #endif
 
 /// A local file that is read piece by piece.
