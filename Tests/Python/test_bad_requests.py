@@ -78,3 +78,15 @@ def test_an_artifact_path_never_leaves_its_root(path: str, server: Server) -> No
         assert b"root:" not in answer
     assert {p for p in server.data_dir.parent.iterdir()} == outside
     assert not list(pathlib.Path("/").glob("escaped")) and not list(server.data_dir.glob("escaped"))
+
+
+@pytest.mark.parametrize("moment", ["2013", "", "2013-13-01", "yesterday", "99999-01-01T00:00:00Z", "-5"])
+def test_what_is_no_moment_is_none(moment: str, server: Server) -> None:
+    """A year alone, above all, is not some seconds after 1970."""
+    question = {"training_set": "none", "from": moment, "to": "2013-07-01"}
+    asked = [
+        server.request("POST", "/api/v1/datasets", question),
+        server.request("GET", f"/api/v1/models/none/live?at={moment}"),
+    ]
+    for status, answer in asked[: 1 if moment == "" else 2]:
+        assert status == 422 and "must be a time such as" in answer["error"]["message"], answer

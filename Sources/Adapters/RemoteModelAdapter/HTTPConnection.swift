@@ -195,9 +195,10 @@ private final class HTTPExchange: ChannelInboundHandler {
             guard let done = call, let head = done.head else { return fail("answered before it was asked", context) }
             call = nil
             done.end.cancel()
+            // Free before the answer is heard: whoever asks next takes it.
+            if head.isKeepAlive { done.whenFree() } else { context.close(promise: nil) }
             done.answer.give(
                 .answered(.init(status: Int(head.status.code), headers: head.headers, body: done.body)))
-            if head.isKeepAlive { done.whenFree() } else { context.close(promise: nil) }
         }
     }
 

@@ -38,7 +38,7 @@ enum ModelRoutes {
             },
             Route("GET", "/api/v1/models/{model}/live") { request in
                 let moment = try request.queryValue("at").map { text in
-                    guard let time = EventTime(text: text) else {
+                    guard let time = EventTime(written: text) else {
                         throw PlatformError(.invalidInput, "query", "'at' must be a time such as 2013-07-01T00:00:00Z")
                     }
                     return time

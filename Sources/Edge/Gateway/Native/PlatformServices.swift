@@ -210,7 +210,7 @@ struct RequestBody {
     func time(_ key: String) throws -> EventTime? {
         guard let value = self[key] else { return nil }
         let time =
-            value.stringValue.flatMap { EventTime(text: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
+            value.stringValue.flatMap { EventTime(written: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
         guard let time else {
             throw PlatformError(.invalidInput, "request body", "'\(key)' must be a time such as 2013-07-01T00:00:00Z")
         }
@@ -280,5 +280,13 @@ extension APIRequest {
             throw PlatformError(.invalidInput, "query", "'\(key)' must be a whole number from 1 to \(most)")
         }
         return number
+    }
+}
+
+extension EventTime {
+    /// Reads a moment as people write one; a year alone, which would be some seconds of 1970, is none.
+    init?(written text: String) {
+        guard text.utf8.count > 4 else { return nil }
+        self.init(text: text)
     }
 }

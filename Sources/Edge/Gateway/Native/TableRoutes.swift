@@ -196,7 +196,7 @@ enum TableRoutes {
 
     static func time(_ request: APIRequest, _ key: String) throws -> EventTime? {
         guard let text = request.queryValue(key) else { return nil }
-        guard let time = EventTime(text: text), time.isAccepted else {
+        guard let time = EventTime(written: text), time.isAccepted else {
             throw PlatformError(.invalidInput, "query", "'\(key)' must be a time such as 2013-07-01T00:00:00Z")
         }
         return time
