@@ -210,7 +210,8 @@ struct RequestBody {
     func time(_ key: String) throws -> EventTime? {
         guard let value = self[key] else { return nil }
         let time =
-            value.stringValue.flatMap { EventTime(written: $0) } ?? value.integerValue.map(EventTime.init(milliseconds:))
+            value.stringValue.flatMap { EventTime(written: $0) }
+            ?? value.integerValue.map(EventTime.init(milliseconds:))
         guard let time else {
             throw PlatformError(.invalidInput, "request body", "'\(key)' must be a time such as 2013-07-01T00:00:00Z")
         }
