@@ -8,6 +8,7 @@ import itertools
 import json
 import pathlib
 import random
+import re
 import socket
 import threading
 import time
@@ -346,6 +347,31 @@ def test_a_caller_that_has_closed_its_side_gets_every_answer(server: Server) -> 
             for request in requests:
                 check(connection, request)
             assert connection.is_closed()
+
+
+@pytest.mark.parametrize("end", ["half-closed", "stopped"])
+def test_a_late_reader_gets_a_large_answer_whole(end: str, start_server: Callable[..., Server]) -> None:
+    """More than the system holds for a connection is on its way when it comes to its end."""
+    server = start_server(name=f"large-{end}")
+    server.post("/api/2.0/mlflow/registered-models/create", {"name": "wide"})
+    for number in range(80):
+        tag = {"name": "wide", "key": f"k{number}", "value": "x" * 95_000}
+        server.post("/api/2.0/mlflow/registered-models/set-tag", tag)
+    connection = Connection(server, timeout=60, receive_byte_count=4096)
+    connection.send(b"GET /api/2.0/mlflow/registered-models/get?name=wide HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    if end == "half-closed":
+        connection.socket.shutdown(socket.SHUT_WR)
+    received = connection.socket.recv(100)  # it is being answered
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(server.stop) if end == "stopped" else None
+        time.sleep(0.5)
+        parts = [received]
+        while part := connection.socket.recv(1 << 20):
+            parts.append(part)
+        head, body = b"".join(parts).split(b"\r\n\r\n", 1)
+        length = re.search(rb"(?i)content-length: (\d+)", head)
+        assert length is not None and len(body) == int(length[1]) > 7_000_000
+        assert stopping is None or stopping.result() == 0
 
 
 def test_both_ways_to_a_prediction_say_the_same(server: Server) -> None:

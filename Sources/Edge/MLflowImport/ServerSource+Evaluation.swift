@@ -10,7 +10,9 @@ extension ServerSource {
         }) {
             let path = "/api/3.0/mlflow/datasets/\(dataset.text("dataset_id"))/experiment-ids"
             var members = dataset.objectValue ?? [:]
-            members["experiment_ids"] = .array(try await server.get(path).list("experiment_ids"))
+            // One that was deleted meanwhile has none, and says so where its records are asked for.
+            members["experiment_ids"] = .array(
+                try await ifKnown { try await server.get(path).list("experiment_ids") })
             datasets.append(.object(members))
         }
         return datasets

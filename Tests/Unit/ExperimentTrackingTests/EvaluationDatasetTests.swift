@@ -98,6 +98,28 @@ struct EvaluationDatasetTests {
         #expect(try await store.mergeRecords([draft("a")], ofEvaluationDataset: id) == (0, 1))
     }
 
+    @Test func anImportedRecordTakesNoIdentityOfAnotherDataset() async throws {
+        let fixture = try await TrackingFixture()
+        let store = fixture.store
+        let (id, other) = (
+            try await store.createEvaluationDataset(name: "qa").id,
+            try await store.createEvaluationDataset(name: "other").id
+        )
+        _ = try await store.mergeRecords([draft("a")], ofEvaluationDataset: other)
+        let before = try await store.records(ofEvaluationDataset: other).records
+        let time = EventTime(milliseconds: 7)
+        let clash = EvaluationRecord(
+            id: before[0].id, inputs: "{\"question\":\"b\"}", outputs: "1", expectations: nil, tags: "{}", source: nil,
+            sourceID: nil, sourceType: nil, createdAt: time, updatedAt: time, createdBy: nil, updatedBy: nil)
+        await #expect {
+            try await store.importRecords([clash], ofEvaluationDataset: id)
+        } throws: {
+            ($0 as? PlatformError)?.code == .conflict
+        }
+        #expect(try await store.records(ofEvaluationDataset: other).records == before)
+        #expect(try await store.records(ofEvaluationDataset: id).records.isEmpty)
+    }
+
     @Test func aDeletedDatasetLeavesNothing() async throws {
         let fixture = try await TrackingFixture()
         let store = fixture.store

@@ -5,18 +5,18 @@ import Testing
 /// What an `MLmodel` file may be, when somebody else writes it.
 struct MLmodelFileTests {
     /// Every level stands for eight of the one before, and the last is a key: to compare keys is to walk through them all.
-    private func nested(_ levelCount: Int) -> String {
+    private func nested(_ levelCount: Int, before mark: String = "") -> String {
         var lines = ["a0: &a0 [x, x, x, x, x, x, x, x]"]
         for level in 1..<levelCount {
-            let aliases = Array(repeating: "*a\(level - 1)", count: 8).joined(separator: ", ")
+            let aliases = Array(repeating: "\(mark)*a\(level - 1)", count: 8).joined(separator: ", ")
             lines.append("a\(level): &a\(level) [\(aliases)]")
         }
         return (lines + ["? *a\(levelCount - 1)", ": 1"]).joined(separator: "\n")
     }
 
-    @Test func aliasesThatDoubleEachOtherAreRefused() {
+    @Test(arguments: ["", "\u{85}", "\u{2028}", "\u{2029}"]) func aliasesThatDoubleEachOtherAreRefused(mark: String) {
         #expect(throws: PlatformError(.invalidInput, "MLmodel", "it has more than 20 YAML aliases (*name)")) {
-            try MLmodelFile(Array(nested(20).utf8))
+            try MLmodelFile(Array(nested(20, before: mark).utf8))
         }
     }
 

@@ -56,7 +56,9 @@ final class FrameworkConnections: Sendable {
 
     /// Ends all connections now.
     func abandon() {
-        for channel in open.withLock({ Array($0.channels.values) }) { channel.close(promise: nil) }
+        for channel in open.withLock({ Array($0.channels.values) }) {
+            channel.pipeline.fireUserInboundEventTriggered(WireHandler.Abandon())
+        }
     }
 
     private func serve(_ arrival: Arrival) async {

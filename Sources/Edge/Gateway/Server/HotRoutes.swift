@@ -91,7 +91,7 @@ struct HotRoutes: Sendable {
 
     /// Appends the answer to a request that a server which stops does not begin any more.
     func writeStopping(at path: String, to out: inout [UInt8]) {
-        let answer = refusals(path).answer(
+        let answer = refusals(String(path.prefix { $0 != "?" })).answer(
             PlatformError(.unavailable, "server", "the server is stopping; nothing was done, ask again"), .failure)
         guard case .bytes(let body) = answer.body else { preconditionFailure("a refusal is in memory") }
         Self.writeHead(

@@ -21,6 +21,8 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     private static let waitingByteCountMax = 256 << 10
     /// How long a begun request to a hot route may take to arrive.
     private static let arrivalTime = TimeAmount.seconds(30)
+    /// How long the end of a connection waits for its reader.
+    private static let lastBytesTime = TimeAmount.seconds(30)
     /// Bytes of pipelined answers that are gathered into one write.
     private static let gatheredByteCountMax = 256 << 10
 
@@ -53,6 +55,7 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// Whether the framework was given bytes since it last heard of the end of a read.
     private var hasPassedOn = false
     private var caller = AdmittedCaller()
+    private var closesAtOnce = false
 
     /// How long requests wait for this event loop.
     private var gauge: LoopGauges.Gauge?
@@ -69,6 +72,9 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func handlerAdded(context: ChannelHandlerContext) { gauge = routes.gauges.gauge(of: context.eventLoop) }
+
+    /// Ends a connection now, whatever it still has to say.
+    struct Abandon {}
 
     // MARK: Bytes in
 
@@ -379,11 +385,30 @@ final class WireHandler: ChannelDuplexHandler, RemovableChannelHandler {
     /// A server that stops asks idle connections to close, and a caller may close its side: the framework, which closes then,
     /// hears of it once the answers that are waited for are written.
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if isHeldBack(event, context: context) {
+        if event is Abandon {
+            closesAtOnce = true
+            context.close(promise: nil)
+        } else if isHeldBack(event, context: context) {
             heldEvents.append(event)
         } else {
             context.fireUserInboundEventTriggered(event)
         }
+    }
+
+    /// The end of a connection comes behind all that was written: NIO's own takes back what its reader has not taken yet.
+    func close(context: ChannelHandlerContext, mode: CloseMode, promise: EventLoopPromise<Void>?) {
+        sendGathered(context: context)
+        guard mode != .input, !closesAtOnce, context.channel.isActive else {
+            return context.close(mode: mode, promise: promise)
+        }
+        let written = context.eventLoop.makePromise(of: Void.self)
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let late = context.eventLoop.scheduleTask(in: Self.lastBytesTime) { bound.value.1.close(promise: nil) }
+        written.futureResult.whenComplete { _ in
+            late.cancel()
+            bound.value.1.close(mode: mode, promise: promise)
+        }
+        context.writeAndFlush(wrapOutboundOut(.byteBuffer(ByteBuffer())), promise: written)
     }
 
     /// Whether the framework is not to hear of an end yet: answers of ours are on their way, or requests wait behind its own.

@@ -26,8 +26,9 @@ public enum InferenceBody {
         let binary = UnsafeRawBufferPointer(rebasing: body[length...])
         if let known = memory?.form(of: json) { return try known.request(json, binary: binary) }
         let form = try Form(json)
+        let request = try form.request(json, binary: binary)
         if form.isAllBinary { memory?.keep(form, of: json) }
-        return try form.request(json, binary: binary)
+        return request
     }
 
     /// Reads a body that is in memory as an array.

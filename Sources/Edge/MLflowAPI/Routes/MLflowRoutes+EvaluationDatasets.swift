@@ -108,6 +108,11 @@ extension MLflowRoutes {
         guard let elements = value.arrayValue else {
             throw MLflowError.invalid("Invalid value for parameter 'records' supplied: JSON of a list is expected")
         }
+        guard elements.count <= EvaluationLimits.recordsPerCall else {  // before each is made several things of
+            throw MLflowError.invalid(
+                "Invalid value for parameter 'records' supplied: \(elements.count) records, "
+                    + "\(EvaluationLimits.recordsPerCall) are accepted")
+        }
         return try elements.enumerated().map { index, element in
             try MLflowMember(value: element, place: "records[\(index)]").evaluationDraft()
         }

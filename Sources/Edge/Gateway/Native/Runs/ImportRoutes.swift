@@ -34,7 +34,13 @@ enum ImportRoutes {
             Route("POST", "/api/v1/import/evaluation-records") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["dataset_id", "records"])
-                let records = try (body["records"]?.arrayValue ?? []).map(record)
+                let given = body["records"]?.arrayValue ?? []
+                guard given.count <= EvaluationLimits.recordsPerCall else {
+                    throw PlatformError(
+                        .invalidInput, "request body",
+                        "\(given.count) records, \(EvaluationLimits.recordsPerCall) are accepted")
+                }
+                let records = try given.map(record)
                 try await services.tracking.importRecords(records, ofEvaluationDataset: try body.text("dataset_id"))
                 return .json(["records": .integer(Int64(records.count))])
             },

@@ -25,6 +25,7 @@ struct EvaluationSchema {
             return
         }
         guard case .object(var known) = outputs else { return }
+        outputs = .null  // so that `known` is changed where it is
         Self.add(fields, to: &known)
         outputs = .object(known)
     }
@@ -40,6 +41,7 @@ struct EvaluationSchema {
         for (name, value) in fields where known[name] == nil {
             // Inputs whose names are data would make it as large as the records.
             guard known.count < EvaluationLimits.schemaFields else { return }
+            guard name.utf8.count <= EvaluationLimits.schemaNameByteCount else { continue }
             known[name] = .string(kind(of: value))
         }
     }

@@ -205,12 +205,16 @@ public enum EvaluationLimits {
     public static let recordsPerDataset = 1_000_000
     /// Fields of inputs, outputs and expectations each that a schema names.
     public static let schemaFields = 10_000
+    /// Bytes of a field's name that a schema has; longer ones are left out of it.
+    public static let schemaNameByteCount = 250
     /// Bytes of records in one answer, about.
     public static let pageByteCount = 16 << 20
     /// Characters of a scorer's name.
     public static let scorerName = 256
     /// Bytes of a scorer.
     public static let scorerByteCount = 1 << 20
+    /// Characters of all versions of an experiment's scorers: what one answer may have to hold.
+    public static let scorersPerExperiment = 64 << 20
     /// The tag that says who did something.
     static let userTag = "mlflow.user"
 }

@@ -66,7 +66,7 @@ extension TrackingStore {
             let rows = try transaction.query(
                 """
                 SELECT record_id, created_at, byte_count FROM tracking_evaluation_record
-                WHERE dataset_id = ? AND (created_at > ? OR (created_at = ? AND record_id > ?))
+                WHERE dataset_id = ? AND created_at >= ? AND (created_at > ? OR record_id > ?)
                 ORDER BY created_at, record_id LIMIT ?
                 """, [.text(id), .integer(time), .integer(time), .text(last), .integer(Int64(countMax) + 1)])
             var (taken, byteCount) = (0, 0)
@@ -113,7 +113,7 @@ extension TrackingStore {
     /// Writes records with the identity and times that they had elsewhere.
     ///
     /// One of the same identity is replaced, and so is one with the same inputs.
-    /// - Throws: `notFound` for the dataset, `invalidInput`.
+    /// - Throws: `notFound` for the dataset; `conflict` for an identity of another dataset's record; `invalidInput`.
     public func importRecords(_ records: [EvaluationRecord], ofEvaluationDataset id: String) async throws {
         try await metadata.write { transaction in
             _ = try Self.evaluationDataset(id, transaction)
@@ -186,7 +186,7 @@ extension TrackingStore {
                 "one has \(record.byteCount) bytes, \(EvaluationLimits.recordByteCount) are accepted"
             )
         }
-        try transaction.execute(
+        let written = try transaction.execute(
             """
             INSERT INTO tracking_evaluation_record (record_id, dataset_id, input_hash, inputs, outputs, expectations,
                 tags, source, source_id, source_type, created_at, updated_at, created_by, updated_by, byte_count)
@@ -194,6 +194,7 @@ extension TrackingStore {
             ON CONFLICT (record_id) DO UPDATE SET outputs = excluded.outputs, expectations = excluded.expectations,
                 tags = excluded.tags, updated_at = excluded.updated_at, updated_by = excluded.updated_by,
                 byte_count = excluded.byte_count
+            WHERE tracking_evaluation_record.dataset_id = excluded.dataset_id
             """,
             [
                 .text(record.id), .text(id), .text(hash), .text(record.inputs), MetadataValue(record.outputs),
@@ -202,6 +203,9 @@ extension TrackingStore {
                 MetadataValue(record.updatedAt), MetadataValue(record.createdBy), MetadataValue(record.updatedBy),
                 .integer(Int64(record.byteCount)),
             ])
+        guard written == 1 else {
+            throw PlatformError(.conflict, "record/\(record.id)", "another dataset has a record of this identifier")
+        }
     }
 
     private static func evaluationRecord(_ row: MetadataRow) -> EvaluationRecord {

@@ -25,7 +25,25 @@ extension TrackingStore {
                     WHERE v.scorer_id = s.scorer_id), 0) + 1, ?, ?
                 FROM tracking_scorer s WHERE s.experiment_number = ? AND s.name = ?
                 """, [.text(document), MetadataValue(now), .integer(experiment), .text(name)])
+            try Self.checkLength(ofScorersOf: experiment, transaction)
             return try Self.scorer(name, version: nil, experiment, transaction)
+        }
+    }
+
+    /// Sees to it that an answer with all versions of an experiment's scorers can be held.
+    private static func checkLength(ofScorersOf experiment: Int64, _ transaction: any MetadataTransaction) throws {
+        let count =
+            try transaction.query(
+                """
+                SELECT SUM(LENGTH(v.document)) AS count FROM tracking_scorer s
+                JOIN tracking_scorer_version v ON v.scorer_id = s.scorer_id WHERE s.experiment_number = ?
+                """, [.integer(experiment)]
+            ).first?["count"].integerValue ?? 0
+        guard count <= EvaluationLimits.scorersPerExperiment else {
+            throw PlatformError(
+                .invalidInput, "experiment/\(experiment)",
+                "its scorers would have \(count) characters in all versions, \(EvaluationLimits.scorersPerExperiment) are "
+                    + "accepted; delete versions that nobody needs")
         }
     }
 
@@ -117,6 +135,7 @@ extension TrackingStore {
                 throw PlatformError(
                     .conflict, "scorer/\(scorer.name)", "its version \(scorer.version) here is another one")
             }
+            if made > 0 { try Self.checkLength(ofScorersOf: experiment, transaction) }
             return made > 0
         }
     }

@@ -88,7 +88,7 @@ final class DeferredShadows: Sendable {
         var places: [ObjectIdentifier: [Int]] = [:]
         for (place, question) in questions.enumerated()
         where question.shadow.binding.versionText == question.record.serviceVersion {
-            places[ObjectIdentifier(question.shadow), default: []].append(place)
+            places[ObjectIdentifier(question.shadow.residence), default: []].append(place)
         }
         let deadline = ContinuousClock.now + timeMax
         let found = await withTaskGroup(of: [(Int, PredictionRecord)].self) { group in

@@ -57,11 +57,15 @@ public struct PredictionArchive: Sendable {
             throw PlatformError(.invalidInput, "prediction/\(id.prefix(64))", "this is no prediction identifier")
         }
         let predictions = search(PlatformTopic.predictions)
-        let answer = try await predictions.first(id, in: try await stretch(of: predictions.topic, around: time)) {
+        let place = try await stretch(of: predictions.topic, around: time)
+        let answer = try await predictions.first(id, in: place) {
             let record = try PredictionRecord(decoding: $0)
             return record.choice == .shadow ? nil : record
         }
         if let answer { return (answer.found, answer.offset) }
+        // A stretch also ends where the log is damaged, which is to be said then.
+        _ = try await log.read(
+            predictions.topic, partition: 0, from: place.upperBound, recordCountMax: 1, byteCountMax: 1 << 20)
         for topic in try await log.topics() where ScoredEvent.isTopic(topic) {
             let events = IdentifierSearch(log: log, topic: topic) { ScoredEvent.identifier(in: $0) }
             let streamed = try await events.first(id, in: try await stretch(of: topic, around: time)) {

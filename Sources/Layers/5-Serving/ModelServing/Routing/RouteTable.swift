@@ -158,7 +158,9 @@ public final class DeploymentRoute: Sendable {
         self.reserve = reserve
         let all = variants.map(\.version) + shadows + fallbackVersions.values + reserve
         var seen: Set<ObjectIdentifier> = []
-        ready = all.filter { seen.insert(ObjectIdentifier($0)).inserted }.compactMap { $0.deferred?.keepReady() }
+        ready = all.filter { seen.insert(ObjectIdentifier($0.residence)).inserted }.compactMap {
+            $0.deferred?.keepReady()
+        }
         versions = all
         isDeferred =
             variants.contains { $0.version.deferred != nil } || fallbackVersions.values.contains { $0.deferred != nil }
