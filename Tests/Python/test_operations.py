@@ -156,6 +156,7 @@ def test_the_list_of_models_shows_what_each_kind_is_measured_by(
         server.cli("ingest", name, str(shop.write_csv(tmp_path / f"{name}.csv", getattr(rows, name))))
     span = ["--from", shop.text(shop.START + 2 * shop.DAY), "--to", shop.text(shop.START + 11 * shop.DAY)]
     mlflow.set_tracking_uri(server.url)
+    mlflow.set_experiment("kinds")
     metrics = {}
     for model, link in [("amount", "identity"), ("lost", "logistic")]:
         dataset = json.loads(server.cli("dataset", "build", model, *span, "--json").stdout)["dataset"]
