@@ -27,6 +27,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow_fixtures import experiment  # noqa: F401
 
 API = "/api/2.0/mlflow/"
 
@@ -36,15 +37,6 @@ def client(server):
     mlflow.set_tracking_uri(server.url)
     mlflow.set_registry_uri(server.url)
     return MlflowClient(tracking_uri=server.url, registry_uri=server.url)
-
-
-@pytest.fixture
-def experiment(client):
-    name = f"experiment-{uuid.uuid4().hex[:12]}"
-    mlflow.set_experiment(name)
-    yield client.get_experiment_by_name(name)
-    while mlflow.active_run():
-        mlflow.end_run()
 
 
 # Metrics
