@@ -7,7 +7,8 @@ PEERS is an environment with `xgboost-cpu`, `numpy`, `fastapi`, `uvicorn[standar
 Triton has one of its own, named by `--triton`: `requirements/triton.txt`, `xgboost-cpu` and `scipy<1.14`, with
 `--no-deps`. It answers its protocol with binary tensors, gathers what waits and has two instances of the model, the
 quickest that it has, and so do we in a row of our own; `triton-plain` is one instance that gathers nothing, as where
-nothing else is said, and `triton-json` is the quick one asked in JSON, as the others are.
+nothing else is said, `triton-sum` is that with a sum in the model's place, which leaves the server's own part, and
+`triton-json` is the quick one asked in JSON, as the others are.
 FOLDER is one that `serving.py --keep` has prepared. Everybody scores 100 trees of depth 6 on 30 features that come in
 the body: named and checked here and by `fastapi_typed`, as a bare list elsewhere. Ours also chooses a variant, writes
 inputs and answer to the log, and feeds the monitor; the others score. Load comes from `wrk`, one thread, 64
@@ -133,7 +134,7 @@ TRITON_GATHERING = """
 instance_group [ { kind: KIND_CPU count: 2 } ]
 dynamic_batching { }
 """
-TRITONS = ["triton", "triton-plain", "triton-json"]
+TRITONS = ["triton", "triton-plain", "triton-sum", "triton-json"]
 TRITON_MODEL = """
 import os
 import numpy as np
@@ -151,6 +152,14 @@ class TritonPythonModel:
         scores = self.booster.inplace_predict(np.concatenate(parts)).astype("f4").reshape(-1, 1)
         ends = np.cumsum([len(part) for part in parts])[:-1]
         return [backend.InferenceResponse([backend.Tensor("prediction", part)]) for part in np.split(scores, ends)]
+"""
+TRITON_SUM = """
+import triton_python_backend_utils as backend
+
+class TritonPythonModel:
+    def execute(self, requests):
+        parts = [backend.get_input_tensor_by_name(request, "features").as_numpy() for request in requests]
+        return [backend.InferenceResponse([backend.Tensor("prediction", part.sum(1, keepdims=True))]) for part in parts]
 """
 
 
@@ -174,12 +183,13 @@ def json_request(numbers: list[float]) -> tuple[bytes, dict[str, str]]:
 class TritonPeer:
     """The real Triton with a Python backend."""
 
-    def __init__(self, python: str, folder: pathlib.Path, model: pathlib.Path, *, gathers: bool) -> None:
+    def __init__(self, name: str, python: str, folder: pathlib.Path, model: pathlib.Path) -> None:
         place = pathlib.Path(tempfile.mkdtemp(dir=folder))
         version = place / "models" / "body" / "1"
         version.mkdir(parents=True)
-        (version / "model.py").write_text(TRITON_MODEL)
-        (version.parent / "config.pbtxt").write_text(TRITON_CONFIGURATION + (TRITON_GATHERING if gathers else ""))
+        (version / "model.py").write_text(TRITON_SUM if name == "triton-sum" else TRITON_MODEL)
+        gathering = "" if name in ("triton-plain", "triton-sum") else TRITON_GATHERING
+        (version.parent / "config.pbtxt").write_text(TRITON_CONFIGURATION + gathering)
         self.server = Triton(python, place, place / "models", str(free_port()), str(free_port()))
         self.server.environment |= {"MODEL": str(model), "OMP_NUM_THREADS": "1"}
 
@@ -334,8 +344,7 @@ def main() -> None:
             process.wait(60)
             for name in names:
                 if name in TRITONS:
-                    gathers = name != "triton-plain"
-                    peer: Peer | TritonPeer = TritonPeer(options.triton, folder, model, gathers=gathers)
+                    peer: Peer | TritonPeer = TritonPeer(name, options.triton, folder, model)
                     body, fields = json_request(numbers) if name == "triton-json" else (tensors, tensor_fields)
                 else:
                     peer, fields = Peer(name, options.peers, folder, model), plain
