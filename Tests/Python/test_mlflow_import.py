@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pathlib
+import sqlite3
 import subprocess
 import time
 from functools import partial
@@ -305,9 +306,47 @@ def test_what_changed_in_the_source_is_brought_up_to_date(
     assert_copied(origin, target, tmp_path)
 
 
+def test_files_that_are_not_beside_a_database_are_asked_for(
+    origin: Origin, start_server: Any, tmp_path: pathlib.Path
+) -> None:
+    """A database without its folder says nothing of files: that is no reason to call the copy whole."""
+    target = start_server()
+    alone = tmp_path / "alone.db"
+    with sqlite3.connect(origin.database) as there, sqlite3.connect(alone) as here:
+        there.backup(here)
+    source = f"mlflow-sqlite://{alone}"
+    for more, word in [([], "--artifacts DIR"), (["--artifacts", f"{tmp_path}/no"], "no such folder")]:
+        result = target.cli("import", source, *more, check=False)
+        assert result.returncode == 2 and word in result.stderr, result.stderr
+    assert len(runs(MlflowClient(target.url))) == 0
+    report = copy(target, source, "--no-artifacts")
+    assert report["complete"] and report["bytes"] == 0 and "files are left out" in " ".join(report["notes"])
+    files = f"{origin.database.parent}/mlartifacts"
+    report = copy(target, source, "--artifacts", files)
+    assert report["complete"] and report["counts"]["files"]["copied"] > 0 and report["counts"]["runs"]["copied"] == 7
+    assert_copied(origin, target, tmp_path)
+    assert copy(target, source, "--artifacts", files)["counts"]["runs"]["present"] == 7
+
+
+@pytest.mark.parametrize("kind", ["server", "database"])
+def test_what_does_not_come_along_is_said(origin: Origin, start_server: Any, kind: str) -> None:
+    mlflow.set_tracking_uri(origin.url)
+    mlflow.set_experiment("traced")
+    with mlflow.start_span("call"):
+        pass
+    mlflow.flush_trace_async_logging()
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
+    for report in (copy(target, source, "--dry-run"), copy(target, source)):
+        assert any("traces are left out" in note for note in report["notes"]), report
+    shown = target.cli("import", source).stdout
+    assert "what was carried over was read back" in shown and "everything was" not in shown
+
+
 def test_what_is_no_source_is_refused(server: Server, tmp_path: pathlib.Path) -> None:
     for source, word in [
         ("wandb://x", "is no source"),
+        ("./mlruns", "--backend-store-uri ./mlruns"),
         ("mlflow://", "no address"),
         (f"mlflow-sqlite://{tmp_path}/none.db", "no such file"),
         (f"mlflow-sqlite://{__file__}", "database"),

@@ -22,12 +22,14 @@ struct ImportCommand: AsyncParsableCommand {
         abstract: "Copy everything from an MLflow server or its SQLite file; again to go on or to bring up to date.",
         discussion: """
             mlflow://HOST:PORT, mlflow+https://USER:PASSWORD@HOST, mlflow-sqlite:///path/mlflow.db (artifacts beside it, or \
-            --artifacts). A server's token is MLFLOW_TRACKING_TOKEN. Runs keep their identifiers and times. \
+            --artifacts). A folder mlruns/ has to be served first: mlflow server --backend-store-uri ./mlruns. A server's token is MLFLOW_TRACKING_TOKEN. Runs keep their identifiers and times. \
             Exit codes: 0 everything is here and was read back; 1 something is not (the report says what); 69 no server.
             """)
     @Argument(help: "Where everything is.") var source: String
     @Option(help: "The platform. Default: BOTTEGA_URL, else http://127.0.0.1:8000.") var url: String?
-    @Option(help: "For a SQLite file: the folder of its artifacts.") var artifacts: String?
+    @Option(help: "For a SQLite file: the folder of its artifacts. Default: mlartifacts or mlruns beside it.")
+    var artifacts: String?
+    @Flag(help: "For a SQLite file: leave its artifacts out.") var noArtifacts = false
     @Option(help: "Runs that are copied at the same time.") var parallel: Int = 4
     @Flag(help: "Count what there is, and copy nothing.") var dryRun = false
     @Flag(help: "Print the report as JSON.") var json = false
@@ -42,7 +44,7 @@ struct ImportCommand: AsyncParsableCommand {
             defer { try? FileManager.default.removeItem(atPath: scratch) }
             let line = ImportLine(isQuiet: json)
             let importer = Importer(
-                source: try openSource(environment), destination: destination, scratch: scratch,
+                source: try await openSource(environment), destination: destination, scratch: scratch,
                 parallelCount: parallel, progress: { line.show($0) })
             let report = dryRun ? try await importer.rehearse() : try await importer.run()
             line.finish()
@@ -57,7 +59,15 @@ struct ImportCommand: AsyncParsableCommand {
         }
     }
 
-    private func openSource(_ environment: [String: String]) throws -> any ImportSource {
+    func validate() throws {
+        if noArtifacts, artifacts != nil { throw ValidationError("Give --artifacts or --no-artifacts, not both.") }
+        if artifacts != nil || noArtifacts, !source.hasPrefix("mlflow-sqlite://") {
+            throw ValidationError(
+                "--artifacts and --no-artifacts are for mlflow-sqlite:// sources; a server hands files out.")
+        }
+    }
+
+    private func openSource(_ environment: [String: String]) async throws -> any ImportSource {
         for (scheme, real) in [
             ("mlflow://", "http://"), ("mlflow+http://", "http://"), ("mlflow+https://", "https://"),
         ]
@@ -72,13 +82,17 @@ struct ImportCommand: AsyncParsableCommand {
                 throw PlatformError(
                     .invalidInput, path, "there is no such file; write mlflow-sqlite:///whole/path/mlflow.db")
             }
-            return DatabaseSource(
-                DatabaseFile(file: try SQLiteFileReader(path: path)), path: path, artifacts: artifacts)
+            return try await DatabaseSource(
+                DatabaseFile(file: try SQLiteFileReader(path: path)), path: path,
+                artifacts: noArtifacts ? .none : artifacts.map { .folder($0) } ?? .beside)
         }
+        let isFolder = FileManager.default.fileExists(atPath: "\(source)/0") || source.hasSuffix("mlruns")
         throw PlatformError(
             .invalidInput, "import",
             "'\(source.prefix(200))' is no source; write mlflow://HOST:PORT, mlflow+https://HOST or mlflow-sqlite:///path/mlflow.db"
-        )
+                + (isFolder
+                    ? "; a folder of runs: mlflow server --backend-store-uri \(source.prefix(200)), then mlflow://"
+                    : ""))
     }
 
     private static func text(_ report: ImportReport, isRehearsal: Bool) -> String {
@@ -91,8 +105,11 @@ struct ImportCommand: AsyncParsableCommand {
         if !isRehearsal { lines.append("\(report.byteCount) bytes of files") }
         lines += report.problems.prefix(50).map { "PROBLEM  \($0)" }
         if report.problems.count > 50 { lines.append("and \(report.problems.count - 50) more; --json has all") }
+        lines += report.notes.prefix(50).map { "NOTE     \($0)" }
+        if report.notes.count > 50 { lines.append("and \(report.notes.count - 50) more; --json has all") }
         if report.problems.isEmpty, !isRehearsal {
-            lines.append("everything was read back from here and is equal to the source")
+            let what = report.notes.isEmpty ? "everything" : "what was carried over"
+            lines.append("\(what) was read back from here and is equal to the source")
         }
         return lines.joined(separator: "\n")
     }

@@ -13,20 +13,70 @@ public struct DatabaseSource: ImportSource {
     /// The source's name in reports and tags, without secrets.
     public let name: String
     private let database: any ForeignDatabase
-    private let artifacts: String
+    /// The folder that `mlflow-artifacts:` stands for; `nil` where files are left out.
+    private let artifacts: String?
+    /// Whether files come along.
+    public var hasFiles: Bool { artifacts != nil }
+
+    /// Where the files of a database are.
+    public enum Artifacts: Sendable {
+        /// In `mlartifacts` or `mlruns` beside it, or in its own folder.
+        case beside
+        /// In this folder.
+        case folder(String)
+        /// They are left out.
+        case none
+    }
 
     /// - Parameters:
     ///   - database: the open file.
     ///   - path: where the file is.
-    ///   - artifacts: the folder that `mlflow-artifacts:` stands for; `nil` for `mlartifacts` or `mlruns` beside the file.
-    public init(_ database: any ForeignDatabase, path: String, artifacts: String?) {
+    ///   - artifacts: where the files are that the server kept.
+    /// - Throws: `invalidInput` where there is no such folder and the database speaks of files.
+    public init(_ database: any ForeignDatabase, path: String, artifacts: Artifacts) async throws {
         self.database = database
         name = path
-        let folder = (path as NSString).deletingLastPathComponent
-        self.artifacts =
-            artifacts
-            ?? ["mlartifacts", "mlruns"].map { "\(folder)/\($0)" }.first { FileManager.default.fileExists(atPath: $0) }
-            ?? folder
+        switch artifacts {
+        case .none: self.artifacts = nil
+        case .folder(let folder):
+            guard Self.isFolder(folder) else {
+                throw PlatformError(
+                    .invalidInput, folder, "there is no such folder; --artifacts names that of the files")
+            }
+            self.artifacts = folder
+        case .beside:
+            self.artifacts = try await Self.folder(beside: path, database)
+        }
+    }
+
+    private static func isFolder(_ path: String) -> Bool {
+        var isFolder: ObjCBool = false
+        return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && isFolder.boolValue
+    }
+
+    /// The folder beside a database that has some of the files which it speaks of, or that would have them.
+    private static func folder(beside path: String, _ database: any ForeignDatabase) async throws -> String {
+        let home = (path as NSString).deletingLastPathComponent
+        let isServer = try await !database.query(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'runs'", []
+        ).isEmpty
+        let places =
+            isServer
+            ? try await database.query(
+                "SELECT artifact_uri FROM runs WHERE artifact_uri LIKE 'mlflow-artifacts:%' LIMIT 10000", []
+            ).compactMap { ServerSource.proxied($0.text("artifact_uri")) } : []
+        let folders = ["\(home)/mlartifacts", "\(home)/mlruns", home]
+        if let folder = folders.first(where: { folder in places.contains { isFolder("\(folder)/\($0)") } }) {
+            return folder
+        }
+        if let folder = folders.dropLast().first(where: isFolder) { return folder }
+        guard places.isEmpty else {
+            throw PlatformError(
+                .invalidInput, path,
+                "neither mlartifacts nor mlruns is beside it, and it speaks of files: name their folder with --artifacts DIR, "
+                    + "or leave them out with --no-artifacts")
+        }
+        return home
     }
 
     func rows(_ sql: String, _ arguments: [MetadataValue] = []) async throws -> [MetadataRow] {
@@ -226,6 +276,15 @@ public struct DatabaseSource: ImportSource {
         }
     }
 
+    /// How many traces an experiment has; no more than `countMax` are counted.
+    public func traceCount(of experiment: String, countMax: Int) async throws -> Int {
+        guard try await has("trace_info") else { return 0 }
+        return try await rows(
+            "SELECT 1 FROM trace_info WHERE experiment_id = ? LIMIT ?",
+            [.integer(Int64(experiment) ?? -1), .integer(Int64(countMax))]
+        ).count
+    }
+
     /// Every registered model, prompts too.
     public func registeredModels() async throws -> [JSONValue] {
         let tags = try await tags("SELECT name AS owner, key, value FROM registered_model_tags")
@@ -281,7 +340,7 @@ public struct DatabaseSource: ImportSource {
             guard !parts.contains("..") else {
                 throw PlatformError(.invalidInput, uri, "it leaves the artifacts' folder")
             }
-            return "\(artifacts)/\(path)"
+            return "\(artifacts ?? "")/\(path)"
         }
         if uri.hasPrefix("file:") { return URL(string: uri)?.path ?? "" }
         if uri.hasPrefix("/") { return uri }
@@ -294,6 +353,7 @@ public struct DatabaseSource: ImportSource {
 
     /// Files below an artifact URI, of a run if it belongs to one.
     public func files(below uri: String, run: String?) async throws -> [ImportedFile] {
+        guard hasFiles else { return [] }
         let folder = URL(fileURLWithPath: try folder(of: uri)).resolvingSymlinksInPath().path
         guard let walk = FileManager.default.enumerator(atPath: folder) else { return [] }
         var files: [ImportedFile] = []

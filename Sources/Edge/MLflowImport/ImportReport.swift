@@ -19,6 +19,8 @@ public struct ImportReport: Sendable, Hashable {
     public internal(set) var byteCount = 0
     /// What was not copied, or is not in the target as it is in the source.
     public internal(set) var problems: [String] = []
+    /// What an import leaves out, and what was not to be found in the source.
+    public internal(set) var notes: [String] = []
 
     /// The report as JSON.
     public var json: JSONValue {
@@ -30,6 +32,7 @@ public struct ImportReport: Sendable, Hashable {
                         "present": .integer(Int64($0.present)),
                     ]
                 }), "bytes": .integer(Int64(byteCount)), "problems": .array(problems.map(JSONValue.string)),
+            "notes": .array(notes.map(JSONValue.string)),
             "complete": .bool(problems.isEmpty),
         ]
     }
@@ -58,5 +61,6 @@ final class ImportTally: Sendable {
         state.withLock { $0.counts[kind, default: .init()].present += count }
     }
     func add(bytes: Int) { state.withLock { $0.byteCount += bytes } }
+    func note(_ text: String) { state.withLock { $0.notes.append(text) } }
     func problem(_ text: String) { state.withLock { $0.problems.append(text) } }
 }

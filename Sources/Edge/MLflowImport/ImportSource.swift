@@ -32,6 +32,8 @@ public struct ImportedFile: Sendable, Hashable {
 public protocol ImportSource: Sendable {
     /// The source's name in reports and tags, without secrets.
     var name: String { get }
+    /// Whether files come along; where not, what they belong to counts as copied in part.
+    var hasFiles: Bool { get }
     /// Every experiment, deleted ones too.
     func experiments() async throws -> [JSONValue]
     /// Every run of an experiment, deleted ones too: `{info, data, inputs, outputs}`.
@@ -40,6 +42,8 @@ public protocol ImportSource: Sendable {
     func history(run: String, key: String) async throws -> [ImportedPoint]
     /// Every logged model of an experiment: `{info, data}`.
     func loggedModels(of experiment: String) async throws -> [JSONValue]
+    /// How many traces an experiment has; no more than `countMax` are counted.
+    func traceCount(of experiment: String, countMax: Int) async throws -> Int
     /// Every dataset of evaluations, with `experiment_ids`, the experiments that it belongs to.
     func evaluationDatasets() async throws -> [JSONValue]
     /// Every record of a dataset of evaluations, without members that are null.

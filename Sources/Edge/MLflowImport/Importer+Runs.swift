@@ -68,6 +68,7 @@ extension Importer {
                 }
             }
             try await log(run: id, "metrics", wires, portion: 1000)
+            tally.found("metric_points", points.count)
             tally.copied("metric_points", points.count)
         }
         let (datasets, models) = (
@@ -97,7 +98,8 @@ extension Importer {
                     "key": .string(Self.sourceTag),
                     "value": .string("\(source.name) experiment \(info.text("experiment_id"))"),
                 ],
-                ["key": .string(Self.doneTag), "value": .string(state)],
+                // Without its files it is not done: the next import sees to them.
+                ["key": .string(Self.doneTag), "value": .string(source.hasFiles ? state : Self.partTag)],
             ], portion: 100)
         if info.text("lifecycle_stage") == "deleted" {
             _ = try await destination.send("POST", "/api/2.0/mlflow/runs/delete", ["run_id": .string(id)])
@@ -120,7 +122,10 @@ extension Importer {
         guard !uri.isEmpty else { return [] }
         let files = try await source.files(below: uri, run: run)
         tally.found("files", files.count)
-        if files.isEmpty { return [] }
+        if files.isEmpty {
+            if run == nil, source.hasFiles { tally.note("\(uri): a logged model without files in the source") }
+            return []
+        }
         let known = try await hashes(below: root)
         var wanted: [String: String] = [:]
         let local = "\(scratch)/\(UUID().uuidString)"
@@ -197,7 +202,9 @@ extension Importer {
             "PATCH", "\(path)/tags",
             [
                 "tags": .array(
-                    info.list("tags") + [["key": .string(Self.doneTag), "value": .string(state)]])
+                    info.list("tags") + [
+                        ["key": .string(Self.doneTag), "value": .string(source.hasFiles ? state : Self.partTag)]
+                    ])
             ])
         tally.copied("logged_models")
     }

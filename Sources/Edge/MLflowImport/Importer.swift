@@ -10,8 +10,12 @@ import PlatformCore
 public struct Importer: Sendable {
     /// Tag of a run that was copied and verified: SHA-256 of what the source said of it.
     static let doneTag = "bottega.imported"
+    /// What that tag says of something whose files were left out.
+    static let partTag = "without files"
     /// Tag that names the source.
     static let sourceTag = "bottega.import.source"
+    /// Traces of one experiment that are counted.
+    private static let traceCountMax = 500
 
     let source: any ImportSource
     let destination: HTTPEndpoint
@@ -54,10 +58,25 @@ public struct Importer: Sendable {
             tally.found("logged_models", try await source.loggedModels(of: experiment.text("experiment_id")).count)
             tally.found("scorers", try await source.scorers(of: experiment.text("experiment_id")).count)
         }
+        try await noteLeftOut(experiments)
         tally.found("evaluation_datasets", try await source.evaluationDatasets().count)
         tally.found("registered_models", try await source.registeredModels().count)
         tally.found("versions", try await source.modelVersions().count)
         return tally.report
+    }
+
+    /// Says what does not come along.
+    private func noteLeftOut(_ experiments: [JSONValue]) async throws {
+        var (count, isMore) = (0, false)
+        for experiment in experiments {
+            let some = try await source.traceCount(of: experiment.text("experiment_id"), countMax: Self.traceCountMax)
+            count += some
+            isMore = isMore || some == Self.traceCountMax
+        }
+        if count > 0 {
+            tally.note("\(count)\(isMore ? " or more" : "") traces are left out: they are not carried over")
+        }
+        if !source.hasFiles { tally.note("files are left out, as --no-artifacts says") }
     }
 
     /// Copies and verifies.
@@ -70,6 +89,7 @@ public struct Importer: Sendable {
         var moved = Moved()
         let experiments = try await source.experiments()
         tally.found("experiments", experiments.count)
+        try await noteLeftOut(experiments)
         for experiment in experiments { try await copy(experiment, &moved) }
         try await copyEvaluationDatasets(moved)
         try await copyRegistry(moved)

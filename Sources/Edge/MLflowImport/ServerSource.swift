@@ -5,6 +5,8 @@ public struct ServerSource: ImportSource {
     /// The source's name in reports and tags, without secrets.
     public let name: String
     let server: HTTPEndpoint
+    /// Files come along: the server hands them out.
+    public var hasFiles: Bool { true }
 
     /// Reads from a server.
     public init(_ server: HTTPEndpoint) {
@@ -71,6 +73,22 @@ public struct ServerSource: ImportSource {
                 countMax: 100)
         } catch let error as PlatformError {
             if error.code == .notFound { return [] }  // a server before version 3 has none
+            throw error
+        }
+    }
+
+    /// How many traces an experiment has; no more than `countMax` are counted.
+    public func traceCount(of experiment: String, countMax: Int) async throws -> Int {
+        let place: JSONValue = [
+            "type": "MLFLOW_EXPERIMENT", "mlflow_experiment": ["experiment_id": .string(experiment)],
+        ]
+        do {
+            let answer = try await server.send(
+                "POST", "/api/3.0/mlflow/traces/search",
+                ["locations": [place], "max_results": .integer(Int64(countMax))])
+            return answer.list("traces").count
+        } catch let error as PlatformError {
+            if [.notFound, .invalidInput].contains(error.code) { return 0 }  // a server before version 3
             throw error
         }
     }

@@ -43,8 +43,12 @@ import Testing
     }
 
     @Test(arguments: 0..<60) func anyDatabaseIsReadOrRefused(seed: Int) async throws {
-        let source = DatabaseSource(
-            DrawnDatabase(seed: UInt64(seed)), path: "/nowhere/mlflow.db", artifacts: "/nowhere")
+        let drawn = DrawnDatabase(seed: UInt64(seed))
+        _ = try? await DatabaseSource(drawn, path: "/nowhere/mlflow.db", artifacts: .beside)
+        let empty = "\(NSTemporaryDirectory())/bottega-source-\(UUID().uuidString)"
+        try FileManager.default.createDirectory(atPath: empty, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: empty) }
+        let source = try await DatabaseSource(drawn, path: "/nowhere/mlflow.db", artifacts: .folder(empty))
         for experiment in (try? await source.experiments()) ?? [] {
             let id = experiment.text("experiment_id")
             for run in (try? await source.runs(of: id)) ?? [] {
@@ -52,6 +56,7 @@ import Testing
                 _ = try? await source.files(below: run["info"]?.text("artifact_uri") ?? "", run: nil)
             }
             _ = Importer.links((try? await source.loggedModels(of: id)) ?? [])
+            _ = try? await source.traceCount(of: id, countMax: 3)
         }
         _ = try? await source.history(run: "r", key: "k").map(\.fingerprint)
         _ = try? await source.registeredModels()
