@@ -19,6 +19,8 @@ final class LogPartition: Sendable {
         var index = SegmentIndex(baseOffset: 0, maximumTimeBefore: .min)
         /// The size at which the unfinished tail of the last segment was looked at.
         var byteCountSeen = 0
+        /// Whether records are missing at its end that a consumer has read: the next segment begins anywhere behind them.
+        var isShort = false
     }
     struct State {
         var content: Content?
@@ -40,13 +42,19 @@ final class LogPartition: Sendable {
     let subject: String
     let configuration: SegmentEventLogConfiguration
     let lock: TopicLock
+    /// How far a consumer has read, the furthest of all; asked once, before the first append.
+    let consumedOffset: @Sendable () -> UInt64
     /// Held for copies only, never while a file is touched.
     let state = Mutex(State())
     /// Held while the files are examined, by Dispatch's threads only.
     let examination = Mutex(())
     let writing: DispatchQueue
 
-    init(directory: String, subject: String, configuration: SegmentEventLogConfiguration, lock: TopicLock) {
+    init(
+        directory: String, subject: String, configuration: SegmentEventLogConfiguration, lock: TopicLock,
+        consumedOffset: @escaping @Sendable () -> UInt64
+    ) {
+        self.consumedOffset = consumedOffset
         self.directory = directory
         self.subject = subject
         self.configuration = configuration
@@ -92,6 +100,7 @@ final class LogPartition: Sendable {
         content.last = last
         content.byteCountSeen = try last.file.byteCount()
         try last.scan(&content.index, to: content.byteCountSeen)
+        content.isShort = consumedOffset() > content.index.endOffset
         return content
     }
 
@@ -114,7 +123,9 @@ final class LogPartition: Sendable {
         }
         let isUnfinished = content.index.endPosition < byteCount
         let next = LogSegment.path(in: directory, content.index.endOffset)
-        guard content.index.endOffset > last.baseOffset, isUnfinished || access(next, F_OK) == 0 else { return }
+        guard content.index.endOffset > last.baseOffset || content.isShort,
+            isUnfinished || content.isShort || access(next, F_OK) == 0
+        else { return }
         let bases = try LogSegment.baseOffsets(in: directory, subject: subject)
         if let newest = bases.last, newest > last.baseOffset { content = try examine() }
     }

@@ -29,9 +29,12 @@ public final class SegmentEventLog: EventLog {
     private let threads = FileThreads(label: "event log")
     private let known = Mutex<[Name: Topic]>([:])  // held for copies only
     private let tornTails = Atomic<Int>(0)
+    private let lostRecords = Atomic<Int>(0)
 
     /// How many torn tails this log has cut.
     public var tornTailCount: Int { tornTails.load(ordering: .relaxed) }
+    /// How many records were found gone that consumers had read.
+    public var lostRecordCount: Int { lostRecords.load(ordering: .relaxed) }
 
     /// Opens the log in `directory`, making it where missing.
     ///
@@ -135,13 +138,19 @@ public final class SegmentEventLog: EventLog {
             self?.tornTails.add(1, ordering: .relaxed)
             onTornTail(tail)
         }
+        configuration.onLostRecords = { [weak self, onLostRecords = configuration.onLostRecords] lost in
+            self?.lostRecords.add(Int(clamping: lost.to - lost.from), ordering: .relaxed)
+            onLostRecords(lost)
+        }
         let subject = Self.subject(topic)
         let lock = TopicLock(path: "\(directory)/\(topic)/lock", subject: subject)
+        let consumers = "\(directory)/\(topic)/consumers"
         return Topic(
             partitions: (0..<partitions).map { number in
                 LogPartition(
                     directory: "\(directory)/\(topic)/\(number)", subject: "\(subject)/\(number)",
-                    configuration: configuration, lock: lock)
+                    configuration: configuration, lock: lock,
+                    consumedOffset: { Self.consumedOffset(in: consumers, partition: number) })
             })
     }
 
@@ -239,6 +248,21 @@ public final class SegmentEventLog: EventLog {
     }
 
     // MARK: Consumers
+
+    /// Largest position that is taken for one.
+    private static let offsetMax: UInt64 = 1 << 53
+
+    /// The furthest that a consumer has read; what cannot be read counts as nothing.
+    private static func consumedOffset(in folder: String, partition: Int) -> UInt64 {
+        let names = (try? Folder.names(in: folder, subject: "consumers")) ?? []
+        return names.reduce(0) { furthest, name in
+            guard name.hasSuffix(".\(partition)"),
+                let bytes = try? File("\(folder)/\(name)", O_RDONLY, subject: "consumers").read(32, at: 0),
+                let offset = UInt64(String(decoding: bytes.dropLast(), as: UTF8.self)), offset <= offsetMax
+            else { return furthest }
+            return max(furthest, offset)
+        }
+    }
 
     private func positionPath(_ consumer: Name, _ topic: Name, _ partition: Int) -> String {
         "\(directory)/\(topic)/consumers/\(consumer).\(partition)"

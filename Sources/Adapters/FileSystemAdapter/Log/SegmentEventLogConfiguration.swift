@@ -8,15 +8,37 @@ public struct SegmentEventLogConfiguration: Sendable {
     public var segmentByteCountMax: Int
     /// Told of each torn tail that is cut, once, on the thread that writes.
     public var onTornTail: @Sendable (TornTail) -> Void
+    /// Told of records that a consumer has read and the log has no more, once, on the thread that writes.
+    public var onLostRecords: @Sendable (LostRecords) -> Void
 
     /// Makes a configuration; sizes out of range are moved to the nearest end of it.
     public init(
         synchronizes: Bool = true, segmentByteCountMax: Int = 64 << 20,
-        onTornTail: @escaping @Sendable (TornTail) -> Void = { _ in }
+        onTornTail: @escaping @Sendable (TornTail) -> Void = { _ in },
+        onLostRecords: @escaping @Sendable (LostRecords) -> Void = { _ in }
     ) {
+        self.onLostRecords = onLostRecords
         self.synchronizes = synchronizes
         self.segmentByteCountMax = min(max(segmentByteCountMax, 4 << 10), 1 << 30)
         self.onTornTail = onTornTail
+    }
+}
+
+/// Records that were acknowledged and read, and are gone: a disk lost them, or somebody cut the files.
+public struct LostRecords: Sendable, Hashable, CustomStringConvertible {
+    /// The partition, `topic/departures/0`.
+    public let subject: String
+    /// Its folder.
+    public let directory: String
+    /// The first of them.
+    public let from: UInt64
+    /// The offset behind the last of them that is known of, where the log goes on.
+    public let to: UInt64
+
+    /// One line for a log.
+    public var description: String {
+        "\(subject): records \(from) to \(to - 1) are gone from \(directory), though consumers have read them; "
+            + "what comes now goes on at \(to). Restore the folder from a backup if there is one"
     }
 }
 

@@ -27,7 +27,8 @@ struct PlatformStores {
             directory: "\(directory)/log",
             configuration: SegmentEventLogConfiguration(
                 synchronizes: settings.waitsForDisk, segmentByteCountMax: settings.segmentByteCount,
-                onTornTail: { logger.warning("a torn end of the log was cut", metadata: ["tail": "\($0)"]) }))
+                onTornTail: { logger.warning("a torn end of the log was cut", metadata: ["tail": "\($0)"]) },
+                onLostRecords: { logger.error("records of the log are gone", metadata: ["lost": "\($0)"]) }))
         online = try LMDBOnlineStore(
             directory: "\(directory)/online",
             configuration: LMDBConfiguration(mapByteCountMax: settings.onlineMapByteCount))
