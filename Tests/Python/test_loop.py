@@ -190,6 +190,9 @@ def test_stages_are_entered_one_after_the_other(loop: Loop) -> None:
     assert shown["transitions"][-1]["reason"] == "production is due"
     deployed = loop.json("deploy", "loss", "1", "--reason", "go live")
     assert deployed["variants"] == [{"version": 1, "share": 1}]
+    resting = loop.server.cli("model", "promote", "loss", "1", "archived", "--reason", "out of use", check=False)
+    assert resting.returncode == 3 and "sends traffic to it" in resting.stderr, resting.stderr
+    assert loop.json("model", "show", "loss", "1")["stage"] == "production"
 
 
 def predict(loop: Loop, order: dict[str, Any]) -> dict[str, Any]:

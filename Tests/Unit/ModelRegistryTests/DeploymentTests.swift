@@ -127,6 +127,20 @@ import Testing
         #expect(reasons.allSatisfy { $0 == "rollback of flight_delay_live to revision 1: worse" })
     }
 
+    @Test func aVersionThatWasReplacedAndStillAnswersIsShownAsWhatItIs() async throws {
+        let fixture = try await fixture(versions: 2)
+        _ = try await fixture.publish([1: 1])
+        try await fixture.move(2, .production)
+        let live = try await fixture.registry.live(fixture.model, at: .latestAccepted)
+        #expect(live.steps.keys.sorted() == [2] && live.archived.mapValues(\.to) == [1: .archived])
+        #expect(live.archived[1]?.reason == "replaced by version 2")
+        let deployments = try await fixture.registry.deployments(sendingTrafficTo: 1, of: fixture.model)
+        #expect(deployments == [fixture.deployment])
+        #expect(try await fixture.registry.deployments(sendingTrafficTo: 2, of: fixture.model).isEmpty)
+        _ = try await fixture.publish([2: 1])
+        #expect(try await fixture.registry.live(fixture.model, at: .latestAccepted).archived.isEmpty)
+    }
+
     @Test func trafficAndChampionAgreeAfterRollingBackToACanary() async throws {
         let fixture = try await RegistryFixture()
         for number in 1...2 {

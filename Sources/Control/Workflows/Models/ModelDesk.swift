@@ -331,6 +331,7 @@ public actor ModelDesk {
                 "it cannot go from \(current.rawValue) to \(stage.rawValue)")
         }
         if stage == .archived {
+            try await checkMayRest(model, number, in: current)
             try await registry.transition(
                 model, number, to: stage, actor: actor, reason: reason, gates: [], details: details, expected: current)
             return ([], true)
@@ -372,6 +373,7 @@ public actor ModelDesk {
         }
         let gates = asked.flatMap { $0?.gates ?? [] }
         guard gates.allSatisfy(\.passed) else { return (gates, false) }
+        if stage == .archived { try await checkMayRest(model, number, in: current) }
         from = current
         for (next, examination) in zip(path, asked) {
             try await registry.transition(
@@ -386,6 +388,18 @@ public actor ModelDesk {
             }
         }
         return (gates, true)
+    }
+
+    /// Refuses to archive the version in production while requests go to it: it would go on answering.
+    ///
+    /// A challenger may be archived: that withdraws it.
+    private func checkMayRest(_ model: Name, _ number: Int, in stage: ModelStage) async throws {
+        guard stage == .production,
+            let deployment = try await registry.deployments(sendingTrafficTo: number, of: model).first
+        else { return }
+        throw PlatformError(
+            .refused, "model/\(model)/versions/\(number)",
+            "the deployment '\(deployment)' sends traffic to it, and would go on: deploy another version first")
     }
 
     private static func details(_ details: JSONValue, _ examination: GateExamination) -> JSONValue {

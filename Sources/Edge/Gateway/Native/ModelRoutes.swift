@@ -157,7 +157,7 @@ enum ModelRoutes {
         func version(_ number: Int, share: Double?) -> JSONValue {
             var members: [String: JSONValue] = ["version": .integer(Int64(number))]
             if let share { members["share"] = .number(share) }
-            if let step = live.steps[number] {
+            if let step = live.steps[number] ?? live.archived[number] {
                 members["stage"] = .string(step.to.rawValue)
                 members["since"] = .string(step.time.description)
                 members["actor"] = .string(step.actor)

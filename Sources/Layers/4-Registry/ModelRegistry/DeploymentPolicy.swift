@@ -115,6 +115,11 @@ public struct PolicyRevision: Sendable, Hashable {
     public let policy: DeploymentPolicy
     /// The revision that a rollback went back to; `nil` for other revisions.
     public let restores: Int?
+
+    /// Whether it sends requests to a version, or copies of them.
+    func names(_ number: Int) -> Bool {
+        policy.variants.contains { $0.version == number } || policy.shadows.contains(number)
+    }
 }
 
 extension PolicyRevision {

@@ -7,6 +7,8 @@ extension ModelVersionRegistry {
     public struct LiveState: Sendable, Hashable {
         /// The last step of each version that saw traffic then: in staging, canary or production.
         public let steps: [Int: StageTransition]
+        /// The last step of each version that a policy in force names though it was archived.
+        public let archived: [Int: StageTransition]
         /// The policy in force for each deployment of the model.
         public let policies: [Name: PolicyRevision]
 
@@ -14,6 +16,13 @@ extension ModelVersionRegistry {
         public var stages: [Int: ModelStage] { steps.mapValues(\.to) }
         /// The version in production.
         public var champion: Int? { steps.first { $0.value.to == .production }?.key }
+    }
+
+    /// The deployments whose policy in force sends traffic to a version, or copies of it.
+    public func deployments(sendingTrafficTo number: Int, of model: Name) async throws -> [Name] {
+        try await store.read { transaction in
+            try Self.currentRevisions(of: model, in: transaction).filter { $0.names(number) }.map(\.deployment)
+        }
     }
 
     /// What was live of a model at a moment, changes of that very millisecond included.
@@ -29,8 +38,19 @@ extension ModelVersionRegistry {
                 steps[number] = try row.map { try StageTransition(row: $0) }
             }
             let revisions = try Self.currentRevisions(of: model, at: moment, in: transaction)
+            var archived: [Int: StageTransition] = [:]
+            for number in Set(revisions.flatMap { $0.policy.variants.map(\.version) + $0.policy.shadows })
+            where steps[number] == nil {
+                let row = try transaction.query(
+                    "SELECT * FROM model_stage_transitions WHERE model = ? AND number = ? AND time <= ? "
+                        + "ORDER BY position DESC LIMIT 1",
+                    [.text(model.text), .integer(Int64(number)), MetadataValue(moment)]
+                ).first
+                archived[number] = try row.map { try StageTransition(row: $0) }
+            }
             return LiveState(
-                steps: steps, policies: Dictionary(revisions.map { ($0.deployment, $0) }, uniquingKeysWith: { $1 }))
+                steps: steps, archived: archived,
+                policies: Dictionary(revisions.map { ($0.deployment, $0) }, uniquingKeysWith: { $1 }))
         }
     }
 }

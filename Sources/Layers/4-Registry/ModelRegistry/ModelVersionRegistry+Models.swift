@@ -367,9 +367,7 @@ extension ModelVersionRegistry {
             throw Self.unknown(model, number)
         }
         for revision in try Self.currentRevisions(of: model, in: transaction)
-        where revision.policy.variants.contains(where: { $0.version == number })
-            || revision.policy.shadows.contains(number)
-        {
+        where revision.names(number) {
             throw PlatformError(
                 .refused, subject,
                 "the deployment '\(revision.deployment)' sends traffic to it; deploy another version first")
