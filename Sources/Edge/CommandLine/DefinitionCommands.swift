@@ -165,5 +165,6 @@ struct DatasetCommand: AsyncParsableCommand {
             .map { "\($0.key) \(Human.cell($0.value))" }.joined(separator: ", ")
         return "dataset \(result["dataset"]?.stringValue ?? "")\n"
             + "\(Human.cell(result["rows"])) rows (\(slices)), built in \(Human.cell(result["seconds"])) s"
+            + (result["warnings"]?.arrayValue ?? []).map { "\nWARNING  \($0.stringValue ?? "")" }.joined()
     }
 }

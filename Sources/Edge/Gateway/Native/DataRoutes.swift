@@ -237,7 +237,8 @@ enum DataRoutes {
                     / Double(max(1, build.manifest.rows))),
             "questions": .integer(Int64(build.manifest.questions)),
             "questions_without_label": .integer(Int64(build.manifest.questionsWithoutLabel)),
-            "seconds": .number(build.seconds), "manifest": build.manifest.json,
+            "seconds": .number(build.seconds), "warnings": .array(build.warnings.map(JSONValue.string)),
+            "manifest": build.manifest.json,
         ]
     }
 }

@@ -118,6 +118,8 @@ public struct DatasetBuild: Sendable {
     public let hash: ContentHash
     /// How long it took.
     public let seconds: Double
+    /// What is likely not meant, for people: inputs without any value.
+    public let warnings: [String]
 }
 
 /// How far a build is.

@@ -107,8 +107,11 @@ public struct TrainingSetBuilder: Sendable {
 
         progress(DatasetProgress(done: 2, total: 3, message: "storing \(labelled) rows"))
         var slices: [DatasetManifest.Slice] = []
+        let files = try staged.mapValues(Self.file(at:))
+        let warnings = try await warnings(
+            of: files.values.sorted(), columns: sql.columns, service, definitions, rowCount: labelled)
         for slice in TrainingSetSQL.sliceNames {
-            guard let path = try staged[slice].map(Self.file(at:)) else { continue }
+            guard let path = files[slice] else { continue }
             let (part, byteCount) = try await content.adopt(stagedFileAt: path)
             let row = rows.first { $0["slice"]?.stringValue == slice }
             let size = Int(row?["n"]?.integerValue ?? 0)
@@ -133,7 +136,39 @@ public struct TrainingSetBuilder: Sendable {
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
-        return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1))
+        return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1), warnings: warnings)
+    }
+
+    /// What is likely not meant: inputs that have no value in any row, which a model is trained with all the same.
+    ///
+    /// Read from the statistics of the Parquet files.
+    private func warnings(
+        of files: [String], columns: [DatasetManifest.Column], _ service: FeatureServiceDefinition,
+        _ definitions: DefinitionSet, rowCount: Int64
+    ) async throws -> [String] {
+        let list = files.map(SQLText.literal).joined(separator: ", ")
+        let rows = try await leakageEngine.rows(
+            """
+            SELECT path_in_schema AS name FROM parquet_metadata([\(list)]) WHERE num_values > 0 GROUP BY 1
+            HAVING sum(stats_null_count) = sum(num_values) AND count(stats_null_count) = count(*)
+            """, limits: limits)
+        let empty = Set(rows.compactMap { $0["name"]?.stringValue })
+        let views = Set(service.features.map(\.view)).sorted()
+        return views.compactMap { view in
+            let names = columns.filter {
+                $0.role == .feature && $0.name.hasPrefix("\(view)__") && empty.contains($0.name)
+            }
+            .map(\.name)
+            guard let first = names.first else { return nil }
+            let more = names.count > 1 ? " and \(names.count - 1) more of view '\(view)' have" : " has"
+            let source = definitions.featureViews[view]?.source
+            let advice =
+                source.flatMap { definitions.sources[$0] }?.ingestTimeColumn == nil
+                ? "rows of '\(source.map(\.text) ?? "")' say no ingest time and count as known since they were loaded, "
+                    + "which no question may look behind: give the source an 'ingest_time', or ask about later moments"
+                : "nothing was known at the questions' moments; 'bottega features try \(view)' shows what there is"
+            return "'\(first)'\(more) no value in any of \(rowCount) rows: \(advice)"
+        }
     }
 
     /// Refuses questions that need rows which have left their table: values would be wrong without a word.
@@ -169,7 +204,7 @@ public struct TrainingSetBuilder: Sendable {
         }
         let span = "from \(sql.from) up to \(sql.to)"
         return definition.outsideSpine == nil
-            ? "'\(definition.spine)' has no rows \(span) that were known at \(sql.asOf); rows without an ingest time of their own are known since they were loaded (see as_of)"
+            ? "'\(definition.spine)' has no rows \(span) that were known at \(sql.asOf); rows without an ingest time of their own are known since they were loaded: give the source an 'ingest_time', or set as_of"
             : "none of \(sql.scans[definition.spine]?.rowCount ?? 0) questions of the spine lies \(span) and before \(sql.asOf)"
     }
 
