@@ -139,3 +139,25 @@ def test_a_broken_file_is_refused_in_words_and_the_server_goes_on(served, tmp_pa
         mlflow.log_artifact(str(broken))
     done = server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset, check=False)
     assert done.returncode == 2 and "2 values for each row" in done.stderr, done.stderr
+    # A file by itself says what it takes: a signature beside it would say nothing more.
+    constant = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("IsNaN", ["x"], ["is_missing"]),
+            onnx.helper.make_node("Cast", ["is_missing"], ["missing"], to=kind),
+            onnx.helper.make_node("MatMul", ["missing", "w"], ["m"]),
+            onnx.helper.make_node("Sigmoid", ["m"], ["y"]),
+        ],
+        "half",
+        [onnx.helper.make_tensor_value_info("x", kind, [None, width])],
+        [onnx.helper.make_tensor_value_info("y", kind, [None, 1])],
+        [onnx.helper.make_tensor("w", kind, [width, 1], [0.0] * width)],
+    )
+    model = onnx.helper.make_model(constant, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
+    broken.write_bytes(model.SerializeToString())
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(broken))
+    made = json.loads(
+        server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset, "--json").stdout
+    )
+    shown = server.get(f"/api/v1/models/loss/versions/{made['version']}")
+    assert len(shown["signature"]["inputs"]) == width, shown

@@ -7,7 +7,7 @@ struct RunModel {
     /// The file, or the list of the files of a folder.
     let bytes: [UInt8]
     let fileName: String
-    /// Whether the `MLmodel` beside it states a signature.
+    /// Whether the `MLmodel` beside it states a signature, or the file itself what the model takes.
     let hasSignature: Bool
 
     /// Finds it: a file that a runtime of ours loads, else a folder that MLflow's Python flavor loads, else a pickle.
@@ -40,9 +40,12 @@ struct RunModel {
         }
         guard let found else { return nil }
         let folder = found.path.split(separator: "/").dropLast().joined(separator: "/")
-        var hasSignature = name(of: found).hasSuffix(".v2")  // the remote server states what the model takes
+        // A remote server, a graph and a linear model say what they take.
+        var hasSignature = [".v2", ".onnx", ".linear.json"].contains { name(of: found).hasSuffix($0) }
         for description in files
-        where description.path.hasSuffix("/MLmodel") && folder.hasPrefix(description.path.dropLast(8)) {
+        where !hasSignature && description.path.hasSuffix("/MLmodel")
+            && folder.hasPrefix(description.path.dropLast(8))
+        {
             hasSignature = try await self.hasSignature(description, tracking)
         }
         return RunModel(
