@@ -44,6 +44,8 @@ public final class PredictionLog: Sendable {
         var entries: [PredictionLogEntry] = []
         /// Swapped with `entries` for each batch, so that neither is grown again while senders wait for the lock.
         var spare: [PredictionLogEntry] = []
+        /// Whether somebody waits until one of `entries` is durable.
+        var isAwaited = false
         var waiter: CheckedContinuation<Void, Never>?
         var isClosed = false
         var inFlight = 0
@@ -97,6 +99,7 @@ public final class PredictionLog: Sendable {
                 return (false, nil)
             }
             queue.entries.append(contentsOf: entries)
+            queue.isAwaited = queue.isAwaited || entries.contains { $0.onDurable != nil }
             queue.taken += entries.count
             defer { queue.waiter = nil }
             return (true, queue.waiter)
@@ -182,11 +185,11 @@ public final class PredictionLog: Sendable {
         waiter?.resume()
     }
 
-    /// How long a small batch waits for company: one wait for the disk then serves more answers.
+    /// How long a batch waits for company: one wait for the disk then serves more answers.
     ///
-    /// Nobody waits for it.
+    /// Nobody waits for it, and the queue is far from full.
     private static let linger = Duration.milliseconds(5)
-    private static let lingerCount = 256
+    private var lingerCount: Int { capacity / 8 }
     /// Most entries of one append.
     private static let appendCount = 4096
 
@@ -206,8 +209,7 @@ public final class PredictionLog: Sendable {
     private func writeEntries() async {
         while true {
             let mayLinger = queue.withLock { queue in
-                !queue.isClosed && 1..<Self.lingerCount ~= queue.entries.count
-                    && queue.entries.allSatisfy { $0.onDurable == nil }
+                !queue.isClosed && !queue.isAwaited && (1...max(1, lingerCount)).contains(queue.entries.count)
             }
             if mayLinger {
                 try? await Task.sleep(for: Self.linger)
@@ -216,6 +218,7 @@ public final class PredictionLog: Sendable {
                 let batch = queue.entries
                 queue.entries = queue.spare
                 queue.spare = []
+                queue.isAwaited = false
                 queue.inFlight = batch.count
                 return batch
             }

@@ -4,18 +4,19 @@ import RuntimePorts
 /// What one prediction is put together in, kept from request to request of a connection: its arrays are filled again and
 /// again instead of being made anew.
 ///
-/// Used by one request at a time.
+/// Used by one request at a time, and by its thread alone: that no two places change a property at once is not looked at anew for
+/// every access.
 public final class PredictionScratch {
-    var vector = InputVector()
+    @exclusivity(unchecked) var vector = InputVector()
     /// The last prediction.
-    var record = PredictionRecord(
+    @exclusivity(unchecked) var record = PredictionRecord(
         id: "", time: EventTime(milliseconds: 0), model: "", version: 0, artifact: "", policyRevision: 0,
         choice: .primary, serviceVersion: "", entities: [], inputs: [], ages: [], statuses: [], overridden: [],
         output: [], fallbackReason: "", latency: .init(), caller: "")
     /// What read the last prediction's features.
-    var binding: ServiceBinding?
+    @exclusivity(unchecked) var binding: ServiceBinding?
     /// The vector as the model reads it.
-    private(set) var row: [Float] = []
+    @exclusivity(unchecked) private(set) var row: [Float] = []
 
     private var companion: AnyObject?
 
