@@ -21,8 +21,9 @@ setup-test:
 
 build: setup $(BINARY)
 
+# Swift's own libraries are linked in: what comes out runs where there is no Swift.
 $(BINARY): $(SOURCES)
-	$(SWIFT) build -c release --scratch-path $(RELEASE) --product bottega
+	$(SWIFT) build -c release --static-swift-stdlib --scratch-path $(RELEASE) --product bottega
 
 test: setup-test lint unit e2e
 

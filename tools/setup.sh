@@ -10,6 +10,8 @@ missing=""
 for package in liblmdb-dev libsqlite3-dev libzstd-dev libpq-dev zlib1g-dev pkg-config git; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"
 done
+# Any of the three; a release build is linked with it.
+dpkg -l 'libcurl4-*-dev' 2>/dev/null | grep -q '^ii' || missing="$missing libcurl4-openssl-dev"
 if [ "$what" = test ]; then
     dpkg -s prometheus >/dev/null 2>&1 || missing="$missing prometheus" # for promtool
     dpkg -s postgresql >/dev/null 2>&1 || missing="$missing postgresql" # the tests start one of their own
