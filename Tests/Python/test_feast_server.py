@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import time
 from typing import Any
 
@@ -196,6 +197,25 @@ def test_what_cannot_be_done_is_said_as_feast_says_it(
         body = {"entities": {"driver_id": [1]}, **body}
     answer = refused(feast, path, body)
     assert answer[:2] == (status, name) and part in answer[2], answer
+
+
+def test_what_is_refused_in_front_of_the_routes_is_said_as_feast_says_it(tmp_path: pathlib.Path) -> None:
+    token = {"Authorization": "Bearer a token of some length"}
+    server = Server(tmp_path / "data", environment={"BOTTEGA_GATEWAY_TOKEN": "a token of some length"}).start()
+    large = b"x" * ((16 << 20) + 1)
+    for method, path, raw, headers, expected in [
+        ("POST", "/get-online-features", b"{}", {}, (401, "FeastPermissionError", "token")),
+        ("POST", "/push", b"{}", {}, (401, "FeastPermissionError", "token")),
+        ("POST", "/retrieve-online-documents", b"{}", token, (404, "FeastObjectNotFoundException", "no route")),
+        ("GET", "/push", None, token, (405, "FeastError", "POST")),
+        ("POST", "/get-online-features", large, token, (413, "FeastError", "bytes")),
+    ]:
+        status, answer = server.request(method, path, raw=raw, headers=headers)
+        assert isinstance(answer, str), (method, path, status, answer)
+        detail = json.loads(answer)
+        assert (status, detail["module"], detail["class"]) == (expected[0], "feast.errors", expected[1]), detail
+        assert expected[2] in detail["message"], detail
+    assert server.stop() == 0
 
 
 def test_a_row_that_breaks_the_contract_is_not_taken_in_silence(feast: Server) -> None:

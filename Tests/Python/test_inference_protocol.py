@@ -594,6 +594,27 @@ def test_a_token_is_asked_for(tmp_path: pathlib.Path) -> None:
     assert server.stop() == 0
 
 
+def test_what_is_refused_in_front_of_the_routes_is_said_as_triton_says_it(tmp_path: pathlib.Path) -> None:
+    token = {"Authorization": "Bearer a token of some length"}
+    server = Server(tmp_path / "data", environment={"BOTTEGA_GATEWAY_TOKEN": "a token of some length"}).start()
+    large = b"x" * ((16 << 20) + 1)
+    for method, path, raw, headers, expected in [
+        ("GET", "/v2/models/none", None, {}, (401, "token")),
+        ("POST", "/v2/models/none/infer", b"{}", {}, (401, "token")),
+        ("GET", "/v2/none", None, token, (404, "no route 'GET /v2/none'")),
+        ("DELETE", "/v2/models/none", None, token, (405, "GET")),
+        ("POST", "/v2/models/none/infer", large, token, (413, "bytes")),
+    ]:
+        status, answer = server.request(method, path, raw=raw, headers=headers)
+        assert (status, list(answer)) == (expected[0], ["error"]), (method, path, status, answer)
+        assert expected[1] in answer["error"], answer
+    with triton.InferenceServerClient(server.url.removeprefix("http://")) as client:
+        with pytest.raises(InferenceServerException) as raised:
+            client.get_model_metadata("none")
+        assert raised.value.message() == "the token is missing or wrong"
+    assert server.stop() == 0
+
+
 def test_a_port_in_use_is_named(served: Server, tmp_path: pathlib.Path) -> None:
     port = served.environment["BOTTEGA_GATEWAY_GRPCPORT"]
     server = Server(tmp_path / "data", environment={"BOTTEGA_GATEWAY_GRPCPORT": port})

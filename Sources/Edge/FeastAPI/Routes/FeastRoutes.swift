@@ -56,7 +56,19 @@ public struct FeastRoutes: Sendable {
             Route("POST", "/materialize-incremental", body: .collect(byteCountMax: 1 << 20)) { request in
                 await answer { try await materialize(request, isIncremental: true) }
             },
-        ]
+        ].map { $0.refusing(in: Self.refusals) }
+    }
+
+    /// How the server words what it refuses in place of these routes, and of those of Feast's server that are not here: as
+    /// Feast's client reads it.
+    static let refusals = RefusalForm(prefixes: ["/retrieve-online-documents", "/read-document", "/save-document"]) {
+        error, reason in
+        switch reason {
+        case .unauthenticated: FeastError("FeastPermissionError", 401, error.message).response
+        case .otherMethod: FeastError("FeastError", 405, error.message).response
+        case .unknownPath: FeastError("FeastObjectNotFoundException", 404, error.message).response
+        case .failure: FeastError(of: error).response
+        }
     }
 
     /// Largest question in bytes.

@@ -82,8 +82,10 @@ enum InferenceAnswer {
     }
 
     /// A failure as Triton words it.
-    static func failure(_ error: PlatformError) -> APIResponse {
-        let status =
+    ///
+    /// - Parameter status: one that the error's code does not say.
+    static func failure(_ error: PlatformError, status: Int? = nil) -> APIResponse {
+        let known =
             switch error.code {
             case .notFound: 404
             case .invalidInput, .refused, .conflict, .forbidden: 400
@@ -97,7 +99,7 @@ enum InferenceAnswer {
         if error.code == .overloaded {
             headers.append(("Retry-After", String(Predictor.retryAfterSeconds)))
         }
-        return APIResponse(status: status, headers: headers, body: .bytes(failureBody(error)))
+        return APIResponse(status: status ?? known, headers: headers, body: .bytes(failureBody(error)))
     }
 
     static func failureBody(_ error: PlatformError) -> [UInt8] {

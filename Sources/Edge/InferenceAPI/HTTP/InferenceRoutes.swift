@@ -13,7 +13,19 @@ public struct InferenceRoutes: Sendable {
     public init(service: InferenceService) { self.service = service }
 
     /// Every route.
-    public var routes: [Route] { server + models + repository + sharedMemory }
+    public var routes: [Route] {
+        (server + models + repository + sharedMemory).map { $0.refusing(in: Self.refusals) }
+    }
+
+    /// How the server words what it refuses in place of these routes: as Triton does, with one text.
+    static let refusals = RefusalForm(prefixes: ["/v2/"]) { error, reason in
+        switch reason {
+        case .unauthenticated: InferenceAnswer.failure(error, status: 401)
+        case .otherMethod: InferenceAnswer.failure(error, status: 405)
+        case .failure where error.code == .forbidden: InferenceAnswer.failure(error, status: 403)
+        case .unknownPath, .failure: InferenceAnswer.failure(error)
+        }
+    }
 
     /// Runs a handler and says its failure as Triton does.
     private static func answer(_ handler: () async throws -> APIResponse) async throws -> APIResponse {
@@ -119,7 +131,7 @@ public struct InferenceRoutes: Sendable {
                     model, version: "", request, terms: terms, pressure: pressure, scratch: scratch)
             else { return .left }
             answer = (
-                reply.answer.failure.map(InferenceAnswer.failure) ?? InferenceAnswer.response(reply.result),
+                reply.answer.failure.map({ InferenceAnswer.failure($0) }) ?? InferenceAnswer.response(reply.result),
                 reply.answer
             )
         } catch { answer = (InferenceAnswer.failure(error), nil) }
