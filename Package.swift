@@ -220,6 +220,13 @@ let targets: [Target] = [  // each row leans only on rows above it
         name: "registry-live",
         dependencies: ["PlatformCore", "Definitions", "StoragePorts", "ModelRegistry", "SQLiteAdapter"],
         path: "Benchmarks/Registry", swiftSettings: settings),
+    // What following the prediction log costs the monitor process: run by hand.
+    .executableTarget(
+        name: "monitor-timing",
+        dependencies: [
+            "PlatformCore", "Definitions", "Statistics", "StoragePorts", "ModelServing", "ModelMonitoring",
+            "FileSystemAdapter",
+        ], path: "Benchmarks/Monitoring", swiftSettings: settings),
     // Readers of bytes from outside, one entry for each: `FuzzCorpusTests` replays what was found, `make fuzz` finds more.
     .target(
         name: "FuzzTargets", dependencies: fuzzed, path: "Fuzz/Targets",

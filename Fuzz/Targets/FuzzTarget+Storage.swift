@@ -33,11 +33,17 @@ extension FuzzTarget {
         ]
     ) { bytes in
         var engine = MonitorEngine(definitions: [monitor])
+        let isSeen = bytes.withUnsafeBytes { bytes in
+            var view = PredictionView(head: bytes)
+            return view?.readRest() ?? false
+        }
         if let record = try? PredictionRecord(decoding: bytes) {
             _ = try? PredictionRecord(decoding: record.encoded())
             _ = engine.consume(record)
+            precondition(isSeen)
+        } else {
+            precondition(!isSeen)
         }
-        _ = try? PredictionHead(decoding: bytes)
         if let label = try? LabelRecord(decoding: bytes) {
             _ = label.encoded()
             _ = engine.consume(label)

@@ -8,16 +8,25 @@ public struct InputHistogram: Sendable, Hashable, Codable {
     public private(set) var nullCount = 0
     /// Rows with a number below the smallest or above the largest of training, or with an unknown code.
     public private(set) var unseenCount = 0
-    private var finiteCount = 0
+    private(set) var finiteCount = 0
     /// Finite values are summed relative to this, so that a large mean does not eat the variance.
-    private let origin: Double
-    private var sum = 0.0
-    private var squareSum = 0.0
+    let origin: Double
+    private(set) var sum = 0.0
+    private(set) var squareSum = 0.0
 
     /// No rows yet.
     public init(profile: InputProfile) {
         counts = [Int](repeating: 0, count: profile.counts.count)
         origin = profile.mean
+    }
+
+    /// Puts together what was counted elsewhere.
+    init(
+        counts: [Int], nullCount: Int, unseenCount: Int, finiteCount: Int, origin: Double, sum: Double,
+        squareSum: Double
+    ) {
+        (self.counts, self.nullCount, self.unseenCount) = (counts, nullCount, unseenCount)
+        (self.finiteCount, self.origin, self.sum, self.squareSum) = (finiteCount, origin, sum, squareSum)
     }
 
     /// All rows, those without a value included.
@@ -153,46 +162,5 @@ public struct InputHistogram: Sendable, Hashable, Codable {
         }
         sum = try reader.double()
         squareSum = try reader.double()
-    }
-}
-
-/// The histograms of all inputs of one version in one window.
-public struct InputHistograms: Sendable, Hashable {
-    /// One per input, in the order of the profile.
-    public private(set) var inputs: [InputHistogram]
-    /// That of the predictions.
-    public private(set) var prediction: InputHistogram
-
-    /// No rows yet.
-    public init(profile: ReferenceProfile) {
-        inputs = profile.inputs.map(InputHistogram.init)
-        prediction = InputHistogram(profile: profile.prediction)
-    }
-
-    /// Adds one row; a row shorter than the profile leaves the other inputs out, a longer one is cut.
-    public mutating func add(_ row: [Double], prediction value: Double, profile: ReferenceProfile) {
-        row.withUnsafeBufferPointer { row in
-            profile.inputs.withUnsafeBufferPointer { profiles in
-                inputs.withUnsafeMutableBufferPointer { histograms in
-                    for index in 0..<min(row.count, histograms.count, profiles.count) {
-                        histograms[index].add(row[index], profile: profiles[index])
-                    }
-                }
-            }
-        }
-        prediction.add(value, profile: profile.prediction)
-    }
-
-    /// Appends all histograms as bytes.
-    public func encode(to writer: inout ByteWriter) {
-        for histogram in inputs { histogram.encode(to: &writer) }
-        prediction.encode(to: &writer)
-    }
-
-    /// Reads what `encode` wrote, for the same profile.
-    public init(from reader: inout ByteReader, profile: ReferenceProfile) throws(DecodingFailure) {
-        inputs = []
-        for input in profile.inputs { inputs.append(try InputHistogram(from: &reader, profile: input)) }
-        prediction = try InputHistogram(from: &reader, profile: profile.prediction)
     }
 }

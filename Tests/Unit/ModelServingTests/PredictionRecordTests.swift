@@ -19,8 +19,19 @@ struct PredictionRecordTests {
         // NaN is not equal to itself, and the bits are compared above.
         (comparable.inputs, original.inputs, comparable.output, original.output) = ([], [], [], [])
         #expect(comparable == original)
-        let head = try PredictionHead(decoding: bytes)
-        #expect((head.time, head.model, head.choice) == (record.time, record.model, record.choice))
+        bytes.withUnsafeBytes { bytes in
+            guard var view = PredictionView(head: bytes) else { return _ = Issue.record("a record has a head") }
+            #expect(String(decoding: view.model, as: UTF8.self) == record.model)
+            #expect((view.time, view.version, view.choice) == (record.time, record.version, record.choice))
+            let isWhole = view.readRest()
+            #expect(isWhole)
+            #expect(String(decoding: view.identifier, as: UTF8.self) == record.id)
+            #expect((0..<view.outputCount).map { view.output($0).bitPattern } == record.output.map(\.bitPattern))
+            let inputs = stride(from: 0, to: view.inputs.count, by: 8).map {
+                UInt64(littleEndian: view.inputs.loadUnaligned(fromByteOffset: $0, as: UInt64.self))
+            }
+            #expect(inputs == record.inputs.map(\.bitPattern))
+        }
     }
 
     @Test(arguments: UInt64(0)..<10) func cutPredictionsAreRefused(seed: UInt64) {
@@ -28,6 +39,15 @@ struct PredictionRecordTests {
         let bytes = Self.randomRecord(&random).encoded()
         for length in 0..<bytes.count {
             #expect(throws: DecodingFailure.self) { try PredictionRecord(decoding: Array(bytes.prefix(length))) }
+            #expect(!Self.isSeen(Array(bytes.prefix(length))))
+        }
+    }
+
+    /// Whether `PredictionView` takes bytes.
+    private static func isSeen(_ bytes: [UInt8]) -> Bool {
+        bytes.withUnsafeBytes { bytes in
+            var view = PredictionView(head: bytes)
+            return view?.readRest() ?? false
         }
     }
 
@@ -43,10 +63,13 @@ struct PredictionRecordTests {
             }
             do throws(DecodingFailure) {
                 let record = try PredictionRecord(decoding: bytes)
-                #expect(throws: Never.self) { try PredictionHead(decoding: bytes) }
+                #expect(Self.isSeen(bytes))
                 #expect(throws: Never.self) { try PredictionRecord(decoding: record.encoded()) }
                 #expect(!record.time.description.isEmpty)
-            } catch { refused += 1 }
+            } catch {
+                refused += 1
+                #expect(!Self.isSeen(bytes))
+            }
         }
         #expect(refused > 0)
     }
@@ -55,8 +78,7 @@ struct PredictionRecordTests {
         var random = SplitMix64(seed: seed)
         for length in 0..<300 {
             let bytes = [1] + random.bytes(length)
-            _ = try? PredictionRecord(decoding: bytes)
-            _ = try? PredictionHead(decoding: bytes)
+            #expect(((try? PredictionRecord(decoding: bytes)) != nil) == Self.isSeen(bytes))
             _ = try? LabelRecord(decoding: bytes)
         }
         #expect(throws: DecodingFailure.self) { try PredictionRecord(decoding: [2]) }

@@ -57,6 +57,46 @@ struct ReferenceProfileTests {
         #expect(throws: StatisticsError.emptyInput) { try histogram.kolmogorovSmirnov(against: missing) }
     }
 
+    /// The histograms of all inputs are counted in one go; each of them by itself is the obvious way.
+    @Test(arguments: UInt64(0)..<8) func rowsAreCountedAsEachInputByItself(seed: UInt64) throws {
+        var generator = SeededGenerator(seed: seed)
+        func unit() -> Double { Double(generator.index(below: 1 << 30)) / Double(1 << 30) }
+        let shapes: [(Double) -> Double] = [
+            { $0 }, { $0 < 0.8 ? 0 : $0 }, { $0 < 0.1 ? .nan : 1e9 * $0 * $0 * $0 * $0 }, { _ in 3 }, { _ in .nan },
+            { ($0 * 40).rounded() },
+        ]
+        var columns = shapes.enumerated().map { index, shape in
+            ReferenceProfile.Column(name: "\(index)", numbers: (0..<700).map { _ in shape(unit()) })
+        }
+        columns.append(.init(name: "code", codes: (0..<700).map { _ in (unit() * 30).rounded(.down) }, codeCount: 40))
+        let profile = try ReferenceProfile(columns: columns, predictions: (0..<700).map { _ in unit() })
+        var all = InputHistograms(profile: profile)
+        var each = profile.inputs.map(InputHistogram.init)
+        var prediction = InputHistogram(profile: profile.prediction)
+        for row in 0..<2000 {
+            var values = shapes.map { $0(unit()) } + [(unit() * 45 - 2).rounded()]
+            let edges = profile.inputs.flatMap(edges)
+            if row % 3 == 0 { values[row % values.count] = edges[generator.index(below: edges.count)] }
+            if row % 17 == 0 { values[row % values.count] = [.infinity, -.infinity, -0.0, 1e300, 0.5][row % 5] }
+            if row % 29 == 0 { values.removeLast(row % values.count) }
+            if row % 31 == 0 { values += [1, 2, 3] }
+            let answer = row % 7 == 0 ? .nan : unit() * 1.2
+            all.add(values, prediction: answer)
+            for (index, value) in values.prefix(each.count).enumerated() {
+                each[index].add(value, profile: profile.inputs[index])
+            }
+            prediction.add(answer, profile: profile.prediction)
+        }
+        #expect(all.inputs == each)
+        #expect(all.prediction == prediction)
+        var (together, apart) = (ByteWriter(), ByteWriter())
+        all.encode(to: &together)
+        for histogram in each + [prediction] { histogram.encode(to: &apart) }
+        #expect(together.bytes == apart.bytes)
+        var reader = ByteReader(together.bytes)
+        #expect(try InputHistograms(from: &reader, profile: profile) == all)
+    }
+
     @Test func categoriesCountCodesAndUnknownOnes() throws {
         let profile = InputProfile(name: "carrier", codes: [0, 0, 1, 2, .nan], codeCount: 3)
         #expect(profile.counts == [2, 1, 1, 0] && profile.nullCount == 1)

@@ -1,5 +1,16 @@
 import StoragePorts
 
+/// Bytes of a segment that were read when it was found to have grown, for the reader that wants just these.
+struct FollowedBytes: Sendable {
+    let baseOffset: UInt64
+    /// The first record in them, and where it lies.
+    let offset: UInt64
+    let position: Int
+    var bytes: [UInt8]
+
+    var end: Int { position + bytes.count }
+}
+
 /// Walks over the frames of a segment file through a window of its bytes.
 struct FrameCursor {
     /// What comes next in the file.
@@ -23,6 +34,8 @@ struct FrameCursor {
     private(set) var expectedOffset: UInt64
     private var window: [UInt8] = []
     private var windowStart = 0
+    /// Whether the window's frames were found to be sound before.
+    private var isChecked = false
 
     init(file: File, position: Int, end: Int, expectedOffset: UInt64) {
         self.file = file
@@ -32,12 +45,21 @@ struct FrameCursor {
         windowStart = position
     }
 
+    /// Walks over bytes that were read before, and reads on behind them.
+    ///
+    /// - Parameter isChecked: whether the frames in them were found to be sound: they are not checked again.
+    init(file: File, position: Int, end: Int, expectedOffset: UInt64, bytes: FollowedBytes, isChecked: Bool) {
+        self.init(file: file, position: position, end: end, expectedOffset: expectedOffset)
+        (window, windowStart, self.isChecked) = (bytes.bytes, bytes.position, isChecked)
+    }
+
     /// Makes sure that the window holds `count` bytes from `start`, or all up to the end.
     private mutating func load(_ count: Int, at start: Int) throws(StoreError) {
         let wanted = min(count, end - start)
         if start >= windowStart, start + wanted <= windowStart + window.count { return }
         window = try file.read(min(max(wanted, Self.windowByteCount), max(0, end - start)), at: start)
         windowStart = start
+        isChecked = false
     }
 
     /// The sound frame at `start`, whatever its offset.
@@ -48,6 +70,7 @@ struct FrameCursor {
             frame.byteCount <= end - start
         else { return nil }
         try load(frame.byteCount, at: start)
+        if isChecked { return frame }
         return window.withUnsafeBytes { frame.isSound(in: rest($0, start)) } ? frame : nil
     }
 

@@ -31,12 +31,16 @@ final class LogPartition: Sendable {
         var closed: [UInt64: LogSegment] = [:]
         /// Places where reads ended, which is where the next ones begin: segment, offset and byte.
         var places: [(baseOffset: UInt64, offset: UInt64, position: Int)] = []
+        /// What was read to see how far the last segment has grown, for the next read; `nil` where nobody follows.
+        var followed: FollowedBytes?
+        var isFollowed = false
         var sleepers: [UInt64: (offset: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
         var nextSleeper: UInt64 = 0
     }
 
     private static let closedSegmentCountMax = 64
     private static let placeCountMax = 16
+    private static let followedByteCountMax = 8 << 20
 
     let directory: String
     let subject: String
@@ -113,13 +117,16 @@ final class LogPartition: Sendable {
         let byteCount = try last.file.byteCount()
         // The writer has cut what it could not finish: what was seen there may be gone.
         if byteCount < content.index.endPosition {
-            state.withLock { $0.places.removeAll() }
+            state.withLock { state in
+                state.places.removeAll()
+                state.followed = nil
+            }
             content = try examine()
             return
         }
         if byteCount != content.byteCountSeen {
             content.byteCountSeen = byteCount
-            try last.scan(&content.index, to: byteCount)
+            try extend(&content, of: last, to: byteCount)
         }
         let isUnfinished = content.index.endPosition < byteCount
         let next = LogSegment.path(in: directory, content.index.endOffset)
@@ -128,6 +135,31 @@ final class LogPartition: Sendable {
         else { return }
         let bases = try LogSegment.baseOffsets(in: directory, subject: subject)
         if let newest = bases.last, newest > last.baseOffset { content = try examine() }
+    }
+
+    /// Extends what is known of the last segment by its bytes up to `end`, and keeps these for the reader that follows it.
+    private func extend(_ content: inout Content, of last: LogSegment, to end: Int) throws(StoreError) {
+        let (start, offset) = (content.index.endPosition, content.index.endOffset)
+        let (isFollowed, known) = state.withLock { state in
+            defer { state.followed = nil }
+            return (state.isFollowed, state.followed)
+        }
+        guard isFollowed, end - start <= Self.followedByteCountMax else {
+            try last.scan(&content.index, to: end)
+            return
+        }
+        var found = FollowedBytes(
+            baseOffset: last.baseOffset, offset: offset, position: start,
+            bytes: try last.file.read(end - start, at: start))
+        guard try last.scan(&content.index, to: end, bytes: found) else { return }
+        found.bytes.removeLast(max(0, found.end - content.index.endPosition))
+        if var known, known.baseOffset == found.baseOffset, known.end == start,
+            known.bytes.count + found.bytes.count <= Self.followedByteCountMax
+        {
+            known.bytes += found.bytes
+            found = known
+        }
+        state.withLock { $0.followed = found }
     }
 
     /// Makes `content` what readers see, and wakes those that waited for it.
@@ -213,6 +245,8 @@ final class LogPartition: Sendable {
     private func read(
         _ content: Content, from offset: UInt64, recordCountMax: Int, byteCountMax: Int
     ) throws(StoreError) -> [StoredRecord] {
+        // Who reads at the end will want what comes there.
+        if offset == content.index.endOffset { state.withLock { $0.isFollowed = true } }
         guard recordCountMax > 0, offset < content.index.endOffset else { return [] }
         var position = lastSegment(of: content) { $0 <= offset }
         var found: [StoredRecord] = []
@@ -221,12 +255,24 @@ final class LogPartition: Sendable {
         while isAtEnd, position < content.baseOffsets.count {
             let (segment, index, endPosition, endOffset) = try extent(position, of: content)
             let entry = index.entry(atOrBefore: offset)
-            let place = state.withLock { state in
-                state.places.first { $0.baseOffset == segment.baseOffset && $0.offset == offset }
+            let (place, followed) = state.withLock { state in
+                let followed = state.followed.flatMap {
+                    $0.baseOffset == segment.baseOffset && $0.offset == offset && $0.end <= endPosition ? $0 : nil
+                }
+                if followed != nil { state.followed = nil }
+                return (
+                    state.places.first { $0.baseOffset == segment.baseOffset && $0.offset == offset }, followed
+                )
             }
-            var cursor = FrameCursor(
-                file: segment.file, position: place?.position ?? entry.position, end: endPosition,
-                expectedOffset: place?.offset ?? entry.offset)
+            var cursor =
+                followed.map {
+                    FrameCursor(
+                        file: segment.file, position: $0.position, end: endPosition, expectedOffset: offset,
+                        bytes: $0, isChecked: true)
+                }
+                ?? FrameCursor(
+                    file: segment.file, position: place?.position ?? entry.position, end: endPosition,
+                    expectedOffset: place?.offset ?? entry.offset)
             isAtEnd = try collect(
                 from: max(offset, segment.baseOffset), endOffset: endOffset, &cursor, recordCountMax, byteCountMax,
                 &found, &byteCount)

@@ -111,9 +111,18 @@ final class LogSegment: Sendable {
     /// torn tail begins, or `end`.
     ///
     /// Damage that a later commit shows to have been acknowledged once is stepped over: a read that gets there says so.
-    func scan(_ index: inout SegmentIndex, to end: Int) throws(StoreError) {
-        var cursor = FrameCursor(
-            file: file, position: index.endPosition, end: end, expectedOffset: index.endOffset)
+    ///
+    /// - Parameter bytes: those behind `index.endPosition`, if they were read already.
+    /// - Returns: whether there was no damage.
+    @discardableResult
+    func scan(_ index: inout SegmentIndex, to end: Int, bytes: FollowedBytes? = nil) throws(StoreError) -> Bool {
+        let (start, offset) = (index.endPosition, index.endOffset)
+        var cursor =
+            bytes.map {
+                FrameCursor(
+                    file: file, position: start, end: end, expectedOffset: offset, bytes: $0, isChecked: false)
+            } ?? FrameCursor(file: file, position: start, end: end, expectedOffset: offset)
+        var isSound = true
         var unfinished: [LogFrame] = []  // of an append whose last record has not come yet
         while true {
             switch try cursor.next() {
@@ -122,12 +131,13 @@ final class LogSegment: Sendable {
                 for earlier in unfinished { index.add(earlier) }
                 unfinished.removeAll(keepingCapacity: true)
                 index.add(frame)
-            case .end: return
+            case .end: return isSound
             case .damage:
+                isSound = false
                 let damage = cursor.position
                 guard try cursor.frameBehindDamage(where: { $0.commitPosition > damage }) != nil,
                     let next = try cursor.frameBehindDamage()
-                else { return }
+                else { return isSound }
                 cursor.resume(at: next)
             }
         }

@@ -151,50 +151,79 @@ public struct MonitorEngine: Sendable {
     func watches(_ model: String) -> Bool { monitors.contains { $0.definition.model.text == model } }
 
     /// Counts one prediction of a model that nobody watches; gives what its time closes.
-    mutating func pass(_ head: PredictionHead) -> [MonitorEffect] {
+    mutating func pass(_ head: PredictionView) -> [MonitorEffect] {
         let effects = advance(to: head.time)
         counters.predictions += 1
         if head.choice == .fallback { counters.fallbacks += 1 }
         return effects
     }
 
+    /// What is kept of a prediction apart from its inputs.
+    private struct Row {
+        let key: RowKey
+        let time: EventTime
+        let model: String
+        let version: Int
+        let choice: PredictionRecord.Choice
+        let value: Float?
+    }
+
     /// Reads one prediction; gives what its time closes.
     ///
     /// One whose time is outside of 1900 to 2200 counts as undecodable, and so does such a label.
     public mutating func consume(_ record: PredictionRecord) -> [MonitorEffect] {
-        guard record.time.isAccepted else {
+        record.inputs.withUnsafeBytes { inputs in
+            consume(
+                Row(
+                    key: RowKey(record.id), time: record.time, model: record.model, version: record.version,
+                    choice: record.choice, value: Self.scalar(record.output)),
+                inputs)
+        }
+    }
+
+    /// Reads one prediction where it lies, after its rest was read; `model` is its model's name.
+    mutating func consume(_ record: PredictionView, of model: String) -> [MonitorEffect] {
+        let count = record.outputCount
+        let value: Float? =
+            if count > 2 {
+                Self.scalar((0..<count).map(record.output))
+            } else if count > 0, record.output(count - 1).isFinite { record.output(count - 1) } else { nil }
+        return consume(
+            Row(
+                key: RowKey(record.identifier), time: record.time, model: model, version: record.version,
+                choice: record.choice, value: value),
+            record.inputs)
+    }
+
+    private mutating func consume(_ row: Row, _ inputs: UnsafeRawBufferPointer) -> [MonitorEffect] {
+        guard row.time.isAccepted else {
             counters.undecodable += 1
             return []
         }
-        let effects = advance(to: record.time)
+        let effects = advance(to: row.time)
         counters.predictions += 1
-        if record.choice == .fallback { counters.fallbacks += 1 }
-        guard watches(record.model) else { return effects }
-        let key = RowKey(record.id)
-        let reference = references[VersionKey(model: record.model, version: record.version)]
-        let value = Self.scalar(record.output)
-        for index in monitors.indices where monitors[index].definition.model.text == record.model {
-            guard let window = openWindow(at: record.time, of: index) else {
+        if row.choice == .fallback { counters.fallbacks += 1 }
+        for index in monitors.indices where monitors[index].definition.model.text == row.model {
+            guard let window = openWindow(at: row.time, of: index) else {
                 counters.predictionsDropped += 1
                 continue
             }
-            let group = self.group(of: record, reference, window: window, monitor: index)
-            keep(record, key, value, reference, monitor: index, window: window, group: group)
+            let group = self.group(of: row, window: window, monitor: index)
+            keep(row, inputs, monitor: index, window: window, group: group)
         }
         return effects
     }
 
     private mutating func keep(
-        _ record: PredictionRecord, _ key: RowKey, _ value: Float?, _ reference: MonitorReference?, monitor: Int,
-        window: Int, group: Int
+        _ row: Row, _ inputs: UnsafeRawBufferPointer, monitor: Int, window: Int, group: Int
     ) {
-        let time = record.time.milliseconds
-        if let value, monitors[monitor].windows[window].groups[group].keys.count < rowCountMax {
-            guard monitors[monitor].windows[window].groups[group].keep(key, prediction: value, time: time) else {
+        let time = row.time.milliseconds
+        if let value = row.value, monitors[monitor].windows[window].groups[group].keys.count < rowCountMax {
+            guard monitors[monitor].windows[window].groups[group].keep(row.key, prediction: value, time: time) else {
                 counters.predictionsRepeated += 1
                 return
             }
-            if let label = knownLabel(of: key, time: time, monitor: monitor, window: window, group: group) {
+            if let label = knownLabel(of: row.key, time: time, monitor: monitor, window: window, group: group) {
                 let row = monitors[monitor].windows[window].groups[group].labels.count - 1
                 monitors[monitor].windows[window].groups[group].labels[row] = label
             }
@@ -204,11 +233,8 @@ public struct MonitorEngine: Sendable {
         if monitors[monitor].windows[window].inputsAreFinal {
             counters.predictionsLate += 1
         } else {
-            monitors[monitor].windows[window].groups[group].rows += 1
-            if let reference {
-                monitors[monitor].windows[window].groups[group].histograms?
-                    .add(record.inputs, prediction: value.map(Double.init) ?? .nan, profile: reference.profile)
-            }
+            monitors[monitor].windows[window].groups[group].count(
+                inputs, prediction: row.value.map(Double.init) ?? .nan)
         }
     }
 
@@ -224,6 +250,7 @@ public struct MonitorEngine: Sendable {
             let horizon = monitors[monitor].definition.labelHorizon.milliseconds
             if label.time - time <= horizon { return label.value }
         }
+        guard monitors[monitor].windows[window].groups.count > 1 else { return nil }
         for (index, other) in monitors[monitor].windows[window].groups.enumerated() where index != group {
             if let row = other.place(of: key), !other.labels[row].isNaN { return other.labels[row] }
         }
@@ -331,20 +358,20 @@ public struct MonitorEngine: Sendable {
         return place
     }
 
-    private mutating func group(
-        of record: PredictionRecord, _ reference: MonitorReference?, window: Int, monitor: Int
-    ) -> Int {
-        let groups = monitors[monitor].windows[window].groups
-        if let known = groups.firstIndex(where: {
-            $0.version == record.version && $0.choice == record.choice.rawValue
-        }) {
-            return known
+    private mutating func group(of row: Row, window: Int, monitor: Int) -> Int {
+        let count = monitors[monitor].windows[window].groups.count
+        for index in 0..<count
+        where monitors[monitor].windows[window].groups[index].version == row.version
+            && monitors[monitor].windows[window].groups[index].choice == row.choice.rawValue
+        {
+            return index
         }
+        let reference = references[VersionKey(model: row.model, version: row.version)]
         monitors[monitor].windows[window].groups.append(
             VersionRows(
-                version: record.version, choice: record.choice.rawValue,
+                version: row.version, choice: row.choice.rawValue,
                 histograms: reference.map { InputHistograms(profile: $0.profile) }))
-        return groups.count
+        return count
     }
 
     /// Moves the log's time forward; gives what that closes, in the order of its time.

@@ -27,15 +27,15 @@ public actor MonitorService {
         public var caughtUpHeartbeatInterval: Duration = .milliseconds(200)
         /// Time between heartbeats while there is none: silence longer than this means that the monitor is dead.
         public var idleHeartbeatInterval: Duration = .seconds(10)
-        /// Least time between two snapshots; a large state is saved less often, so that saving takes at most a tenth of
-        /// the time.
+        /// Least time between two snapshots; a large state is saved less often, so that saving takes at most a fiftieth
+        /// of the time.
         public var snapshotInterval: Duration = .seconds(1)
         /// Time between two looks at idle topics.
         public var pollInterval: Duration = .milliseconds(50)
         /// How long records gather under load before the next look: a look costs as much as some dozens of records.
-        public var gatherInterval: Duration = .milliseconds(25)
+        public var gatherInterval: Duration = .milliseconds(100)
         /// Records of one topic that are held at a time.
-        public var batchCountMax = 5000
+        public var batchCountMax = 10_000
         /// The defaults.
         public init() {}
     }
@@ -56,8 +56,12 @@ public actor MonitorService {
     /// Offset of `monitoring` up to which the snapshot knows what was written.
     private var monitoringOffset: UInt64 = 0
     private var alreadyWritten: Set<String> = []
-    private var predictions = Pending<PredictionHead>()
-    private var labels = Pending<LabelRecord>()
+    private var predictions = Pending<[UInt8]>()
+    private var labels = Pending<LabelRecord?>()
+    /// The model of the newest prediction, so that its name is not made of every record.
+    private var newestModel = WatchedModel(name: "", isWatched: false)
+    /// The version of that model that was asked for a reference last and needs none; invalid once anything was closed.
+    private var versionWithReference: Int?
     private var withoutReference: [String: ContinuousClock.Instant] = [:]
     private var lastHeartbeat: ContinuousClock.Instant?
     private var lastSnapshot: ContinuousClock.Instant?
@@ -65,11 +69,19 @@ public actor MonitorService {
     private var progressSinceHeartbeat = false
     private var progressSinceSnapshot = false
 
+    /// What was read of a topic and not consumed yet.
     private struct Pending<Record: Sendable>: Sendable {
-        /// Records with their bytes and the offset after each; `nil` where the bytes could not be decoded.
-        var records: [(record: Record?, bytes: [UInt8], next: UInt64)] = []
+        /// Records with the offset after each.
+        var records: [(record: Record, next: UInt64)] = []
         var at = 0
+        /// Whether the last look found the topic's end.
+        var isAtEnd = false
         var isEmpty: Bool { at >= records.count }
+    }
+
+    private struct WatchedModel {
+        let name: String
+        let isWatched: Bool
     }
 
     /// Makes a service; `run` starts it.
@@ -129,7 +141,7 @@ public actor MonitorService {
     }
 
     /// Records of one look after which it is worth while to wait for more: a stream, but no backlog.
-    private static let gatherCounts = 32..<2000
+    private static let gatherCounts = 32..<10_000
     private var lastTaken = 0
 
     /// Reads everything that is in the topics now, as `run` would, and saves the snapshot.
@@ -181,16 +193,17 @@ public actor MonitorService {
 
     /// One batch; `false` if both topics were at their ends.
     private func step() async throws -> Bool {
-        try await fill()
+        try await fill(isNewLook: true)
         let busy = !predictions.isEmpty || !labels.isEmpty
-        if busy || lastHeartbeat == nil { engine.update(try await definitions()) }
+        if busy || lastHeartbeat == nil {
+            engine.update(try await definitions())
+            forgetWhatIsKnown()
+        }
         var effects: [MonitorEffect] = []
         var taken = 0
         while !predictions.isEmpty || !labels.isEmpty, taken < 2 * configuration.batchCountMax, effects.count < 256 {
-            effects += try await consumeNext()
-            taken += 1
-            // Refilling as soon as one side is empty keeps the merge in order.
-            if predictions.isEmpty != labels.isEmpty { try await refillEmptySide() }
+            if let missing = consume(&effects, &taken) { try await askForReference(of: missing) }
+            if predictions.isEmpty != labels.isEmpty { try await fill(isNewLook: false) }
         }
         lastTaken = taken
         if !busy, let moment = await now() { effects += engine.advance(to: moment) }
@@ -200,7 +213,7 @@ public actor MonitorService {
             progressSinceHeartbeat = true
         }
         try await beat(caughtUp: !busy)
-        if progressSinceSnapshot, Self.passed(lastSnapshot, max(configuration.snapshotInterval, lastSaveDuration * 10))
+        if progressSinceSnapshot, Self.passed(lastSnapshot, max(configuration.snapshotInterval, lastSaveDuration * 50))
         {
             try await save()
         }
@@ -213,37 +226,29 @@ public actor MonitorService {
 
     // MARK: Reading
 
-    private func fill() async throws {
-        if predictions.isEmpty {
-            // The rest of a record is decoded where a monitor wants it.
-            predictions.records = try await read(PlatformTopic.predictions, from: predictionOffset) { bytes in
-                try? PredictionHead(decoding: bytes)
-            }
-            predictions.at = 0
+    /// Reads more of a topic whose records are used up, so that the merge stays in order.
+    ///
+    /// One that was found at its end is asked again when those of the other are used up too: what is written to it meanwhile
+    /// is of a later time than they, nearly.
+    private func fill(isNewLook: Bool) async throws {
+        if predictions.isEmpty, isNewLook || !predictions.isAtEnd {
+            predictions.records = try await read(PlatformTopic.predictions, from: predictionOffset) { $0 }
+            (predictions.at, predictions.isAtEnd) = (0, predictions.records.isEmpty)
         }
-        if labels.isEmpty {
+        if labels.isEmpty, isNewLook || !labels.isAtEnd {
             labels.records = try await read(PlatformTopic.labels, from: labelOffset) { try? LabelRecord(decoding: $0) }
-            labels.at = 0
+            (labels.at, labels.isAtEnd) = (0, labels.records.isEmpty)
         }
-    }
-
-    private var refillsFailed = 0
-
-    /// Reads more of the topic whose batch is used up.
-    private func refillEmptySide() async throws {
-        // Once a topic was found at its end, it is asked again with every hundredth record of the other only.
-        if refillsFailed % 100 == 0 { try await fill() }
-        refillsFailed = predictions.isEmpty || labels.isEmpty ? refillsFailed + 1 : 0
     }
 
     private func read<Record: Sendable>(
-        _ topic: Name, from offset: UInt64, _ decode: ([UInt8]) -> Record?
-    ) async throws -> [(record: Record?, bytes: [UInt8], next: UInt64)] {
+        _ topic: Name, from offset: UInt64, _ decode: ([UInt8]) -> Record
+    ) async throws -> [(record: Record, next: UInt64)] {
         do {
             return try await log.read(
                 topic, partition: 0, from: offset, recordCountMax: configuration.batchCountMax,
                 byteCountMax: 16 << 20
-            ).map { (decode($0.record.value), $0.record.value, $0.offset + 1) }
+            ).map { (decode($0.record.value), $0.offset + 1) }
         } catch {
             // Serving has not made the topic yet. (A `where` on this `catch` crashes the 6.3.1 compiler.)
             if error.code == .notFound { return [] }
@@ -251,27 +256,91 @@ public actor MonitorService {
         }
     }
 
-    private func consumeNext() async throws -> [MonitorEffect] {
-        let prediction = predictions.isEmpty ? nil : predictions.records[predictions.at]
-        let label = labels.isEmpty ? nil : labels.records[labels.at]
-        let takesPrediction: Bool =
-            if let prediction, let label {
-                (prediction.record?.time ?? .earliestAccepted) <= (label.record?.time ?? .earliestAccepted)
-            } else { prediction != nil }
-        if takesPrediction, let prediction {
-            predictions.at += 1
-            predictionOffset = prediction.next
-            guard let head = prediction.record else { return undecodable() }
-            guard engine.watches(head.model) else { return engine.pass(head) }
-            guard let record = try? PredictionRecord(decoding: prediction.bytes) else { return undecodable() }
-            try await askForReference(of: record)
-            return engine.consume(record)
+    /// A version whose reference is to be asked for before its record is consumed.
+    private struct MissingReference {
+        let model: String
+        let version: Int
+    }
+
+    /// Consumes records of both topics in the order of their times, until one of them is used up, enough was taken, or the
+    /// reference of a version is missing.
+    private func consume(_ effects: inout [MonitorEffect], _ taken: inout Int) -> MissingReference? {
+        let (hasPredictions, hasLabels) = (!predictions.isEmpty, !labels.isEmpty)
+        while predictions.isEmpty != hasPredictions, labels.isEmpty != hasLabels,
+            taken < 2 * configuration.batchCountMax, effects.count < 256
+        {
+            let found: [MonitorEffect]
+            if hasPredictions {
+                var missing: MissingReference?
+                let closed: [MonitorEffect]? = predictions.records[predictions.at].record.withUnsafeBytes { bytes in
+                    consumePrediction(bytes, orMissing: &missing)
+                }
+                if let missing { return missing }
+                if let closed {
+                    predictionOffset = predictions.records[predictions.at].next
+                    predictions.at += 1
+                    found = closed
+                } else {
+                    found = consumeLabel()
+                }
+            } else {
+                found = consumeLabel()
+            }
+            taken += 1
+            if !found.isEmpty {
+                effects += found
+                forgetWhatIsKnown()
+            }
         }
-        guard let label else { return [] }
+        return nil
+    }
+
+    /// Consumes a prediction; `nil` if the next label comes before it, or if the reference of its version is missing.
+    private func consumePrediction(
+        _ bytes: UnsafeRawBufferPointer, orMissing missing: inout MissingReference?
+    ) -> [MonitorEffect]? {
+        let head = PredictionView(head: bytes)
+        if !labels.isEmpty {
+            let labelTime = labels.records[labels.at].record?.time ?? .earliestAccepted
+            guard head?.time ?? .earliestAccepted <= labelTime else { return nil }
+        }
+        guard var record = head else { return undecodable() }
+        var name = newestModel.name
+        let isSame = name.withUTF8 { name in
+            guard let known = name.baseAddress, let given = record.model.baseAddress else { return false }
+            return name.count == record.model.count && memcmp(known, given, name.count) == 0
+        }
+        if !isSame {
+            name = String(decoding: record.model, as: UTF8.self)
+            newestModel = WatchedModel(name: name, isWatched: engine.watches(name))
+            versionWithReference = nil
+        }
+        guard newestModel.isWatched else { return engine.pass(record) }
+        guard record.readRest() else { return undecodable() }
+        if record.version != versionWithReference {
+            if engine.needsReference(model: name, version: record.version) {
+                if Self.passed(withoutReference[Self.key(name, record.version)], .seconds(10)) {
+                    missing = MissingReference(model: name, version: record.version)
+                    return nil
+                }
+            } else {
+                versionWithReference = record.version
+            }
+        }
+        return engine.consume(record, of: name)
+    }
+
+    private func consumeLabel() -> [MonitorEffect] {
+        let label = labels.records[labels.at]
         labels.at += 1
         labelOffset = label.next
-        guard let record = label.record else { return undecodable() }
-        return engine.consume(record)
+        return label.record.map { engine.consume($0) } ?? undecodable()
+    }
+
+    /// What is watched, and the references in memory, may be others now.
+    private func forgetWhatIsKnown() {
+        newestModel = WatchedModel(name: "", isWatched: engine.watches(""))
+        versionWithReference = nil
     }
 
     private func undecodable() -> [MonitorEffect] {
@@ -279,12 +348,12 @@ public actor MonitorService {
         return []
     }
 
-    private func askForReference(of record: PredictionRecord) async throws {
-        guard engine.needsReference(model: record.model, version: record.version) else { return }
-        let key = "\(record.model)/\(record.version)"
-        guard Self.passed(withoutReference[key], .seconds(10)) else { return }
-        if let found = try await reference(record.model, record.version) {
-            engine.add(found, model: record.model, version: record.version)
+    private static func key(_ model: String, _ version: Int) -> String { "\(model)/\(version)" }
+
+    private func askForReference(of missing: MissingReference) async throws {
+        let key = Self.key(missing.model, missing.version)
+        if let found = try await reference(missing.model, missing.version) {
+            engine.add(found, model: missing.model, version: missing.version)
             withoutReference[key] = nil
         } else {
             withoutReference[key] = .now

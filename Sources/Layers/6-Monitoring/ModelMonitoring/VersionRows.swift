@@ -8,15 +8,18 @@ struct RowKey: Hashable, Sendable {
 
     init(_ identifier: String) {
         var identifier = identifier
-        (high, low) = identifier.withUTF8 { bytes in
-            var (left, right): (UInt64, UInt64) = (0xCBF2_9CE4_8422_2325, 0x9E37_79B9_7F4A_7C15)
-            for byte in bytes {
-                left = (left ^ UInt64(byte)) &* 0x100_0000_01B3
-                right = (right &+ UInt64(byte)) &* 0xD6E8_FEB8_6659_FD93
-                right ^= right >> 32
-            }
-            return (left ^ left >> 29, right)
+        self = identifier.withUTF8 { RowKey(UnsafeRawBufferPointer($0)) }
+    }
+
+    /// The key of an identifier's UTF-8.
+    init(_ bytes: UnsafeRawBufferPointer) {
+        var (left, right): (UInt64, UInt64) = (0xCBF2_9CE4_8422_2325, 0x9E37_79B9_7F4A_7C15)
+        for byte in bytes {
+            left = (left ^ UInt64(byte)) &* 0x100_0000_01B3
+            right = (right &+ UInt64(byte)) &* 0xD6E8_FEB8_6659_FD93
+            right ^= right >> 32
         }
+        (high, low) = (left ^ left >> 29, right)
     }
 
     func write(to writer: inout ByteWriter) {
@@ -39,6 +42,50 @@ extension ByteReader {
     }
 }
 
+/// Where keys stand in an array of keys: a table of places, half empty at least.
+///
+/// Keys are hashes already, of identifiers that the platform gives, so a part of one says where to look.
+private struct RowPlaces: Sendable {
+    /// A place, or -1; as many as a power of two.
+    private var slots: [Int32] = []
+
+    private static func first(_ key: RowKey) -> Int { Int(truncatingIfNeeded: key.high ^ key.low) }
+
+    func place(of key: RowKey, in keys: [RowKey]) -> Int? {
+        guard !slots.isEmpty else { return nil }
+        let mask = slots.count - 1
+        var slot = Self.first(key) & mask
+        while slots[slot] >= 0 {
+            if keys[Int(slots[slot])] == key { return Int(slots[slot]) }
+            slot = (slot + 1) & mask
+        }
+        return nil
+    }
+
+    /// Notes a key that is to be the next of `keys`; `false` if it is one of them.
+    mutating func add(_ key: RowKey, to keys: [RowKey]) -> Bool {
+        if keys.count * 2 >= slots.count { grow(keys) }
+        let mask = slots.count - 1
+        var slot = Self.first(key) & mask
+        while slots[slot] >= 0 {
+            if keys[Int(slots[slot])] == key { return false }
+            slot = (slot + 1) & mask
+        }
+        slots[slot] = Int32(keys.count)
+        return true
+    }
+
+    private mutating func grow(_ keys: [RowKey]) {
+        let count = max(64, slots.count * 2)
+        slots = [Int32](repeating: -1, count: count)
+        for (place, key) in keys.enumerated() {
+            var slot = Self.first(key) & (count - 1)
+            while slots[slot] >= 0 { slot = (slot + 1) & (count - 1) }
+            slots[slot] = Int32(place)
+        }
+    }
+}
+
 /// The rows of one version in one role in one window, as compact arrays.
 struct VersionRows: Sendable, Equatable {
     let version: Int
@@ -52,7 +99,10 @@ struct VersionRows: Sendable, Equatable {
     /// NaN until a label comes.
     var labels: [Double] = []
     var times: [Int64] = []
-    private var places: [RowKey: Int32] = [:]
+    private var places = RowPlaces()
+
+    /// Bytes of a row in a snapshot.
+    private static let rowByteCount = 36
 
     init(version: Int, choice: UInt8, histograms: InputHistograms?) {
         self.version = version
@@ -60,19 +110,22 @@ struct VersionRows: Sendable, Equatable {
         self.histograms = histograms
     }
 
-    func place(of key: RowKey) -> Int? { places[key].map(Int.init) }
+    func place(of key: RowKey) -> Int? { places.place(of: key, in: keys) }
 
     /// Keeps a row; `false` if it is here already.
     mutating func keep(_ key: RowKey, prediction: Float, time: Int64) -> Bool {
-        if let first = places.updateValue(Int32(keys.count), forKey: key) {
-            places[key] = first
-            return false
-        }
+        guard places.add(key, to: keys) else { return false }
         keys.append(key)
         predictions.append(prediction)
         labels.append(.nan)
         times.append(time)
         return true
+    }
+
+    /// Counts a row whose window's inputs are not final, kept or not.
+    mutating func count(_ inputs: UnsafeRawBufferPointer, prediction: Double) {
+        rows += 1
+        histograms?.add(doubles: inputs, prediction: prediction)
     }
 
     func encode(to writer: inout ByteWriter) {
@@ -82,12 +135,21 @@ struct VersionRows: Sendable, Equatable {
         writer.write(histograms == nil ? UInt8(0) : UInt8(1))
         histograms?.encode(to: &writer)
         writer.write(varint: UInt64(keys.count))
-        for row in keys.indices {
-            keys[row].write(to: &writer)
-            writer.write(fixed: predictions[row].bitPattern)
-            writer.write(labels[row])
-            writer.write(fixed: times[row])
+        let kept = [UInt8](unsafeUninitializedCapacity: keys.count * Self.rowByteCount) { target, filled in
+            let target = UnsafeMutableRawBufferPointer(target)
+            for row in keys.indices {
+                let at = row * Self.rowByteCount
+                target.storeBytes(of: keys[row].high.littleEndian, toByteOffset: at, as: UInt64.self)
+                target.storeBytes(of: keys[row].low.littleEndian, toByteOffset: at + 8, as: UInt64.self)
+                let prediction = predictions[row].bitPattern
+                target.storeBytes(of: prediction.littleEndian, toByteOffset: at + 16, as: UInt32.self)
+                let label = labels[row].bitPattern
+                target.storeBytes(of: label.littleEndian, toByteOffset: at + 20, as: UInt64.self)
+                target.storeBytes(of: times[row].littleEndian, toByteOffset: at + 28, as: Int64.self)
+            }
+            filled = keys.count * Self.rowByteCount
         }
+        writer.write(bytes: kept)
     }
 
     init(
@@ -104,7 +166,7 @@ struct VersionRows: Sendable, Equatable {
             }
             histograms = try InputHistograms(from: &reader, profile: profile)
         }
-        let count = try reader.count(unitByteCount: 36)
+        let count = try reader.count(unitByteCount: Self.rowByteCount)
         guard count < Int32.max else { throw DecodingFailure("a window holds too many rows") }
         for _ in 0..<count {
             guard

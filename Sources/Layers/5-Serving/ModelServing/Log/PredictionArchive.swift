@@ -39,7 +39,7 @@ public struct PredictionArchive: Sendable {
         let end = record.time.advanced(by: Self.shadowDelay)
         try await search(PlatformTopic.predictions).scan((offset + 1)..<UInt64.max) { item in
             guard item.record.time <= end else { return false }
-            if PredictionHead.identifier(in: item.record.value) == id {
+            if PredictionRecord.identifier(in: item.record.value) == id {
                 found.append(try PredictionRecord(decoding: item.record.value))
             }
             return true
@@ -77,7 +77,7 @@ public struct PredictionArchive: Sendable {
     }
 
     private func search(_ topic: Name) -> IdentifierSearch {
-        IdentifierSearch(log: log, topic: topic) { PredictionHead.identifier(in: $0) }
+        IdentifierSearch(log: log, topic: topic) { PredictionRecord.identifier(in: $0) }
     }
 
     /// Where in a topic the record of a moment may stand.

@@ -178,7 +178,16 @@ extension PredictionRecord {
     /// One with `origin`, `fallback` and flags behind it; bit 0 says that the caller named the version.
     private static let flaggedVersion: UInt8 = 3
 
-    fileprivate static func isKnown(form: UInt8) -> Bool { formatVersion...flaggedVersion ~= form }
+    static func isKnown(form: UInt8) -> Bool { formatVersion...flaggedVersion ~= form }
+    static func isExtended(form: UInt8) -> Bool { form > formatVersion }
+    static func isFlagged(form: UInt8) -> Bool { form == flaggedVersion }
+
+    /// The identifier of a stored record; `nil` for bytes that are none.
+    static func identifier(in bytes: [UInt8]) -> String? {
+        var reader = ByteReader(bytes)
+        guard let form = try? reader.byte(), isKnown(form: form) else { return nil }
+        return try? reader.text()
+    }
 
     /// The record as bytes.
     public borrowing func encoded() -> [UInt8] {
@@ -274,41 +283,6 @@ extension PredictionRecord {
             fallback = Fallback(cause: cause, step: try reader.text(), version: Int(clamping: try reader.varint()))
         }
         if form == Self.flaggedVersion { isVersionNamed = try reader.byte() & 1 == 1 }
-    }
-}
-
-/// What a prediction's record begins with: enough to know whether its rest is of interest.
-public struct PredictionHead: Sendable, Hashable {
-    /// Moment of prediction.
-    public let time: EventTime
-    /// The model.
-    public let model: String
-    /// Why this variant.
-    public let choice: PredictionRecord.Choice
-
-    /// Reads the beginning of what `PredictionRecord.encoded` wrote.
-    public init(decoding bytes: [UInt8]) throws(DecodingFailure) {
-        var reader = ByteReader(bytes)
-        guard PredictionRecord.isKnown(form: try reader.byte()) else {
-            throw DecodingFailure("an unknown form of prediction record")
-        }
-        try reader.skipText()
-        time = EventTime(milliseconds: try reader.fixed(Int64.self))
-        model = try reader.text()
-        _ = try reader.varint()
-        try reader.skipText()
-        _ = try reader.varint()
-        guard let choice = PredictionRecord.Choice(rawValue: try reader.byte()) else {
-            throw DecodingFailure("an unknown choice")
-        }
-        self.choice = choice
-    }
-
-    /// The identifier alone; `nil` for bytes that are no record.
-    static func identifier(in bytes: [UInt8]) -> String? {
-        var reader = ByteReader(bytes)
-        guard let form = try? reader.byte(), PredictionRecord.isKnown(form: form) else { return nil }
-        return try? reader.text()
     }
 }
 
