@@ -37,6 +37,9 @@ private let logs: [(name: String, contract: EventLogContract)] = [
     @Test(arguments: logs.map(\.name)) func findsByTimeAndNeverTooLate(_ name: String) async throws {
         try await contract(name).findsByTimeAndNeverTooLate()
     }
+    @Test(arguments: logs.map(\.name)) func findsByKey(_ name: String) async throws {
+        try await contract(name).findsByKey()
+    }
     @Test(arguments: logs.map(\.name)) func remembersPositions(_ name: String) async throws {
         try await contract(name).remembersPositions()
     }

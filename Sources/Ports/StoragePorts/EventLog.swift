@@ -87,6 +87,9 @@ public protocol EventLog: Sendable {
     /// empty at the end. An offset past the end gives an empty answer; from one before `startOffset` reading begins there.
     func read(_ topic: Name, partition: Int, from offset: UInt64, recordCountMax: Int, byteCountMax: Int)
         async throws(StoreError) -> [StoredRecord]
+    /// The records of a partition with this key, from `offset` on, in order.
+    func records(_ topic: Name, partition: Int, key: String, from offset: UInt64) async throws(StoreError)
+        -> [StoredRecord]
     /// The offset that the next record will get, as far as this process can see.
     func endOffset(_ topic: Name, partition: Int) async throws(StoreError) -> UInt64
     /// The offset of the first record that is kept; 0 unless older ones were dropped.
@@ -113,6 +116,20 @@ public protocol EventLog: Sendable {
 public let recordByteCountMax = 8 << 20
 
 extension EventLog {
+    /// The records with a key, of a log that has nothing to find them by: every record is read.
+    public func records(_ topic: Name, partition: Int, key: String, from offset: UInt64) async throws(StoreError)
+        -> [StoredRecord]
+    {
+        var found: [StoredRecord] = []
+        var offset = offset
+        while true {
+            let stored = try await read(
+                topic, partition: partition, from: offset, recordCountMax: 10_000, byteCountMax: 16 << 20)
+            guard let last = stored.last else { return found }
+            found += stored.filter { $0.record.key == key }
+            offset = last.offset + 1
+        }
+    }
     /// Appends to partition 0.
     @discardableResult
     public func append(_ records: [LogRecord], to topic: Name) async throws(StoreError) -> UInt64 {

@@ -44,6 +44,34 @@ public struct EventLogContract: Sendable {
             }
         }
     }
+    /// A key finds the records that reading all of them finds, wherever one begins, also those that came since.
+    public func findsByKey() async throws {
+        try await withLog { log in
+            var count = 0
+            for round in 0..<12 {
+                let batch = (0..<40).map { number in
+                    let number = count + number
+                    // Some keys once, some in every round; one that is empty and some that differ in their last byte.
+                    let key = number % 5 == 0 ? "" : number % 3 == 0 ? "often \(number % 4)" : "once \(number)"
+                    return LogRecord(
+                        key: key, time: EventTime(milliseconds: Int64(number)), value: [UInt8](repeating: 7, count: 90))
+                }
+                _ = try await log.append(batch, to: topic)
+                count += batch.count
+                let all = try await log.read(
+                    topic, partition: 0, from: 0, recordCountMax: 10_000, byteCountMax: 1 << 24)
+                for key in ["", "often 0", "often 1", "once 1", "once \(count - 2)", "never", "ключ"] {
+                    for start in [0, UInt64(round * 17), UInt64(count), UInt64(count) + 9] {
+                        let found = try await log.records(topic, partition: 0, key: key, from: start)
+                        #expect(found == all.filter { $0.record.key == key && $0.offset >= start })
+                    }
+                }
+            }
+            await expectRefusal(.notFound) {
+                _ = try await log.records(Name(static: "missing"), partition: 0, key: "", from: 0)
+            }
+        }
+    }
     /// Records get offsets from 0 without gaps and come back as they were.
     public func numbersRecordsWithoutGaps() async throws {
         try await withLog(partitions: 2) { log in

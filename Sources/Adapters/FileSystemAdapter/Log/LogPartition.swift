@@ -34,6 +34,8 @@ final class LogPartition: Sendable {
         /// What was read to see how far the last segment has grown, for the next read; `nil` where nobody follows.
         var followed: FollowedBytes?
         var isFollowed = false
+        /// The keys of the growing segment, as far as they were asked for.
+        var keys: GrowingKeys?
         var sleepers: [UInt64: (offset: UInt64, continuation: CheckedContinuation<Void, Never>)] = [:]
         var nextSleeper: UInt64 = 0
     }
@@ -52,6 +54,8 @@ final class LogPartition: Sendable {
     let state = Mutex(State())
     /// Held while the files are examined, by Dispatch's threads only.
     let examination = Mutex(())
+    /// Held while keys are gathered, by Dispatch's threads only.
+    let gathering = Mutex(())
     let writing: DispatchQueue
 
     init(
@@ -181,7 +185,7 @@ final class LogPartition: Sendable {
     }
 
     /// Reads with `body`, once more where segments were dropped by another process since the files were looked at.
-    private func reading<Found>(_ body: (Content) throws(StoreError) -> Found) throws(StoreError) -> Found {
+    func reading<Found>(_ body: (Content) throws(StoreError) -> Found) throws(StoreError) -> Found {
         var content = try currentContent()
         while true {
             do { return try body(content) } catch {
@@ -242,7 +246,7 @@ final class LogPartition: Sendable {
         }
     }
 
-    private func read(
+    func read(
         _ content: Content, from offset: UInt64, recordCountMax: Int, byteCountMax: Int
     ) throws(StoreError) -> [StoredRecord] {
         // Who reads at the end will want what comes there.

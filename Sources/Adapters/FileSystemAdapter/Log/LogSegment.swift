@@ -22,6 +22,11 @@ final class LogSegment: Sendable {
 
     private static let suffix = ".log"
 
+    /// The table of a segment's keys.
+    static func keysPath(in directory: String, _ baseOffset: UInt64) -> String {
+        path(in: directory, baseOffset).dropLast(suffix.count) + ".keys"
+    }
+
     /// `00000000000000000042.log`, so that names sort like offsets.
     static func path(in directory: String, _ baseOffset: UInt64) -> String {
         let digits = String(baseOffset)

@@ -10,6 +10,7 @@ import Synchronization
 /// departures/lock                          held by the process that writes
 /// departures/0/00000000000000000000.log    records, each with its CRC
 /// departures/0/00000000000000000000.index  where to find them; rebuilt where missing
+/// departures/0/00000000000000000000.keys   where to find them by their keys, once somebody asked so; rebuilt where missing
 /// departures/consumers/aggregator.0        how far a consumer has read
 /// ```
 ///
@@ -191,6 +192,19 @@ public final class SegmentEventLog: EventLog {
         return try await threads.run { () throws(StoreError) in
             try source.read(from: offset, recordCountMax: recordCountMax, byteCountMax: byteCountMax)
         }
+    }
+
+    /// Records by their key.
+    ///
+    /// See `EventLog`.
+    ///
+    /// A segment that is full is read once for the first question, and a table of its keys is kept beside it; of the growing one
+    /// the keys are remembered as it grows. A question then takes some dozen reads for each segment.
+    public func records(_ topic: Name, partition: Int, key: String, from offset: UInt64) async throws(StoreError)
+        -> [StoredRecord]
+    {
+        let source = try await self.partition(topic, partition)
+        return try await threads.run { () throws(StoreError) in try source.records(key: key, from: offset) }
     }
 
     /// The offset that the next record will get, as far as this process can see.

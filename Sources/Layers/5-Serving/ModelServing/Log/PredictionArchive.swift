@@ -109,18 +109,10 @@ public struct PredictionArchive: Sendable {
     /// The label of a prediction, if one arrived within `horizon`; the newest where several did.
     public func label(of record: PredictionRecord, horizon: TimeSpan) async throws -> LabelRecord? {
         let topic = PlatformTopic.labels
-        var offset = try await log.firstOffset(topic, partition: 0, atOrAfter: record.time)
+        let start = try await log.firstOffset(topic, partition: 0, atOrAfter: record.time)
         let end = record.time.advanced(by: horizon)
-        var newest: LabelRecord?
-        while true {
-            let stored = try await log.read(topic, from: offset)
-            guard let last = stored.last else { return newest }
-            for item in stored where item.record.key == record.id && item.record.time <= end {
-                newest = try LabelRecord(decoding: item.record.value)
-            }
-            if last.record.time > end { return newest }
-            offset = last.offset + 1
-        }
+        let labels = try await log.records(topic, partition: 0, key: record.id, from: start)
+        return try labels.last { $0.record.time <= end }.map { try LabelRecord(decoding: $0.record.value) }
     }
 
     /// What a replay found.
