@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import pathlib
+import re
 import urllib.parse
 from typing import Any
 
@@ -173,3 +174,15 @@ def test_labels_that_mean_nothing(trained: Server) -> None:
         refused(trained.request("POST", "/labels", body), 422, *words)
     # A member that is null is one that is missing.
     assert trained.request("POST", "/labels", {"prediction_id": made, "label": 1, "event_time": None})[0] == 200
+
+
+def test_a_label_is_said_by_command(trained: Server) -> None:
+    made = trained.post("/predict/loss", PREDICT)["prediction_id"]
+    assert re.search(r"^label +0$", trained.cli("why", made).stdout, re.MULTILINE) is None
+    for said, shown in [("1", "1"), ("0", "0"), ("false", "0"), ("true", "1"), ("-2.5", "-2.5")]:
+        assert json.loads(trained.cli("label", made, "--json", "--", said).stdout) == {"accepted": 1}
+        assert re.search(rf"^label +{shown}$", trained.cli("why", made).stdout, re.MULTILINE), said
+    assert trained.cli("label", made, "1").stdout == f"label 1 of {made} is noted\n"
+    for wrong in ("yes", "nan", "1e999"):
+        failed = trained.cli("label", made, wrong, check=False)
+        assert (failed.returncode, failed.stdout) == (2, "") and "a number, true or false" in failed.stderr, failed

@@ -20,8 +20,8 @@ from conftest import ROOT, Server
 
 COMMANDS = [
     "up", "plan", "apply", "ingest", "dataset", "dataset build", "train", "model", "model register", "model promote",
-    "model list", "model show", "model card", "deploy", "rollback", "predict", "why", "replay", "monitor", "status",
-    "doctor",
+    "model list", "model show", "model card", "deploy", "rollback", "predict", "label", "why", "replay", "monitor",
+    "status", "doctor",
 ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ public enum ClientCommands {
         RunCommand.self,
         ModelCommand.self, DeployCommand.self, Rollback.self, RolloutCommand.self, ShadowCommand.self, Predict.self,
         PredictionJobsCommand.self,
-        Why.self, Replay.self, MonitorCommand.self,
+        Label.self, Why.self, Replay.self, MonitorCommand.self,
         WorkflowsCommand.self, AuditCommand.self, CollectCommand.self, Status.self,
     ]
 }

@@ -34,6 +34,32 @@ struct Predict: ClientCommand {
     }
 }
 
+struct Label: ClientCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Say how a prediction turned out.",
+        discussion: "One may be said again: the newest counts. Example: bottega label 0193… 1")
+    @Argument(help: "The prediction's identifier.") var id: String
+    @Argument(help: "A number, true or false; before a negative one write '--'.") var value: String
+    @OptionGroup var server: ServerOptions
+
+    func run(_ client: APIClient) async throws {
+        let label: JSONValue
+        switch value {
+        case "true": label = .bool(true)
+        case "false": label = .bool(false)
+        default:
+            guard let number = try? JSONValue.parse(value), let double = number.doubleValue, double.isFinite else {
+                throw CommandFailure(
+                    exitCode: 2, description: "a label is a number, true or false, not '\(value.prefix(64))'")
+            }
+            label = number
+        }
+        show(try await client.post("/labels", ["prediction_id": .string(id), "label": label])) { _ in
+            "label \(value) of \(id) is noted"
+        }
+    }
+}
+
 struct Why: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Say where a prediction came from: version, features, data, code, gates, who promoted it.")
