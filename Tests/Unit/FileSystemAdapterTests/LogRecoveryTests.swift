@@ -89,7 +89,9 @@ import Testing
             for view in [log, reader, try SegmentEventLog(directory: place)] {
                 #expect(try await view.endOffset(topic, partition: 0) == 12)
                 #expect(try await view.read(topic, from: 10).map(\.record) == [record(99), record(100)])
-                if count > 0 { #expect(try await view.read(topic, from: 0).map(\.record) == (0..<Int(count)).map(record)) }
+                if count > 0 {
+                    #expect(try await view.read(topic, from: 0).map(\.record) == (0..<Int(count)).map(record))
+                }
                 do {
                     _ = try await view.read(topic, from: count)
                     Issue.record("what is missing was read over")
