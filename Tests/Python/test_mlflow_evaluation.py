@@ -423,6 +423,12 @@ def test_changes_are_in_the_audit_chain(server: Server, sides: tuple[Side, Side]
     ours.use()
     dataset = datasets.create_dataset(f"audited-{ours.word}", experiment_id=ours.experiments["first"])
     dataset.merge_records([{"inputs": {"a": 1}}])
+    datasets.set_dataset_tags(dataset_id=dataset.dataset_id, tags={"team": "secret words"})
+    datasets.delete_dataset_tag(dataset_id=dataset.dataset_id, key="team")
+    more = [ours.experiments["second"]]
+    datasets.add_dataset_to_experiments(dataset_id=dataset.dataset_id, experiment_ids=more)
+    datasets.remove_dataset_from_experiments(dataset_id=dataset.dataset_id, experiment_ids=more)
+    assert ours.send("PATCH", f"datasets/{dataset.dataset_id}/tags", {}).status_code == 400
     dataset.delete_records(dataset.to_df()["dataset_record_id"].tolist())
     datasets.delete_dataset(dataset_id=dataset.dataset_id)
     make_judge(name=f"audited-{ours.word}", instructions="Is {{ outputs }} good?", model="openai:/gpt-4o").register(
@@ -432,12 +438,19 @@ def test_changes_are_in_the_audit_chain(server: Server, sides: tuple[Side, Side]
     for subject, actions in {
         f"evaluation_dataset/{dataset.name}": ["evaluation_dataset.created"],
         f"evaluation_dataset/{dataset.dataset_id}": [
+            "evaluation_dataset.records_merged", "evaluation_dataset.tagged", "evaluation_dataset.tag_deleted",
+            "evaluation_dataset.experiments_added", "evaluation_dataset.experiments_removed",
             "evaluation_dataset.records_deleted", "evaluation_dataset.deleted",
         ],
         f"scorer/audited-{ours.word}": ["scorer.registered", "scorer.deleted"],
     }.items():  # fmt: skip
         entries = server.get(f"/api/v1/audit?subject={subject}")["entries"]
         assert [entry["action"] for entry in entries] == actions, entries
+    changes = server.get(f"/api/v1/audit?subject=evaluation_dataset/{dataset.dataset_id}")["entries"]
+    assert [entry.get("after") for entry in changes[2:5]] == [
+        {"key": "team"}, {"experiment_ids": more}, {"experiment_ids": more},
+    ]  # fmt: skip
+    assert "secret words" not in json.dumps(changes), "what was tagged is data"
 
 
 def test_datasets_and_scorers_survive_a_kill(start_server: Callable[..., Server]) -> None:

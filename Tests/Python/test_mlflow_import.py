@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import math
 import os
 import pathlib
 import sqlite3
 import subprocess
+import threading
 import time
 from functools import partial
 from typing import Any
@@ -97,7 +99,10 @@ class Origin(MLflowServer):
                     "outputs": None,
                     "source": {"source_type": "TRACE", "source_data": {"trace_id": "t"}},
                 },
+                # No JSON, but for the last one; each is a record of its own there.
                 {"inputs": {"q": math.nan}},
+                {"inputs": {"q": math.inf}},
+                {"inputs": {"q": None}},
             ]
         )
         datasets.create_dataset("bare", experiment_id=experiment)
@@ -138,10 +143,10 @@ def load_prompt(url: str, number: int) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value in which NaN, which only Python's JSON has, is nothing."""
+    """A value in which what only Python's JSON has, NaN and infinities, is nothing."""
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def evaluations(url: str) -> tuple[dict[str, Any], list[Any]]:
@@ -354,3 +359,37 @@ def test_what_is_no_source_is_refused(server: Server, tmp_path: pathlib.Path) ->
         result = server.cli("import", source, check=False)
         assert result.returncode == 2 and word in result.stderr, (source, result.stderr)
     assert server.cli("import", f"mlflow://127.0.0.1:{free_port()}", check=False).returncode == 69
+
+
+@pytest.mark.parametrize("call", ["datasets/search", "records"])
+def test_a_source_whose_pages_have_no_end_is_an_error(server: Server, call: str) -> None:
+    class Endless(http.server.BaseHTTPRequestHandler):
+        """Has one dataset and nothing else; one of its lists goes on for ever."""
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body: dict[str, Any] = {}
+            if "/datasets/search" in self.path:
+                body = {"datasets": [{"dataset_id": "d-endless", "name": "endless", "digest": "0"}]}
+            if "/records" in self.path:
+                body = {"records": "[]"}
+            if call in self.path:
+                body["next_page_token"] = "again"
+            content = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Endless) as source:
+        threading.Thread(target=source.serve_forever, daemon=True).start()
+        result = server.cli("import", f"mlflow://127.0.0.1:{source.server_port}", check=False)
+        source.shutdown()
+    said = result.stdout + result.stderr
+    assert result.returncode != 0 and "page token that it gave before" in said, said
+    assert call in said, "which list it is"

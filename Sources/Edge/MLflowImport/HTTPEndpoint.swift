@@ -145,7 +145,7 @@ public struct HTTPEndpoint: Sendable {
     private static func json(_ data: Data, _ path: String) throws -> JSONValue {
         if data.isEmpty { return [:] }
         do { return try JSONValue.parse(Array(data), limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128)) } catch {
-            throw PlatformError(.invalidInput, path, "its answer is no JSON: \(error.description)")
+            throw PlatformError(.unavailable, path, "its answer is no JSON: \(error.description)")
         }
     }
 }

@@ -20,17 +20,16 @@ extension ServerSource {
 
     /// Every record of a dataset of evaluations.
     public func evaluationRecords(of dataset: String) async throws -> [JSONValue] {
+        let path = "/api/3.0/mlflow/datasets/\(dataset)/records"
         var found: [JSONValue] = []
         var token = ""
         var seen: Set<String> = []
         repeat {
             let fields = [("max_results", "1000")] + (token.isEmpty ? [] : [("page_token", token)])
-            let answer = try await server.get("/api/3.0/mlflow/datasets/\(dataset)/records", fields)
+            let answer = try await server.get(path, fields)
             found += try ImportedRecord.list(answer.text("records"))
             token = answer["next_page_token"]?.stringValue ?? ""
-            guard token.isEmpty || seen.insert(token).inserted else {
-                throw PlatformError(.invalidInput, name, "the server answers the same page of records again")
-            }
+            guard token.isEmpty || seen.insert(token).inserted else { throw repeats(path) }
         } while !token.isEmpty
         return found
     }

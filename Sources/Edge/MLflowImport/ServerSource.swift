@@ -33,11 +33,19 @@ public struct ServerSource: ImportSource {
             }
             found += answer.list(list)
             token = answer["next_page_token"]?.stringValue ?? answer["token"]?.stringValue ?? ""
-            guard token.isEmpty || seen.insert(token).inserted else {
-                throw PlatformError(.invalidInput, "\(server.base)\(path)", "the server answers the same page again")
-            }
+            guard token.isEmpty || seen.insert(token).inserted else { throw repeats(path) }
         } while !token.isEmpty
         return found
+    }
+
+    /// What a server does whose pages have no end.
+    ///
+    /// Not `invalidInput`, which says that the server refused the call: that is nothing to import, and this is not.
+    func repeats(_ path: String) -> PlatformError {
+        PlatformError(
+            .corrupted, "\(server.base)\(path)",
+            "the server answers with a page token that it gave before, so its pages have no end; mend the server, or "
+                + "import from its database file (mlflow-sqlite://PATH)")
     }
 
     /// Every experiment, deleted ones too.

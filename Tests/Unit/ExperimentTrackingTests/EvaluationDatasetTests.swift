@@ -83,19 +83,48 @@ struct EvaluationDatasetTests {
         #expect(schema["outputs"] == ["x": "integer"])
     }
 
-    @Test func anImportedRecordTakesThePlaceOfOneWithItsInputs() async throws {
+    @Test func aPageOfDatasetsEndsWhereItWouldBeTooLong() async throws {
+        let fixture = try await TrackingFixture()
+        let store = fixture.store
+        let long = String(repeating: "x", count: EvaluationLimits.tagValue)
+        var made: [String] = []
+        for number in 0..<6 {
+            let tags = (0..<(number == 3 ? 0 : EvaluationLimits.tagsPerDataset)).map { TrackedTag("t\($0)", long) }
+            made.append(try await store.createEvaluationDataset(name: "d\(number)", tags: tags).id)
+            _ = fixture.clock.advance(to: EventTime(milliseconds: fixture.clock.now().milliseconds + 1))
+        }
+        var (found, sizes, token): ([String], [Int], String?) = ([], [], nil)
+        repeat {
+            let page = try await store.searchEvaluationDatasets(pageToken: token, countMax: 50)
+            found += page.datasets.map(\.id)
+            sizes.append(page.datasets.count)
+            token = page.nextPageToken
+        } while token != nil
+        #expect(found == made.reversed())
+        #expect(sizes == [4, 2], "three of five megabytes and a bare one")
+    }
+
+    /// Their inputs were told apart where they come from, by a number that is no JSON.
+    @Test func importedRecordsOfTheSameInputsAreSeveral() async throws {
         let fixture = try await TrackingFixture()
         let store = fixture.store
         let id = try await store.createEvaluationDataset(name: "qa").id
-        _ = try await store.mergeRecords([draft("a"), draft("b")], ofEvaluationDataset: id)
-        let time = EventTime(milliseconds: 7)
-        let imported = EvaluationRecord(
-            id: "dr-there", inputs: "{\"question\":\"a\"}", outputs: "1", expectations: nil, tags: "{}", source: nil,
-            sourceID: nil, sourceType: nil, createdAt: time, updatedAt: time, createdBy: nil, updatedBy: nil)
-        for _ in 0..<2 { try await store.importRecords([imported], ofEvaluationDataset: id) }
-        let records = try await store.records(ofEvaluationDataset: id).records
-        #expect(records.count == 2 && records.first == imported)
-        #expect(try await store.mergeRecords([draft("a")], ofEvaluationDataset: id) == (0, 1))
+        let imported = (1...3).map { number in
+            let time = EventTime(milliseconds: Int64(number))
+            return EvaluationRecord(
+                id: "dr-\(number)", inputs: "{\"question\":null}", outputs: "\(number)", expectations: nil, tags: "{}",
+                source: nil, sourceID: nil, sourceType: nil, createdAt: time, updatedAt: time, createdBy: nil,
+                updatedBy: nil)
+        }
+        for _ in 0..<2 {
+            try await store.importRecords(imported, ofEvaluationDataset: id)
+            #expect(try await store.records(ofEvaluationDataset: id).records == imported)
+        }
+        try await store.importRecords([imported[1]], ofEvaluationDataset: id)
+        #expect(try await store.records(ofEvaluationDataset: id).records == imported)
+        let draft = EvaluationDraft(inputs: ["question": .null], outputs: "merged")
+        #expect(try await store.mergeRecords([draft], ofEvaluationDataset: id) == (0, 1))
+        #expect(try await store.records(ofEvaluationDataset: id).records.map(\.outputs) == ["\"merged\"", "2", "3"])
     }
 
     @Test func anImportedRecordTakesNoIdentityOfAnotherDataset() async throws {

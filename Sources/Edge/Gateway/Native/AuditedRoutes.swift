@@ -13,6 +13,8 @@ enum AuditedRoutes {
         /// What the subject begins with, and the field of the body or the path that names the thing.
         let subject: String
         let field: String
+        /// Fields of the body or the path that the entry repeats; never contents.
+        var noted: [String] = []
     }
 
     private static let rules = [
@@ -21,7 +23,7 @@ enum AuditedRoutes {
             field: "name"),
         Rule(
             method: "POST", call: "experiments/update", action: "experiment.renamed", subject: "experiment",
-            field: "experiment_id"),
+            field: "experiment_id", noted: ["new_name"]),
         Rule(
             method: "POST", call: "experiments/delete", action: "experiment.deleted", subject: "experiment",
             field: "experiment_id"),
@@ -47,6 +49,23 @@ enum AuditedRoutes {
             method: "DELETE", call: "datasets/{dataset_id}/records", action: "evaluation_dataset.records_deleted",
             subject: "evaluation_dataset", field: "dataset_id"),
         Rule(
+            method: "POST", call: "datasets/{dataset_id}/records", action: "evaluation_dataset.records_merged",
+            subject: "evaluation_dataset", field: "dataset_id"),
+        Rule(
+            method: "PATCH", call: "datasets/{dataset_id}/tags", action: "evaluation_dataset.tagged",
+            subject: "evaluation_dataset", field: "dataset_id"),
+        Rule(
+            method: "DELETE", call: "datasets/{dataset_id}/tags/{key}", action: "evaluation_dataset.tag_deleted",
+            subject: "evaluation_dataset", field: "dataset_id", noted: ["key"]),
+        Rule(
+            method: "POST", call: "datasets/{dataset_id}/add-experiments",
+            action: "evaluation_dataset.experiments_added", subject: "evaluation_dataset", field: "dataset_id",
+            noted: ["experiment_ids"]),
+        Rule(
+            method: "POST", call: "datasets/{dataset_id}/remove-experiments",
+            action: "evaluation_dataset.experiments_removed", subject: "evaluation_dataset", field: "dataset_id",
+            noted: ["experiment_ids"]),
+        Rule(
             method: "POST", call: "scorers/register", action: "scorer.registered", subject: "scorer", field: "name"),
         Rule(method: "DELETE", call: "scorers/delete", action: "scorer.deleted", subject: "scorer", field: "name"),
         Rule(
@@ -60,6 +79,12 @@ enum AuditedRoutes {
         return String(String.UnicodeScalarView(scalars.prefix(500)))
     }
 
+    /// A field as an entry repeats it: a text, or the first of a list of them.
+    private static func short(_ value: JSONValue) -> JSONValue {
+        if let list = value.arrayValue { return .array(list.prefix(100).map(short)) }
+        return .string(String((value.stringValue ?? value.text).prefix(500)))
+    }
+
     /// The same routes, those that change things audited.
     static func wrap(_ routes: [Route], _ services: PlatformServices) -> [Route] {
         routes.map { route in
@@ -71,14 +96,21 @@ enum AuditedRoutes {
                 })
             else { return route }
             return .init(route.method, route.pattern, body: route.body, refusals: route.refusals) { request in
-                let body = (try? request.json()) ?? .null
-                let name = request.parameters[rule.field] ?? body[rule.field]?.stringValue ?? ""
+                // Bodies of megabytes are read by the route alone.
+                let isInPath = ([rule.field] + rule.noted).allSatisfy { request.parameters[$0] != nil }
+                let body = isInPath ? .null : (try? request.json()) ?? .null
+                func field(_ name: String) -> JSONValue? {
+                    request.parameters[name].map(JSONValue.string) ?? body[name]
+                }
+                let name = field(rule.field)?.stringValue ?? ""
                 return try await services.audited(
                     request.actor, rule.action, "\(rule.subject)/\(Self.clean(name))",
                     outcome: { (response: APIResponse) in
                         guard response.status < 300 else { return nil }
-                        let renamed = rule.action == "experiment.renamed" ? body["new_name"]?.stringValue : nil
-                        return renamed.map { ["name": .string(String($0.prefix(500)))] } ?? [:]
+                        let noted = rule.noted.compactMap { name in
+                            field(name).map { (name == "new_name" ? "name" : name, Self.short($0)) }
+                        }
+                        return .object(Dictionary(noted, uniquingKeysWith: { $1 }))
                     }
                 ) { try await route.handler(request) }
             }

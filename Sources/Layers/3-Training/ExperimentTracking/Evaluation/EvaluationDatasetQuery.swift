@@ -7,6 +7,7 @@ struct EvaluationDatasetQuery {
 
     /// - Parameter experiments: given, only datasets of one of these are found.
     init(experiments: [Int64]?, filter: SearchFilter, orders: [SearchOrder]) throws(PlatformError) {
+        query.selection = "d.dataset_id"  // schemas and tags have megabytes
         if let experiments {
             let marks = Array(repeating: "?", count: experiments.count).joined(separator: ", ")
             query.require(

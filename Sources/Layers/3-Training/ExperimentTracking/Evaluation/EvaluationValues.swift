@@ -39,6 +39,12 @@ public struct EvaluationDataset: Sendable, Hashable {
         self.updatedBy = updatedBy
         self.tags = tags
     }
+
+    /// About the bytes that it takes in an answer.
+    var byteCount: Int {
+        [name, schema, profile].reduce(512) { $0 + ($1?.utf8.count ?? 0) }
+            + tags.reduce(0) { $0 + $1.key.utf8.count + $1.value.utf8.count + 6 }
+    }
 }
 
 /// Where a record of an evaluation dataset comes from.
@@ -207,7 +213,7 @@ public enum EvaluationLimits {
     public static let schemaFields = 10_000
     /// Bytes of a field's name that a schema has; longer ones are left out of it.
     public static let schemaNameByteCount = 250
-    /// Bytes of records in one answer, about.
+    /// Bytes of records or datasets in one answer, about.
     public static let pageByteCount = 16 << 20
     /// Characters of a scorer's name.
     public static let scorerName = 256

@@ -38,7 +38,8 @@ extension TrackingStore {
         }
     }
 
-    /// Evaluation datasets that pass a filter; newest first unless `orders` says otherwise.
+    /// Evaluation datasets that pass a filter, as many as one answer holds and one at least; newest first unless `orders`
+    /// says otherwise.
     ///
     /// - Parameters:
     ///   - experiments: datasets of one of these; of any and of none if it is empty.
@@ -61,7 +62,8 @@ extension TrackingStore {
         let place = try place(pageToken, question: question, query)
         let (datasets, page) = try await metadata.read { transaction in
             let page = try query.page(behind: place, countMax: countMax, transaction)
-            return (try Self.evaluationDatasets(page.rows, transaction), page)
+            let found = try Self.firstEvaluationDatasets(page.rows.map { $0["dataset_id"] }, transaction)
+            return (found, query.beginning(found.count, of: page))
         }
         return (datasets, token(behind: page, question: question))
     }
@@ -168,6 +170,27 @@ extension TrackingStore {
                 .notFound, "dataset/\(id.prefix(64))", "Evaluation dataset with id '\(id.prefix(64))' not found")
         }
         return found
+    }
+
+    /// The first of some datasets in their order, as many as one answer holds and one at least.
+    private static func firstEvaluationDatasets(
+        _ ids: [MetadataValue], _ transaction: any MetadataTransaction
+    ) throws -> [EvaluationDataset] {
+        var (datasets, byteCount, portion) = ([EvaluationDataset](), 0, 4)
+        while datasets.count < ids.count {
+            let part = Array(ids[datasets.count..<min(datasets.count + portion, ids.count)])
+            let rows = try transaction.query("SELECT * FROM tracking_evaluation_dataset WHERE dataset_id", in: part)
+            let found = Dictionary(
+                try evaluationDatasets(rows, transaction).map { ($0.id, $0) }, uniquingKeysWith: { $1 })
+            for dataset in part.compactMap({ found[$0.textValue ?? ""] }) {
+                byteCount += dataset.byteCount
+                if byteCount > EvaluationLimits.pageByteCount, !datasets.isEmpty { return datasets }
+                datasets.append(dataset)
+            }
+            // Of datasets with schemas and tags of megabytes, few at a time.
+            portion = min(1000, portion * 4, max(1, EvaluationLimits.pageByteCount / (byteCount / datasets.count)))
+        }
+        return datasets
     }
 
     private static func evaluationDatasets(

@@ -112,18 +112,23 @@ extension TrackingStore {
 
     /// Writes records with the identity and times that they had elsewhere.
     ///
-    /// One of the same identity is replaced, and so is one with the same inputs.
+    /// One of the same identity is replaced. One of another identity stays, even with the same inputs: where they come from
+    /// they differ, by numbers that are no JSON (`NaN`) and come as `null`. Merging later finds the one that came first.
     /// - Throws: `notFound` for the dataset; `conflict` for an identity of another dataset's record; `invalidInput`.
     public func importRecords(_ records: [EvaluationRecord], ofEvaluationDataset id: String) async throws {
         try await metadata.write { transaction in
             _ = try Self.evaluationDataset(id, transaction)
             for record in records {
                 try TrackingLimits.check(freeKey: record.id, of: "dataset_record_id")
-                let hash = ContentHasher.hash(record.inputs).hex
                 try transaction.execute(
-                    """
-                    DELETE FROM tracking_evaluation_record WHERE dataset_id = ? AND (record_id = ? OR input_hash = ?)
-                    """, [.text(id), .text(record.id), .text(hash)])
+                    "DELETE FROM tracking_evaluation_record WHERE dataset_id = ? AND record_id = ?",
+                    [.text(id), .text(record.id)])
+                var hash = ContentHasher.hash(record.inputs).hex
+                let isTaken = try !transaction.query(
+                    "SELECT record_id FROM tracking_evaluation_record WHERE dataset_id = ? AND input_hash = ?",
+                    [.text(id), .text(hash)]
+                ).isEmpty
+                if isTaken { hash = ContentHasher.hash("\(record.id) \(record.inputs)").hex }
                 try Self.write(record, hash: hash, ofEvaluationDataset: id, transaction)
             }
             _ = try Self.checkedRecordCount(id, transaction)

@@ -10,6 +10,8 @@ struct KeysetQuery {
     /// The table and its alias: `tracking_trace t`.
     let table: String
     let alias: String
+    /// What of a row is wanted; all of it unless said.
+    var selection: String
     var conditions: [Fragment] = []
     /// Expressions of the order, each under the name `place` and its position.
     private var columns: [Fragment] = []
@@ -19,6 +21,7 @@ struct KeysetQuery {
 
     init(_ table: String, alias: String) {
         (self.table, self.alias) = (table, alias)
+        selection = "\(alias).*"
     }
 
     mutating func require(_ sql: String, _ arguments: [MetadataValue] = []) {
@@ -97,7 +100,7 @@ struct KeysetQuery {
         let conditions = conditions.isEmpty ? [Fragment(sql: "1 = 1", arguments: [])] : conditions
         return Fragment(
             sql: """
-                SELECT * FROM (SELECT \(alias).*, \(columns.map(\.sql).joined(separator: ", ")) FROM \(table) \(alias)
+                SELECT * FROM (SELECT \(selection), \(columns.map(\.sql).joined(separator: ", ")) FROM \(table) \(alias)
                 WHERE \(conditions.map(\.sql).joined(separator: " AND "))) found
                 \(behind.map { "WHERE \($0.sql)" } ?? "") ORDER BY \(order) LIMIT \(countMax)
                 """,
@@ -127,6 +130,13 @@ struct KeysetPage: Sendable {
 }
 
 extension KeysetQuery {
+    /// The first rows of a page as a page.
+    func beginning(_ count: Int, of page: KeysetPage) -> KeysetPage {
+        if count >= page.rows.count { return page }
+        let rows = Array(page.rows.prefix(count))
+        return KeysetPage(rows: rows, last: rows.last.map(place))
+    }
+
     /// One page of a search whose tokens are bound to `question`.
     func page(
         behind place: [MetadataValue]?, countMax: Int, _ transaction: any MetadataTransaction
