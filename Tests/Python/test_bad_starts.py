@@ -46,6 +46,15 @@ def test_a_second_server_on_the_directory_is_refused(server: Server, binary: str
             ["predictions"],
             "there is no command 'bottega predictions'; did you mean 'bottega predict' or 'bottega prediction-jobs'?",
         ),
+        (
+            ["explain"],
+            "there is no command 'bottega explain'; did you mean 'bottega why ID --explain' or "
+            "'bottega predict MODEL --explain' or 'bottega rollout explain MODEL'?",
+        ),
+        (
+            ["experiments"],
+            "there is no command 'bottega experiments'; did you mean 'bottega run list --experiment NAME'?",
+        ),
         (["frobnicate"], "there is no command 'bottega frobnicate'; 'bottega --help' lists them"),
     ],
 )

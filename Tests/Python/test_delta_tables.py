@@ -206,6 +206,10 @@ def test_a_table_is_shown_as_it_was(start_server: Callable[..., Server]) -> None
         "--clock", "manual", "--set", "clock.start=2024-01-01T00:00:00Z", "--set", "tables.interval=0"
     )
     apply(server)
+    for word in ("show", "compact", "history", "vacuum", "list"):
+        bare = server.cli("table", word, *[] if word == "list" else ["delta_check"]).stdout
+        assert "-1" not in bare, bare
+    assert "delta_check has no version yet" in server.cli("table", "show", "delta_check").stdout
     for day in (1, 2, 3):
         server.post("/api/v1/clock", {"now": f"2024-01-0{day}T12:00:00Z"})
         push_files(server, day - 1, 1)

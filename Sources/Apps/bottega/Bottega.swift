@@ -20,7 +20,9 @@ struct Bottega: AsyncParsableCommand {
         commandName: "bottega", abstract: "Raw events to governed, monitored predictions, in one program.",
         discussion: """
             Start a server with 'bottega up', describe your features and models in YAML, and apply them with 'bottega apply DIR'.
-            Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 69 no server.
+            Commands talk to the server that --url or BOTTEGA_URL names, with the token in BOTTEGA_TOKEN if it wants one.
+            Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 64 a command \
+            line that cannot be read, 69 no server.
             """, version: version,
         subcommands: [Up.self, Doctor.self] + ClientCommands.all + [
             ImportCommand.self, ScoreFile.self, WeighModel.self, TryModel.self,
@@ -40,8 +42,8 @@ struct SettingFlags: ParsableArguments {
     @Option(name: .long, help: "Where everything is kept. Default: .bottega") var dataDir: String?
     @Option(name: .long, help: "Port; 0 lets the system choose. Default: 8000") var port: Int?
     @Option(name: .long, help: "Address. Default: 127.0.0.1; any other needs a token.") var host: String?
-    @Option(name: .long, help: "system, or manual: it stands still until POST /api/v1/clock moves it.") var clock:
-        String?
+    @Option(name: .long, help: "system, or manual: it stands still until POST /api/v1/clock moves it. Default: system")
+    var clock: String?
     @Option(name: .long, help: "trace, debug, info, notice, warning, error or critical. Default: warning") var logLevel:
         String?
     @Option(name: .long, help: "Configuration file (YAML).") var config: String?
@@ -82,7 +84,7 @@ struct Up: AsyncParsableCommand {
             "Start the platform; prints 'ready URL' when it answers. SIGTERM and SIGINT end it after the requests in hand.",
         aliases: ["serve", "start"])
     @OptionGroup var flags: SettingFlags
-    @Option(name: .long, help: "all, or monitoring.") var roles = "all"
+    @Option(name: .long, help: "all, or monitoring: watch and answer nothing.") var roles = "all"
     @Option(name: .long, help: .hidden) var parent: Int32?
 
     func run() async throws {
@@ -142,7 +144,7 @@ struct ScoreFile: AsyncParsableCommand {
         commandName: "score-file",
         abstract: "Score rows with a model file, apart from any server.",
         discussion: """
-            Rows are a Parquet file whose columns have the names of the model's features, which gives a Parquet file; or
+            Rows are a Parquet file whose columns have the names of the model's features, which gives a Parquet file; or \
             little-endian float32 numbers row after row, which give float32 predictions.
             """)
     @Option(help: "The model: XGBoost JSON or UBJSON, LightGBM text, linear JSON, ONNX.") var file: String

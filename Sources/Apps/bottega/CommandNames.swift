@@ -33,6 +33,12 @@ enum CommandNames {
         return nil
     }
 
+    /// Words of the field that no command is called by, and what they may mean.
+    private static let synonyms = [
+        "explain": ["why ID --explain", "predict MODEL --explain", "rollout explain MODEL"],
+        "experiment": ["run list --experiment NAME"], "drift": ["monitor MONITOR"], "alert": ["monitor MONITOR"],
+    ]
+
     /// Most commands that are named to somebody who may have meant one of them.
     private static let suggestionCountMax = 3
 
@@ -40,6 +46,9 @@ enum CommandNames {
     private static func suggestions(
         for word: String, below command: any ParsableCommand.Type, _ path: [String], of root: any ParsableCommand.Type
     ) -> [String] {
+        if path.count == 1, let meant = synonyms[word] ?? synonyms[String(word.dropLast(word.hasSuffix("s") ? 1 : 0))] {
+            return meant.map { "\(root._commandName) \($0)" }
+        }
         let here = shown(below: command).flatMap { names(of: $0) }
         func whole(_ name: String) -> String { (path + [name]).joined(separator: " ") }
         let alike = here.filter { isAlike($0, word) }.map(whole)

@@ -243,6 +243,9 @@ final class ProgressLine {
 
 /// Numbers and tables for people.
 enum Human {
+    /// What a moment looks like, for help pages.
+    static let momentHelp = "a date or RFC 3339 such as 2013-07-01T00:00:00Z"
+
     static func count(_ value: Double) -> String {
         guard let whole = Int64(exactly: value.rounded()) else { return String(format: "%.4g", value) }
         return count(whole)

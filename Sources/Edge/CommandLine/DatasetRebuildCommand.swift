@@ -7,7 +7,7 @@ extension DatasetCommand {
         static let configuration = CommandConfiguration(
             abstract: "Make an old training set again and say whether it is the same (exit code 3 if it is not).",
             discussion: """
-                The definitions, feature versions, table versions and questions are those that its manifest names; the hash and
+                The definitions, feature versions, table versions and questions are those that its manifest names; the hash and \
                 the bytes of every file are compared.
                 """)
         @Argument(help: "Hash of the training set.") var hash: String

@@ -126,7 +126,7 @@ struct DatasetCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Look for leakage: what a model could not know when it predicts (exit code 3 if there is any).",
             discussion: """
-                Values newer than the knowledge of their moment, inputs that tell the label alone, views that see the question's
+                Values newer than the knowledge of their moment, inputs that tell the label alone, views that see the question's \
                 own label, moments in the future, rows and entities in several slices.
                 """)
         @Argument(help: "Hash of the training set.") var hash: String

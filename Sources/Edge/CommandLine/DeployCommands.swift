@@ -33,14 +33,11 @@ struct DeployVariants: ClientCommand {
     private static func share(_ text: String) throws -> JSONValue {
         let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
         guard let version = Int(parts[0]), version > 0 else {
-            throw ValidationError("'\(text)' must be a version and its share, such as 2=40%")
+            throw CommandFailure(
+                exitCode: 2, description: "'\(text)' must be a version and its share, such as 2=40%")
         }
         guard parts.count == 2 else { return ["version": .integer(Int64(version))] }
-        let isPercent = parts[1].hasSuffix("%")
-        guard let number = Double(isPercent ? String(parts[1].dropLast()) : parts[1]) else {
-            throw ValidationError("'\(parts[1])' is no share; write 40% or 0.4")
-        }
-        return ["version": .integer(Int64(version)), "share": .number(isPercent ? number / 100 : number)]
+        return ["version": .integer(Int64(version)), "share": .number(try TrafficShare.number(parts[1]))]
     }
 }
 
@@ -93,8 +90,8 @@ struct ShadowCommand: AsyncParsableCommand {
             abstract: "Let a version answer the logged traffic of the last days, with the features as they were.",
             discussion: "Prints what a live shadow would have shown; exit code 3 if a guardrail is broken.")
         @Argument(help: "The model.") var model: String
-        @Option(help: "The version.") var version: Int
-        @Option(help: "How far back.") var days: Double = 1
+        @Option(help: "The version's number, such as 3.") var version: Int
+        @Option(help: "How far back, in days.") var days: Double = 1
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {

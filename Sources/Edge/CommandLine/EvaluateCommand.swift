@@ -7,8 +7,8 @@ struct Evaluate: ClientCommand {
         abstract:
             "Evaluate a version on any data with the artifact that serves, and compare versions on the same rows.",
         discussion: """
-            Without data: the test part of the training set that the version was trained on. The result is kept as evidence of
-            the version, and its metrics as a run. Intervals are bootstrap intervals; a difference whose interval holds 0 is
+            Without data: the test part of the training set that the version was trained on. The result is kept as evidence of \
+            the version, and its metrics as a run. Intervals are bootstrap intervals; a difference whose interval holds 0 is \
             unclear.
             """)
     @Argument(help: "The model, or MODEL@VERSION. Without a version: the champion, else the newest.") var model: String
@@ -16,17 +16,22 @@ struct Evaluate: ClientCommand {
     var dataset: String?
     @Option(help: "Part of the training set: train, validation or test. Default: test.") var part: String?
     @Option(help: "The label's column. Default: that of the training set.") var label: String?
-    @Option(parsing: .upToNextOption, help: "Other versions to compare with.") var compare: [Int] = []
-    @Option(parsing: .upToNextOption, help: "Columns by whose values the metrics are repeated.") var slice: [String] =
-        []
-    @Option(parsing: .upToNextOption, help: "Columns whose groups are compared for fairness.")
+    @Option(parsing: .upToNextOption, help: "Other versions to compare with, such as --compare 1 2.") var compare:
+        [Int] = []
+    @Option(
+        parsing: .upToNextOption,
+        help: "Columns by whose values the metrics are repeated, such as --slice origin carrier.") var slice: [String] =
+            []
+    @Option(parsing: .upToNextOption, help: "Columns whose groups are compared for fairness, separated by blanks.")
     var protected: [String] = []
     @Option(help: "The column that says which rows belong to one query of a ranking.") var query: String?
-    @Option(parsing: .upToNextOption, help: "Metrics, such as auc, f1_macro, ndcg@10, quantile_loss@0.9.")
+    @Option(
+        parsing: .upToNextOption,
+        help: "Metrics, such as --metric auc f1_macro ndcg@10 quantile_loss@0.9. Default: those of the task.")
     var metric: [String] = []
     @Option(help: "Score from which a row is called positive. Default: 0.5.") var threshold: Double?
     @Option(help: "Bins of calibration. Default: 10.") var bins: Int?
-    @Option(help: "How the reliability curve is cut: uniform or quantile.") var binStrategy: String?
+    @Option(help: "How the reliability curve is cut: uniform or quantile. Default: uniform.") var binStrategy: String?
     @Option(help: "Draws of the intervals. Default: at most 1,000, fewer for many rows.") var replicates: Int?
     @Option(help: "Confidence of the intervals. Default: 0.95.") var confidence: Double?
     @Option(help: "Seed of the draws. Default: 0.") var seed: Int?

@@ -14,7 +14,7 @@ struct FeaturesCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Compute served values again with the offline engine and compare them, bit for bit.",
             discussion: """
-                Compares logged predictions, and probes of the online path at the present, at random moments and at the edges
+                Compares logged predictions, and probes of the online path at the present, at random moments and at the edges \
                 of windows. Exit code 3 if a value differs. Without a name: every view.
                 """)
         @Option(help: "One view.") var view: String?

@@ -9,7 +9,7 @@ extension FeaturesCommand {
             abstract:
                 "Compute a view that is not applied on the stored history: values, statistics, what it would cost.",
             discussion: """
-                Nothing is applied and nothing is kept. Without --entity, entities are drawn from the source's rows, each asked
+                Nothing is applied and nothing is kept. Without --entity, entities are drawn from the source's rows, each asked \
                 right after one of its rows was known, or at --at. The values are those that a training set would hold.
                 """)
         @Argument(help: "A definition file with views, or the name of a view.") var target: String

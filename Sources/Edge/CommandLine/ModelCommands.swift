@@ -33,7 +33,7 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Register the model that a job logged: evaluates it on its test slice and keeps its profile.")
         @Argument(help: "The model.") var model: String
-        @Option(help: "The training job.") var job: String?
+        @Option(help: "The training job, as 'bottega train' named it.") var job: String?
         @Option(help: "An MLflow run, with --dataset.") var run: String?
         @Option(help: "Hash of the training set behind --run.") var dataset: String?
         @OptionGroup var server: ServerOptions
@@ -58,7 +58,7 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Move a version to its next stage if the gates of that stage hold (exit code 3 if not).")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @Argument(help: "staging, canary, production or archived.") var stage: String
         @Option(help: "Why; kept for ever.") var reason: String
         @OptionGroup var server: ServerOptions
@@ -101,7 +101,7 @@ struct ModelCommand: AsyncParsableCommand {
     struct Show: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Show one version whole.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
@@ -112,7 +112,7 @@ struct ModelCommand: AsyncParsableCommand {
     struct Card: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Print a version's model card as Markdown.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @Flag(help: "As HTML.") var html = false
         @OptionGroup var server: ServerOptions
 
@@ -130,7 +130,7 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Ask the gates of a stage without moving the version; prints the seal that an approval is of.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @Argument(help: "staging, canary or production.") var stage: String
         @OptionGroup var server: ServerOptions
 
@@ -148,7 +148,7 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Agree, or not, that a version enters a stage on the evidence that its gates gave.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @Argument(help: "staging, canary or production.") var stage: String
         @Option(help: "Why; kept for ever.") var reason: String
         @Option(help: "Seal of the evidence you saw; refused if it changed. Default: the newest.") var seal: String?
@@ -171,8 +171,8 @@ struct ModelCommand: AsyncParsableCommand {
     struct Label: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "Give a version a semantic version such as 1.3.2.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
-        @Argument(help: "The label.") var label: String
+        @Argument(help: "The version's number, such as 3.") var version: Int
+        @Argument(help: "The semantic version, such as 1.3.2.") var label: String
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
@@ -186,7 +186,7 @@ struct ModelCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Show what was live at a moment: versions, traffic, policy, who agreed and why.")
         @Argument(help: "The model.") var model: String
-        @Option(help: "The moment, such as 2013-07-01T00:00:00Z. Default: now.") var at: String?
+        @Option(help: "The moment, \(Human.momentHelp). Default: now.") var at: String?
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
@@ -250,14 +250,15 @@ struct Deploy: ClientCommand {
     static let configuration = CommandConfiguration(
         commandName: "version", abstract: "Give a version a share of live traffic (its stage must allow it).")
     @Argument(help: "The model.") var model: String
-    @Argument(help: "The version.") var version: Int
-    @Option(help: "Share of traffic, from 0 to 1.") var traffic: Double = 1
+    @Argument(help: "The version's number, such as 3.") var version: Int
+    @Option(help: "Share of traffic: 40% or 0.4.") var traffic = "100%"
     @Option(help: "Why; kept for ever.") var reason: String
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
         let answer = try await client.post(
-            "/models/\(model)/versions/\(version)/deploy", ["traffic": .number(traffic), "reason": .string(reason)])
+            "/models/\(model)/versions/\(version)/deploy",
+            ["traffic": .number(try TrafficShare.number(traffic)), "reason": .string(reason)])
         show(answer, DeploymentText.describe)
     }
 }
@@ -272,6 +273,17 @@ struct Rollback: ClientCommand {
     func run(_ client: APIClient) async throws {
         let answer = try await client.post("/api/v1/deployments/\(deployment)/rollback", ["reason": .string(reason)])
         show(answer, DeploymentText.describe)
+    }
+}
+
+/// A share of traffic as people write it.
+enum TrafficShare {
+    static func number(_ text: String) throws -> Double {
+        let isPercent = text.hasSuffix("%")
+        guard let number = Double(isPercent ? String(text.dropLast()) : text) else {
+            throw CommandFailure(exitCode: 2, description: "'\(text)' is no share; write 40% or 0.4")
+        }
+        return isPercent ? number / 100 : number
     }
 }
 

@@ -12,7 +12,7 @@ struct RolloutCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Bring a version into staging and on its way through shadow and canary into production.")
         @Argument(help: "The model.") var model: String
-        @Argument(help: "The version.") var version: Int
+        @Argument(help: "The version's number, such as 3.") var version: Int
         @Option(help: "Why; kept for ever.") var reason: String
         @OptionGroup var server: ServerOptions
 

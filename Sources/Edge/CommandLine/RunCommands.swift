@@ -15,7 +15,7 @@ struct RunCommand: AsyncParsableCommand {
                 Filters and orders are MLflow's: metrics.auc > 0.8 and params.depth = '6' and tags.team = 'delays'.
                 """)
         @Option(help: "Experiment, by name or number; may be repeated. Default: all.") var experiment: [String] = []
-        @Option(help: "Which runs.") var filter: String?
+        @Option(help: "Only runs that pass it.") var filter: String?
         @Option(help: "In which order; may be repeated. Default: the last started first.") var orderBy: [String] = []
         @Option(help: "How many.") var limit: Int = 20
         @OptionGroup var server: ServerOptions
@@ -61,6 +61,10 @@ struct RunCommand: AsyncParsableCommand {
         @Argument(help: "The runs, 2 to 50.") var ids: [String]
         @Flag(help: "Show what is equal, too.") var all = false
         @OptionGroup var server: ServerOptions
+
+        func validate() throws {
+            guard ids.count >= 2 else { throw ValidationError("one run is compared with nothing; name two or more") }
+        }
 
         func run(_ client: APIClient) async throws {
             let answer = try await client.get(

@@ -6,10 +6,10 @@ struct Score: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract: "Score a batch with a registered version and write a dated partition of a table of scores.",
         discussion: """
-            Features are joined as they could have been known at the moment of each row; with --features-in-file they stand in the
+            Features are joined as they could have been known at the moment of each row; with --features-in-file they stand in the \
             file. A partition appears whole or not at all. Work that was killed continues when it is asked for again.
 
-            --out ./scores/ (anything with a slash, or that begins with . or ~) is a folder here: the partition is written to
+            --out ./scores/ (anything with a slash, or that begins with . or ~) is a folder here: the partition is written to \
             FOLDER/date=DAY as well, from the server's table that has the folder's name, or that of --table.
             """)
     @Argument(help: "The model, or MODEL@VERSION, MODEL@ALIAS, MODEL@STAGE. Without: the champion, else the newest.")
@@ -18,15 +18,18 @@ struct Score: ClientCommand {
     var spine: String?
     @Option(help: "The table of scores to write into, or a folder such as ./scores/.") var out: String?
     @Option(help: "The table of scores, if --out is a folder. Default: the folder's name.") var table: String?
-    @Option(help: "Day of the partition, and of a source's rows. Default: today, and all rows.") var date: String?
+    @Option(help: "Day of the partition, such as 2024-01-31, and of a source's rows. Default: today, and all rows.")
+    var date: String?
     @Option(help: "Column with the moment of each row, of a file or query.") var eventTime: String?
-    @Option(parsing: .upToNextOption, help: "The sources that the query reads.") var sources: [String] = []
+    @Option(parsing: .upToNextOption, help: "The sources that the query reads, separated by blanks.") var sources:
+        [String] = []
     @Option(help: "Environment variable of the server with a PostgreSQL connection: --spine is a query there.")
     var postgres: String?
     @Flag(help: "The Parquet file has the model's inputs already: nothing is joined.") var featuresInFile = false
-    @Option(help: "What was not known by then is not used. Default: now.") var asOf: String?
+    @Option(help: "What was not known by then is not used, \(Human.momentHelp). Default: now.") var asOf: String?
     @Option(
-        parsing: .upToNextOption, help: "Columns to keep. Default: keys and time; all others of a file with features.")
+        parsing: .upToNextOption,
+        help: "Columns to keep, separated by blanks. Default: keys and time; all others of a file with features.")
     var keep: [String] = []
     @Flag(help: "Replace a partition that is there.") var replace = false
     @Flag(help: "Print a Spark job that scores a table with this version in its executors; nothing is scored here.")

@@ -15,7 +15,9 @@ struct TableCommand: AsyncParsableCommand {
         func run(_ client: APIClient) async throws {
             show(try await client.get("/api/v1/tables")) { answer in
                 let rows = (answer["tables"]?.arrayValue ?? []).map { table in
-                    ["name", "version", "rows", "files", "bytes"].map { Human.cell(table[$0]) }
+                    ["name", "version", "rows", "files", "bytes"].map { key in
+                        key == "version" && table[key]?.integerValue == -1 ? "none yet" : Human.cell(table[key])
+                    }
                 }
                 return Human.table(["TABLE", "VERSION", "ROWS", "FILES", "BYTES"], rows)
             }
@@ -44,7 +46,7 @@ struct TableCommand: AsyncParsableCommand {
             abstract: "Show rows of a table, now, at a version, or as it was at a moment.")
         @Argument(help: "The table: a source's name, or quarantine_SOURCE.") var table: String
         @Option(help: "The version with this number.") var version: Int?
-        @Option(help: "The version that was the newest at this moment.") var asOf: String?
+        @Option(help: "The version that was the newest at this moment, \(Human.momentHelp).") var asOf: String?
         @Option(help: "Only rows that could have been known before this moment.") var knownAt: String?
         @Option(help: "A random choice that this number decides, instead of the first rows.") var seed: Int?
         @Option(help: "Most rows.") var limit = 10
@@ -60,6 +62,10 @@ struct TableCommand: AsyncParsableCommand {
                 let columns = (answer["columns"]?.arrayValue ?? []).compactMap(\.stringValue)
                 let rows = (answer["rows"]?.arrayValue ?? []).map { row in
                     columns.map { String(Human.cell(row[$0]).prefix(40)) }
+                }
+                // Defined, and never loaded into.
+                guard (answer["version"]?.integerValue ?? 0) >= 0 else {
+                    return "\(table) has no version yet: nothing was stored in it"
                 }
                 return "version \(Human.cell(answer["version"]))\n" + Human.table(columns, rows)
             }
@@ -89,7 +95,7 @@ struct TableCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             abstract: "Take rows out of a table that are older than its source's 'retention'.",
             discussion: """
-                Without --yes it only says what would leave. Versions of before stay readable until a vacuum removes them, and
+                Without --yes it only says what would leave. Versions of before stay readable until a vacuum removes them, and \
                 for ever where a training set was made from them.
                 """)
         @Argument(help: "The table: a source's name, or quarantine_SOURCE.") var table: String
@@ -146,6 +152,9 @@ struct TableCommand: AsyncParsableCommand {
                         ]
                     }
                     lines.append(Human.table(["", "BYTES", "FILE", "WHY"], rows))
+                }
+                guard (answer["oldest_version"]?.integerValue ?? 0) >= 0 else {
+                    return "\(table) has no version yet: nothing was stored in it"
                 }
                 lines.append(
                     "\(table): \(Human.cell(answer["removed_files"])) files of \(Human.cell(answer["removed_bytes"])) bytes "

@@ -96,7 +96,10 @@ struct RunQuery {
         case dataset(column: String)
     }
 
-    private static func field(entity: String?, key: String) throws(PlatformError) -> Field {
+    /// - Parameter place: what of the search an error is about.
+    private static func field(
+        entity: String?, key: String, in place: String = "filter"
+    ) throws(PlatformError) -> Field {
         switch entity {
         case "metric", "metrics": return .metric(key)
         case "param", "params", "parameter", "parameters": return .table("tracking_param", key: key)
@@ -107,7 +110,7 @@ struct RunQuery {
             case "context": return .dataset(column: "i.context")
             default:
                 throw PlatformError(
-                    .invalidInput, "filter", "'\(key)' is no key of a dataset; known are name, digest, context")
+                    .invalidInput, place, "'\(key)' is no key of a dataset; known are name, digest, context")
             }
         case nil, "attribute", "attributes", "attr", "run":
             switch key.lowercased() {
@@ -120,13 +123,13 @@ struct RunQuery {
             case "end_time", "end time": return .time(column: "r.ended_at")
             default:
                 throw PlatformError(
-                    .invalidInput, "filter",
+                    .invalidInput, place,
                     "'\(key)' is no attribute of a run; known are run_id, run_name, status, "
                         + "user_id, artifact_uri, start_time, end_time; write metrics.…, params.… or tags.… for others")
             }
         default:
             throw PlatformError(
-                .invalidInput, "filter",
+                .invalidInput, place,
                 "'\(entity ?? "")' is not known; write attributes, metrics, params, tags or datasets before the dot")
         }
     }
@@ -244,7 +247,7 @@ struct RunQuery {
                 sql: "LEFT JOIN \(table) \(alias) ON \(alias).run_number = r.number AND \(alias).key = ?",
                 arguments: [.text(key)])
         }
-        switch try Self.field(entity: order.entity, key: order.key) {
+        switch try Self.field(entity: order.entity, key: order.key, in: "order_by") {
         case .metric(let key):
             terms.append(
                 Term(
