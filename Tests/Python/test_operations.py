@@ -200,6 +200,7 @@ def test_exit_codes_mean_something(server: Server, binary: str, tmp_path: pathli
     ("words", "code", "said"),
     [
         (["run", "compare", "a"], 64, "name two or more"),
+        (["gc", "--dry-run", "--top=-1"], 64, "--top is a number of lines"),
         (["run", "list", "--order-by", "foo"], 2, "bottega: order_by: 'foo' is no attribute"),
         (["run", "list", "--filter", "foo = 'x'"], 2, "bottega: filter: 'foo' is no attribute"),
         (["deploy", "m", "1", "--traffic", "lots", "--reason", "x"], 2, "'lots' is no share; write 40% or 0.4"),

@@ -64,9 +64,13 @@ struct CollectCommand: ClientCommand {
     static let configuration = CommandConfiguration(
         commandName: "gc",
         abstract: "Remove stored bytes that nothing names and old records of the log; say what keeps the others.")
-    @Flag(help: "Remove nothing.") var dryRun = false
+    @Flag(help: "Remove nothing: only say what would go.") var dryRun = false
     @Option(help: "Largest places and blobs to list.") var top: Int = 20
     @OptionGroup var server: ServerOptions
+
+    func validate() throws {
+        guard top >= 0 else { throw ValidationError("--top is a number of lines, 0 or more, not \(top)") }
+    }
 
     func run(_ client: APIClient) async throws {
         let started = try await client.post("/api/v1/gc", ["dry_run": .bool(dryRun)])
