@@ -202,6 +202,8 @@ extension MLflowRoutes {
                 ("Content-Disposition", "attachment; filename=\"\(plainName)\""),
                 ("X-Content-Type-Options", "nosniff"), ("ETag", "\"\(artifact.hash.hex)\""),
                 ("Accept-Ranges", "bytes"),
+                // Foreign content: no browser shows it as a page of ours.
+                ("Content-Security-Policy", "sandbox; default-src 'none'"),
             ],
             body: .file(try await tracking.localPath(of: artifact)))
     }
