@@ -280,6 +280,12 @@ def test_a_stage_is_entered_when_people_agreed_with_what_the_gates_saw(desk: Des
     steps = desk.json("model", "show", "loss", "1")["transitions"]
     assert [step["to"] for step in steps] == ["development", "staging", "canary", "production"]
     assert all(step["evidence"] and step["gates"] for step in steps[1:])
+    page = desk.server.request("GET", "/models/loss")[1]
+    row = page.split('<tr id="version-1">')[1].split("</tr>")[0]
+    count = len(steps[-1]["gates"])
+    assert f"<summary>{count} of {count} for production</summary>" in row and "<td>100 %</td>" in row
+    assert "linus objected to production" in row and "linus approved production" in row and "/runs/" in row
+    assert "version 1: 100 %" in page and "go live" in page and "/catalog/model/loss" in page
 
 
 def test_a_challenger_has_to_be_better_and_an_approval_breaks_with_its_evidence(desk: Desk) -> None:

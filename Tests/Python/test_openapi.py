@@ -115,6 +115,8 @@ def check(server: Server, method: str, path: str, body: Any = None, query: str =
 def route_names(text: str) -> Iterator[tuple[str, str]]:
     for found in re.finditer(r"\bRoute\(\s*\"([A-Z]+)\",\s*\"([^\"]+)\"", text):
         yield found[1].lower(), found[2]
+    for found in re.finditer(r"(?<![\w.])\.page\(\s*\"([^\"]+)\"", text):
+        yield "get", found[1]
 
 
 def test_the_document_is_valid() -> None:
@@ -153,7 +155,7 @@ def test_the_document_has_the_routes_of_the_sources() -> None:
     assert sources
     routes = [route for text in sources for route in route_names(text)]
     # A route whose name is no literal would be missed.
-    assert len(routes) == sum(len(re.findall(r"(?<![\w.])Route\(", text)) for text in sources)
+    assert len(routes) == sum(len(re.findall(r"(?<![\w.])(?:Route|\.page)\(", text)) for text in sources)
     assert sorted(routes) == sorted(OPERATIONS)
 
 

@@ -506,4 +506,4 @@ def test_the_command_line_says_what_it_means(server):
     for _ in range(55):
         client.create_model_version(name, SOURCE)
     page = server.request("GET", "/")[1]
-    assert "The 50 newest" in page and page.count(f"<td>{name}</td>") == 50
+    assert "The 50 newest" in page and page.count(f">{name}</a></td>") == 50

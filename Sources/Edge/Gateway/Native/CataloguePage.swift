@@ -222,7 +222,7 @@ enum CataloguePage {
         tags.map { "<a class=\"tag\" href=\"/catalog?q=\(encode("tag:\"\($0)\""))\">\(escape($0))</a>" }.joined()
     }
     static func link(_ identifier: String) -> String { "/catalog/" + encode(identifier, keeping: "/") }
-    private static func encode(_ text: String, keeping kept: String = "") -> String {
+    static func encode(_ text: String, keeping kept: String = "") -> String {
         var allowed = CharacterSet(charactersIn: "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
         allowed.insert(charactersIn: kept)
         return text.addingPercentEncoding(withAllowedCharacters: allowed) ?? ""

@@ -30,14 +30,9 @@ enum CatalogueRoutes {
             Route("GET", "/api/v1/catalog/items/{item...}") { request in
                 .json(try await Self.item(try resolve(request.parameters["item"] ?? "", services), services))
             },
-            Route("GET", "/catalog") { request in
-                .text(
-                    try CataloguePage.search(request.queryValue("q") ?? "", services), type: "text/html; charset=utf-8")
-            },
-            Route("GET", "/catalog/{item...}") { request in
-                .text(
-                    try await CataloguePage.item(try resolve(request.parameters["item"] ?? "", services), services),
-                    type: "text/html; charset=utf-8")
+            .page("/catalog") { request in try CataloguePage.search(request.queryValue("q") ?? "", services) },
+            .page("/catalog/{item...}") { request in
+                try await CataloguePage.item(try resolve(request.parameters["item"] ?? "", services), services)
             },
         ]
     }

@@ -46,10 +46,9 @@ enum EvaluationRoutes {
                 let hash = try hash(request.parameters["hash"] ?? "", "evaluation")
                 return .json(try describe(hash, try await services.evaluations.evaluation(hash)))
             },
-            Route("GET", "/evaluations/{hash}") { request in
+            .page("/evaluations/{hash}") { request in
                 let hash = try hash(request.parameters["hash"] ?? "", "evaluation")
-                let page = EvaluationPage.html(hash, try await services.evaluations.evaluation(hash))
-                return .text(page, type: "text/html; charset=utf-8")
+                return EvaluationPage.html(hash, try await services.evaluations.evaluation(hash))
             },
             Route("POST", "/api/v1/evaluations", body: .collect(byteCountMax: bodyByteCountMax)) { request in
                 .json(try await handedIn(request))

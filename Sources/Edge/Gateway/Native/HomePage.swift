@@ -92,19 +92,51 @@ enum HomePage {
             h1{font-size:1.4rem}h2{font-size:1rem;margin:2rem 0 .4rem}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
             th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--dim);font-weight:500}
             p,.dim{color:var(--dim)}div{overflow-x:auto}</style></head><body>
-            <h1>Bottega</h1><p>\(set.meanings.count) definitions, revision \(services.catalog.revision) · platform time \(now) · <a href="/experiments">experiments</a> · <a href="/catalog">catalogue</a> · <a href="/rollouts">rollouts</a></p>
-            \(body)</body></html>
+            <h1>Bottega</h1><p>\(set.meanings.count) definitions, revision \(services.catalog.revision) · platform time \(now) · <a href="/experiments">experiments</a> · <a href="/models">models</a> · <a href="/catalog">catalogue</a> · <a href="/rollouts">rollouts</a></p>
+            \(body)<script>\(fragments)</script></body></html>
             """
     }
+
+    /// Sends on what MLflow's clients print: links to pages of MLflow's own, which stand behind the `#` of this one.
+    private static let fragments = #"""
+        'use strict';
+        async function follow() {
+          const parts = location.hash.split('?')[0].split('/');
+          if (parts[0] !== '#' || !parts[2]) return;
+          const name = text => { try { return encodeURIComponent(decodeURIComponent(text)); } catch { return encodeURIComponent(text); } };
+          const [, kind, id, what, which] = parts;
+          let to = '';
+          if (kind === 'experiments') {
+            to = '/experiments/' + name(id);
+            if (what === 'runs' && which) to = '/runs/' + name(which);
+            if (what === 'models' && which) {
+              const answer = await fetch('/api/2.0/mlflow/logged-models/' + name(which)).catch(() => null);
+              const run = answer?.ok ? (await answer.json()).model?.info?.source_run_id : '';
+              if (run) to = '/runs/' + name(run);
+            }
+          }
+          if (kind === 'models') to = '/models/' + name(id) + (what === 'versions' && which ? '#version-' + name(which) : '');
+          if (to) location.replace(to);
+        }
+        addEventListener('hashchange', follow);
+        follow();
+        """#
 
     private static func milliseconds(_ microseconds: Double) -> String {
         String(format: "%.2f ms", microseconds / 1000)
     }
 
+    /// A table; what stands under `Model` leads to the model's page.
     private static func section(_ title: String, header: [String], rows: [[String]], empty: String) -> String {
         guard !rows.isEmpty else { return "<h2>\(title)</h2><p>\(empty)</p>" }
         let head = header.map { "<th>\($0)</th>" }.joined()
-        let lines = rows.map { "<tr>" + $0.map { "<td>\(escape($0))</td>" }.joined() + "</tr>" }.joined()
+        let lines = rows.map { row in
+            let cells = zip(header, row).map { title, text in
+                title == "Model"
+                    ? "<td><a href=\"\(ModelPage.link(text))\">\(escape(text))</a></td>" : "<td>\(escape(text))</td>"
+            }
+            return "<tr>\(cells.joined())</tr>"
+        }.joined()
         return "<h2>\(title)</h2><div><table><thead><tr>\(head)</tr></thead><tbody>\(lines)</tbody></table></div>"
     }
 

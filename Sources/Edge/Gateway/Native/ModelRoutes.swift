@@ -140,6 +140,10 @@ enum ModelRoutes {
                     expectedRevision: try body.expectedRevision())
                 return .json(describe(revision, services.desk))
             },
+            .page("/models") { _ in try await ModelPage.list(services) },
+            .page("/models/{model}") { request in
+                try await ModelPage.model(try await request.model(registry), services)
+            },
             Route("GET", "/api/v1/workflows") { _ in .json(try workflows(services.lifecycle)) },
         ]
     }

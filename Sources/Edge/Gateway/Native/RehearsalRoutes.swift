@@ -84,9 +84,8 @@ enum RehearsalRoutes {
             Route("GET", "/api/v1/shadow-replays/{id}") { request in
                 .json(try describe(try await replays.report(request.parameters["id"] ?? ""), evidence: nil))
             },
-            Route("GET", "/shadow-replays/{id}") { request in
-                let report = try await replays.report(request.parameters["id"] ?? "")
-                return .text(ShadowReplayPage.html(report), type: "text/html; charset=utf-8")
+            .page("/shadow-replays/{id}") { request in
+                ShadowReplayPage.html(try await replays.report(request.parameters["id"] ?? ""))
             },
         ]
     }

@@ -51,10 +51,8 @@ enum RolloutRoutes {
             Route("POST", "/api/v1/deployments/{deployment}/policy") { request in
                 try await publish(request, services)
             },
-            Route("GET", "/rollouts") { _ in
-                .text(RolloutPage.list(Array(lifecycle.rollouts.values)), type: "text/html; charset=utf-8")
-            },
-            Route("GET", "/rollouts/{model}/{version}") { request in
+            .page("/rollouts") { _ in RolloutPage.list(Array(lifecycle.rollouts.values)) },
+            .page("/rollouts/{model}/{version}") { request in
                 let (model, number) = (try await request.model(registry), try request.versionNumber())
                 let found = lifecycle.rollouts.values.filter { $0.model == model && $0.challenger == number }
                 guard let rollout = found.max(by: { $0.startedAt < $1.startedAt }) else {
@@ -64,9 +62,8 @@ enum RolloutRoutes {
                     let (decision, reason) = words(judgement.decision)
                     return (decision: decision, reason: reason, checks: judgement.checks)
                 }
-                let page = RolloutPage.html(
+                return RolloutPage.html(
                     rollout, now: now, policy: try await registry.current(rollout.deployment))
-                return .text(page, type: "text/html; charset=utf-8")
             },
         ]
     }

@@ -408,7 +408,15 @@ struct AnswerMissing: RouterMiddleware {
             }
             let message =
                 "no route '\(request.method.rawValue) \(path.prefix(200))'; API/openapi.yaml lists them"
-            return refused(PlatformError(.notFound, "route", message), .unknownPath, path, context)
+            let missing = PlatformError(.notFound, "route", message)
+            if request.method == .get, request.headers[.accept]?.contains("text/html") == true,
+                !["/api/", "/ajax-api/"].contains(where: { path.hasPrefix($0) }),
+                Self.form(of: path, routes).prefixes.isEmpty
+            {
+                return GatewayServer.response(
+                    FaultPage.answer(missing), over: context.channel, refusals: ErrorTable.form)
+            }
+            return refused(missing, .unknownPath, path, context)
         }
     }
 

@@ -4,74 +4,9 @@ import PlatformCore
 import TrainingJobs
 import Workflows
 
-/// The pages about experiments and runs.
+/// The pages about runs.
 enum RunPage {
-    private static func escape(_ text: String) -> String { HomePage.escape(text) }
-
-    // MARK: Experiments
-
-    static func experiments(_ services: PlatformServices) async throws -> String {
-        let experiments = try await services.tracking.searchExperiments(countMax: 1000).experiments
-        var rows = ""
-        for experiment in experiments {
-            let newest = try await services.tracking.searchRuns(experiments: [experiment.id], countMax: 1).runs.first
-            rows += """
-                <tr><td><a href="/experiments/\(escape(experiment.id))">\(escape(experiment.name))</a></td>\
-                <td>\(newest.map { "<a href=\"/runs/\($0.info.id)\">\(escape($0.info.name))</a> \(state($0.info.status))" } ?? "–")</td>\
-                <td>\(newest.map { time($0.info.startedAt) } ?? "")</td><td>\(time(experiment.createdAt))</td></tr>
-                """
-        }
-        return page(
-            "Experiments",
-            """
-            \(head([]))<h1>Experiments</h1><div class="wide"><table class="sorts"><thead><tr><th>Experiment</th><th>Newest run</th>\
-            <th>Started</th><th>Made</th></tr></thead><tbody>\(rows)</tbody></table></div>
-            """)
-    }
-
-    static func experiment(
-        _ id: String, filter: String, order: String, _ services: PlatformServices
-    ) async throws -> String {
-        let experiment = try await services.tracking.experiment(id)
-        var body = head([("/experiments", "Experiments")]) + "<h1>\(escape(experiment.name))</h1>"
-        body += """
-            <form class="line" method="get"><input name="filter" value="\(escape(filter))" placeholder="metrics.auc &gt; 0.8 and params.depth = '6'" aria-label="Filter">\
-            <input name="order_by" value="\(escape(order))" placeholder="metrics.auc DESC" aria-label="Order"><button>Show</button></form>
-            """
-        let runs: [TrackedRun]
-        do {
-            runs = try await services.tracking.searchRuns(
-                experiments: [id], filter: SearchFilter(filter), orders: order.isEmpty ? [] : SearchOrder.list([order]),
-                countMax: 200
-            ).runs
-        } catch let error as PlatformError {
-            return page(experiment.name, body + "<p class=\"fault\">\(escape(error.message))</p>")
-        }
-        guard !runs.isEmpty else { return page(experiment.name, body + "<p>No run is like that.</p>") }
-        let reports = runs.map { RunReport($0) }
-        let (metrics, parameters) = (
-            columns(.metrics, reports, countMax: 8), columns(.parameters, reports, countMax: 8)
-        )
-        body +=
-            "<form class=\"runs\" action=\"/run-comparison\" method=\"get\"><div class=\"wide\"><table class=\"sorts\"><thead><tr><th></th><th>Run</th><th>State</th><th>Started</th><th>Took</th>"
-        body += (metrics + parameters).map { "<th>\(escape($0))</th>" }.joined() + "</tr></thead><tbody>"
-        for report in reports {
-            let info = report.run.info
-            let took = info.endedAt.map { Double($0.milliseconds - info.startedAt.milliseconds) / 1000 }
-            body += """
-                <tr><td><input type="checkbox" name="run" value="\(info.id)" aria-label="compare"></td>\
-                <td><a href="/runs/\(info.id)">\(escape(info.name))</a></td><td>\(state(info.status))</td>\
-                <td>\(time(info.startedAt))</td><td data-value="\(took.map { "\($0)" } ?? "")">\(took.map(duration) ?? "")</td>
-                """
-            for name in metrics { body += cell(report.sections[.metrics]?[name]) }
-            for name in parameters { body += cell(report.sections[.parameters]?[name]) }
-            body += "</tr>"
-        }
-        body += "</tbody></table></div><p><button>Compare the chosen runs</button></p></form>"
-        body +=
-            "<div class=\"wide\"><svg id=\"parallel\" class=\"chart\" role=\"img\" aria-label=\"parallel coordinates\"></svg></div>"
-        return page(experiment.name, body, data: parallel(reports, parameters + metrics))
-    }
+    static func escape(_ text: String) -> String { HomePage.escape(text) }
 
     // MARK: One run
 
@@ -88,6 +23,7 @@ enum RunPage {
         }
         if !info.userName.isEmpty { facts.append(("By", escape(info.userName))) }
         if let job = report.job { facts.append(("Job", "<code>\(escape(job.id))</code>")) }
+        if let parent = try await RunRelations(report.run, services).parent() { facts.append(("Part of", parent)) }
         if let original = report.run.tag("bottega.reproduces") {
             facts.append(
                 (
@@ -114,17 +50,29 @@ enum RunPage {
             body +=
                 "<details\(isOpen ? " open" : "")><summary>\(title) <i>\(members.count)</i></summary><table>\(lines)</table></details>"
         }
-        if !report.files.isEmpty {
-            let lines = report.files.sorted { $0.key < $1.key }.prefix(500).map { path, file in
-                "<tr><th>\(escape(path))</th><td>\(file.byteCount) bytes <code>\(file.hash.hex.prefix(12))</code></td></tr>"
-            }.joined()
-            body += "<details><summary>Files <i>\(report.files.count)</i></summary><table>\(lines)</table></details>"
-        }
-        body += "</div><h2 hidden>What it takes</h2><div id=\"system\" class=\"curves\"></div>"
+        let relations = RunRelations(report.run, services)
+        body += tags(report.run) + "</div>"
+        body += try await relations.models() + relations.datasets() + relations.children()
+        body += RunFiles.html(report.files)
+        body += "<h2 hidden>What it takes</h2><div id=\"system\" class=\"curves\"></div>"
         if report.record == nil {
             body += "<p>No record of code, environment and machine was taken of this run.</p>"
         }
         return page("\(info.name) · \(experiment.name)", body, data: ["run": .string(info.id)])
+    }
+
+    /// Tags that the page does not show elsewhere; long ones that MLflow keeps for itself are left out.
+    private static func tags(_ run: TrackedRun) -> String {
+        let elsewhere = ["mlflow.note.content", "mlflow.runName", "mlflow.parentRunId"]
+        let shown = run.tags.filter { tag in
+            !elsewhere.contains(tag.key) && !(tag.key.hasPrefix("mlflow.") && tag.value.utf8.count > 200)
+        }.sorted { $0.key < $1.key }
+        guard !shown.isEmpty else { return "" }
+        let lines = shown.map { tag in
+            let value = tag.value.count > 2000 ? tag.value.prefix(2000) + "…" : tag.value
+            return "<tr><th>\(escape(tag.key))</th><td>\(escape(value))</td></tr>"
+        }.joined()
+        return "<details open><summary>Tags <i>\(shown.count)</i></summary><table>\(lines)</table></details>"
     }
 
     // MARK: Several runs
@@ -185,7 +133,7 @@ enum RunPage {
     // MARK: Parts
 
     /// Names of a section that say most: those that differ first, then those that most runs have.
-    private static func columns(_ section: RunReport.Section, _ reports: [RunReport], countMax: Int) -> [String] {
+    static func columns(_ section: RunReport.Section, _ reports: [RunReport], countMax: Int) -> [String] {
         var values: [String: Set<JSONValue>] = [:]
         var counts: [String: Int] = [:]
         for report in reports {
@@ -201,7 +149,7 @@ enum RunPage {
         }.prefix(countMax).map { $0 }
     }
 
-    private static func parallel(_ reports: [RunReport], _ names: [String]) -> JSONValue {
+    static func parallel(_ reports: [RunReport], _ names: [String]) -> JSONValue {
         func number(_ value: JSONValue?) -> Double? {
             let number = value?.doubleValue ?? value?.stringValue.flatMap { Double($0) }
             return number?.isFinite == true ? number : nil
@@ -230,17 +178,17 @@ enum RunPage {
         <p class="controls"><label>against <select data-option="axis"><option value="step">steps</option><option value="time">seconds</option></select></label>\
         <label><input type="checkbox" data-option="log"> logarithmic</label></p>
         """
-    private static func head(_ path: [(link: String, name: String)]) -> String {
+    static func head(_ path: [(link: String, name: String)]) -> String {
         "<header><a href=\"/\">Bottega</a>"
             + path.map { " / <a href=\"\(escape($0.link))\">\(escape($0.name))</a>" }.joined() + "</header>"
     }
-    private static func state(_ status: RunStatus) -> String {
+    static func state(_ status: RunStatus) -> String {
         "<span class=\"state \(status.rawValue.lowercased())\">\(status.rawValue.lowercased())</span>"
     }
-    private static func time(_ time: EventTime) -> String {
+    static func time(_ time: EventTime) -> String {
         String(time.description.prefix(16)).replacing("T", with: " ")
     }
-    private static func duration(_ seconds: Double) -> String {
+    static func duration(_ seconds: Double) -> String {
         seconds < 120
             ? String(format: "%.1f s", seconds)
             : seconds < 7200 ? String(format: "%.0f min", seconds / 60) : String(format: "%.1f h", seconds / 3600)
@@ -249,16 +197,16 @@ enum RunPage {
         if case .number(let number) = value { return String(format: "%.6g", number) }
         return value.stringValue ?? value.text
     }
-    private static func short(_ value: JSONValue) -> String {
+    static func short(_ value: JSONValue) -> String {
         let text = text(value)
         return text.count > 44 ? text.prefix(43) + "…" : text
     }
-    private static func cell(_ value: JSONValue?) -> String {
+    static func cell(_ value: JSONValue?) -> String {
         guard let value else { return "<td></td>" }
         return "<td data-value=\"\(escape(text(value)))\">\(escape(short(value)))</td>"
     }
 
-    private static func page(_ title: String, _ body: String, data: JSONValue = [:]) -> String {
+    static func page(_ title: String, _ body: String, data: JSONValue = [:]) -> String {
         // Inside a script element only `<` could end it.
         let json = data.text.replacing("<", with: "\\u003c")
         return """
@@ -280,11 +228,14 @@ enum RunPage {
         th,td{text-align:left;padding:.3rem .8rem .3rem 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}th{color:var(--dim);font-weight:500}.sorts th{cursor:pointer}.sorts th[data-down=yes]::after{content:" ↓"}.sorts th[data-down=no]::after{content:" ↑"}
         .curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(24rem,100%),1fr));gap:.8rem}figure{margin:0;border:1px solid var(--line);border-radius:.5rem;padding:.5rem .6rem .2rem}figcaption{font-size:.87em;display:flex;justify-content:space-between;gap:1rem;overflow-wrap:anywhere}figcaption b{font-weight:600}
         svg{display:block;width:100%;overflow:visible}.grid{stroke:var(--line);stroke-width:.7}.axis{fill:var(--dim);font-size:9.5px}.head{fill:var(--ink);font-size:11px}.curve{fill:none;stroke-width:1.6;stroke-linejoin:round}.cursor{stroke:var(--dim);stroke-width:.7}.tip{fill:var(--ink);font-size:10.5px;paint-order:stroke;stroke:var(--page);stroke-width:3px}
-        .strand{fill:none;stroke-width:1.6;opacity:.65}.strand:hover{stroke-width:3.5;opacity:1}.rail{stroke:var(--dim)}
+        .strand,.gap{fill:none;stroke-width:1.6;stroke-linecap:round;opacity:.65}.gap{stroke-dasharray:2 5}a:hover>.strand,a:hover>.gap{stroke-width:3.5;opacity:1}.rail{stroke:var(--dim)}
         .facts{columns:2 28rem;column-gap:2rem;margin-top:1.4rem}details{break-inside:avoid;margin-bottom:1rem}summary{font-weight:600;cursor:pointer}summary i{color:var(--dim);font-weight:400;font-style:normal;font-size:.87em}details td{white-space:normal;overflow-wrap:anywhere}details th{white-space:normal;width:38%;overflow-wrap:anywhere}
         form.line,#note{display:flex;gap:.6rem;align-items:center;margin:.6rem 0}input:not([type]),textarea{flex:1;min-width:0;font:inherit;padding:.35rem .6rem;border:1px solid var(--line);border-radius:.4rem;background:transparent;color:inherit}input[name=order_by]{max-width:14rem}button,select{font:inherit;padding:.3rem .8rem;border:1px solid var(--line);border-radius:.4rem;background:var(--fill);color:inherit;cursor:pointer}
         .controls{display:flex;gap:1.2rem;font-size:.87em;align-items:center}.controls select{padding:.1rem .4rem}nav{display:flex;flex-wrap:wrap;gap:.4rem;margin:.4rem 0}.chip{border:1px solid var(--line);border-left:4px solid var(--run);border-radius:.4rem;padding:.1rem .7rem;font-size:.87em}
         .run0{--run:#2563eb}.run1{--run:#e8590c}.run2{--run:#2b8a3e}.run3{--run:#9c36b5}.run4{--run:#c2255c}.run5{--run:#0c8599}.run6{--run:#a67c00}.run7{--run:#495057}.run8{--run:#5f3dc4}.run9{--run:#d9480f}
+        .dim{color:var(--dim)}h2 i,h2 small{color:var(--dim);font-weight:400;font-style:normal;font-size:.87em}td.text{white-space:normal;min-width:8rem;overflow-wrap:anywhere}tr:target{background:var(--fill)}
+        .files ul{list-style:none;margin:0;padding-left:1.2rem}.files>ul{padding:0}.files li{margin:.15rem 0;overflow-wrap:anywhere}.files details{margin:0}.files summary{font-weight:500}.files pre{max-height:24rem;overflow:auto;margin:.3rem 0;padding:.6rem .8rem;background:var(--fill);border-radius:.4rem;font-size:.85em}.files img{display:block;max-width:100%;max-height:30rem;margin:.4rem 0;background:#fff}
+        .files .look>summary{font-weight:400;font-size:.87em;color:var(--dim)}.child{padding-left:calc(var(--depth,1)*1.1rem)}form.names{display:block}.names div{display:flex;flex-wrap:wrap;gap:.2rem 1rem;margin:.3rem 0}.names summary{font-weight:500}
         .differences .section th{padding-top:1.1rem;color:var(--ink);font-weight:600}.differences td.odd{background:var(--fill)}
         """
 }

@@ -38,17 +38,12 @@ enum RunRoutes {
                         try await RunEvents.histories(of: run, services.tracking, pointCountMax: points))
                 ])
             },
-            Route("GET", "/experiments") { _ in page(try await RunPage.experiments(services)) },
-            Route("GET", "/experiments/{id}") { request in
-                page(
-                    try await RunPage.experiment(
-                        request.parameters["id"] ?? "", filter: request.queryValue("filter") ?? "",
-                        order: request.queryValue("order_by") ?? "", services))
+            .page("/experiments") { _ in try await RunPage.experiments(services) },
+            .page("/experiments/{id}") { request in
+                try await RunPage.experiment(request.parameters["id"] ?? "", ExperimentQuestion(request), services)
             },
-            Route("GET", "/runs/{id}") { request in page(try await RunPage.run(runID(request), services)) },
-            Route("GET", "/run-comparison") { request in
-                page(try await RunPage.comparison(compared(request), services))
-            },
+            .page("/runs/{id}") { request in try await RunPage.run(runID(request), services) },
+            .page("/run-comparison") { request in try await RunPage.comparison(compared(request), services) },
             Route("GET", "/api/v1/runs/{id}/diff/{other}") { request in
                 let comparison = try await services.runs.compare([runID(request), runID(request, "other")])
                 return .json(describe(comparison, onlyDifferences: true))
@@ -87,8 +82,6 @@ enum RunRoutes {
             },
         ]
     }
-
-    private static func page(_ html: String) -> APIResponse { .text(html, type: "text/html; charset=utf-8") }
 
     private static func compared(_ request: APIRequest) throws -> [String] {
         let ids = request.queryValues("run")

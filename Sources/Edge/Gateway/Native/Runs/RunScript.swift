@@ -98,13 +98,19 @@ enum RunScript {
           });
           rows.forEach((row, i) => {
             const link = node('a', {href: row.link}, svg);
-            let path = '', open = false;
+            // What has no value for a column is led past it in dashes.
+            let path = '', gap = '', last = null;
             axes.forEach((axis, j) => {
               const v = row.values[axis];
-              if (typeof v !== 'number') { open = false; return; }
-              path += `${open ? 'L' : 'M'}${px(j).toFixed(1)},${scales[j].y(v).toFixed(1)}`; open = true;
+              if (typeof v !== 'number') return;
+              const at = `${px(j).toFixed(1)},${scales[j].y(v).toFixed(1)}`;
+              if (last && last.j === j - 1) path += `L${at}`;
+              else { if (last) gap += `M${last.at}L${at}`; path += `M${at}h0`; }
+              last = {j, at};
             });
-            const line = node('path', {d: path, class: 'strand', stroke: rows.length <= 10 ? color(i) : 'var(--mark)'}, link);
+            const stroke = rows.length <= 10 ? color(i) : 'var(--mark)';
+            if (gap) node('path', {d: gap, class: 'gap', stroke}, link);
+            const line = node('path', {d: path, class: 'strand', stroke}, link);
             node('title', {}, line, row.name + '\n' + axes.map(a => `${a} ${row.values[a] === undefined ? '–' : short(row.values[a])}`).join('\n'));
           });
           axes.forEach((axis, j) => {
@@ -191,6 +197,23 @@ enum RunScript {
         }
         const parallel = document.getElementById('parallel');
         if (parallel && data.rows) drawParallel(parallel, data.axes, data.rows);
+
+        // Files are looked at as text or pictures, whatever they say they are.
+        let meant = '';
+        try { meant = decodeURIComponent(location.hash.slice(1)); } catch { /* no name of a file */ }
+        for (const look of document.querySelectorAll('details[data-look]')) {
+          const show = async () => {
+            if (!look.open || look.children.length > 1) return;
+            const isImage = look.dataset.look === 'image', place = document.createElement(isImage ? 'img' : 'pre');
+            look.append(place);
+            if (isImage) { place.alt = look.dataset.name; place.src = look.dataset.link; return; }
+            const answer = await fetch(look.dataset.link).catch(() => null);
+            place.textContent = answer?.ok ? await answer.text() : 'It cannot be read.';
+          };
+          look.addEventListener('toggle', show);
+          if (look.id === meant) { look.open = true; look.scrollIntoView(); }
+          show();
+        }
 
         for (const table of document.querySelectorAll('table.sorts')) {
           table.tHead.addEventListener('click', event => {
