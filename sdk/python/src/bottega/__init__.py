@@ -7,13 +7,15 @@ from bottega.errors import (
     ConnectionFailed,
     Internal,
     InvalidInput,
+    MissingPackage,
     NotFound,
     OperationFailed,
     Refused,
     TooLarge,
     Unavailable,
+    UnsupportedValue,
 )
-from bottega.models import Operation, OperationState, Prediction, StageDecision
+from bottega.models import Dataset, Operation, OperationState, Prediction, StageDecision
 from bottega.transport import Request, Response
 
 __all__ = [
@@ -21,8 +23,10 @@ __all__ = [
     "Client",
     "Conflict",
     "ConnectionFailed",
+    "Dataset",
     "Internal",
     "InvalidInput",
+    "MissingPackage",
     "NotFound",
     "Operation",
     "OperationFailed",
@@ -34,4 +38,5 @@ __all__ = [
     "StageDecision",
     "TooLarge",
     "Unavailable",
+    "UnsupportedValue",
 ]

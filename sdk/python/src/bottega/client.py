@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlencode
 
 from bottega.errors import BottegaError
-from bottega.models import JSON, Prediction
+from bottega.models import JSON, Moment, Operation, Prediction
 from bottega.resources import (
     Datasets,
     Definitions,
@@ -24,9 +24,11 @@ from bottega.resources import (
     Predictions,
     Sources,
     TrainingJobs,
+    frame_instances,
     predict_body,
 )
 from bottega.transport import Request, Response, Transport
+from bottega.values import encode, is_frame, plain, rows
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -66,14 +68,26 @@ class Client:
         features: dict[str, Any] | None = None,
         explain: bool = False,
     ) -> Prediction:
-        """Asks a model about one thing; with `explain`, `document["explanation"]` says what each feature added."""
+        """Asks a model about one thing; with `explain`, the answer's `explanation` says what each feature added."""
         body = predict_body(entities, features) | ({"explain": True} if explain else {})
         return Prediction.read(self.post(f"/predict/{model}", body))
 
-    def predict_many(self, model: str, instances: Sequence[JSON]) -> list[Prediction]:
-        """Asks a model about several things in one request; each is `{"entities": …, "features": …}`."""
-        answer = self.post(f"/predict/{model}", {"instances": list(instances)})
-        return [Prediction.read({**answer, **item}) for item in answer["predictions"]]
+    def predict_many(
+        self, model: str, instances: Any, *, entities: Sequence[str] | None = None, explain: bool = False
+    ) -> list[Prediction]:
+        """Asks a model about several things: a list of `{"entities": …, "features": …}`, or a pandas data frame.
+
+        Of a data frame, the columns that `entities` names are keys, and the others are features. One request takes
+        up to 1,000 things (100 with `explain`); of more there are several, one after the other.
+        """
+        things = list(frame_instances(instances, entities) if is_frame(instances) else rows(instances))
+        size = 100 if explain else 1000
+        found: list[Prediction] = []
+        for first in range(0, max(1, len(things)), size):
+            some = [plain(thing, (first + n,)) for n, thing in enumerate(things[first : first + size])]
+            answer = self.post(f"/predict/{model}", {"instances": some} | ({"explain": True} if explain else {}))
+            found += [Prediction.read({**answer, **item}) for item in answer["predictions"]]
+        return found
 
     def status(self) -> JSON:
         """What the server is doing."""
@@ -92,7 +106,7 @@ class Client:
             time.sleep(every)
             every = min(every * 1.5, every_max)
 
-    def set_clock(self, now: int | str) -> JSON:
+    def set_clock(self, now: Moment) -> JSON:
         """Moves the manual clock; only a server that was started with `--clock manual` has one."""
         answer: JSON = self.post("/api/v1/clock", {"now": now})
         return answer
@@ -104,6 +118,10 @@ class Client:
     def workflows(self) -> list[JSON]:
         """All retrainings with their steps, decisions and reasons, oldest first."""
         return items(self.get("/api/v1/workflows"), "workflows")
+
+    def operation(self, document: JSON) -> Operation:
+        """The long work that an answer says it has started."""
+        return Operation(id=str(document["operation"]), client=self, document=document)
 
     def exchange(self, requests: Sequence[Request]) -> list[Response]:
         """Sends many requests side by side; see `Transport.exchange`. Answers are not checked."""
@@ -118,9 +136,13 @@ class Client:
             "GET", f"{path}?{urlencode(fields)}" if fields else path, None, self._headers
         ).json()
 
+    def download(self, path: str, file: BinaryIO) -> None:
+        """Writes a GET's bytes to an open file as they arrive."""
+        self.transport.download(path, self._headers, file)
+
     def post(self, path: str, document: Any = None, headers: dict[str, str] | None = None) -> Any:
         """A POST's JSON."""
-        body = json.dumps({} if document is None else document, separators=(",", ":")).encode()
+        body = encode({} if document is None else document)
         return self.post_bytes(path, body, headers)
 
     def post_bytes(self, path: str, body: bytes, headers: dict[str, str] | None = None) -> Any:
@@ -129,7 +151,7 @@ class Client:
 
     def post_response(self, path: str, document: Any) -> Response:
         """A POST's answer as it is, whatever its status."""
-        body = json.dumps(document, separators=(",", ":")).encode()
+        body = encode(document)
         return self.transport.request("POST", path, body, dict(self._headers))
 
     def close(self) -> None:

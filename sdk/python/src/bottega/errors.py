@@ -99,6 +99,22 @@ class ConnectionFailed(BottegaError):
     wire_code = "connection_failed"
 
 
+class UnsupportedValue(BottegaError):
+    """A value that cannot be sent; `row` (from 0) and `column` say where it is, as far as there are such."""
+
+    def __init__(self, message: str, *, row: int | None = None, column: str | None = None) -> None:
+        self.row = row
+        self.column = column
+        place = [f"row {row}"] if row is not None else []
+        if column is not None:
+            place.append(f"column '{column}'" if place else f"'{column}'")
+        super().__init__(message, code="unsupported_value", subject=", ".join(place))
+
+
+class MissingPackage(BottegaError):
+    """A call needs a package that is not installed."""
+
+
 class OperationFailed(BottegaError):
     """Long work ended in failure; `code`, `subject` and `message` are those of its cause."""
 

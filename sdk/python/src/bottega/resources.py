@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from bottega.errors import Refused
-from bottega.models import JSON, Operation, StageDecision
+from bottega.errors import Refused, UnsupportedValue
+from bottega.models import JSON, Dataset, Moment, Operation, StageDecision
+from bottega.values import columns, encode_lines, plain, rows
 
 if TYPE_CHECKING:
     from bottega.client import Client
 
 
+Frame = Any  # a pandas data frame: pandas need not be there
 Rows = list[JSON]  # inside the resources, `list` is the name of a call
 
 
 def predict_body(entities: Mapping[str, str | None], features: Mapping[str, Any] | None) -> JSON:
     return {"entities": dict(entities), "features": dict(features or {})}
+
+
+def frame_instances(frame: Frame, entities: Sequence[str] | None) -> Iterator[JSON]:
+    """The rows of a data frame as what a prediction asks about."""
+    names = columns(frame)
+    if entities is None:
+        raise UnsupportedValue(
+            f"say which columns of the data frame are keys of entities: entities=[…] out of {', '.join(names)}"
+        )
+    if missing := [name for name in entities if name not in names]:
+        raise UnsupportedValue(f"the data frame has no such column, but {', '.join(names)}", column=missing[0])
+    for row in rows(frame):
+        yield predict_body(
+            {name: row[name] for name in entities}, {name: row[name] for name in names if name not in entities}
+        )
 
 
 def part(text: object) -> str:
@@ -32,7 +48,7 @@ class Resource:
         self._client = client
 
     def _operation(self, document: JSON) -> Operation:
-        return Operation(id=str(document["operation"]), client=self._client, document=document)
+        return self._client.operation(document)
 
     def _list(self, path: str, key: str, query: dict[str, Any] | None = None) -> list[JSON]:
         document = self._client.get(path, query)
@@ -84,10 +100,11 @@ class Sources(Resource):
 class Events(Resource):
     """Rows as they happen."""
 
-    def push(self, source: str, events: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None) -> JSON:
-        """Sends events; when this returns they are durable and the next prediction sees them."""
-        encode = json.JSONEncoder(separators=(",", ":")).encode
-        body = "\n".join(encode(dict(event)) for event in events).encode()
+    def push(
+        self, source: str, events: Iterable[Mapping[str, Any]] | Frame, *, idempotency_key: str | None = None
+    ) -> JSON:
+        """Sends mappings or a data frame of pandas; when this returns they are durable and a prediction sees them."""
+        body = encode_lines(events)
         headers = {"content-type": "application/x-ndjson"}
         if idempotency_key:
             headers["idempotency-key"] = idempotency_key
@@ -112,17 +129,20 @@ class Features(Resource):
 class Datasets(Resource):
     """Point-in-time training sets, named by the hash of their content."""
 
-    def build(self, training_set: str, *, start: str, end: str, as_of: str | None = None) -> Operation:
-        """Builds the rows with event times from `start` up to `end`."""
-        document = {"training_set": training_set, "from": start, "to": end}
+    def list(self, *, training_set: str | None = None, limit: int | None = None) -> Rows:
+        """Those that were built, newest first: hash, service, span, rows and when."""
+        return self._list("/api/v1/datasets", "datasets", {"training_set": training_set, "limit": limit})
+
+    def build(self, training_set: str, *, start: Moment, end: Moment, as_of: Moment | None = None) -> Operation:
+        """Builds the rows with event times from `start` up to `end`; the result's `dataset` is the hash."""
+        document = {"training_set": training_set, "from": plain(start, ("start",)), "to": plain(end, ("end",))}
         if as_of is not None:
-            document["as_of"] = as_of
+            document["as_of"] = plain(as_of, ("as_of",))
         return self._operation(self._client.post("/api/v1/datasets", document))
 
-    def get(self, dataset: str) -> JSON:
-        """One dataset with its manifest."""
-        answer: JSON = self._client.get(f"/api/v1/datasets/{part(dataset)}")
-        return answer
+    def get(self, dataset: str) -> Dataset:
+        """One dataset, by its hash or the hash's first 8 digits or more."""
+        return Dataset.read(self._client.get(f"/api/v1/datasets/{part(dataset)}"), self._client)
 
 
 class TrainingJobs(Resource):
@@ -210,7 +230,7 @@ class Deployments(Resource):
 class Labels(Resource):
     """What really happened."""
 
-    def send(self, prediction_id: str, label: float, *, event_time: int | str | None = None) -> JSON:
+    def send(self, prediction_id: str, label: float, *, event_time: Moment | None = None) -> JSON:
         """The outcome of one prediction."""
         document: JSON = {"prediction_id": prediction_id, "label": label}
         if event_time is not None:
@@ -218,9 +238,9 @@ class Labels(Resource):
         answer: JSON = self._client.post("/labels", document)
         return answer
 
-    def send_many(self, labels: Iterable[Mapping[str, Any]]) -> JSON:
-        """The outcomes of several predictions."""
-        answer: JSON = self._client.post("/labels", {"labels": [dict(label) for label in labels]})
+    def send_many(self, labels: Iterable[Mapping[str, Any]] | Frame) -> JSON:
+        """The outcomes of several predictions: rows, or a data frame, of `prediction_id`, `label` and `event_time`."""
+        answer: JSON = self._client.post("/labels", {"labels": [dict(label) for label in rows(labels)]})
         return answer
 
 

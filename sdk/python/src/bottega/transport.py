@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from urllib.parse import urlsplit
 
 from bottega.errors import ConnectionFailed, error_from
@@ -78,10 +78,10 @@ class Connection:
         self._open()
         self._write(request)
 
-    def receive(self) -> Response:
-        """Reads the answer to the request that was sent last."""
+    def receive(self, file: BinaryIO | None = None) -> Response:
+        """Reads the answer to the request that was sent last; the body of a 200 goes to `file`, if there is one."""
         try:
-            return self._read()
+            return self._read(file)
         except _ClosedBeforeAnswer:
             request = self._pending
             # A kept-alive socket may be closed while idle. A repeated GET is harmless, and so is a request with a key.
@@ -92,7 +92,7 @@ class Connection:
             self._open()
             self._write(request)
             try:
-                return self._read()
+                return self._read(file)
             except _ClosedBeforeAnswer:
                 self.close()
                 raise ConnectionFailed(f"{self._host}:{self._port} closed the connection without an answer") from None
@@ -187,12 +187,23 @@ class Connection:
             headers[name.lower()] = value.strip()
         return int(parts[1]), headers
 
-    def _read(self) -> Response:
+    def _read(self, file: BinaryIO | None = None) -> Response:
         status, headers = self._head()
         while 100 <= status < 200:
             status, headers = self._head()
         if status in (204, 304):
             body = b""
+        elif status == 200 and file is not None:
+            body = b""
+            try:
+                for piece in self._pieces(headers):
+                    file.write(piece)
+            except _ClosedBeforeAnswer as error:  # what was written stays: the request is not sent again
+                self.close()
+                raise ConnectionFailed(f"{self._host}:{self._port} broke off in the middle of an answer") from error
+            except BaseException:
+                self.close()
+                raise
         elif "chunked" in headers.get("transfer-encoding", "").lower():
             body = b"".join(self._chunks())
         else:
@@ -201,6 +212,18 @@ class Connection:
         if headers.get("connection", "").lower() == "close":
             self.close()
         return Response(status, headers, body, seconds)
+
+    def _pieces(self, headers: dict[str, str]) -> Iterator[bytes]:
+        if "chunked" in headers.get("transfer-encoding", "").lower():
+            yield from self._chunks()
+            return
+        left = int(headers.get("content-length", "0"))
+        while left > 0:
+            if not self._buffer:
+                self._more()
+            piece = self._take(min(left, len(self._buffer)))
+            left -= len(piece)
+            yield piece
 
     def _chunks(self) -> Iterator[bytes]:
         while True:
@@ -238,6 +261,15 @@ class Transport:
         connection = self._connections[0]
         connection.send(Request(method, path, body, headers or {}))
         return connection.receive()
+
+    def download(self, path: str, headers: dict[str, str], file: BinaryIO) -> None:
+        """Writes the body of a GET's answer to `file` as it arrives; raises the server's error if it is no success."""
+        connection = self._connections[0]
+        connection.send(Request("GET", path, None, headers))
+        response = connection.receive(file)
+        if response.status != 200:
+            response.json()
+            raise ConnectionFailed(f"the server answered {response.status}", status=response.status)
 
     def exchange(self, requests: Sequence[Request]) -> list[Response]:
         """Sends requests side by side over the connections; the answers come in the order of the requests.
