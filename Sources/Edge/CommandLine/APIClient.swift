@@ -26,6 +26,7 @@ struct APIClient: Sendable {
     init(url: String?) {
         let environment = ProcessInfo.processInfo.environment
         var base = url ?? environment["BOTTEGA_URL"] ?? "http://127.0.0.1:8000"
+        if !base.contains("//") { base = "http://" + base }
         while base.hasSuffix("/") { base.removeLast() }
         self.base = base
         token = environment["BOTTEGA_TOKEN"]
@@ -85,7 +86,9 @@ struct APIClient: Sendable {
             }
             let target = URL(fileURLWithPath: file)
             try? FileManager.default.removeItem(at: target)
-            try FileManager.default.moveItem(at: temporary, to: target)
+            do { try FileManager.default.moveItem(at: temporary, to: target) } catch {
+                throw CommandFailure(exitCode: 2, description: "\(file): cannot be written; check the folder")
+            }
         } catch let error as URLError {
             throw CommandFailure(
                 exitCode: 69,

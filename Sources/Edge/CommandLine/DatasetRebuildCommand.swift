@@ -18,24 +18,11 @@ extension DatasetCommand {
             let started = try await client.post("/api/v1/datasets/\(hash)/rebuild", [:])
             let result = try await client.wait(for: started, label: "dataset rebuild", quiet: server.json)
             let rebuilt = result["rebuilt"]?.stringValue ?? ""
-            if let out { try await write(rebuilt, to: out, client) }
+            if let out { try await DatasetCommand.write(rebuilt, to: out, client) }
             show(result) { Self.describe($0, out: out) }
             if result["equal"]?.boolValue != true {
                 throw CommandFailure(exitCode: 3, description: "the training set is not what it was")
             }
-        }
-
-        private func write(_ dataset: String, to folder: String, _ client: APIClient) async throws {
-            do { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) } catch {
-                throw CommandFailure(
-                    exitCode: 2, description: "\(folder): cannot be made (\(error.localizedDescription))")
-            }
-            let answer = try await client.get("/api/v1/datasets/\(dataset)")
-            for slice in answer["manifest"]?["slices"]?.arrayValue ?? [] {
-                let name = slice["name"]?.stringValue ?? ""
-                try await client.download("/api/v1/datasets/\(dataset)/slices/\(name)", to: "\(folder)/\(name).parquet")
-            }
-            try Data((answer.prettyText + "\n").utf8).write(to: URL(fileURLWithPath: "\(folder)/manifest.json"))
         }
 
         private static func describe(_ result: JSONValue, out: String?) -> String {

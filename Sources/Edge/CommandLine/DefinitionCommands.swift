@@ -88,8 +88,10 @@ struct Apply: ClientCommand {
 
 struct DatasetCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "dataset", abstract: "Build and show point-in-time training sets.",
-        subcommands: [Build.self, Show.self, Check.self, Rebuild.self])
+        commandName: "dataset", abstract: "Build, list, show and export point-in-time training sets.",
+        discussion:
+            "Wherever a training set's hash is asked for, its first 8 digits or more do where one alone begins so.",
+        subcommands: [Build.self, List.self, Show.self, Export.self, Check.self, Rebuild.self])
 
     struct Build: ClientCommand {
         static let configuration = CommandConfiguration(

@@ -85,7 +85,7 @@ struct Evaluate: ClientCommand {
 
     /// A training set by its hash, or a file that is handed in.
     private func data(_ text: String, _ client: APIClient) async throws -> [String: JSONValue] {
-        if text.utf8.count == 64, text.allSatisfy(\.isHexDigit) { return ["dataset": .string(text.lowercased())] }
+        if 8...64 ~= text.utf8.count, text.allSatisfy(\.isHexDigit) { return ["dataset": .string(text.lowercased())] }
         guard let format = Self.formats[URL(fileURLWithPath: text).pathExtension.lowercased()] else {
             throw CommandFailure(
                 exitCode: 2,

@@ -3,15 +3,33 @@ import Foundation
 import PlatformCore
 
 struct Train: ClientCommand {
-    static let configuration = CommandConfiguration(abstract: "Run a model's training command as a job.")
+    static let configuration = CommandConfiguration(
+        abstract: "Run a model's training command as a job.",
+        discussion: """
+            Example: bottega train churn --dataset 54e934bd --param depth=4 --param rounds=200
+            A parameter replaces the definition's of the same name or comes in addition: a name is not checked, since the
+            definition says values and no list of names. The command finds each as BOTTEGA_PARAM_NAME.
+            """)
     @Argument(help: "The model.") var model: String
-    @Option(help: "Hash of the training set.") var dataset: String
+    @Option(help: "Hash of the training set, or its first 8 digits or more.") var dataset: String
     @Option(help: "Seed. Default: the definition's.") var seed: Int?
+    @Option(name: .customLong("param"), help: "A parameter as name=value; may be repeated.") var parameters: [String] =
+        []
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
         var body: [String: JSONValue] = ["model": .string(model), "dataset": .string(dataset)]
         if let seed { body["seed"] = .integer(Int64(seed)) }
+        var values: [String: JSONValue] = [:]
+        for parameter in parameters {
+            guard let equals = parameter.firstIndex(of: "="), equals != parameter.startIndex else {
+                throw CommandFailure(exitCode: 2, description: "--param must be name=value, not '\(parameter)'")
+            }
+            let name = String(parameter[..<equals])
+            guard values.updateValue(.string(String(parameter[parameter.index(after: equals)...])), forKey: name) == nil
+            else { throw CommandFailure(exitCode: 2, description: "--param says '\(name)' twice") }
+        }
+        if !values.isEmpty { body["parameters"] = .object(values) }
         let started = try await client.post("/training-jobs", .object(body))
         let result = try await client.wait(for: started, label: "train \(model)", quiet: server.json)
         show(result) { result in

@@ -124,6 +124,49 @@ public struct TrainingPipeline: Sendable {
             })
     }
 
+    /// The training set that `text` names: by its hash, or by 8 and more of the hash's first digits where one alone begins so.
+    public func dataset(named text: String) async throws -> ContentHash {
+        if let hash = ContentHash(hex: text) { return hash }
+        guard 8..<64 ~= text.utf8.count, text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit }) else {
+            throw PlatformError(
+                .invalidInput, "dataset",
+                "'\(text.prefix(64))' is no hash of 64 hexadecimal digits, nor the first 8 or more of one")
+        }
+        let found = try await datasets.named(text.lowercased())
+        guard let first = found.first else {
+            throw PlatformError(
+                .notFound, "dataset/\(text)", "no training set's hash begins so; 'bottega dataset list' lists them")
+        }
+        guard found.count == 1 else {
+            let both = found.map { String($0.hash.hex.prefix(text.utf8.count + 4)) }.joined(separator: "…, ")
+            throw PlatformError(
+                .invalidInput, "dataset/\(text)", "several training sets begin so (\(both)…); write more digits")
+        }
+        return first.hash
+    }
+
+    /// Training sets that were built, newest first, with their manifests; `nil` where one is gone.
+    ///
+    /// - Parameters:
+    ///   - name: only those of this definition; `nil` for all.
+    ///   - before: the last one of the page before, in full.
+    ///   - countMax: how many at most.
+    public func datasets(of name: Name?, before: ContentHash?, countMax: Int) async throws -> (
+        datasets: [(entry: DatasetIndex.Entry, manifest: DatasetManifest?)], isLast: Bool
+    ) {
+        var last: DatasetIndex.Entry?
+        if let before {
+            last = try await datasets.named(before.hex).first
+            if last == nil { throw PlatformError(.invalidInput, "query", "'page_token' is none that a page gave") }
+        }
+        let page = try await datasets.page(of: name, before: last, countMax: countMax)
+        var found: [(entry: DatasetIndex.Entry, manifest: DatasetManifest?)] = []
+        for entry in page.entries {
+            found.append((entry, try? await TrainingSetBuilder.manifest(entry.hash, in: content)))
+        }
+        return (found, page.isLast)
+    }
+
     /// Reads a training set's manifest.
     public func manifest(_ hash: ContentHash) async throws -> DatasetManifest {
         do { return try await TrainingSetBuilder.manifest(hash, in: content) } catch let error as StoreError

@@ -80,6 +80,7 @@ enum DataRoutes {
                     headers: [("Content-Type", "application/json")],
                     body: .bytes(try await online.answer(request.parameters["view"] ?? "", request.body[...])))
             },
+            Route("GET", "/api/v1/datasets") { request in try await list(request, services) },
             Route("POST", "/api/v1/datasets") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["training_set", "from", "to", "as_of"])
@@ -94,7 +95,7 @@ enum DataRoutes {
                 }
             },
             Route("POST", "/api/v1/datasets/{hash}/check") { request in
-                let hash = try dataset(request)
+                let hash = try await dataset(request, services)
                 return try services.start { progress in
                     let report = try await services.pipeline.checkLeakage(hash, progress: progress)
                     var members = try JSONValue.of(report).objectValue ?? [:]
@@ -103,18 +104,18 @@ enum DataRoutes {
                 }
             },
             Route("POST", "/api/v1/datasets/{hash}/rebuild") { request in
-                let hash = try dataset(request)
+                let hash = try await dataset(request, services)
                 return try services.start { progress in
                     try JSONValue.of(try await services.pipeline.rebuildDataset(hash, progress: progress))
                 }
             },
             Route("GET", "/api/v1/datasets/{hash}/slices/{slice}") { request in
                 let path = try await services.pipeline.slicePath(
-                    request.parameters["slice"] ?? "", of: try dataset(request))
+                    request.parameters["slice"] ?? "", of: try await dataset(request, services))
                 return APIResponse(headers: [("Content-Type", "application/vnd.apache.parquet")], body: .file(path))
             },
             Route("GET", "/api/v1/datasets/{hash}") { request in
-                let hash = try dataset(request)
+                let hash = try await dataset(request, services)
                 let manifest = try await services.pipeline.manifest(hash)
                 return .json([
                     "dataset": .string(hash.hex), "rows": .integer(Int64(manifest.rows)), "manifest": manifest.json,
@@ -123,12 +124,42 @@ enum DataRoutes {
         ]
     }
 
-    private static func dataset(_ request: APIRequest) throws -> ContentHash {
-        let text = request.parameters["hash"] ?? ""
-        guard let hash = ContentHash(hex: text) else {
-            throw PlatformError(.invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
+    /// The training set in the path, by its hash or the hash's beginning.
+    static func dataset(_ request: APIRequest, _ services: PlatformServices) async throws -> ContentHash {
+        try await services.pipeline.dataset(named: request.parameters["hash"] ?? "")
+    }
+
+    private static func list(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
+        let before = try request.queryValue("page_token").map { text in
+            guard let hash = ContentHash(hex: text) else {
+                throw PlatformError(.invalidInput, "query", "'page_token' is none that a page gave")
+            }
+            return hash
         }
-        return hash
+        let found = try await services.pipeline.datasets(
+            of: try request.queryValue("training_set").map { try checkedName($0, "training_set") }, before: before,
+            countMax: try request.count("limit", default: 100, most: 1000))
+        return .json([
+            "datasets": .array(
+                found.datasets.map { entry, manifest in
+                    [
+                        "dataset": .string(entry.hash.hex), "training_set": .string(entry.trainingSet.text),
+                        "service": manifest.map { .string($0.service.text) } ?? .null,
+                        "from": manifest.map { .string($0.from.description) } ?? .null,
+                        "to": manifest.map { .string($0.to.description) } ?? .null,
+                        "as_of": manifest.map { .string($0.asOf.description) } ?? .null,
+                        "rows": manifest.map { .integer(Int64($0.rows)) } ?? .null,
+                        "slices": .object(
+                            Dictionary(
+                                uniqueKeysWithValues: (manifest?.slices ?? []).map {
+                                    ($0.name, .integer(Int64($0.rows)))
+                                })),
+                        "built_at": .string(entry.builtAt.description),
+                    ]
+                }),
+            "next_page_token": found.isLast
+                ? .null : found.datasets.last.map { .string($0.entry.hash.hex) } ?? .null,
+        ])
     }
 
     static func source(_ request: APIRequest, _ services: PlatformServices) throws -> SourceDefinition {

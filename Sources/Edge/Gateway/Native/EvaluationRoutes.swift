@@ -22,7 +22,7 @@ enum EvaluationRoutes {
             },
             Route("POST", "/api/v1/models/{model}/evaluations") { request in
                 let model = try request.name("model")
-                let asked = try evaluationRequest(try RequestBody(request))
+                let asked = try await evaluationRequest(try RequestBody(request), services)
                 let actor = request.actor
                 return try services.start { progress in
                     let (hash, found) = try await services.evaluations.evaluate(
@@ -87,7 +87,9 @@ enum EvaluationRoutes {
         "metrics", "threshold", "bins", "bin_strategy", "small_below", "replicates", "confidence", "seed",
     ]
 
-    private static func evaluationRequest(_ body: RequestBody) throws -> EvaluationRequest {
+    private static func evaluationRequest(_ body: RequestBody, _ services: PlatformServices) async throws
+        -> EvaluationRequest
+    {
         try body.checkKeys(
             planKeys + [
                 "version", "compare", "dataset", "part", "data", "format", "name", "label", "slices", "protected",
@@ -107,9 +109,12 @@ enum EvaluationRoutes {
                 try hash(data.stringValue ?? "", "request body"), format: known,
                 name: String((body["name"]?.stringValue ?? "").suffix(255)))
         } else {
+            var dataset: ContentHash?
+            if let named = body["dataset"] {
+                dataset = try await services.pipeline.dataset(named: named.stringValue ?? "")
+            }
             asked.rows = .dataset(
-                try body["dataset"].map { try hash($0.stringValue ?? "", "request body") },
-                part: body["part"] == nil ? "test" : try body.text("part"))
+                dataset, part: body["part"] == nil ? "test" : try body.text("part"))
         }
         if body["version"] != nil {
             asked.version = Int(try body.integer("version", default: 1, in: 1...Int64(Int32.max)))

@@ -33,11 +33,7 @@ enum LineageRoutes {
                 return .json(slice.json)
             },
             Route("GET", "/api/v1/lineage/datasets/{hash}") { request in
-                let text = request.parameters["hash"] ?? ""
-                guard let hash = ContentHash(hex: text) else {
-                    throw PlatformError(
-                        .invalidInput, "dataset", "'\(text.prefix(64))' is no hash of 64 hexadecimal digits")
-                }
+                let hash = try await DataRoutes.dataset(request, services)
                 _ = try await services.pipeline.manifest(hash)
                 return .json(try await services.catalogue.origin(of: hash))
             },

@@ -18,7 +18,9 @@ enum TrainingRoutes {
             Route("POST", "/training-jobs") { request in
                 let body = try RequestBody(request)
                 try body.checkKeys(["model", "dataset", "seed", "parameters"])
-                let (model, dataset) = (try body.name("model"), try hash(try body.text("dataset")))
+                let (model, dataset) = (
+                    try body.name("model"), try await services.pipeline.dataset(named: try body.text("dataset"))
+                )
                 let seed = try body["seed"].map { _ in try body.integer("seed", default: 0, in: 0...Int64(Int32.max)) }
                 var parameters: [String: String] = [:]
                 for (key, value) in body["parameters"]?.objectValue ?? [:] {
@@ -72,15 +74,6 @@ enum TrainingRoutes {
         ]
     }
 
-    private static func hash(_ text: String) throws -> ContentHash {
-        guard let hash = ContentHash(hex: text) else {
-            throw PlatformError(
-                .invalidInput, "request body",
-                "'dataset' must be a hash of 64 hexadecimal digits, not '\(text.prefix(64))'")
-        }
-        return hash
-    }
-
     private static func register(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let body = try RequestBody(request)
         try body.checkKeys(["job", "run_id", "dataset", "reason"])
@@ -92,8 +85,9 @@ enum TrainingRoutes {
         guard (job == nil) != (run == nil) else {
             throw PlatformError(.invalidInput, "request body", "name either 'job', or 'run_id' with 'dataset'")
         }
-        let dataset = try job == nil ? hash(try body.text("dataset")) : nil
-        return try services.start { progress in
+        var dataset: ContentHash?
+        if job == nil { dataset = try await services.pipeline.dataset(named: try body.text("dataset")) }
+        return try services.start { [dataset] progress in
             progress.report("evaluating the model on its training set")
             let version: ModelVersion
             if let job {

@@ -40,13 +40,47 @@ public struct DatasetIndex: Sendable {
 
     /// All builds, oldest first.
     public func all() async throws -> [Entry] {
-        let rows = try await store.read { try $0.query("SELECT * FROM dataset_builds ORDER BY built_at, hash") }
-        return rows.compactMap { row in
-            guard let hash = ContentHash(hex: row.text("hash")), let name = Name(row.text("training_set")) else {
-                return nil
-            }
-            return Entry(
-                hash: hash, trainingSet: name, builtAt: EventTime(milliseconds: row.integer("built_at")))
+        try await store.read { try $0.query("SELECT * FROM dataset_builds ORDER BY built_at, hash") }.compactMap(
+            Self.entry)
+    }
+
+    /// A page of builds, newest first.
+    ///
+    /// - Parameters:
+    ///   - trainingSet: only its builds; `nil` for all.
+    ///   - before: the build after which the page begins; `nil` for the newest.
+    ///   - countMax: how many at most.
+    public func page(of trainingSet: Name?, before: Entry?, countMax: Int) async throws -> (
+        entries: [Entry], isLast: Bool
+    ) {
+        var (conditions, values): ([String], [MetadataValue]) = ([], [])
+        if let trainingSet {
+            conditions.append("training_set = ?")
+            values.append(.text(trainingSet.text))
         }
+        if let before {
+            conditions.append("(built_at < ? OR (built_at = ? AND hash < ?))")
+            values += [MetadataValue(before.builtAt), MetadataValue(before.builtAt), .text(before.hash.hex)]
+        }
+        let sql =
+            "SELECT * FROM dataset_builds"
+            + (conditions.isEmpty ? "" : " WHERE \(conditions.joined(separator: " AND "))")
+            + " ORDER BY built_at DESC, hash DESC LIMIT \(countMax + 1)"
+        let rows = try await store.read { [values] in try $0.query(sql, values) }
+        return (rows.prefix(countMax).compactMap(Self.entry), rows.count <= countMax)
+    }
+
+    /// Builds whose hash begins with `digits`, hexadecimal and in lower case; two at most: more than one is ambiguous.
+    public func named(_ digits: String) async throws -> [Entry] {
+        let sql = "SELECT * FROM dataset_builds WHERE hash >= ? AND hash < ? ORDER BY hash LIMIT 2"
+        // 'g' comes behind every digit.
+        return try await store.read { try $0.query(sql, [.text(digits), .text(digits + "g")]) }.compactMap(Self.entry)
+    }
+
+    private static func entry(_ row: MetadataRow) -> Entry? {
+        guard let hash = ContentHash(hex: row.text("hash")), let name = Name(row.text("training_set")) else {
+            return nil
+        }
+        return Entry(hash: hash, trainingSet: name, builtAt: EventTime(milliseconds: row.integer("built_at")))
     }
 }
