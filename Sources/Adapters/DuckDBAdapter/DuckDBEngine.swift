@@ -90,7 +90,10 @@ public final class DuckDBEngine: OfflineEngine {
                 output: .string(limit: 4096), error: .discarded)
             let text = result.standardOutput.split(separator: " ").first.map { "DuckDB \($0)" }
             guard result.terminationStatus.isSuccess, let text else {
-                throw StoreError(.unavailable, "duckdb", "'\(configuration.executablePath) -version' gave no version")
+                throw StoreError(
+                    .unavailable, "duckdb",
+                    "'\(configuration.executablePath) -version' gave no version; install duckdb-cli 1.5.5 or set duckdb.path"
+                )
             }
             knownVersion.withLock { $0 = text }
             return text
@@ -104,7 +107,7 @@ public final class DuckDBEngine: OfflineEngine {
     private func cannotStart(_ error: any Error) -> StoreError {
         StoreError(
             .unavailable, "duckdb",
-            "cannot run '\(configuration.executablePath)'; install duckdb-cli 1.5.5 or set its path", cause: error)
+            "cannot run '\(configuration.executablePath)'; install duckdb-cli 1.5.5 or set duckdb.path", cause: error)
     }
 
     // MARK: One call

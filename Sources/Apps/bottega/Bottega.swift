@@ -21,8 +21,8 @@ struct Bottega: AsyncParsableCommand {
         discussion: """
             Start a server with 'bottega up', describe your features and models in YAML, and apply them with 'bottega apply DIR'.
             Commands talk to the server that --url or BOTTEGA_URL names, with the token in BOTTEGA_TOKEN if it wants one.
-            Exit codes: 0 done, 1 the platform failed, 2 wrong input, 3 a gate or policy refused, 4 not found, 64 a command \
-            line that cannot be read, 69 no server.
+            Exit codes: 0 done; 1 the platform failed; 2 wrong input; 3 a gate or policy refused, a check failed, a job failed, or \
+            something is in the way as it is; 4 not found; 64 wrong arguments; 69 no server.
             """, version: version,
         subcommands: [Up.self, Doctor.self] + ClientCommands.all + [
             ImportCommand.self, ScoreFile.self, WeighModel.self, TryModel.self,

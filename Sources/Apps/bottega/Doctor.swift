@@ -62,7 +62,7 @@ struct Doctor: AsyncParsableCommand {
         let engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: folder))
         do { return ("duckdb", nil, "\(try await engine.version()) at \(settings.duckDBPath)") } catch {
-            return ("duckdb", "\(settings.duckDBPath): \(error); install duckdb-cli 1.5.5 or set duckdb.path", "")
+            return ("duckdb", error.message, "")
         }
     }
 

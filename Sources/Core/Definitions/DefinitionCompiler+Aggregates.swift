@@ -67,7 +67,7 @@ extension DefinitionCompiler {
     private func feature(_ name: String, _ window: TimeSpan?, _ reader: FieldReader, of source: SourceDefinition)
         throws(PlatformError) -> FeatureDefinition
     {
-        let aggregate = try reader.choice("aggregate", AggregateFunction.self)
+        let aggregate = try reader.choice("aggregate", AggregateFunction.self, hidden: [.ratio])
         guard aggregate != .ratio else {
             throw reader.error("aggregate", "a ratio is written 'ratio: [numerator, denominator]', without 'aggregate'")
         }

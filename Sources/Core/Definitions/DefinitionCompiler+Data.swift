@@ -32,7 +32,7 @@ extension DefinitionCompiler {
             guard !columns.contains(where: { $0.name == columnName }) else {
                 throw column.error("name", "the column '\(columnName)' appears twice")
             }
-            let type = try column.choice("type", ColumnType.self)
+            let type = try column.choice("type", ColumnType.self, hidden: [.list])
             guard type != .list else {
                 throw column.error(
                     "type", "a source's column cannot be a list; 'vector' holds numbers of a fixed count")

@@ -25,17 +25,20 @@ extension DefinitionCompiler {
             command: command, folder: folder, parameters: parameters,
             seed: Int64(try training.integer("seed", default: 0, in: 0...Int(Int32.max))),
             timeout: try training.optionalSpan("timeout") ?? .hours(1),
-            memoryByteCountMax: try training.byteCount("memory", default: 0))
+            memoryByteCountMax: try training.byteCount("memory", default: 0), place: training.location(of: "command"))
         try training.finish()
         var gates: [ModelStage: [GateDefinition]] = [:]
         if let reader = try fields.mapping("gates") {
             for key in reader.keys {
                 guard let stage = ModelStage(rawValue: key), stage != .development, stage != .archived else {
+                    let near = nearestName(to: key, among: ["staging", "canary", "production"])
                     throw reader.error(
-                        key, "gates guard the stages staging, canary and production, not '\(key.prefix(60))'")
+                        key,
+                        "gates guard the stages staging, canary and production, not '\(key.prefix(60))'"
+                            + (near.map { "; did you mean '\($0)'?" } ?? ""))
                 }
                 var list: [GateDefinition] = []
-                for gate in try reader.mappings(key, of: "gate") { list.append(try self.gate(gate)) }
+                for gate in try reader.mappings(key, of: "gate of \(key)") { list.append(try self.gate(gate)) }
                 gates[stage] = list
             }
             try reader.finish()
@@ -171,7 +174,7 @@ extension DefinitionCompiler {
                 let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
                 guard low != nil || high != nil else {
                     throw reader.error(
-                        "metric",
+                        nil,
                         "a metric gate needs 'min', 'max', 'not_worse_than_champion_by' or 'better_than_champion_by'")
                 }
                 gate = .metric(metric, slice: try slice(reader), minimum: low, maximum: high)

@@ -133,3 +133,21 @@ extension DefinitionSet {
         return changes.sorted { $0.identifier < $1.identifier }
     }
 }
+
+extension DefinitionSet {
+    /// Why nothing can be done with a model that is not defined.
+    public func unknown(model: Name) -> PlatformError {
+        let near = nearestName(to: model.text, among: models.keys.map(\.text))
+        return PlatformError(
+            .notFound, "model/\(model)",
+            "no such model is defined" + (near.map { "; did you mean '\($0)'?" } ?? "; 'bottega apply' defines it"))
+    }
+
+    /// Why a model cannot be deployed: nothing says how.
+    public func withoutDeployment(model: Name) -> PlatformError {
+        guard models[model] != nil else { return unknown(model: model) }
+        return PlatformError(
+            .notFound, "model/\(model)",
+            "no Deployment is defined for it; write one ('kind: Deployment', 'model: \(model)') and 'bottega apply' it")
+    }
+}

@@ -44,16 +44,27 @@ final class FieldReader {
     private var misspelt: (unknown: String, meant: String)? {
         let absent = asked.subtracting(fields.keys)
         for unknown in fields.keys.sorted() where !asked.contains(unknown) {
-            if let meant = nearestName(to: unknown, among: absent) { return (unknown, meant) }
+            if let meant = Self.meant(by: unknown, among: absent) { return (unknown, meant) }
         }
         return nil
     }
+
+    /// The known key that is nearly `unknown`, or its beginning: `min` for `minimum`.
+    private static func meant(by unknown: String, among known: Set<String>) -> String? {
+        nearestName(to: unknown, among: known)
+            ?? known.filter { $0.utf8.count >= 3 && unknown.hasPrefix($0) }.max {
+                ($0.utf8.count, $1) < ($1.utf8.count, $0)
+            }
+    }
+
+    /// Where the value of a key stands: file and line.
+    func location(of key: String) -> String { "\(file):\(lines[key] ?? line)" }
 
     /// Call last: refuses keys that nobody asked for.
     func finish() throws(PlatformError) {
         guard let unknown = fields.keys.filter({ !asked.contains($0) }).min(by: { (lines[$0] ?? 0) < (lines[$1] ?? 0) })
         else { return }
-        let near = nearestName(to: unknown, among: asked)
+        let near = Self.meant(by: unknown, among: asked)
         throw error(
             unknown,
             "unknown key '\(unknown)'"
@@ -133,12 +144,15 @@ final class FieldReader {
     }
     func span(_ key: String) throws(PlatformError) -> TimeSpan { try required(key, try optionalSpan(key)) }
 
-    func optionalChoice<Choice: RawRepresentable & CaseIterable>(_ key: String, _: Choice.Type = Choice.self)
+    /// - Parameter hidden: choices that only say why they are none here, and are not listed.
+    func optionalChoice<Choice: RawRepresentable & CaseIterable>(
+        _ key: String, _: Choice.Type = Choice.self, hidden: [Choice] = []
+    )
         throws(PlatformError) -> Choice? where Choice.RawValue == String
     {
         guard let text = try optionalText(key) else { return nil }
         guard let choice = Choice(rawValue: text) else {
-            let known = Choice.allCases.map(\.rawValue)
+            let known = Choice.allCases.map(\.rawValue).filter { name in !hidden.contains { $0.rawValue == name } }
             let near = nearestName(to: text, among: known)
             throw error(
                 key,
@@ -147,9 +161,11 @@ final class FieldReader {
         }
         return choice
     }
-    func choice<Choice: RawRepresentable & CaseIterable>(_ key: String, _ type: Choice.Type = Choice.self)
+    func choice<Choice: RawRepresentable & CaseIterable>(
+        _ key: String, _ type: Choice.Type = Choice.self, hidden: [Choice] = []
+    )
         throws(PlatformError) -> Choice where Choice.RawValue == String
-    { try required(key, try optionalChoice(key, type)) }
+    { try required(key, try optionalChoice(key, type, hidden: hidden)) }
 
     /// A metric's name, `auc` or `ndcg@10`; one of `allowed` if given.
     func optionalMetric(_ key: String, among allowed: [EvaluationMetric]? = nil) throws(PlatformError)

@@ -107,6 +107,16 @@ public struct TrainingDefinition: Sendable, Hashable {
     public let timeout: TimeSpan
     /// Memory limit in bytes; 0 for none.
     public let memoryByteCountMax: Int
+    /// File and line of the command.
+    public var place = ""
+
+    /// The script of the command: what `{python}` runs, or a program that is named by a path; `nil` for another program.
+    public var script: String? {
+        guard let program = command.first else { return nil }
+        var script = program.contains("/") ? program : nil
+        if program == "{python}" { script = command.dropFirst().first.flatMap { $0.hasPrefix("-") ? nil : $0 } }
+        return script.map { $0.hasPrefix("/") ? $0 : "\(folder)/\($0)" }
+    }
 }
 
 /// A model: which features it reads, how it is trained, what its versions must show.

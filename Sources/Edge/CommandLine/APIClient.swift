@@ -4,7 +4,7 @@ import PlatformCore
 
 /// Why a command failed, and the exit code that says so.
 struct CommandFailure: Error, CustomStringConvertible {
-    /// Exit codes: 1 the platform failed, 2 the input was wrong, 3 a gate refused, 4 not found, 69 no server.
+    /// Exit codes: 1 the platform failed, 2 the input was wrong, 3 a gate refused or a job failed, 4 not found, 69 no server.
     let exitCode: Int32
     let description: String
     /// The server's whole answer, for `--json`.

@@ -108,9 +108,23 @@ struct DatasetCommand: AsyncParsableCommand {
                 "training_set": .string(trainingSet), "from": .string(from), "to": .string(to),
             ]
             if let asOf { body["as_of"] = .string(asOf) }
-            let started = try await client.post("/api/v1/datasets", .object(body))
+            let started: JSONValue
+            do { started = try await client.post("/api/v1/datasets", .object(body)) } catch let failure
+                as CommandFailure
+            {
+                throw Self.namingOptions(failure)
+            }
             let result = try await client.wait(for: started, label: "dataset build", quiet: server.json)
             show(result, DatasetCommand.describe)
+        }
+
+        /// The failure with the names that the fields of the request have here.
+        private static func namingOptions(_ failure: CommandFailure) -> CommandFailure {
+            var text = failure.description
+            for (field, option) in [("from", "--from"), ("to", "--to"), ("as_of", "--as-of")] {
+                text = text.replacing("request body: '\(field)'", with: option)
+            }
+            return CommandFailure(exitCode: failure.exitCode, description: text, answer: failure.answer)
         }
     }
 

@@ -29,7 +29,12 @@ struct PlanText {
     var text: String {
         let changes = answer["changes"]?.arrayValue ?? []
         let count = answer["definitions"]?.integerValue ?? 0
-        guard !changes.isEmpty else { return "nothing to change: \(count) definitions are as they should be" }
+        guard !changes.isEmpty else {
+            let warnings = (answer["blast_radius"]?["warnings"]?.arrayValue ?? []).compactMap(\.stringValue)
+            return
+                (["nothing to change: \(count) definitions are as they should be"]
+                + warnings.map { paint("warning: \($0)", .yellow) }).joined(separator: "\n")
+        }
         var lines = changes.flatMap(lines(of:))
         if let radius = answer["blast_radius"] { lines += self.lines(radius: radius) }
         lines.append("\(changes.count) changes \(isApplied ? "applied" : "would be applied"), \(count) definitions")

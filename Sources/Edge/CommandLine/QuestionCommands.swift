@@ -73,7 +73,9 @@ struct Why: ClientCommand {
         show(try await client.get("/predictions/\(id)/explain")) { answer in
             "prediction \(Human.cell(answer["prediction"])) of \(Human.cell(answer["model"])) "
                 + "version \(Human.cell(answer["version"]))\n"
-                + ExplanationChart(answer["explanation"], inputs: answer["inputs"]).text
+                + ExplanationChart(
+                    answer["explanation"], inputs: answer["inputs"], categories: answer["categories"]
+                ).text
         }
     }
 

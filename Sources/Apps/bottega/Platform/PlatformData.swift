@@ -39,6 +39,11 @@ struct PlatformData {
         engine = DuckDBEngine(
             configuration: DuckDBConfiguration(executablePath: settings.duckDBPath, spillFolder: "\(directory)/spill"),
             logger: logger)
+        do { _ = try await engine.version() } catch {
+            logger.warning(
+                "DuckDB cannot be used: Parquet files cannot be loaded, training sets not built",
+                metadata: ["cause": "\(error.message)"])
+        }
         trainingEngine =
             settings.offlineEngine == .spark
             ? SparkEngine(configuration: .init(settings, folder: "\(directory)/spark"), logger: logger) : engine

@@ -221,9 +221,7 @@ public actor ModelDesk {
     public func judge(
         _ model: Name, bytes: [UInt8], fileName: String, origin: VersionOrigin, hasSignature: Bool
     ) async throws -> VersionCandidate {
-        guard let definition = definitions().models[model] else {
-            throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
-        }
+        guard let definition = definitions().models[model] else { throw definitions().unknown(model: model) }
         let file = try await load(bytes, fileName: fileName, for: model)
         let differences = try await differences(
             of: file, subject: "model/\(model)", in: definitions().deployment(of: model))
@@ -328,7 +326,7 @@ public actor ModelDesk {
         guard ModelVersionRegistry.allows(from: current, to: stage) else {
             throw PlatformError(
                 .refused, "model/\(model)/versions/\(number)",
-                "it cannot go from \(current.rawValue) to \(stage.rawValue)")
+                ModelVersionRegistry.orderMessage(from: current, to: stage))
         }
         if stage == .archived {
             try await checkMayRest(model, number, in: current)
@@ -366,7 +364,7 @@ public actor ModelDesk {
             guard ModelVersionRegistry.allows(from: from, to: next) else {
                 throw PlatformError(
                     .refused, "model/\(model)/versions/\(number)",
-                    "it cannot go from \(current.rawValue) to \(stage.rawValue)")
+                    ModelVersionRegistry.orderMessage(from: from, to: next))
             }
             asked.append(next == .archived ? nil : try await examine(model, number, for: next, actor: actor))
             from = next

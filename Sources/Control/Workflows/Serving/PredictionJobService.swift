@@ -54,10 +54,7 @@ public final class PredictionJobService: Service {
     ///   of `url` and `secret`.
     /// - Throws: `PlatformError`: `notFound` for a model that is not deployed, `invalidInput`, `overloaded`.
     public func submit(model: String, body: JSONValue, terms: RequestTerms) async throws -> PredictionJob {
-        guard predictor.routes.route(model) != nil else {
-            throw PlatformError(
-                .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
-        }
+        _ = try predictor.route(model)
         if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
         guard case .object(var members) = body else {
             throw PlatformError(.invalidInput, "request body", "an object is expected, not \(body.kindName)")

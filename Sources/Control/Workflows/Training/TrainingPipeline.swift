@@ -218,9 +218,7 @@ public struct TrainingPipeline: Sendable {
         _ model: Name, dataset: ContentHash, seed: Int64?, parameters: [String: String], actor: String,
         repeating: (run: String, command: [String]?, folder: String?)? = nil
     ) async throws -> TrainingJob {
-        guard let definition = definitions().models[model] else {
-            throw PlatformError(.notFound, "model/\(model)", "no such model is defined; 'bottega apply' defines it")
-        }
+        guard let definition = definitions().models[model] else { throw definitions().unknown(model: model) }
         let manifest = try await manifest(dataset)
         let parts = try await Self.parts(dataset, in: content)
         let input = TrainingInput(dataset: dataset, manifest: manifest.json, paths: parts.paths)

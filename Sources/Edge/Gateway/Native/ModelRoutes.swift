@@ -193,7 +193,7 @@ enum ModelRoutes {
         try body.checkKeys(["traffic", "reason"])
         let (model, number, reason) = (try request.name("model"), try request.versionNumber(), try body.reason())
         guard let deployment = services.catalog.current.deployment(of: model) else {
-            throw PlatformError(.notFound, "model/\(model)", "no Deployment is defined for it")
+            throw services.catalog.current.withoutDeployment(model: model)
         }
         let share = body["traffic"].map { $0.doubleValue ?? -1 } ?? 1
         guard share > 0, share <= 1 else {

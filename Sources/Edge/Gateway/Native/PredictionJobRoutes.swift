@@ -100,10 +100,7 @@ enum PredictionJobRoutes {
     private static func stream(_ request: APIRequest, _ predictor: Predictor) throws -> APIResponse {
         let model = request.parameters["model"] ?? ""
         let terms = try PredictionRoutes.terms(request)
-        guard predictor.routes.route(model) != nil else {
-            throw PlatformError(
-                .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
-        }
+        _ = try predictor.route(model)
         if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
         let instances = try PredictionJobService.instances(try json(request), countMax: streamedInstanceCountMax)
         let position = Position()

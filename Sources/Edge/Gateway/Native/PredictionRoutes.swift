@@ -241,17 +241,22 @@ enum PredictionRoutes {
         for variant in services.predictor.routes.route(record.model)?.variants ?? [] {
             models[PredictionArchive.key(of: variant.version)] = variant.version.loaded
         }
-        let explanation = try await services.archive.explain(record, models: &models)
+        let (explanation, objective) = try await services.archive.explain(record, models: &models)
         let names = bound?.service.inputNames ?? record.inputs.indices.map { "input \($0)" }
+        var categories: [String: JSONValue] = [:]
+        for (position, values) in bound?.service.categories ?? [:] where record.inputs.indices.contains(position) {
+            guard let code = Int(exactly: record.inputs[position]), values.indices.contains(code) else { continue }
+            categories[names[position]] = .string(values[code])
+        }
         return [
             "prediction_id": .string(record.id), "model": .string(record.model),
-            "version": .integer(Int64(record.version)),
+            "version": .integer(Int64(record.version)), "categories": .object(categories),
             "prediction": record.output.first.map { .number(Double($0)) } ?? .null,
             "output": .array(record.output.map { .number(Double($0)) }),
             "inputs": .object(
                 Dictionary(
                     zip(names, record.inputs).map { ($0, $1.isNaN ? .null : .number($1)) }, uniquingKeysWith: { $1 })),
-            "explanation": ExplanationAnswer.json(explanation, names: names),
+            "explanation": ExplanationAnswer.json(explanation, names: names, objective: objective),
         ]
     }
 

@@ -74,7 +74,7 @@ enum RolloutRoutes {
     ) async throws -> APIResponse {
         let registry = services.registry
         guard let deployment = services.catalog.current.deployment(of: model) else {
-            throw PlatformError(.notFound, "model/\(model)", "no Deployment is defined for it")
+            throw services.catalog.current.withoutDeployment(model: model)
         }
         let subject = "model/\(model)/versions/\(number)"
         guard let champion = try await registry.champion(of: model) else {

@@ -155,6 +155,12 @@ enum SystemRoutes {
         var radius = try await services.features.blastRadius(
             of: outcome.changes, from: outcome.before, to: outcome.after)
         radius.removals = try await services.maintenance.effects(from: outcome.before, to: outcome.after)
+        for model in outcome.after.models.values.sorted(by: { $0.name < $1.name }) {
+            guard let script = model.training.script, !FileManager.default.fileExists(atPath: script) else { continue }
+            radius.warnings.append(
+                "\(model.training.place): the command of Model '\(model.name)' runs \(script), which is not there; "
+                    + "'bottega train' will fail")
+        }
         return radius
     }
 

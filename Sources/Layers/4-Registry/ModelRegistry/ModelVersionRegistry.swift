@@ -313,7 +313,8 @@ public struct ModelVersionRegistry: Sendable {
         PlatformError(.notFound, ModelVersion.subject(model, number), "there is no such version")
     }
 
-    private static func orderMessage(from: ModelStage, to: ModelStage) -> String {
+    /// Why a version does not go from a stage to another, and where it can go from there.
+    public static func orderMessage(from: ModelStage, to: ModelStage) -> String {
         let next = ModelStage.allCases.filter { allows(from: from, to: $0) }.map(\.rawValue)
         return from == to
             ? "the version is in \(to.rawValue) already"

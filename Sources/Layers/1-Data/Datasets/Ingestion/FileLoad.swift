@@ -217,22 +217,23 @@ extension LoadReport {
     ) throws(PlatformError) {
         let present = Set(columns)
         let missing = contract.definition.columns.filter {
-            !present.contains($0.name) && $0.name != source.ingestTimeColumn && source.column($0.name) != nil
+            !present.contains($0.name) && source.column($0.name) != nil
+                && ($0.name != source.ingestTimeColumn || $0.name == source.eventTimeColumn)
         }
         let needed = missing.filter {
             source.schemaChange == .refuse || !$0.nullable || $0.name == source.eventTimeColumn
         }
+        let unknown = columns.filter { contract.position(of: $0) == nil }
         guard needed.isEmpty else {
             let names = needed.prefix(10).map { "'\($0.name)'" }.joined(separator: ", ")
             throw PlatformError(
                 .invalidInput, subject,
-                "the column\(needed.count == 1 ? "" : "s") \(names) of source '\(source.name)' \(needed.count == 1 ? "is" : "are") missing; nothing was stored"
+                "the column\(needed.count == 1 ? "" : "s") \(names) of source '\(source.name)' \(needed.count == 1 ? "is" : "are") missing\(Self.hint(needed.map(\.name), columns: columns, unknown: unknown)); nothing was stored"
             )
         }
         for column in missing {
             rows.note("column '\(column.name)' is missing; its rows hold null there")
         }
-        let unknown = columns.filter { contract.position(of: $0) == nil }
         if !unknown.isEmpty, source.schemaChange == .refuse {
             throw PlatformError(
                 .invalidInput, subject,
@@ -240,5 +241,20 @@ extension LoadReport {
             )
         }
         rows.ignoredColumns = unknown.prefix(100).map { String($0.prefix(64)) }
+    }
+
+    /// What may be behind columns that are missing: another separator, or a name that is nearly theirs.
+    private static func hint(_ missing: [String], columns: [String], unknown: [String]) -> String {
+        if columns.count == 1, let only = columns.first {
+            for (separator, shown) in [(";", "';'"), ("\t", "tabs"), ("|", "'|'")] where only.contains(separator) {
+                return
+                    ": the header has one column with \(shown) in it, and a CSV file here has commas between its columns"
+            }
+        }
+        let near = missing.compactMap { name in
+            nearestName(to: name, among: unknown).map { (there: $0, meant: name) }
+        }
+        guard let first = near.first else { return "" }
+        return ": the file has \(CellReader.shown(first.there)); did you mean '\(first.meant)'?"
     }
 }

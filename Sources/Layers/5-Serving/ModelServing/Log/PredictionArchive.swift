@@ -137,10 +137,13 @@ public struct PredictionArchive: Sendable {
     /// - Parameter models: loaded models by `key(of:)`.
     /// - Throws: `PlatformError` (`refused` for a fallback answer), `ModelError` (`unsupportedModel`) for a model that cannot
     ///   be explained.
-    public func explain(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> Explanation
-    {
+    /// - Returns: the explanation, and the model's objective.
+    public func explain(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> (
+        explanation: Explanation, objective: String
+    ) {
         let model = try await model(behind: record, known: &models)
-        return try model.explaining().explain(record.inputs.map(Float.init), rowCount: 1)[0]
+        let explanation = try model.explaining().explain(record.inputs.map(Float.init), rowCount: 1)[0]
+        return (explanation, model.description.objective)
     }
 
     /// What a version in memory is called among the models that `replay` and `explain` know.

@@ -70,10 +70,12 @@ public final class Predictor: Sendable {
 
     /// Who answers for a model.
     /// - Throws: `notFound` where no deployment serves it.
-    func route(_ model: String) throws(PlatformError) -> DeploymentRoute {
+    public func route(_ model: String) throws(PlatformError) -> DeploymentRoute {
         if let route = routes.route(model) { return route }
+        let near = nearestName(to: model, among: routes.routes().keys)
         throw PlatformError(
-            .notFound, "model/\(model.prefix(128))", "no deployment serves it; 'bottega deploy' makes one")
+            .notFound, "model/\(model.prefix(128))",
+            "no deployment serves it; " + (near.map { "did you mean '\($0)'?" } ?? "'bottega deploy' makes one"))
     }
 
     /// Lets a request in, whichever way it came; the caller counts and words what is thrown.

@@ -63,18 +63,28 @@ public final class ServedVersion: Sendable {
     )
         throws(ModelError)
     {
+        // A model that is being registered has no number yet.
+        let subject = number > 0 ? "\(model) version \(number)" : "the model file for '\(model)'"
         guard loaded.description.featureCount == binding.inputCount else {
+            let (read, given) = (loaded.description.featureNames, binding.definition.inputNames)
+            func listed(_ names: [String]) -> String {
+                names.prefix(10).map { "'\($0)'" }.joined(separator: ", ") + (names.count > 10 ? ", …" : "")
+            }
+            let lacking = read.isEmpty ? [] : given.filter { !read.contains($0) }
+            let foreign = read.filter { !given.contains($0) }
             throw ModelError(
                 .shapeMismatch,
-                "\(model) version \(number) reads \(loaded.description.featureCount) features, its service "
-                    + "'\(binding.definition.name)' gives \(binding.inputCount)")
+                "\(subject) reads \(loaded.description.featureCount) features, its service "
+                    + "'\(binding.definition.name)' gives \(binding.inputCount)"
+                    + (lacking.isEmpty ? "" : "; the model does not read \(listed(lacking))")
+                    + (foreign.isEmpty ? "" : "; the service does not give \(listed(foreign))"))
         }
         let names = loaded.description.featureNames
         guard names.isEmpty || names == binding.definition.inputNames else {
             let position = zip(names, binding.definition.inputNames).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
             throw ModelError(
                 .shapeMismatch,
-                "\(model) version \(number) reads '\(names[position])' at position \(position), its service gives "
+                "\(subject) reads '\(names[position])' at position \(position), its service gives "
                     + "'\(binding.definition.inputNames[position])'")
         }
         self.init(
