@@ -148,6 +148,10 @@ class Dataset:
             client=client,
         )
 
+    def __getitem__(self, key: str) -> Any:
+        """A member of the server's answer, which is `document`."""
+        return self.document[key]
+
     @property
     def manifest(self) -> JSON:
         """Everything that decides the bytes: columns, versions of views and tables, span, slices."""
