@@ -88,6 +88,7 @@ struct Up: AsyncParsableCommand {
     @Option(name: .long, help: .hidden) var parent: Int32?
 
     func run() async throws {
+        umask(0o077)  // what it keeps is its user's alone, whatever mode the data directory has
         do {
             let settings = try flags.settings()
             LoggingSystem.bootstrap { StructuredLog(label: $0, level: settings.logLevel) }
@@ -110,7 +111,9 @@ struct Up: AsyncParsableCommand {
             services: platform.services.map {
                 .init(
                     service: $0, successTerminationBehavior: .gracefullyShutdownGroup,
-                    failureTerminationBehavior: .gracefullyShutdownGroup)
+                    failureTerminationBehavior: .gracefullyShutdownGroup,
+                    // A service printed would be all it holds, secrets included.
+                    serviceName: String(describing: type(of: $0)))
             }, gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         configuration.maximumGracefulShutdownDuration = .seconds(30)
         try await ServiceGroup(configuration: configuration).run()
@@ -120,7 +123,11 @@ struct Up: AsyncParsableCommand {
         let process = MonitorProcess(settings: settings, logger: logger, parent: parent)
         let service = ClosureService { try await process.run() }
         var configuration = ServiceGroupConfiguration(
-            services: [.init(service: service, successTerminationBehavior: .gracefullyShutdownGroup)],
+            services: [
+                .init(
+                    service: service, successTerminationBehavior: .gracefullyShutdownGroup,
+                    serviceName: "MonitorProcess")
+            ],
             gracefulShutdownSignals: [.sigterm, .sigint], logger: logger)
         configuration.maximumGracefulShutdownDuration = .seconds(20)
         try await ServiceGroup(configuration: configuration).run()

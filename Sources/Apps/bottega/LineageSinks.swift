@@ -6,14 +6,14 @@ import PlatformCore
 /// Sends events to a lineage service.
 struct HTTPLineageSink: LineageSink {
     let url: URL
-    let key: String?
+    let key: Secret?
     var name: String { url.absoluteString }
 
     func send(_ event: [UInt8]) async throws {
         var request = URLRequest(url: url, timeoutInterval: 10)
         request.httpMethod = "POST"
         request.setValue("application/json", forHTTPHeaderField: "Content-Type")
-        if let key { request.setValue("Bearer \(key)", forHTTPHeaderField: "Authorization") }
+        if let key { request.setValue("Bearer \(key.value)", forHTTPHeaderField: "Authorization") }
         request.httpBody = Data(event)
         let response: URLResponse
         do { (_, response) = try await URLSession.shared.data(for: request) } catch {

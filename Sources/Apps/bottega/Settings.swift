@@ -79,7 +79,7 @@ struct Settings: Sendable {
     let dataDirectory: String
     let host: String
     let port: Int
-    let token: String?
+    let token: Secret?
     /// Port of the inference protocol over gRPC; `nil` for none.
     let grpcPort: Int?
     let clockMode: ClockMode
@@ -124,7 +124,7 @@ struct Settings: Sendable {
     let asynchronousQueue: Int
     let asynchronousRetention: TimeSpan
     let overloadTargetMilliseconds: Int
-    let lineageKey: String?
+    let lineageKey: Secret?
     let lineageFile: String?
 
     /// Reads the layers.
@@ -157,7 +157,7 @@ struct Settings: Sendable {
         dataDirectory = URL(fileURLWithPath: text("data.directory") ?? ".bottega").standardizedFileURL.path
         host = text("gateway.host") ?? "127.0.0.1"
         port = try integer("gateway.port", default: 8000, in: 0...65_535)
-        token = text("gateway.token", secret: true)
+        token = text("gateway.token", secret: true).map(Secret.init)
         let grpcPort = try integer("gateway.grpcport", default: 0, in: 0...65_535)
         self.grpcPort = grpcPort == 0 ? nil : grpcPort
         let mode = text("clock.mode") ?? "system"
@@ -242,7 +242,7 @@ struct Settings: Sendable {
             throw Self.error("overload.target", "must be a span of time up to 60s such as 100ms, not '\(target)'")
         }
         overloadTargetMilliseconds = Int(delay.milliseconds)
-        lineageKey = text("openlineage.key", secret: true)
+        lineageKey = text("openlineage.key", secret: true).map(Secret.init)
         lineageFile = text("openlineage.file")
         let retention = text("tables.retention") ?? "30d"
         guard let kept = TimeSpan(text: retention) else {

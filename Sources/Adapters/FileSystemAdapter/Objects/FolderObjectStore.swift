@@ -85,7 +85,7 @@ public struct FolderObjectStore: ObjectStore {
     }
 
     private func link(_ file: File, to parts: [String], _ subject: String) throws(StoreError) {
-        fchmod(file.descriptor, 0o444)
+        fchmod(file.descriptor, 0o400)
         try file.synchronize()
         guard try folders.link(file.path, to: parts, subject: subject) else { return try refuseTaken(parts, subject) }
     }

@@ -38,12 +38,12 @@ enum KeptSecrets {
     /// - Throws: for a token that is too short to keep anybody out, configured or kept.
     static func access(_ settings: Settings) throws -> AccessPolicy {
         if let token = settings.token {
-            guard token.utf8.count >= tokenByteCountMin else {
+            guard token.value.utf8.count >= tokenByteCountMin else {
                 throw PlatformError(
                     .invalidInput, "configuration gateway.token",
                     "a token has at least \(tokenByteCountMin) characters")
             }
-            return AccessPolicy(token: token)
+            return AccessPolicy(token: token.value)
         }
         if ["127.0.0.1", "::1", "localhost"].contains(settings.host) { return AccessPolicy(token: nil) }
         let path = "\(settings.dataDirectory)/admin-token"

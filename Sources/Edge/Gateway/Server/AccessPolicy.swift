@@ -1,4 +1,5 @@
 import Foundation
+public import PlatformCore
 
 /// Who may speak to the gateway.
 ///
@@ -7,10 +8,10 @@ import Foundation
 /// `Bearer`, or as the password of `Basic`, which browsers ask their user for.
 public struct AccessPolicy: Sendable {
     /// The token every request must carry; `nil` on loopback.
-    public let token: String?
+    public let token: Secret?
 
     /// Makes a policy.
-    public init(token: String?) { self.token = token }
+    public init(token: String?) { self.token = token.map(Secret.init) }
 
     /// What a request gets instead of an answer.
     public enum Refusal: Sendable {
@@ -28,7 +29,9 @@ public struct AccessPolicy: Sendable {
         }
         let given = authorization.flatMap { isBearer($0) ? String($0.dropFirst(7)) : Self.signIn($0)?.password }
         // What is empty can be guessed.
-        guard let given, !token.isEmpty, Self.equalInConstantTime(given, token) else { return .unauthenticated }
+        guard let given, !token.value.isEmpty, Self.equalInConstantTime(given, token.value) else {
+            return .unauthenticated
+        }
         return nil
     }
 

@@ -36,7 +36,7 @@ public actor TrainingJobService {
         let place: (command: [String], folder: String)
     }
     private var trackingURL: String
-    private var trackingToken: String?
+    private var trackingToken: Secret?
     private var queue: [Queued] = []
     /// Jobs being admitted, which hold a place of the queue while their run is made.
     private var arriving = 0
@@ -81,7 +81,7 @@ public actor TrainingJobService {
     /// Says where the tracking server answers, once that is known: a port chosen by the system is known late.
     ///
     /// - Parameter token: what the server asks of every request; `nil` on loopback. Jobs get it as `MLFLOW_TRACKING_TOKEN`.
-    public func setTracking(url: String, token: String?) {
+    public func setTracking(url: String, token: Secret?) {
         trackingURL = url
         trackingToken = token
     }
@@ -310,7 +310,7 @@ public actor TrainingJobService {
             // A job tells nobody else of itself; and the sender's threads can fail a script that only logs.
             "MLFLOW_DISABLE_TELEMETRY": "true",
         ]
-        environment["MLFLOW_TRACKING_TOKEN"] = trackingToken
+        environment["MLFLOW_TRACKING_TOKEN"] = trackingToken?.value
         for (slice, path) in input.paths { environment["BOTTEGA_\(slice.uppercased())"] = path }
         for (name, value) in job.parameters { environment["BOTTEGA_PARAM_\(name.uppercased())"] = value }
         return environment
