@@ -27,6 +27,11 @@ struct ImportCommand: AsyncParsableCommand {
             """)
     @Argument(help: "Where everything is.") var source: String
     @Option(help: "The platform. Default: BOTTEGA_URL, else http://127.0.0.1:8000.") var url: String?
+    @Option(
+        name: .customLong("as"),
+        help: ArgumentHelp(
+            "Who imports, for the audit chain. Default: BOTTEGA_ACTOR, else USER, else local.", valueName: "name"))
+    var actor: String?
     @Option(help: "For a SQLite file: the folder of its artifacts. Default: mlartifacts or mlruns beside it.")
     var artifacts: String?
     @Flag(help: "For a SQLite file: leave its artifacts out.") var noArtifacts = false
@@ -39,7 +44,7 @@ struct ImportCommand: AsyncParsableCommand {
         do {
             let destination = try HTTPEndpoint(
                 base: url ?? environment["BOTTEGA_URL"] ?? "http://127.0.0.1:8000", token: environment["BOTTEGA_TOKEN"],
-                actor: environment["USER"] ?? "local")
+                actor: CallerName.from(actor, environment))
             let scratch = "\(NSTemporaryDirectory())/bottega-import-\(getpid())"
             defer { try? FileManager.default.removeItem(atPath: scratch) }
             let line = ImportLine(isQuiet: json)

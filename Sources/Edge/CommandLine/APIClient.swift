@@ -21,15 +21,17 @@ struct APIClient: Sendable {
 
     let base: String
     private let token: String?
+    private let actor: String
 
-    /// `url`, else `BOTTEGA_URL`, else `http://127.0.0.1:8000`; the token is `BOTTEGA_TOKEN`.
-    init(url: String?) {
+    /// `url`, else `BOTTEGA_URL`, else `http://127.0.0.1:8000`; the token is `BOTTEGA_TOKEN`, the actor as `CallerName` says.
+    init(url: String?, actor: String?) {
         let environment = ProcessInfo.processInfo.environment
         var base = url ?? environment["BOTTEGA_URL"] ?? "http://127.0.0.1:8000"
         if !base.contains("//") { base = "http://" + base }
         while base.hasSuffix("/") { base.removeLast() }
         self.base = base
         token = environment["BOTTEGA_TOKEN"]
+        self.actor = CallerName.from(actor, environment)
     }
 
     func get(_ path: String, query: [String: String] = [:]) async throws -> JSONValue {
@@ -132,7 +134,7 @@ struct APIClient: Sendable {
         request.httpMethod = method
         request.timeoutInterval = 3600
         if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
-        request.setValue(ProcessInfo.processInfo.environment["USER"] ?? "local", forHTTPHeaderField: "X-Bottega-Actor")
+        request.setValue(actor, forHTTPHeaderField: "X-Bottega-Actor")
         let data: Data
         let response: URLResponse
         do {

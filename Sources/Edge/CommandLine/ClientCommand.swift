@@ -8,6 +8,12 @@ public struct ServerOptions: ParsableArguments {
     var url: String?
     @Flag(name: .long, help: "Print the server's answer as JSON.")
     var json = false
+    @Option(
+        name: .customLong("as"),
+        help: ArgumentHelp(
+            "Who asks, for approvals and the audit chain. Default: BOTTEGA_ACTOR, else USER, else local.",
+            valueName: "name"))
+    var actor: String?
 
     /// Makes options.
     public init() {}
@@ -21,7 +27,7 @@ protocol ClientCommand: AsyncParsableCommand {
 
 extension ClientCommand {
     func run() async throws {
-        do { try await run(APIClient(url: server.url)) } catch let failure as CommandFailure {
+        do { try await run(APIClient(url: server.url, actor: server.actor)) } catch let failure as CommandFailure {
             if server.json, let answer = failure.answer { print(answer.prettyText) }
             try? FileHandle.standardError.write(contentsOf: Data("bottega: \(failure.description)\n".utf8))
             throw ExitCode(failure.exitCode)

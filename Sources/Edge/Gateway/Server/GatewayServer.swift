@@ -206,10 +206,9 @@ public struct GatewayServer: Service {
     }
 
     /// Whom a request stands for: whom it names, or who signed in.
-    private static func actor(_ headers: [String: String]) -> String {
-        let name =
-            headers["x-bottega-actor"] ?? headers["authorization"].flatMap { AccessPolicy.signIn($0)?.name } ?? ""
-        return name.isEmpty ? "local" : String(name.prefix(64))
+    private static func actor(_ headers: [String: String]) throws -> String {
+        try ActorName.checked(
+            headers["x-bottega-actor"] ?? headers["authorization"].flatMap { AccessPolicy.signIn($0)?.name } ?? "")
     }
 
     private static func collect(
@@ -218,6 +217,7 @@ public struct GatewayServer: Service {
         var headers: [String: String] = [:]
         for field in request.headers { headers[field.name.canonicalName] = field.value }
         if let authority = request.head.authority { headers["host"] = authority }
+        let actor = try actor(headers)
         var parameters: [String: String] = [:]
         for part in route.pattern.split(separator: "/") where part.hasPrefix("{") {
             let name = part.dropFirst().dropLast()
@@ -251,7 +251,7 @@ public struct GatewayServer: Service {
                 method: request.method.rawValue, path: request.uri.path.removingPercentEncoding ?? request.uri.path,
                 parameters: parameters, query: query, headers: headers, body: body, bodyFile: file,
                 bodyHash: hash, bodyRoom: room,
-                actor: actor(headers)), file
+                actor: actor), file
         )
     }
 

@@ -161,7 +161,10 @@ public struct InferenceGRPCServer: Service {
             guard try await call.next() == nil else {
                 throw GRPCStatus(code: 13, message: "the call has more than one message")
             }
-            let actor = String((headers.first(name: "x-bottega-actor") ?? "local").prefix(64))
+            let actor: String
+            do { actor = try ActorName.checked(headers.first(name: "x-bottega-actor") ?? "") } catch {
+                throw GRPCStatus(code: error.code == .forbidden ? 7 : 3, message: error.message)
+            }
             let answer = try await methods.answer(name, message[...], terms: terms, actor: actor)
             try await call.begin()
             try await call.send(answer)

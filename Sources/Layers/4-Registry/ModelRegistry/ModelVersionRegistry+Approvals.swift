@@ -131,7 +131,7 @@ extension ModelVersionRegistry {
         return (seal, Int(row.integer("approvals")), row.integer("passed") != 0, evidence)
     }
 
-    /// Who made a version, and who brought it here.
+    /// Who made a version, and who brought it here, as `ActorName.key`.
     private func authors(of version: ModelVersion) async throws -> Set<String> {
         let first = try await store.read {
             try $0.query(
@@ -139,7 +139,7 @@ extension ModelVersionRegistry {
                 [.text(version.model.text), .integer(Int64(version.number))]
             ).first?.text("actor")
         }
-        return Set([version.createdBy, first ?? version.createdBy])
+        return Set([version.createdBy, first ?? version.createdBy].map(ActorName.key))
     }
 
     /// Whether enough people agreed with what was judged.
@@ -147,10 +147,12 @@ extension ModelVersionRegistry {
         _ minimum: Int, _ given: [Approval], seal: ContentHash, authors: Set<String>
     ) -> GateResult {
         var latest: [String: Approval] = [:]
-        for approval in given { latest[approval.actor] = approval }  // oldest first: the last word counts
+        // Oldest first: the last word counts.
+        for approval in given { latest[ActorName.key(of: approval.actor)] = approval }
         let current = latest.values.filter { $0.seal == seal }.sorted { $0.actor < $1.actor }
         let objections = latest.values.filter { $0.verdict == .object }.map(\.actor).sorted()
-        let approvers = current.filter { $0.verdict == .approve && !authors.contains($0.actor) }.map(\.actor)
+        let approvers = current.filter { $0.verdict == .approve && !authors.contains(ActorName.key(of: $0.actor)) }
+            .map(\.actor)
         let stale = latest.values.filter { $0.seal != seal && $0.verdict == .approve }.map(\.actor).sorted()
         var detail =
             approvers.isEmpty ? "nobody approved this evidence" : "approved by \(approvers.joined(separator: ", "))"
@@ -179,7 +181,7 @@ extension ModelVersionRegistry {
         guard !reason.allSatisfy(\.isWhitespace) else {
             throw PlatformError(.invalidInput, version.subject, "an approval needs a reason")
         }
-        guard try await !authors(of: version).contains(actor) || verdict == .object else {
+        guard try await !authors(of: version).contains(ActorName.key(of: actor)) || verdict == .object else {
             throw PlatformError(
                 .refused, version.subject, "'\(actor)' registered this version; somebody else has to approve it")
         }
