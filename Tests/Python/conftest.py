@@ -221,14 +221,12 @@ def run_python(script: str, *arguments: str, timeout: float = 300) -> subprocess
     return subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=timeout)
 
 
-@pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
-    """A server with the shop's rows, a training set and a model in production."""
+def trained_server(folder: pathlib.Path, *arguments: str) -> Server:
+    """Starts a server with the shop's rows, a training set and a model in production."""
     import shop
     from bad_input import DAYS
 
-    folder = tmp_path_factory.mktemp("bad")
-    server = Server(folder / "data", "--clock", "manual").start()
+    server = Server(folder / "data", "--clock", "manual", *arguments).start()
     server.definitions = shop.write_definitions(folder / "definitions")
     server.cli("apply", str(server.definitions))
     server.post("/api/v1/clock", {"now": shop.START + DAYS * shop.DAY})
@@ -245,6 +243,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[S
     server.cli("deploy", "loss", "1", "--reason", "for the tests")
     server.run_id = job["run_id"]
     server.folder = folder
+    return server
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
+    """A server with the shop's rows, a training set and a model in production."""
+    server = trained_server(tmp_path_factory.mktemp("bad"))
     yield server
     assert server.get("/api/v1/status")["now"], "after all of this the server still answers"
     assert server.stop() == 0

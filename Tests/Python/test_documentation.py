@@ -66,8 +66,9 @@ def test_the_metrics_are_those_of_the_server(server: Server) -> None:
     documented = first_cells("docs/operations.md", "| Metric |")
     status, page = server.request("GET", "/metrics")
     assert status == 200
-    # The monitor's age is there once the monitor has spoken.
-    answered = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) | {"bottega_monitor_heartbeat_age_seconds"}
+    # What the monitor says is there once it has spoken.
+    monitor = {f"bottega_monitor_{name}" for name in ("heartbeat_age_seconds", "labels_total", "labels_waiting")}
+    answered = set(re.findall(r"^# TYPE (\w+)", page, re.MULTILINE)) | monitor
     assert set(documented) == answered
     assert len(set(documented)) == len(documented)
 

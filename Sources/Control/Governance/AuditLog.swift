@@ -121,6 +121,26 @@ public struct AuditLog: ChangeJournal {
         return try rows.map { try Self.stored($0).entry }
     }
 
+    /// The newest entries, oldest of them first; only those about `subject` if it is given.
+    public func newest(_ count: Int, about subject: String? = nil) async throws -> [AuditEntry] {
+        let filter = subject == nil ? "" : "WHERE subject = ? "
+        let arguments: [MetadataValue] = (subject.map { [.text($0)] } ?? []) + [.integer(Int64(max(0, count)))]
+        let rows = try await store.read {
+            try $0.query("SELECT * FROM audit_entries \(filter)ORDER BY position DESC LIMIT ?", arguments)
+        }
+        return try rows.reversed().map { try Self.stored($0).entry }
+    }
+
+    /// How many entries there are; only those about `subject` if it is given.
+    public func count(about subject: String? = nil) async throws -> Int64 {
+        let filter = subject == nil ? "" : " WHERE subject = ?"
+        let arguments: [MetadataValue] = subject.map { [.text($0)] } ?? []
+        return try await store.read {
+            try $0.query("SELECT COUNT(*) AS entries FROM audit_entries\(filter)", arguments).first?.integer("entries")
+                ?? 0
+        }
+    }
+
     /// What a check of the whole chain found.
     public struct Verification: Sendable, Hashable {
         /// Entries that were checked, up to the first bad one.

@@ -11,25 +11,38 @@ struct AuditCommand: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "List changes, oldest first.")
         @Option(help: "First position.") var from: Int = 1
         @Option(help: "Most entries.") var limit: Int = 100
+        @Option(help: "The newest this many, instead of --from and --limit.") var last: Int?
         @Option(help: "Only entries about this subject, such as model/flight_delay/versions/3.") var subject: String?
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
-            var query = ["from": String(from), "limit": String(limit)]
+            var query = last.map { ["last": String($0)] } ?? ["from": String(from), "limit": String(limit)]
             if let subject { query["subject"] = subject }
             show(try await client.get("/api/v1/audit", query: query)) { answer in
-                let rows = (answer["entries"]?.arrayValue ?? []).map { entry in
+                let entries = answer["entries"]?.arrayValue ?? []
+                let rows = entries.map { entry in
                     ["position", "time", "actor", "action", "subject"].map { Human.cell(entry[$0]) }
                 }
-                return rows.isEmpty
-                    ? "no entries" : Human.table(["POSITION", "TIME", "ACTOR", "ACTION", "SUBJECT"], rows)
+                guard !rows.isEmpty else { return "no entries" }
+                let table = Human.table(["POSITION", "TIME", "ACTOR", "ACTION", "SUBJECT"], rows)
+                let total = answer["total"]?.integerValue ?? 0
+                guard total > Int64(rows.count) else { return table }
+                // A full page may have more behind it; the newest have none.
+                let next = (entries.last?["position"]?.integerValue ?? 0) + 1
+                if last != nil { return table + "\nthe newest \(rows.count) of \(total)" }
+                return table + "\n\(rows.count) of \(total)"
+                    + (rows.count < limit ? "" : "; more: --from \(next), the newest: --last N")
             }
         }
     }
 
     struct Verify: ClientCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Compute every hash of the chain again (exit code 1 if it is not intact).")
+            abstract: "Compute every hash of the chain again, and compare what the registry says with it.",
+            discussion: """
+                Stages, approvals, gates and policies with who, when and why, and the metrics of versions are compared with the
+                entries that were written with them. Exit code 1 if an entry is not intact or a row says another thing.
+                """)
         @Option(help: "Hash of a head that was noted elsewhere: shows entries missing at the end.") var head: String?
         @OptionGroup var server: ServerOptions
 
@@ -37,10 +50,30 @@ struct AuditCommand: AsyncParsableCommand {
             let answer = try await client.post("/api/v1/audit/verify", head.map { ["head": .string($0)] } ?? [:])
             show(answer) { answer in
                 let fault = answer["fault"]?.stringValue
-                return "\(Human.cell(answer["entries"])) entries, "
-                    + (fault ?? "all intact; the head is \(answer["head"]?.stringValue ?? "")")
+                var lines = [
+                    "\(Human.cell(answer["entries"])) entries, "
+                        + (fault ?? "all intact; the head is \(answer["head"]?.stringValue ?? "")")
+                ]
+                let differences = answer["differences"]?.arrayValue ?? []
+                let without = answer["not_compared"]?.integerValue ?? 0
+                lines.append(
+                    "\(Human.cell(answer["compared"])) rows of the registry compared with it, "
+                        + (differences.isEmpty
+                            ? "all as it says"
+                            : "\(differences.count) difference\(differences.count == 1 ? "" : "s")")
+                        + (without == 0 ? "" : "; \(without) older than their entries, with nothing to compare with"))
+                for found in differences {
+                    lines.append(
+                        "  \(Human.cell(found["where"])): \(Human.cell(found["what"])): table says "
+                            + (found["table"]?.stringValue.map { "'\($0)'" } ?? "nothing") + ", chain says "
+                            + (found["chain"]?.stringValue.map { "'\($0)'" } ?? "nothing")
+                            + (found["position"]?.integerValue.map { " (entry \($0))" } ?? ""))
+                }
+                return lines.joined(separator: "\n")
             }
-            if answer["intact"]?.boolValue != true { throw ExitCode(1) }
+            if answer["intact"]?.boolValue != true || answer["differences"]?.arrayValue?.isEmpty == false {
+                throw ExitCode(1)
+            }
         }
     }
 

@@ -120,6 +120,18 @@ enum MetricsPage {
             page.gauge("bottega_monitor_heartbeat_age_seconds", "Seconds since the monitor process last spoke.")
             page.sample("bottega_monitor_heartbeat_age_seconds", [:], Double(progress.age.components.seconds))
         }
+        if let labels = await services.monitoring.labels() {
+            page.gauge("bottega_monitor_labels_waiting", "Labels whose prediction the monitor has not read.")
+            page.sample("bottega_monitor_labels_waiting", [:], Double(labels.waiting))
+            page.counter(
+                "bottega_monitor_labels_total",
+                "Labels that the monitor read, by what became of them; unmatched: no prediction of theirs came.",
+                by: "result",
+                [
+                    ("joined", Double(labels.joined)), ("repeated", Double(labels.repeated)),
+                    ("late", Double(labels.late)), ("unmatched", Double(labels.unmatched)),
+                ])
+        }
         return page.text
     }
 

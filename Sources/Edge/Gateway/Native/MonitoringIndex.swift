@@ -111,6 +111,16 @@ public actor MonitoringIndex {
         }
     }
 
+    /// What became of labels, as the monitor last said; `nil` before its first word.
+    func labels() -> MonitoredLabels? {
+        guard heartbeatAt != nil, let waiting = heartbeat["labels_waiting"]?.integerValue else { return nil }
+        func count(_ key: String) -> Int64 { heartbeat["counters"]?[key]?.integerValue ?? 0 }
+        return MonitoredLabels(
+            waiting: waiting, joined: count("labelsJoined"), repeated: count("labelsRepeated"),
+            late: count("labelsLate"),
+            unmatched: count("labelsUnmatched"))
+    }
+
     /// Offsets that the monitor has consumed, and how long ago it said so.
     func progress() -> (predictions: UInt64, labels: UInt64, age: Duration)? {
         guard let heartbeatAt, let predictions = heartbeat["predictions"]?.integerValue,
@@ -118,4 +128,15 @@ public actor MonitoringIndex {
         else { return nil }
         return (UInt64(clamping: predictions), UInt64(clamping: labels), ContinuousClock.now - heartbeatAt)
     }
+}
+
+/// What became of labels, as the monitor last said.
+struct MonitoredLabels: Sendable {
+    /// Those whose prediction has not been read; it may come yet.
+    let waiting: Int64
+    let joined: Int64
+    let repeated: Int64
+    let late: Int64
+    /// Those whose prediction never came.
+    let unmatched: Int64
 }

@@ -62,10 +62,18 @@ enum SystemRoutes {
             },
             Route("GET", "/api/v1/audit") { request in
                 let from = request.queryValue("from").flatMap { Int64($0) } ?? 1
-                let entries = try await services.auditLog.entries(
-                    from: from, countMax: try request.count("limit", default: 1000, most: 10_000),
-                    about: request.queryValue("subject"))
+                let subject = request.queryValue("subject")
+                let entries =
+                    if request.queryValue("last") != nil {
+                        try await services.auditLog.newest(
+                            try request.count("last", default: 100, most: 10_000), about: subject)
+                    } else {
+                        try await services.auditLog.entries(
+                            from: from, countMax: try request.count("limit", default: 1000, most: 10_000),
+                            about: subject)
+                    }
                 return .json([
+                    "total": .integer(try await services.auditLog.count(about: subject)),
                     "entries": .array(
                         entries.map {
                             [
@@ -76,7 +84,7 @@ enum SystemRoutes {
                                 "evidence": $0.record.evidence.map { .string($0.hex) } ?? .null,
                                 "hash": .string($0.hash.hex),
                             ]
-                        })
+                        }),
                 ])
             },
             Route("GET", "/api/v1/audit/export") { _ in
@@ -94,10 +102,22 @@ enum SystemRoutes {
                     return head
                 }
                 let result = try await services.auditLog.verify(expectedHead: head)
+                let agreement = try await AuditAgreement.check(services.registry, against: services.auditLog)
                 return .json([
                     "entries": .integer(Int64(result.entryCount)), "intact": .bool(result.isIntact),
                     "head": .string(result.head.hex),
                     "fault": result.fault.map { .string("\($0)") } ?? .null,
+                    "compared": .integer(Int64(agreement.comparedCount)),
+                    "not_compared": .integer(Int64(agreement.uncomparedCount)),
+                    "differences": .array(
+                        agreement.differences.map {
+                            [
+                                "where": .string($0.place), "what": .string($0.what),
+                                "table": $0.table.map(JSONValue.string) ?? .null,
+                                "chain": $0.chain.map(JSONValue.string) ?? .null,
+                                "position": $0.position.map(JSONValue.integer) ?? .null,
+                            ]
+                        }),
                 ])
             },
         ]
@@ -193,6 +213,7 @@ enum SystemRoutes {
         let labels = try await log.endOffset(PlatformTopic.labels, partition: 0)
         let monitoring = try await log.endOffset(PlatformTopic.monitoring, partition: 0)
         let progress = await services.monitoring.progress()
+        let joined = await services.monitoring.labels()
         let pending = services.predictor.log.pending
         let heard = services.lifecycle.monitoringOffset
         let computing = services.lifecycle.computingCount
@@ -208,6 +229,8 @@ enum SystemRoutes {
             "clock": services.manualClock == nil ? "system" : "manual",
             "idle": .bool(isIdle), "pending_predictions": .integer(Int64(pending)),
             "predictions": .integer(Int64(predictions)), "labels": .integer(Int64(labels)),
+            "labels_waiting": joined.map { .integer($0.waiting) } ?? .null,
+            "labels_unmatched": joined.map { .integer($0.unmatched) } ?? .null,
             "consumers": [
                 "monitor": .object([
                     "predictions": progress.map { .integer(Int64($0.predictions)) } ?? .null,

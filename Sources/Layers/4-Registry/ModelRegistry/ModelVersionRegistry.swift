@@ -84,10 +84,13 @@ public struct ModelVersionRegistry: Sendable {
             let step = try StageTransition.append(
                 model, version.number, from: nil, to: .development, at: now, actor: actor,
                 reason: reason.isEmpty ? "registered" : reason, evidence: nil, in: transaction)
+            var told = version.facts.objectValue ?? [:]
+            told["reason"] = .string(String(step.reason.prefix(4000)))
+            told["metrics"] = candidate.metricsJSON
             try self.journal.record(
                 RecordedChange(
                     actor: actor, action: "model.version.registered", subject: version.subject,
-                    after: version.facts, time: step.time), in: transaction)
+                    after: .object(told), time: step.time), in: transaction)
             return (version, step)
         }
         if let step {

@@ -391,7 +391,8 @@ public actor MonitorService {
             details: [
                 "predictions": .integer(Int64(clamping: predictionOffset)),
                 "labels": .integer(Int64(clamping: labelOffset)), "time": .integer(time.milliseconds),
-                "caught_up": .bool(caughtUp), "counters": try .of(engine.counters),
+                "caught_up": .bool(caughtUp),
+                "labels_waiting": .integer(Int64(engine.waitingLabelCount)), "counters": try .of(engine.counters),
             ])
         let offset = try await log.append([try Self.record(event)], to: PlatformTopic.monitoring)
         monitoringOffset = offset + 1
