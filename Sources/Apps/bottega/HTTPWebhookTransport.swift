@@ -29,7 +29,7 @@ struct HTTPWebhookTransport: WebhookTransport {
         case "https": break
         case "http" where allowsHTTP: break
         case "http": throw fault("it must be https; the setting webhooks.http takes http as well")
-        default: throw fault("it must be https")
+        default: throw fault(allowsHTTP ? "it must be http or https" : "it must be https")
         }
         return (parts, host.trimmingCharacters(in: CharacterSet(charactersIn: "[]")))
     }

@@ -95,6 +95,12 @@ struct Why: ClientCommand {
         add("fallback", why["fallback_reason"])
         add("artifact", why["version"]?["artifact"])
         add("policy", why["policy_revision"])
+        if let policy = why["policy"], !policy.isNull {
+            add(
+                "  published",
+                .string(
+                    "\(Human.cell(policy["time"])) by \(Human.cell(policy["actor"])): \(Human.cell(policy["reason"]))"))
+        }
         add("dataset", why["version"]?["dataset"])
         add("run", why["version"]?["run_id"])
         add("commit", why["version"]?["commit"])
@@ -107,6 +113,14 @@ struct Why: ClientCommand {
                 "stage".padding(toLength: 16, withPad: " ", startingAt: 0)
                     + "\(Human.cell(transition["to"])) at \(Human.cell(transition["time"])) by \(Human.cell(transition["actor"])): "
                     + Human.cell(transition["reason"]))
+            for gate in transition["gates"]?.arrayValue ?? [] {
+                let observed = gate["observed"].flatMap { $0.isNull ? nil : ": \(Human.cell($0))" } ?? ""
+                let detail = gate["detail"]?.stringValue.flatMap { $0.isEmpty ? nil : " (\($0))" } ?? ""
+                lines.append(
+                    "  gate".padding(toLength: 16, withPad: " ", startingAt: 0)
+                        + (gate["passed"]?.boolValue == true ? "passed  " : "FAILED  ")
+                        + Human.cell(gate["gate"]) + observed + detail)
+            }
         }
         let rows = (why["inputs"]?.arrayValue ?? []).map { input in
             [
@@ -123,7 +137,7 @@ struct Why: ClientCommand {
 struct Replay: ClientCommand {
     static let configuration = CommandConfiguration(
         abstract:
-            "Compute past predictions again from what was logged and compare them bit for bit (exit code 1 if any differs)."
+            "Compute past predictions again from what was logged and compare them bit for bit (exit code 1 if any differs, or none was found)."
     )
     @Argument(help: "A prediction's identifier, or with --count the model.") var subject: String
     @Option(help: "Replay this many of a model's predictions, spread over its history.") var count: Int?
@@ -153,10 +167,16 @@ struct Replay: ClientCommand {
             }
             let versions = (answer["versions"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
                 .map { "version \($0.key): \(Human.cell($0.value))" }.joined(separator: ", ")
+            if answer["compared"]?.integerValue == 0 {
+                return "nothing was compared: the log holds no prediction of '\(subject)' that a version of it answered"
+            }
+            let different = (answer["different"]?.arrayValue ?? []).prefix(10).map {
+                "\n  different: \(Human.cell($0["prediction_id"]))"
+            }
             return "replayed \(Human.cell(answer["compared"])), equal bit for bit \(Human.cell(answer["equal"]))"
-                + (versions.isEmpty ? "" : " (\(versions))")
+                + (versions.isEmpty ? "" : " (\(versions))") + different.joined()
         }
-        if answer["compared"] != answer["equal"] { throw ExitCode(1) }
+        if answer["compared"] != answer["equal"] || answer["compared"]?.integerValue == 0 { throw ExitCode(1) }
     }
 }
 

@@ -124,7 +124,13 @@ struct Scores: ClientCommand {
     @OptionGroup var server: ServerOptions
 
     func run(_ client: APIClient) async throws {
-        let found = try await client.get("/api/v1/scores" + (table.map { "?table=\($0)" } ?? ""))
+        let found = try await client.get("/api/v1/scores", query: table.map { ["table": $0] } ?? [:])
+        if let table, found["partitions"]?.arrayValue?.isEmpty != false {
+            throw CommandFailure(
+                exitCode: 4,
+                description: "there is no table of scores '\(table)'; 'bottega scores' lists those there are",
+                answer: found)
+        }
         show(found) { found in
             let partitions = found["partitions"]?.arrayValue ?? []
             guard !partitions.isEmpty else { return "nothing was scored yet; 'bottega score' does" }

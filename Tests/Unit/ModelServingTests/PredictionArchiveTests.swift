@@ -157,6 +157,14 @@ struct PredictionArchiveTests {
         #expect(try await archive.sample(model: "delay", count: 50, seed: 7).map(\.id) == first.map(\.id))
         #expect(try await archive.sample(model: "delay", count: 50, seed: 8).map(\.id) != first.map(\.id))
         #expect(try await archive.sample(model: "other", count: 50, seed: 7).isEmpty)
+        // Five among hundreds are all found; of hundreds exactly as many as were asked for.
+        let few = (0..<5).map { ServingFixture.record($0, model: "rare", at: clock.now()) }
+        try await events.append(
+            few.map { LogRecord(key: $0.model, time: $0.time, value: $0.encoded()) }, to: PlatformTopic.predictions)
+        #expect(try await archive.sample(model: "rare", count: 50, seed: 7).count == 5)
+        #expect(try await archive.sample(model: "rare", count: 3, seed: 7).count == 3)
+        let most = try await archive.sample(model: "delay", count: 250, seed: 7)
+        #expect(Set(most.map(\.id)).count == 250)
         #expect(try await archive.sample(model: "delay", count: 0, seed: 7).isEmpty)
     }
 

@@ -88,6 +88,7 @@ enum PredictionRoutes {
                 let model = try body.name("model")
                 let count = Int(try body.integer("count", default: 1000, in: 1...1_000_000))
                 let seed = UInt64(try body.integer("seed", default: 0, in: 0...Int64.max))
+                _ = try await services.registry.model(id: model)  // an unknown one is not found
                 return try services.start { progress in
                     try await replay(model, count: count, seed: seed, services, progress)
                 }
@@ -100,6 +101,9 @@ enum PredictionRoutes {
     private static func labels(_ request: APIRequest, _ services: PlatformServices) async throws -> APIResponse {
         let json = try request.json()
         let list = json["labels"]?.arrayValue ?? [json]
+        guard case .object = json else {
+            throw PlatformError(.invalidInput, "request body", "an object is expected, not \(json.kindName)")
+        }
         guard 1...labelCountMax ~= list.count else {
             throw PlatformError(
                 .invalidInput, "labels", "1 to \(labelCountMax) labels are accepted in one request, not \(list.count)")

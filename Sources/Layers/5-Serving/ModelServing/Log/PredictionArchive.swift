@@ -167,7 +167,7 @@ public struct PredictionArchive: Sendable {
         return model
     }
 
-    /// About `count` answered predictions of a model, spread over the whole log, chosen by `seed`.
+    /// `count` answered predictions of a model, all of them if it has fewer, spread over the whole log, chosen by `seed`.
     public func sample(model: String, count: Int, seed: UInt64) async throws -> [PredictionRecord] {
         let topic = PlatformTopic.predictions
         let end = try await log.endOffset(topic, partition: 0)
@@ -198,6 +198,44 @@ public struct PredictionArchive: Sendable {
                 break
             }
         }
-        return chosen
+        guard chosen.count < count else { return chosen }
+        // Others have most of the log to themselves: what is missing is drawn from all of the model's records.
+        var missing = ReservoirSample(count: count - chosen.count, random: random)
+        var next = first
+        while next < end {
+            let page = try await log.read(
+                topic, partition: 0, from: next, recordCountMax: 4096, byteCountMax: 8 << 20)
+            guard let last = page.last else { break }
+            for item in page where item.offset < end && !seen.contains(item.offset) {
+                let record = try PredictionRecord(decoding: item.record.value)
+                guard record.model == model, [.primary, .canary, .holdout].contains(record.choice) else { continue }
+                missing.consider(record)
+            }
+            next = last.offset + 1
+        }
+        return (chosen + missing.chosen).sorted { $0.time < $1.time }
+    }
+
+    /// Draws a number of records from a stream of unknown length, each with the same chance (Vitter 1985, algorithm R).
+    private struct ReservoirSample {
+        let count: Int
+        let random: () -> UInt64
+        private(set) var chosen: [PredictionRecord] = []
+        private var considered: UInt64 = 0
+
+        init(count: Int, random: @escaping () -> UInt64) {
+            self.count = count
+            self.random = random
+        }
+
+        mutating func consider(_ record: PredictionRecord) {
+            considered += 1
+            if chosen.count < count {
+                chosen.append(record)
+            } else {
+                let place = random() % considered
+                if place < UInt64(count) { chosen[Int(place)] = record }
+            }
+        }
     }
 }
