@@ -87,6 +87,20 @@ struct SequentialTests {
         #expect(try #require(comparison.pValue) < 0.05)
     }
 
+    /// Against SciPy's `binom.sf(count - 1, total, share)`.
+    @Test(arguments: [
+        (23, 73, 0.05, 5.851918585741706e-13), (9, 99, 0.01, 7.699134090263502e-07), (3, 10, 0.1, 0.0701908264),
+        (200, 1000, 0.18, 0.05568578298336666),
+    ])
+    func theBinomialTailIsTheLibrarys(count: Int, total: Int, share: Double, expected: Double) {
+        #expect(abs(BinomialTail.atLeast(count, of: total, share: share) / expected - 1) < 1e-9)
+    }
+
+    @Test func theBinomialTailHasItsEnds() {
+        #expect(BinomialTail.atLeast(0, of: 10, share: 0.5) == 1 && BinomialTail.atLeast(1, of: 10, share: 1) == 1)
+        #expect(BinomialTail.atLeast(1, of: 10, share: 0) == 0 && BinomialTail.atLeast(11, of: 10, share: 0.5) == 0)
+    }
+
     @Test func nothingIsSaidTooEarlyOrOfValuesThatAreAllTheSame() {
         var comparison = SequentialComparison(valuesMin: 10)
         for _ in 0..<9 { comparison.add(1, to: .first) }

@@ -111,6 +111,23 @@ struct RolloutJudgementTests {
         #expect(early == .wait("10 of 100 answers seen"))
     }
 
+    /// Also where nothing is sure, and in every sentence that says it.
+    @Test func aDifferenceIsSaidByItsSign() throws {
+        let policy = try policy(Self.experiment)
+        for (second, words) in [(0.405, "is worse by 0.005"), (0.395, "is better by 0.005"), (0.4, "is no different")] {
+            let judged = rollout(.canary(step: 0)).judge(
+                at: start.advanced(by: .days(3)), seen: seen(5000) { $0.comparison = comparison(200, 0.4, second) },
+                policy: policy)
+            let detail = judged.checks.first { $0.name == "online_metric" }?.detail ?? ""
+            #expect(detail.contains(words), "\(detail)")
+            guard case .advance(_, let reason) = judged.decision else {
+                Issue.record("\(judged.decision)")
+                continue
+            }
+            #expect(reason.contains("log_loss \(words), improvement within ["), "\(reason)")
+        }
+    }
+
     @Test func anExperimentWaitsUntilItIsShownOrItsTimeIsUp() throws {
         let policy = try policy(Self.experiment)
         #expect(rollout(.canary(step: 0)).next(policy) == .experiment)
@@ -125,7 +142,7 @@ struct RolloutJudgementTests {
         guard case .advance(to: .production, let reason) = decide(3, 0.4, 0.3) else {
             return #expect(Bool(false), "it is shown")
         }
-        #expect(reason.contains("log_loss improved by 0.1"))
+        #expect(reason.contains("log_loss is better by 0.1, improvement within ["))
         guard case .wait(let open) = decide(13, 0.4, 0.4) else { return #expect(Bool(false), "not shown yet") }
         #expect(open.contains("not shown to be better yet"))
         guard case .withdraw(let late) = decide(14, 0.4, 0.4) else { return #expect(Bool(false), "too late") }

@@ -1,7 +1,8 @@
 import Definitions
 import PlatformCore
 import Testing
-import Workflows
+
+@testable import Workflows
 
 /// A challenger goes forward when time, traffic and guardrails allow, and out when a guardrail breaks.
 struct RolloutStateTests {
@@ -64,11 +65,44 @@ struct RolloutStateTests {
         for state in [rollout(), canary(0)] {
             let reason = withdrawal(try decide(state, after: .seconds(1), seen(97) { $0.failures = 3 }))
             #expect(reason == "3 of 100 answers failed, more than 0.01")
-            // One in a hundred is the bound, not past it; too few answers say nothing.
+            // One in a hundred is the bound, not past it; nine of ninety-nine are no accident.
             #expect(withdrawal(try decide(state, after: .seconds(1), seen(99) { $0.failures = 1 })) == nil)
-            #expect(withdrawal(try decide(state, after: .seconds(1), seen(90) { $0.failures = 9 })) == nil)
+            #expect(withdrawal(try decide(state, after: .seconds(1), seen(90) { $0.failures = 9 })) != nil)
             #expect(withdrawal(try decide(state, after: .seconds(1), seen(0) { $0.failures = 100 })) != nil)
         }
+    }
+
+    @Test func noStepGoesUpWhileTheRateSeenIsAboveTheGuardrail() throws {
+        func verdict(_ state: RolloutState, _ seen: RolloutState.Observation) throws -> RolloutCheck.Verdict? {
+            try state.judge(at: start.advanced(by: .days(9)), seen: seen, policy: WorkflowFixture.policy()).checks
+                .first { $0.name == "error_rate" }?.verdict
+        }
+        for failures in [1, 2] {  // early errors end nothing
+            for answers in [0, 5, 90] {
+                let few = seen(answers) { $0.failures = failures }
+                #expect(withdrawal(try decide(canary(0), after: .days(9), few)) == nil)
+                #expect(try verdict(canary(0), few) == .waiting)
+            }
+        }
+        #expect(try verdict(canary(0), seen(5)) == .waiting && verdict(canary(0), seen(100)) == .passed)
+        // A step that needs few answers: what is open about the rate is waited for, what is sure ends the rollout.
+        let small = try WorkflowFixture.policy(pairsMin: 50)
+        let open = try decide(rollout(), after: .days(9), seen(50) { $0.failures = 1 }, small)
+        #expect(
+            open == .wait("1 of 51 answers failed, more than 0.01; 100 answers or more failures settle it"))
+        let shown = withdrawal(try decide(rollout(), after: .days(9), seen(50) { $0.failures = 23 }, small))
+        #expect(shown == "23 of 73 answers failed, more than 0.01 (p below 0.0001)")
+        let inCanary = withdrawal(try decide(canary(0), after: .days(9), seen(30) { $0.failures = 14 }, small))
+        #expect(inCanary?.hasPrefix("14 of 44 answers failed") == true)
+        let slow = seen(30) { $0.latencyP99Milliseconds = 1000 }
+        guard case .wait(let reason) = try decide(canary(0), after: .days(9), slow, small) else {
+            Issue.record("a slow version goes on")
+            return
+        }
+        #expect(reason.contains("30 answers are too few"))
+        #expect(
+            canary(0).judge(at: start.advanced(by: .days(9)), seen: slow, policy: small).checks
+                .contains { $0.isAboveGuardrail })
     }
 
     @Test func slowAnswersWithdraw() throws {

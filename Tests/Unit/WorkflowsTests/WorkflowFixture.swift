@@ -79,9 +79,16 @@ enum WorkflowFixture {
         return [DefinitionFile(path: "delay.yaml", folder: "/", text: text)]
     }
 
-    static func policy(canary: String = "[{share: 10%, at_least: 1d}, {share: 50%, at_least: 2d}]") throws
-        -> DeploymentDefinition
-    { try #require(try DefinitionCompiler.compile(files(canary: canary)).deployments[model]) }
+    static func policy(
+        canary: String = "[{share: 10%, at_least: 1d}, {share: 50%, at_least: 2d}]", pairsMin: Int = 1000
+    ) throws -> DeploymentDefinition {
+        let files = files(canary: canary).map {
+            DefinitionFile(
+                path: $0.path, folder: $0.folder,
+                text: $0.text.replacing("pairs_min: 1000", with: "pairs_min: \(pairsMin)"))
+        }
+        return try #require(try DefinitionCompiler.compile(files).deployments[model])
+    }
 
     static func monitor(retrain: String = "retrain: {on: [drift, quality], cooldown: 7d, train_on: 90d}") throws
         -> MonitorDefinition

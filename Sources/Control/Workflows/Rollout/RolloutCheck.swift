@@ -20,6 +20,12 @@ public struct RolloutCheck: Sendable, Hashable, Codable {
     /// A sentence.
     public let detail: String
 
+    /// Whether a rate or a latency is past its guardrail, be it that too few answers were seen to act on it.
+    var isAboveGuardrail: Bool {
+        guard let value, let bound, ["error_rate", "latency_p99"].contains(name) else { return false }
+        return value > bound
+    }
+
     /// Makes a check.
     public init(_ name: String, _ verdict: Verdict, value: Double? = nil, bound: Double? = nil, _ detail: String) {
         self.name = name

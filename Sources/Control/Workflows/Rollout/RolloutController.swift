@@ -425,7 +425,7 @@ public actor RolloutController {
             try await settle(rollout, policy)
         case .advance:
             let judgement = rollout.judge(at: clock.now(), seen: observation(rollout), policy: policy)
-            if let failed = judgement.checks.first(where: { $0.verdict == .failed }) {
+            if let failed = judgement.checks.first(where: { $0.verdict == .failed || $0.isAboveGuardrail }) {
                 throw PlatformError(.refused, subject, "a guardrail is broken: \(failed.detail)")
             }
             try await advance(

@@ -48,6 +48,7 @@ extension RolloutState {
             return judgement(.withdraw(reason: failed.detail))
         }
         if let halted { return judgement(.wait("halted: \(halted)")) }
+        if let open = alarms.first(where: { $0.verdict == .waiting }) { return judgement(.wait(open.detail)) }
         if let open = goal.first(where: { $0.verdict == .waiting }) { return judgement(.wait(open.detail)) }
         return judgement(.advance(to: next(policy), reason: evidence(seen, policy)))
     }
@@ -77,27 +78,18 @@ extension RolloutState {
 
     /// What ends a step at once.
     private func alarms(_ seen: Observation, _ policy: DeploymentDefinition) -> [RolloutCheck] {
-        var checks: [RolloutCheck] = []
-        let total = seen.answers + seen.failures
-        let share = total == 0 ? nil : Double(seen.failures) / Double(total)
-        if total >= 100, let share, share > policy.errorRateMax {
-            checks.append(
-                RolloutCheck(
-                    "error_rate", .failed, value: share, bound: policy.errorRateMax,
-                    "\(seen.failures) of \(total) answers failed, more than \(policy.errorRateMax)"))
-        } else {
-            checks.append(
-                RolloutCheck(
-                    "error_rate", .passed, value: share, bound: policy.errorRateMax,
-                    "\(seen.failures) of \(total) answers failed"))
-        }
+        var checks = [errorRate(seen, policy)]
         if let latency = seen.latencyP99Milliseconds {
             let bound = policy.latencyP99MillisecondsMax
-            let isSlow = seen.answers >= 100 && latency > bound
+            let isSlow = latency > bound
+            let isKnown = seen.answers >= Self.answersOfAShare
             checks.append(
                 RolloutCheck(
-                    "latency_p99", isSlow ? .failed : .passed, value: latency, bound: bound,
-                    "p99 is \(Self.text(latency)) ms, the guardrail \(bound) ms"))
+                    "latency_p99", !isSlow ? .passed : isKnown ? .failed : .waiting, value: latency, bound: bound,
+                    "p99 is \(Self.text(latency)) ms, the guardrail \(bound) ms"
+                        + (isSlow && !isKnown
+                            ? "; \(seen.answers) answers are too few to say so, \(Self.answersOfAShare) are enough"
+                            : "")))
         }
         if let reason = seen.worseOnLabels { checks.append(RolloutCheck("paired_labels", .failed, reason)) }
         if let units = seen.units {
@@ -118,12 +110,11 @@ extension RolloutState {
         if let metric = policy.rollout.metric, let comparison = seen.comparison {
             let labels = "\(comparison.first.count) and \(comparison.second.count) labelled answers"
             if let better = seen.improvement(metric) {
-                let isWorse = better.upper < 0
                 checks.append(
                     RolloutCheck(
-                        "online_metric", isWorse ? .failed : .passed, value: better.estimate, bound: 0,
-                        "\(metric.measure.rawValue) on \(labels) is \(isWorse ? "worse" : "better") by "
-                            + "\(Self.text(abs(better.estimate))), improvement within "
+                        "online_metric", better.upper < 0 ? .failed : .passed, value: better.estimate, bound: 0,
+                        "\(metric.measure.rawValue) on \(labels) is \(Self.comparison(better.estimate)), "
+                            + "improvement within "
                             + "[\(Self.text(better.lower)), \(Self.text(better.upper))] at any time"))
             } else {
                 checks.append(
@@ -134,22 +125,48 @@ extension RolloutState {
         return checks
     }
 
+    /// Answers from which on the share seen among them is taken as it is.
+    private static let answersOfAShare = 100
+    /// Failures below which that many answers have to be waited for: one or two may be anything.
+    private static let failuresMin = 3
+    /// Chance of a false alarm among fewer answers, for one look at them.
+    private static let errorRateAlpha = 0.001
+
+    /// Failed answers: out where their rate is above the guardrail, and none above it ever passes.
+    private func errorRate(_ seen: Observation, _ policy: DeploymentDefinition) -> RolloutCheck {
+        let bound = policy.errorRateMax
+        let total = seen.answers + seen.failures
+        let share = total == 0 ? nil : Double(seen.failures) / Double(total)
+        func check(_ verdict: RolloutCheck.Verdict, _ more: String) -> RolloutCheck {
+            RolloutCheck(
+                "error_rate", verdict, value: share, bound: bound, "\(seen.failures) of \(total) answers failed\(more)")
+        }
+        guard let share, share > bound else {
+            let isEnough = seen.answers >= leastOfStep(policy).answers
+            return check(isEnough || total >= Self.answersOfAShare ? .passed : .waiting, isEnough ? "" : " so far")
+        }
+        if total >= Self.answersOfAShare { return check(.failed, ", more than \(bound)") }
+        let chance = BinomialTail.atLeast(seen.failures, of: total, share: bound)
+        if seen.failures >= Self.failuresMin, chance < Self.errorRateAlpha {
+            return check(.failed, ", more than \(bound) (p \(Self.small(chance)))")
+        }
+        return check(.waiting, ", more than \(bound); \(Self.answersOfAShare) answers or more failures settle it")
+    }
+
+    /// Least time and number of answers of the present step.
+    private func leastOfStep(_ policy: DeploymentDefinition) -> (time: TimeSpan, answers: Int) {
+        switch phase {
+        case .canary(let step):
+            (policy.canary.prefix(step + 1).last?.atLeast ?? TimeSpan(milliseconds: 0), policy.shadowPairsMin / 10)
+        case .experiment:
+            (policy.rollout.experiment?.atLeast ?? TimeSpan(milliseconds: 0), policy.shadowPairsMin / 10)
+        default: (policy.shadowAtLeast, policy.shadowPairsMin)
+        }
+    }
+
     /// What a step needs before anything else is asked.
     private func conditions(at now: EventTime, _ seen: Observation, _ policy: DeploymentDefinition) -> [RolloutCheck] {
-        let (least, answersMin): (TimeSpan, Int) =
-            switch phase {
-            case .canary(let step):
-                (
-                    policy.canary.prefix(step + 1).last?.atLeast ?? TimeSpan(milliseconds: 0),
-                    policy.shadowPairsMin / 10
-                )
-            case .experiment:
-                (
-                    policy.rollout.experiment?.atLeast ?? TimeSpan(milliseconds: 0),
-                    policy.shadowPairsMin / 10
-                )
-            default: (policy.shadowAtLeast, policy.shadowPairsMin)
-            }
+        let (least, answersMin) = leastOfStep(policy)
         let (hasAnswers, hasTime) = (seen.answers >= answersMin, now.since(since) >= least)
         return [
             RolloutCheck(
@@ -223,13 +240,20 @@ extension RolloutState {
         if let latency = seen.latencyP99Milliseconds { parts.append("p99 \(Self.text(latency)) ms") }
         if let metric = policy.rollout.metric, let better = seen.improvement(metric) {
             parts.append(
-                "\(metric.measure.rawValue) improved by \(Self.text(better.estimate)) "
+                "\(metric.measure.rawValue) is \(Self.comparison(better.estimate)), improvement within "
                     + "[\(Self.text(better.lower)), \(Self.text(better.upper))]")
         }
         return parts.joined(separator: ", ")
     }
 
     static func text(_ value: Double) -> String { String((value * 10_000).rounded() / 10_000) }
+
+    /// An improvement in words, by its sign as it is printed.
+    private static func comparison(_ improvement: Double) -> String {
+        let size = text(abs(improvement))
+        if size == text(0) { return "no different" }
+        return "\(improvement < 0 ? "worse" : "better") by \(size)"
+    }
 
     /// A chance, also a very small one.
     private static func small(_ value: Double) -> String { value < 0.0001 ? "below 0.0001" : text(value) }
