@@ -89,8 +89,8 @@ extension DefinitionCompiler {
         let (expectations, loadChecks) = try self.expectations(fields, columns)
         let (origin, every) = try self.origin(fields, columns, folder: folder)
         let filter = try self.filter(fields, columns)
-        let sample = try fields.optionalNumber("sample") ?? 1
-        guard sample > 0, sample <= 1 else { throw fields.error("sample", "'sample' must be above 0 and at most 100%") }
+        let sample = try fields.share("sample", default: 1)
+        guard sample > 0 else { throw fields.error("sample", "'sample' must be above 0 and at most 100%") }
         var source = SourceDefinition(
             name: name, eventTimeColumn: eventTime, ingestTimeColumn: ingestTime, key: key, columns: columns,
             expectations: expectations, loadChecks: loadChecks,

@@ -305,15 +305,15 @@ extension DefinitionCompiler {
         let ruleName = try reader.text("name")
         let condition: MonitorRule.Condition
         switch try reader.choice("measure", Measure.self) {
-        case .psi: condition = .psi(feature: try feature(), above: try reader.number("above"))
-        case .ks: condition = .ks(feature: try feature(), above: try reader.number("above"))
+        case .psi: condition = .psi(feature: try feature(), above: try reader.bound("above"))
+        case .ks: condition = .ks(feature: try feature(), above: try reader.share("above"))
         case .nullRate:
-            condition = .nullRate(feature: try feature(), aboveReferenceBy: try reader.number("above_reference_by"))
-        case .predictionPSI: condition = .predictionPSI(above: try reader.number("above"))
+            condition = .nullRate(feature: try feature(), aboveReferenceBy: try reader.share("above_reference_by"))
+        case .predictionPSI: condition = .predictionPSI(above: try reader.bound("above"))
         case .metric:
             condition = .metricWorseThanReference(
                 try reader.required("metric", try reader.optionalMetric("metric", among: MetricName.basic)),
-                by: try reader.number("worse_than_reference_by"))
+                by: try reader.bound("worse_than_reference_by"))
         }
         let rule = MonitorRule(
             name: ruleName, condition: condition, severity: try reader.choice("severity", AlertSeverity.self),

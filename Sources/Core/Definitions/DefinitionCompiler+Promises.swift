@@ -131,6 +131,12 @@ extension DefinitionCompiler {
             }
             faults.insert(fault)
         }
+        guard !faults.isEmpty || DefinitionCompiler.isReadingAgain else {
+            throw fields.error(
+                "fallback_on",
+                "'fallback_on' names no cause, so the fallback would never answer; leave it out for all causes, or leave "
+                    + "'fallback' out")
+        }
         return faults.sorted { $0.rawValue < $1.rawValue }
     }
 

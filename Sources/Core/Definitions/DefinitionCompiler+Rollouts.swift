@@ -23,10 +23,8 @@ struct RolloutSteps {
         if rollout.has("canary") {
             canary = []
             for reader in try rollout.mappings("canary", of: "step") {
-                let share = try reader.number("share")
-                guard share > canary.last?.share ?? 0, share <= 1 else {
-                    throw reader.error("share", "canary shares must rise and stay within 100%")
-                }
+                let share = try reader.share("share")
+                guard share > canary.last?.share ?? 0 else { throw reader.error("share", "canary shares must rise") }
                 canary.append(CanaryStep(share: share, atLeast: try reader.span("at_least")))
                 try reader.finish()
             }
@@ -77,12 +75,12 @@ struct Guardrails {
 
     init(_ reader: FieldReader?) throws(PlatformError) {
         guard let reader else { return }
-        predictionPSIMax = try reader.optionalNumber("prediction_psi_max") ?? predictionPSIMax
-        errorRateMax = try reader.optionalNumber("error_rate_max") ?? errorRateMax
+        predictionPSIMax = try reader.optionalBound("prediction_psi_max") ?? predictionPSIMax
+        errorRateMax = try reader.share("error_rate_max", default: errorRateMax)
         latencyP99MillisecondsMax =
             try reader.optionalSpan("latency_p99_max").map { Double($0.milliseconds) } ?? latencyP99MillisecondsMax
-        disagreementMax = try reader.optionalNumber("disagreement_max")
-        meanDifferenceMax = try reader.optionalNumber("mean_difference_max")
+        disagreementMax = try reader.optionalShare("disagreement_max")
+        meanDifferenceMax = try reader.optionalBound("mean_difference_max")
         sampleRatioAlpha = try reader.share("sample_ratio_alpha", default: sampleRatioAlpha)
         guard sampleRatioAlpha > 0, sampleRatioAlpha < 1 else {
             throw reader.error("sample_ratio_alpha", "'sample_ratio_alpha' must be above 0 and below 100%")
@@ -93,9 +91,31 @@ struct Guardrails {
 
 extension FieldReader {
     /// A number from 0 to 1, also written as `5%`.
-    func share(_ key: String, default value: Double) throws(PlatformError) -> Double {
-        let share = try optionalNumber(key) ?? value
-        guard 0...1 ~= share else { throw error(key, "'\(key)' must be between 0 and 100%") }
+    func optionalShare(_ key: String) throws(PlatformError) -> Double? {
+        guard let share = try optionalNumber(key) else { return nil }
+        guard 0...1 ~= share || DefinitionCompiler.isReadingAgain else {
+            let isPercent = try optionalText(key)?.hasSuffix("%") ?? false
+            let meant =
+                !isPercent && 1...100 ~= share ? "; write \(Self.digits(share))% or \(Self.digits(share / 100))" : ""
+            throw error(key, "'\(key)' must be between 0 and 100%, which is 1, and not \(Self.digits(share))\(meant)")
+        }
         return share
+    }
+    func share(_ key: String, default value: Double) throws(PlatformError) -> Double {
+        try optionalShare(key) ?? value
+    }
+    func share(_ key: String) throws(PlatformError) -> Double { try required(key, try optionalShare(key)) }
+
+    /// A number that is not negative.
+    func optionalBound(_ key: String) throws(PlatformError) -> Double? {
+        guard let bound = try optionalNumber(key) else { return nil }
+        guard bound >= 0 || DefinitionCompiler.isReadingAgain else { throw error(key, "'\(key)' must be 0 or more") }
+        return bound
+    }
+    func bound(_ key: String) throws(PlatformError) -> Double { try required(key, try optionalBound(key)) }
+
+    /// A number without a needless fraction.
+    private static func digits(_ value: Double) -> String {
+        Int(exactly: value).map(String.init) ?? String(value)
     }
 }

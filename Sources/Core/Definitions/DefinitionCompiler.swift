@@ -24,6 +24,17 @@ public struct DefinitionCompiler {
         "Entity", "Source", "FeatureView", "FeatureService", "TrainingSet", "Model", "Deployment", "Monitor",
     ]
 
+    /// Whether what is read was in force before: bounds that were added since are not asked of it.
+    @TaskLocal static var isReadingAgain = false
+
+    /// Compiles files that were in force once, be they against a bound that came later: a server starts with them.
+    public static func compileAgain(_ files: [DefinitionFile]) throws(DefinitionErrors) -> DefinitionSet {
+        let result: Result<DefinitionSet, DefinitionErrors> = $isReadingAgain.withValue(true) {
+            do throws(DefinitionErrors) { return .success(try compile(files)) } catch { return .failure(error) }
+        }
+        return try result.get()
+    }
+
     var set = DefinitionSet()
     var errors: [PlatformError] = []
     var documents: [(kind: String, fields: FieldReader, folder: String)] = []

@@ -34,13 +34,10 @@ public struct ReplayBounds: Sendable, Hashable {
         }
         self.span = span
         pairsMin = try reader.integer("pairs_min", default: 1000, in: 1...1_000_000_000)
-        disagreementMax = try reader.has("disagreement_max") ? reader.share("disagreement_max", default: 1) : nil
-        meanDifferenceMax = try reader.optionalNumber("mean_difference_max")
-        predictionPSIMax = try reader.optionalNumber("prediction_psi_max")
+        disagreementMax = try reader.optionalShare("disagreement_max")
+        meanDifferenceMax = try reader.optionalBound("mean_difference_max")
+        predictionPSIMax = try reader.optionalBound("prediction_psi_max")
         errorRateMax = try reader.share("error_rate_max", default: 0)
-        for (key, value) in [("mean_difference_max", meanDifferenceMax), ("prediction_psi_max", predictionPSIMax)] {
-            if let value, value < 0 { throw reader.error(key, "'\(key)' must be 0 or more") }
-        }
         guard disagreementMax ?? meanDifferenceMax ?? predictionPSIMax != nil else {
             throw reader.error(
                 "replay_shadow",

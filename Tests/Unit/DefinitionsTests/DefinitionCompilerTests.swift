@@ -112,8 +112,16 @@ struct DefinitionCompilerTests {
         Slip("model", "metric: auc", "metric: acu", "did you mean 'auc'"),
         Slip("model", "min: 0.78", "slice: tset", "twice"),
         Slip("operations", "share: 50%", "share: 5%", "must rise"),
-        Slip("operations", "share: 50%", "share: 150%", "within 100%"),
+        Slip("operations", "share: 50%", "share: 150%", "between 0 and 100%"),
         Slip("operations", "prediction_log: block", "prediction_log: blok", "did you mean 'block'"),
+        Slip("operations", "error_rate_max: 1%", "error_rate_max: 5", "write 5% or 0.05"),
+        Slip("operations", "error_rate_max: 1%", "error_rate_max: -1%", "between 0 and 100%"),
+        Slip("operations", "error_rate_max: 1%", "disagreement_max: 2.5", "write 2.5% or 0.025"),
+        Slip("operations", "prediction_psi_max: 1.0", "prediction_psi_max: -1", "0 or more"),
+        Slip("operations", "above_reference_by: 0.25", "above_reference_by: 25", "write 25% or 0.25"),
+        Slip("operations", "above: 0.3", "above: -0.3", "0 or more"),
+        Slip(
+            "operations", "fallback: {constant: 0.16}", "fallback_on: []\nfallback: {constant: 0.16}", "names no cause"),
         Slip("operations", "sticky_by: [tailnum]", "sticky_by: [tailnumber]", "no key or request feature"),
         Slip("operations", "sticky_by: [tailnum]", "sticky_by: []", "at least one key"),
         Slip("operations", "severity: P3", "severity: P9", "'P9'", "P0, P1, P2, P3"),
@@ -249,6 +257,17 @@ struct DefinitionCompilerTests {
         let broken = DefinitionFile(path: "b.yaml", folder: "/", text: "kind: Entity\nname: [\n")
         let places = Set(try Examples.faults([file, broken]).map(\.subject))
         #expect(places == ["a.yaml:3", "a.yaml:7", "a.yaml:9", "a.yaml:16", "b.yaml:3"])
+    }
+
+    /// A server starts with what was in force before a bound came.
+    @Test func whatWasInForceIsReadAgain() throws {
+        let files = try Examples.files().map {
+            DefinitionFile(
+                path: $0.path, folder: $0.folder,
+                text: $0.text.replacing("error_rate_max: 1%", with: "error_rate_max: 5"))
+        }
+        #expect(throws: DefinitionErrors.self) { try DefinitionCompiler.compile(files) }
+        #expect(try DefinitionCompiler.compileAgain(files).deployments.values.first?.errorRateMax == 5)
     }
 
     @Test func definitionsBeforeABrokenDocumentAreNoReasonToBeSilent() throws {

@@ -66,7 +66,7 @@ struct SourceDefinitionTests {
         ("expectations: [{column: amount, distribution: {p101: [0, 1]}}]", "unknown figure 'p101'"),
         ("expectations: [{row_count_change: [2, 1]}]", "is empty"),
         ("expectations: [{name: x, freshness: 1h}, {name: x, freshness: 2h}]", "two expectations are called 'x'"),
-        ("sample: 0", "above 0"), ("sample: 101%", "at most 100%"), ("filter: amount", "must be true or false"),
+        ("sample: 0", "above 0"), ("sample: 101%", "between 0 and 100%"), ("filter: amount", "must be true or false"),
         ("filter: amont > 1", "amount"), ("from: {}", "needs 'files' or 'postgres'"),
         ("from: {files: x, format: xml}", "csv, parquet, ndjson"), ("from: {files: x, every: 10ms}", "at least 1s"),
         ("from: {postgres: {connection: \"host=x password=secret\", query: SELECT 1}}", "name of an environment"),

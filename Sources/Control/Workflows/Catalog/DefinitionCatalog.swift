@@ -255,7 +255,7 @@ public actor DefinitionCatalog {
     }
 
     private static func compile(_ text: String) throws -> DefinitionSet {
-        try DefinitionCompiler.compile(
+        try DefinitionCompiler.compileAgain(
             try JSONValue.parse(text, limits: JSONLimits(byteCountMax: 1 << 30, depthMax: 128)).decoded(
                 as: [DefinitionFile].self))
     }
