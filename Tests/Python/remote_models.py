@@ -51,6 +51,9 @@ class RemoteServer(http.server.BaseHTTPRequestHandler):
     width = 0
     port = 0
     mood = "well"
+    # Most rows of one call, and the most that came.
+    row_count_max = 1000
+    row_count_seen = 0
     # A row that holds this number is not answered before `released` is set.
     endless = np.float32(5002)
     hanging = threading.Event()
@@ -82,6 +85,10 @@ class RemoteServer(http.server.BaseHTTPRequestHandler):
         if self.mood == "odd":
             return self.answer(200, b"{}" * 1000, 10**9)
         rows = np.frombuffer(body[head:], dtype="<f4").reshape(tensor["shape"])
+        if len(rows) > self.row_count_max:
+            refusal = f"inference request batch-size must be <= {self.row_count_max} for 'means'"
+            return self.answer(400, json.dumps({"error": refusal}).encode())
+        RemoteServer.row_count_seen = max(RemoteServer.row_count_seen, len(rows))
         if (rows == self.endless).any():
             self.hanging.set()
             self.released.wait(60)

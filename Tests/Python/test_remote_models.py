@@ -114,7 +114,8 @@ def test_a_model_on_another_of_these_servers_over_grpc(world: World) -> None:
     other.kill()
     answer = ask(server, 10)
     assert (answer["prediction"], answer["fallback"]) == (0.25, True), answer
-    assert "remote server" in answer["fallback_reason"], answer
+    why = server.get(f"/predictions/{answer['prediction_id']}/why")
+    assert "remote server" in why["fallback_reason"] and "remote" not in answer["fallback_reason"], (why, answer)
     other.start()
     until(lambda: ask(server, 10)["fallback"] is False)
 
@@ -216,6 +217,15 @@ def test_a_port_where_nobody_listens_is_said(world: World) -> None:
             done = try_to_register(world.server, world.dataset, world.folder, address)
             assert done.returncode != 0 and "cannot be reached" in done.stderr, done.stderr
     assert world.server.get("/api/v1/status")
+
+
+def test_a_server_that_takes_few_rows_at_once_scores_a_whole_slice(world: World, monkeypatch) -> None:
+    monkeypatch.setattr(RemoteServer, "row_count_max", 8)
+    monkeypatch.setattr(RemoteServer, "row_count_seen", 0)
+    with http_server() as means:
+        version = world.register(f"v2://127.0.0.1:{means.server_port}/means")
+        rows = world.server.get(f"/api/v1/models/loss/versions/{version}")["rows"]
+        assert rows["test"] > 8 and RemoteServer.row_count_seen == 8, rows
 
 
 def test_models_on_servers_that_speak_tls(world: World) -> None:

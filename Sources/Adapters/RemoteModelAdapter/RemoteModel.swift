@@ -1,3 +1,4 @@
+import Foundation
 import PlatformCore
 import RuntimePorts
 import Synchronization
@@ -7,6 +8,8 @@ final class RemoteServer: Sendable {
     private let line: any RemoteLine
     private let breaker = Mutex(CircuitBreaker())
     private let ledger: RemoteLedger
+    /// Most rows of one call; less where the server said so.
+    private let rowCountBound = Mutex(1000)
 
     init(_ line: any RemoteLine, ledger: RemoteLedger) {
         self.line = line
@@ -15,6 +18,20 @@ final class RemoteServer: Sendable {
 
     var breakerIsOpen: Bool { breaker.withLock { $0.isOpen } }
     var requestByteCountMax: Int { line.requestByteCountMax }
+    var rowCountMax: Int { rowCountBound.withLock { $0 } }
+
+    /// Takes over a limit that the server named when it refused a call of so many rows: `batch-size must be <= 8`, in the words
+    /// that Triton and other servers of this platform use.
+    ///
+    /// - Returns: whether it is a smaller one.
+    func learn(from refusal: ModelError, rowCount: Int) -> Bool {
+        guard refusal.code == .shapeMismatch, let words = refusal.message.range(of: "batch-size must be <= "),
+            let limit = Int(refusal.message[words.upperBound...].prefix { $0.isASCII && $0.isNumber }),
+            1..<rowCount ~= limit
+        else { return false }
+        rowCountBound.withLock { $0 = min($0, limit) }
+        return true
+    }
 
     /// Asks for what the model takes and gives.
     func metadata(within time: Duration) async throws(ModelError) -> JSONValue {
@@ -102,18 +119,26 @@ final class RemoteModel: DeferredModel {
         guard rowCount > 0, rows.count == rowCount * width else {
             throw ModelError(.shapeMismatch, "\(rows.count) values are no \(rowCount) rows of \(width) features")
         }
-        let step = max(1, min(4096, server.requestByteCountMax / rowByteCountMax))
+        let rowsOfBytes = max(1, server.requestByteCountMax / rowByteCountMax)
         var outputs: [Float] = []
-        for first in stride(from: 0, to: rowCount, by: step) {
-            let count = min(step, rowCount - first)
+        var first = 0
+        while first < rowCount {
+            let count = min(server.rowCountMax, rowsOfBytes, rowCount - first)
             let limit = ContinuousClock.now + timeout
-            let read = try await server.infer(
-                Array(rows[(first * width)..<((first + count) * width)]), rowCount: count, layout,
-                categories: categories, until: deadline.map { min($0, limit) } ?? limit)
+            let read: (width: Int, values: [Float])
+            do throws(ModelError) {
+                read = try await server.infer(
+                    Array(rows[(first * width)..<((first + count) * width)]), rowCount: count, layout,
+                    categories: categories, until: deadline.map { min($0, limit) } ?? limit)
+            } catch {
+                guard server.learn(from: error, rowCount: count) else { throw error }
+                continue
+            }
             guard read.width == description.outputCount else {
                 throw ModelError(.unavailable, "the remote server answered \(read.width) numbers for each row")
             }
             outputs += read.values
+            first += count
         }
         return outputs
     }
