@@ -233,8 +233,11 @@ final class ProgressLine {
         if let message = progress["message"]?.stringValue, !message.isEmpty { text += ": \(message)" }
         if done > 0 {
             text += "  \(Human.count(done))" + (total > 0 ? " of \(Human.count(total))" : "")
-            text += " \(progress["unit"]?.stringValue ?? "")"
-            if seconds >= 1 { text += " (\(Human.count(done / seconds))/s)" }
+            let unit = progress["unit"]?.stringValue ?? ""
+            text += " \(unit)"
+            if seconds >= 1, !["phases", "steps", "views", "%"].contains(unit) {
+                text += " (\(Human.count(done / seconds))/s)"
+            }
         }
         text += "  \(Int(seconds)) s"
         try? FileHandle.standardError.write(contentsOf: Data((isTerminal ? "\r\u{1B}[K\(text)" : text + "\n").utf8))

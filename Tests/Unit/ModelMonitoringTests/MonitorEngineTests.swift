@@ -14,8 +14,10 @@ struct MonitorEngineTests {
         return engine
     }
 
-    private func effects(_ records: [Scenario.Record]) throws -> [MonitorEffect] {
-        var engine = try engine()
+    private func effects(
+        _ records: [Scenario.Record], _ definition: MonitorDefinition = Scenario.definition()
+    ) throws -> [MonitorEffect] {
+        var engine = try engine(definition)
         return records.flatMap { engine.consume($0) } + engine.advance(to: Scenario.hours(168 * 3 + 48))
     }
 
@@ -56,6 +58,13 @@ struct MonitorEngineTests {
         let continued = effects.compactMap { if case .alertContinued(let alert) = $0 { alert } else { nil } }
         #expect(continued.filter { $0.rule == "worse" }.map(\.count) == [2, 3])
         #expect(Set(effects.map(\.id)).count == effects.count)
+    }
+
+    @Test func windowsOfLessThanADayAreSaidWithTheirTimes() throws {
+        let effects = try effects(Scenario.records(perWeek: 4000), Scenario.definition(window: .hours(6)))
+        let raised = effects.compactMap { if case .alertRaised(let alert) = $0 { alert } else { nil } }
+        let alert = try #require(raised.first { $0.rule == "drift" })
+        #expect(alert.message.contains("from \(alert.scope.from.description) to \(alert.scope.to.description)"))
     }
 
     @Test func reportsEqualWhatTheRowsSay() throws {

@@ -240,7 +240,10 @@ extension MonitorEngine {
     }
 
     private static func place(_ scope: WindowScope) -> String {
-        "for \(scope.model) version \(scope.version) from \(scope.from.dateText) to \(scope.to.dateText)"
+        let isOfDays = scope.to.since(scope.from).milliseconds % TimeSpan.days(1).milliseconds == 0
+        let (from, to) =
+            isOfDays ? (scope.from.dateText, scope.to.dateText) : (scope.from.description, scope.to.description)
+        return "for \(scope.model) version \(scope.version) from \(from) to \(to)"
     }
 
     /// A number for people, with four digits after the point.

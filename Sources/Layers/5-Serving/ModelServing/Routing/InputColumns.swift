@@ -177,6 +177,19 @@ extension ServiceBinding {
                 faults.append(FieldFault(field: "features.\(name)", message: "must be a finite number"))
             }
         }
+        guard columns.hasMatrix else { return faults }
+        // The matrix has codes where JSON has texts.
+        let layout = columns.layout(for: self)
+        for (position, feature) in requestFeatures.enumerated() where layout.features[position] == nil {
+            let value = columns.number(row: row, position: position, inputCount: inputCount)
+            guard let codes = feature.codes, value.isFinite,
+                let place = faults.firstIndex(where: { $0.field == "features.\(feature.name)" })
+            else { continue }
+            let text = Int(exactly: value).map(String.init) ?? String(value)
+            faults[place] = FieldFault(
+                field: "features.\(feature.name)",
+                message: "\(text) is none of its \(codes.count) places (0 to \(codes.count - 1))")
+        }
         return faults
     }
 
