@@ -57,6 +57,17 @@ def test_a_broken_definition_is_named_with_its_line(what: str, server: Server, t
     assert server.get("/api/v1/definitions") == before, "half a set is never applied"
 
 
+def test_an_environment_that_is_not_there_is_told_by_the_plan(server: Server, tmp_path: pathlib.Path) -> None:
+    folder = shop.write_definitions(tmp_path / "definitions")
+    model = folder / "model.yaml"
+    whole = model.read_text()
+    for path, is_told in (("/nope", True), ("/usr", False)):
+        workers = f"fallback: {{constant: 0.25}}\nworkers: {{environment: {path}}}"
+        model.write_text(whole.replace("fallback: {constant: 0.25}", workers))
+        told = server.cli("plan", str(folder)).stdout
+        assert ("warning: Deployment/loss: 'workers: {environment: /nope}' is not there" in told) is is_told, told
+
+
 def test_every_fault_is_told_at_once(server: Server, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: Entity\nname: x\nkeyz: [a]\n---\nkind: Entity\nname: 1 2\nkeys: [a]\n")
     result = server.cli("plan", str(tmp_path), check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import shutil
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import shop
 from bad_input import EVENT, refuses
-from conftest import Server
+from conftest import Server, until
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +170,41 @@ def test_an_online_store_that_is_spoilt_under_a_running_server(trained: Server, 
     status, answer = asked("c01")
     assert (status, answer["fallback"]) == (200, False), answer
     assert server.stop() == 0
+
+
+def test_a_damaged_model_takes_no_deployment_away(trained: Server, tmp_path: pathlib.Path) -> None:
+    """Its fallback answers, flagged and counted, everybody can see why, and it is back when its file is."""
+    server = Server(tmp_path / "data", "--clock", "manual")
+    assert trained.stop() == 0
+    shutil.copytree(trained.data_dir, server.data_dir)
+    trained.start()
+    artifact = json.loads(trained.cli("model", "show", "loss", "1", "--json").stdout)["artifact"]
+    [blob] = (path for path in server.data_dir.rglob(f"*{artifact}*") if path.is_file() and "blobs" in path.parts)
+    whole = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    server.start()
+    try:
+        body = {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 20}}
+        status, answer = server.request("POST", "/predict/loss", body)
+        assert (status, answer["prediction"], answer["fallback"]) == (200, 0.25, True), answer
+        assert (answer["fallback_cause"], answer["fallback_reason"]) == ("model_error", "the model is not loaded")
+        why = server.get(f"/predictions/{answer['prediction_id']}/why")
+        assert "do not have this hash" in why["fallback_reason"], why
+        [version] = server.get("/api/v1/status")["unloaded_versions"]
+        assert (version["deployment"], version["version"], version["use"]) == ("loss", 1, "answers requests"), version
+        for command in (["status"], ["model", "live", "loss"]):
+            assert "NOT LOADED: version 1 of loss" in server.cli(*command).stdout
+        status, text = server.request("GET", "/readyz")
+        assert status == 200 and "degraded: version 1 of the deployment loss" in text, text
+        _, page = server.request("GET", "/metrics")
+        assert re.search(r'bottega_unloaded_versions\{deployment="loss",[^}]*\} 1\b', page), page
+        assert re.search(r'fallbacks_total\{[^}]*"model_error"[^}]*\} 1\b', page), page
+        assert server.request("GET", "/v2/models/loss/ready")[0] != 200
+
+        blob.write_bytes(whole)
+        until(lambda: server.request("POST", "/predict/loss", body)[1]["fallback"] is False, 120)
+        assert server.get("/api/v1/status")["unloaded_versions"] == []
+        assert server.request("GET", "/readyz") == (200, "ok\n")
+    finally:
+        server.kill()

@@ -133,6 +133,7 @@ public final class LifecycleService: Service {
             await withDiscardingTaskGroup { group in
                 group.addTask { await self.repeatedly(every: .milliseconds(50)) { try await self.readMonitoring() } }
                 group.addTask { await self.repeatedly(every: .milliseconds(50)) { try await self.tick() } }
+                group.addTask { await self.repeatedly(every: .seconds(1)) { await self.desk.loadUnloaded() } }
                 for await id in self.queue { group.addTask { await self.retrain(id) } }
                 group.cancelAll()
             }

@@ -226,6 +226,7 @@ struct ModelCommand: AsyncParsableCommand {
                     }
                 }
                 if (answer["deployments"]?.arrayValue ?? []).isEmpty { lines.append("no deployment sent it traffic") }
+                lines += UnloadedText.lines(answer)
                 // Who serves elsewhere reads the stages alone.
                 for (version, stage) in (answer["stages"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {
                     guard let stage = stage.stringValue, !["development", "archived"].contains(stage) else { continue }
@@ -321,6 +322,16 @@ enum DeploymentText {
         (answer["requirement_differences"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
             .flatMap { version, lines in
                 (lines.arrayValue ?? []).map { "\nwarning: version \(version): \(Human.cell($0))" }
-            }.joined()
+            }.joined() + UnloadedText.lines(answer).map { "\n" + $0 }.joined()
+    }
+}
+
+/// Versions that a deployment needs and that cannot be loaded.
+enum UnloadedText {
+    static func lines(_ answer: JSONValue) -> [String] {
+        (answer["unloaded_versions"]?.arrayValue ?? []).map {
+            "NOT LOADED: version \(Human.cell($0["version"])) of \(Human.cell($0["deployment"])), which "
+                + "\(Human.cell($0["use"])): \(Human.cell($0["reason"]))"
+        }
     }
 }

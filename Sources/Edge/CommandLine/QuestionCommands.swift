@@ -195,12 +195,16 @@ struct MonitorCommand: ClientCommand {
         show(answer) { answer in
             let windows = answer["windows"]?.arrayValue ?? []
             let shown = HeadlineMetrics.names(in: windows.map { $0["metrics"] })
+            let areOfDays = windows.allSatisfy { window in
+                ["from", "to"].allSatisfy { Human.cell(window[$0]).contains("T00:00:00") }
+            }
             var rows: [[String]] = []
             for window in windows {
                 let worst = (window["inputs"]?.arrayValue ?? []).max {
                     ($0["psi"]?.doubleValue ?? 0) < ($1["psi"]?.doubleValue ?? 0)
                 }
-                var cells = [String(Human.cell(window["from"]).prefix(10))]
+                let from = Human.cell(window["from"])
+                var cells = [areOfDays ? String(from.prefix(10)) : from]
                 cells += ["version", "choice", "rows", "labelled"].map { Human.cell(window[$0]) }
                 cells += shown.map { Human.cell(window["metrics"]?[$0]) }
                 cells.append(worst.map { "\(Human.cell($0["psi"])) \(Human.cell($0["name"]))" } ?? "–")
@@ -225,12 +229,14 @@ struct Status: ClientCommand {
     func run(_ client: APIClient) async throws {
         let answer = try await client.get("/api/v1/status")
         show(answer) { answer in
-            let members = (answer.objectValue ?? [:]).sorted { $0.key < $1.key }
+            let members = (answer.objectValue ?? [:]).sorted { $0.key < $1.key }.filter {
+                $0.key != "unloaded_versions"
+            }
             let width = (members.map(\.key.count).max() ?? 0) + 2
-            return members.map {
+            let lines = members.map {
                 "\($0.key.padding(toLength: width, withPad: " ", startingAt: 0))\(Human.cell($0.value))"
             }
-            .joined(separator: "\n")
+            return (lines + UnloadedText.lines(answer)).joined(separator: "\n")
         }
     }
 }

@@ -18,6 +18,8 @@ public struct ModelError: Error, Sendable, Equatable, CustomStringConvertible {
         case breakerOpen
         /// The model answered, but no number.
         case noNumber
+        /// The version is not in memory, since it could not be loaded.
+        case notLoaded
     }
     /// The kind of failure.
     public let code: Code

@@ -91,7 +91,11 @@ struct PredictorColumnsTests {
                 model: "delay", version: nil, columns: columns(["a"]), terms: RequestTerms(),
                 scratch: PredictionScratch()))
         #expect(answer.predictions.map(\.prediction) == [0.25] && answer.predictions[0].choice == .fallback)
-        #expect(answer.predictions[0].fallbackReason.contains("out of order"))
+        #expect(answer.predictions[0].fallbackReason == "the model failed")
+        let bare = predictor(try ServingFixture.route([(ServingFixture.version(1, BrokenModel()), 1)], deployment: ""))
+        let unanswered = try bare.predict(
+            model: "delay", version: nil, columns: columns(["a"]), terms: RequestTerms(), scratch: PredictionScratch())
+        #expect(unanswered?.failure?.message == "the model failed")
         let classes = predictor(try ServingFixture.route([(ServingFixture.version(1, ThreeClasses()), 1)]))
         let ranked = try #require(
             try classes.predict(
@@ -119,6 +123,23 @@ struct PredictorColumnsTests {
             #expect(!error.message.contains("instances[0]"))
         }
         #expect(predictor.log.pending == 0)
+    }
+
+    @Test func aCodeThatIsNoPlaceOfACategoryIsSaidAsTheNumberThatItIs() throws {
+        let predictor = predictor(try ServingFixture.route([(ServingFixture.version(1), 1)]))
+        let binding = try ServingFixture.binding()
+        let position = try #require(binding.definition.inputNames.firstIndex(of: "carrier"))
+        for (value, text) in [(700.0, "700"), (-1, "-1"), (0.5, "0.5")] {
+            var row = [Double](repeating: 1, count: binding.inputCount)
+            row[position] = value
+            let error = #expect(throws: PlatformError.self) {
+                try predictor.predict(
+                    model: "delay", version: nil, columns: InputColumns(rowCount: 1, columns: [], matrix: row),
+                    terms: RequestTerms(), scratch: PredictionScratch())
+            }
+            let message = error?.message ?? ""
+            #expect(message.contains("features.carrier: \(text) is none of its ") && message.contains("places (0 to "))
+        }
     }
 
     @Test func theTermsOfARequestHoldForColumnsToo() async throws {

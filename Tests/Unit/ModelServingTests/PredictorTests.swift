@@ -141,8 +141,9 @@ struct PredictorTests {
         #expect(answer.status == 200)
         #expect(json["prediction"] == 0.25 && json["fallback"] == true && json["model_version"] == 0)
         #expect(json["variant"] == "fallback")
-        #expect(json["fallback_reason"] == "the model failed: out of order")
+        #expect(json["fallback_reason"] == "the model failed", "what the model said is in the record alone")
         let record = try #require(answer.entries.first).record()
+        #expect(record.fallbackReason == "the model failed: out of order")
         #expect(record.choice == .fallback && record.artifact.isEmpty && record.output == [0.25])
         #expect(record.inputs[1] == 733, "what the model could not use is remembered")
     }
@@ -152,7 +153,22 @@ struct PredictorTests {
         let (answer, json) = try answer(try predictor(try ServingFixture.route([(version, 1)])), ServingFixture.request)
         #expect(answer.status == 200)
         #expect(json["prediction"] == 0.25 && json["fallback"] == true)
-        #expect(json["fallback_reason"] == "features cannot be read: the disk is gone")
+        #expect(json["fallback_reason"] == "features cannot be read")
+    }
+
+    @Test func aVersionThatIsNotLoadedFallsBackOrSaysSo() throws {
+        let gone = UnloadedModel(
+            reason: "blob/1: the stored bytes do not have this hash", featureCount: 5, outputCount: 1)
+        let version = try ServingFixture.version(4, gone)
+        #expect(!version.isLoaded)
+        let (answer, json) = try answer(
+            try predictor(try ServingFixture.route([(version, 1)])), ServingFixture.request)
+        #expect(answer.status == 200 && json["prediction"] == 0.25 && json["fallback_cause"] == "model_error")
+        let record = try #require(answer.entries.first).record()
+        #expect(record.fallbackReason.contains("blob/1"))
+        let (refused, said) = try self.answer(
+            try predictor(try ServingFixture.route([(version, 1)], deployment: "")), ServingFixture.request)
+        #expect(refused.status == 503 && said["fallback_reason"] == "the model is not loaded")
     }
 
     @Test func withoutAFallbackAFailureIsSaidToBeOne() throws {

@@ -7,6 +7,7 @@ public import PlatformCore
 public import RuntimePorts
 import Statistics
 public import StoragePorts
+import Synchronization
 
 /// What the desk needs to know of a training set.
 public struct DatasetParts: Sendable {
@@ -46,6 +47,9 @@ public actor ModelDesk {
     /// Routes that a rehearsal stands in front of, so that what they need stays in memory.
     private var rehearsed: [Name: DeploymentRoute] = [:]
     var scores: [(key: String, rows: EvaluationRows)] = []
+    /// Versions that could not be loaded, and when that is tried again.
+    private let unloaded = Mutex<[Name: [UnloadedVersion]]>([:])
+    private var tries: [Name: (next: ContinuousClock.Instant, pause: Duration)] = [:]
     /// Differences that the log has been told, by version.
     private var toldDifferences: [String: [String]] = [:]
 
@@ -448,9 +452,17 @@ public actor ModelDesk {
     }
 
     private func route(_ revision: PolicyRevision) async throws {
-        guard let route = try await makeRoute(revision) else {
-            return publish(nil, for: revision.model)
-        }
+        guard let made = try await makeRoute(revision) else { return dismiss(revision) }
+        put(made, revision)
+    }
+
+    /// A deployment that is not defined any more answers nobody.
+    private func dismiss(_ revision: PolicyRevision) {
+        unloaded.withLock { $0[revision.deployment] = nil }
+        publish(nil, for: revision.model)
+    }
+
+    private func put(_ made: MadeRoute, _ revision: PolicyRevision) {
         // Two publications may come back from the registry in either order; the later one stays.
         if let known = routes.route(revision.model.text), known.definition.name == revision.deployment,
             known.revision > revision.revision
@@ -458,8 +470,21 @@ public actor ModelDesk {
             return
         }
         rehearsed[revision.deployment] = nil
-        publish(route, for: revision.model)
+        publish(made.route, for: revision.model)
+        note(made.missing, revision.deployment)
         tellDifferences(revision)
+    }
+
+    /// Puts a route in front of traffic that may have stand-ins; one without them that serves the policy already stays.
+    private func take(_ made: MadeRoute, _ revision: PolicyRevision) {
+        let known = routes.route(revision.model.text)
+        let isServing =
+            known?.definition.name == revision.deployment && known?.revision == revision.revision
+            && known?.versions.allSatisfy(\.isLoaded) == true
+        if isServing, made.missing.contains(where: { $0.use == .answers || $0.use == .shadows }) {
+            return note(made.missing, revision.deployment)
+        }
+        put(made, revision)
     }
 
     /// Says in the log what versions in front of traffic find otherwise than they were logged with, once.
@@ -488,26 +513,127 @@ public actor ModelDesk {
         }
     }
 
-    /// The route of a policy; `nil` if its deployment is not defined any more.
-    func makeRoute(_ revision: PolicyRevision) async throws -> DeploymentRoute? {
+    /// A route and what it lacks.
+    struct MadeRoute {
+        let route: DeploymentRoute
+        let missing: [UnloadedVersion]
+    }
+
+    /// Versions that deployments need and that cannot be loaded now, by deployment.
+    public nonisolated var unloadedVersions: [UnloadedVersion] {
+        unloaded.withLock { $0.sorted { $0.key.text < $1.key.text }.flatMap(\.value) }
+    }
+
+    /// Remembers what could not be loaded; the log hears of what is new and of the end of it.
+    private func note(_ missing: [UnloadedVersion], _ deployment: Name) {
+        let before = unloaded.withLock { unloaded in
+            defer { unloaded[deployment] = missing.isEmpty ? nil : missing }
+            return unloaded[deployment] ?? []
+        }
+        for version in missing where !before.contains(version) {
+            logger.error(
+                "a version cannot be loaded",
+                metadata: [
+                    "deployment": "\(deployment)", "version": "\(version.version)", "use": "\(version.use.rawValue)",
+                    "error": "\(version.reason)",
+                ])
+        }
+        if missing.isEmpty {
+            tries[deployment] = nil
+            if !before.isEmpty {
+                logger.info("all versions of a deployment are loaded", metadata: ["deployment": "\(deployment)"])
+            }
+        } else if tries[deployment] == nil {
+            tries[deployment] = (.now + Self.shortestPause, Self.shortestPause)
+        }
+    }
+
+    private static let shortestPause = Duration.seconds(2)
+    private static let longestPause = Duration.seconds(60)
+
+    /// Tries again to load what could not be loaded, with pauses that grow to a minute; to be called now and then.
+    func loadUnloaded() async {
+        for deployment in unloaded.withLock({ Array($0.keys) }).sorted(by: { $0.text < $1.text }) {
+            guard rehearsed[deployment] == nil, let due = tries[deployment], due.next <= .now else { continue }
+            let pause = min(due.pause * 2, Self.longestPause)
+            tries[deployment] = (.now + pause, pause)
+            do {
+                guard let revision = try await registry.current(deployment),
+                    let made = try await makeRoute(revision, standIn: true)
+                else {
+                    note([], deployment)
+                    continue
+                }
+                let before = unloaded.withLock { $0[deployment] ?? [] }
+                if made.missing.count < before.count, rehearsed[deployment] == nil { take(made, revision) }
+            } catch {
+                logger.debug(
+                    "a deployment cannot be served yet",
+                    metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
+            }
+        }
+    }
+
+    /// A version for a route; one that fails in its place, and why, if it cannot be loaded and `standIn` is set.
+    private func standing(_ model: Name, _ number: Int, _ standIn: Bool) async throws
+        -> (version: ServedVersion, fault: (any Error)?)
+    {
+        let fault: any Error
+        do { return (try await routed(model, number), nil) } catch {
+            guard standIn else { throw error }
+            fault = error
+        }
+        let version = try await registry.version(model, number)
+        let binding = try binding(try await service(of: version))
+        let stand = UnloadedModel(
+            reason: "version \(number): \(errorText(fault))", featureCount: binding.inputCount,
+            outputCount: max(1, version.candidate.signature?.outputs.count ?? 1))
+        let served = try ServedVersion(
+            model: model, number: number, artifact: version.candidate.artifact.hash, loaded: stand, binding: binding)
+        return (served, fault)
+    }
+
+    /// The route of a policy with the versions that it lacks; `nil` if its deployment is not defined any more.
+    ///
+    /// - Parameter standIn: whether a variant or shadow that cannot be loaded gets a stand-in; else that is thrown.
+    func makeRoute(_ revision: PolicyRevision, standIn: Bool = false) async throws
+        -> MadeRoute?
+    {
         guard let definition = definitions().deployments[revision.deployment] else { return nil }
         let policy = revision.policy
+        var missing: [UnloadedVersion] = []
+        func lacks(_ number: Int, _ use: UnloadedVersion.Use, _ error: any Error) {
+            let version = UnloadedVersion(
+                deployment: revision.deployment, model: revision.model, version: number, use: use,
+                reason: errorText(error))
+            if !missing.contains(version) { missing.append(version) }
+        }
         var variants: [DeploymentRoute.Variant] = []
         for share in policy.variants {  // the first is the primary: a policy lists the champion first
-            variants.append(.init(version: try await routed(revision.model, share.version), share: share.share))
+            let (version, fault) = try await standing(revision.model, share.version, standIn)
+            if let fault { lacks(share.version, .answers, fault) }
+            variants.append(.init(version: version, share: share.share))
         }
         var shadows: [ServedVersion] = []
-        for number in policy.shadows { shadows.append(try await routed(revision.model, number)) }
-        return DeploymentRoute(
+        for number in policy.shadows {
+            let (version, fault) = try await standing(revision.model, number, standIn)
+            if let fault { lacks(number, .shadows, fault) }
+            shadows.append(version)
+        }
+        let fallback = await fallbackVersions(definition, revision)
+        for (number, error) in fallback.missing { lacks(number, .standsIn, error) }
+        let reserve = await reserve(revision)
+        for (number, error) in reserve.missing { lacks(number, .waitsForRollback, error) }
+        let route = DeploymentRoute(
             definition: definition, revision: revision.revision, variants: variants, shadows: shadows,
             slices: (policy.slices ?? []).map { ($0.version, $0.to) }, shadowShares: policy.shadowShares ?? [],
-            fallbackVersions: await fallbackVersions(definition, revision), precomputed: try precomputed(definition),
-            reserve: await reserve(revision))
+            fallbackVersions: fallback.versions, precomputed: try precomputed(definition), reserve: reserve.versions)
+        return MadeRoute(route: route, missing: missing)
     }
 
     /// Puts a policy that is not published in front of traffic, for a drill; gives it up with `reroute`.
     func rehearse(_ revision: PolicyRevision) async throws {
-        guard let route = try await makeRoute(revision) else { return }
+        guard let route = try await makeRoute(revision)?.route else { return }
         rehearsed[revision.deployment] = rehearsed[revision.deployment] ?? routes.route(revision.model.text)
         publish(route, for: revision.model)
     }
@@ -518,25 +644,24 @@ public actor ModelDesk {
     }
 
     /// What a rollback would go back to, in memory so that it needs no store then.
-    private func reserve(_ revision: PolicyRevision) async -> [ServedVersion] {
-        do {
-            guard let goal = try await registry.rollbackGoal(revision.deployment) else { return [] }
-            var reserve: [ServedVersion] = []
-            for share in goal.policy.variants { reserve.append(try await routed(goal.model, share.version)) }
-            return reserve
-        } catch {
-            logger.warning(
-                "the version before cannot be loaded; a rollback would fail",
-                metadata: ["deployment": "\(revision.deployment)", "error": "\(errorText(error))"])
-            return []
+    private func reserve(_ revision: PolicyRevision) async
+        -> (versions: [ServedVersion], missing: [(Int, any Error)])
+    {
+        var (versions, missing): ([ServedVersion], [(Int, any Error)]) = ([], [])
+        let goal = try? await registry.rollbackGoal(revision.deployment)
+        for share in goal?.policy.variants ?? [] {
+            do { versions.append(try await routed(revision.model, share.version)) } catch {
+                missing.append((share.version, error))
+            }
         }
+        return (versions, missing)
     }
 
-    /// The versions of the fallback's steps; a step whose version is not there is left out and named in the log.
+    /// The versions of the fallback's steps; a step whose version is not there is left out.
     private func fallbackVersions(_ definition: DeploymentDefinition, _ revision: PolicyRevision) async
-        -> [Int: ServedVersion]
+        -> (versions: [Int: ServedVersion], missing: [(Int, any Error)])
     {
-        var versions: [Int: ServedVersion] = [:]
+        var (versions, missing): ([Int: ServedVersion], [(Int, any Error)]) = ([:], [])
         for (index, step) in definition.promise.fallback.enumerated() {
             let number: Int
             switch step {
@@ -548,14 +673,10 @@ public actor ModelDesk {
             case .expression, .constant: continue
             }
             do { versions[index] = try await routed(revision.model, number) } catch {
-                logger.error(
-                    "a fallback's version cannot be loaded; its step is passed over",
-                    metadata: [
-                        "deployment": "\(definition.name)", "version": "\(number)", "error": "\(errorText(error))",
-                    ])
+                missing.append((number, error))
             }
         }
-        return versions
+        return (versions, missing)
     }
 
     /// Reads the feature that holds predictions computed before.
@@ -585,18 +706,23 @@ public actor ModelDesk {
 
     /// Puts every stored policy in front of traffic: at start, and after definitions changed.
     ///
-    /// A deployment whose version cannot be loaded is left out and named in the log; the others serve.
+    /// Where a version cannot be loaded the deployment's fallback answers (`unloadedVersions`) until it can (`loadUnloaded`). A
+    /// deployment that serves already keeps the route that it has.
     public func refreshRoutes() async {
         do {
-            for deployment in try await registry.deployments() {
-                do {
-                    if let revision = try await registry.current(deployment) { try await route(revision) }
-                } catch {
-                    logger.error(
-                        "a deployment cannot be served",
-                        metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
-                }
-            }
+            for deployment in try await registry.deployments() { await refresh(deployment) }
         } catch { logger.error("deployments cannot be read", metadata: ["error": "\(errorText(error))"]) }
+    }
+
+    private func refresh(_ deployment: Name) async {
+        do {
+            guard let revision = try await registry.current(deployment) else { return }
+            guard let made = try await makeRoute(revision, standIn: true) else { return dismiss(revision) }
+            take(made, revision)
+        } catch {
+            logger.error(
+                "a deployment cannot be served",
+                metadata: ["deployment": "\(deployment)", "error": "\(errorText(error))"])
+        }
     }
 }

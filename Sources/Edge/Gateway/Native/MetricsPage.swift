@@ -72,6 +72,16 @@ enum MetricsPage {
         }
         page.gauge("bottega_workflow_leader", "1 where this process carries workflows out.")
         page.sample("bottega_workflow_leader", [:], services.lifecycle.isLeading ? 1 : 0)
+        page.gauge(
+            "bottega_unloaded_versions", "1 for each version that a deployment needs and that cannot be loaded.")
+        for version in services.desk.unloadedVersions {
+            page.sample(
+                "bottega_unloaded_versions",
+                [
+                    "deployment": version.deployment.text, "version": String(version.version),
+                    "use": version.use.rawValue,
+                ], 1)
+        }
         page.runtimes(services.measurements())
 
         let stream = services.stream.statistics

@@ -52,7 +52,10 @@ enum ModelRoutes {
                 guard try await registry.isKnown(model) || services.catalog.current.models[model] != nil else {
                     throw PlatformError(.notFound, "model/\(model)", "no such model is defined or registered")
                 }
-                return .json(try await live(model, at: moment ?? now, registry))
+                return .json(
+                    try await live(
+                        model, at: moment ?? now, registry,
+                        unloaded: moment == nil ? services.desk.unloadedVersions.filter { $0.model == model } : []))
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
                 let body = try RequestBody(request)
@@ -154,9 +157,9 @@ enum ModelRoutes {
     }
 
     /// What was live at a moment, and for each version why it was, since when, and who said so on what evidence.
-    private static func live(_ model: Name, at moment: EventTime, _ registry: ModelVersionRegistry) async throws
-        -> JSONValue
-    {
+    private static func live(
+        _ model: Name, at moment: EventTime, _ registry: ModelVersionRegistry, unloaded: [UnloadedVersion]
+    ) async throws -> JSONValue {
         let live = try await registry.live(model, at: moment)
         func version(_ number: Int, share: Double?) -> JSONValue {
             var members: [String: JSONValue] = ["version": .integer(Int64(number))]
@@ -184,7 +187,7 @@ enum ModelRoutes {
                 Dictionary(
                     live.stages.map { (String($0.key), .string($0.value.rawValue)) }, uniquingKeysWith: { $1 })),
             "versions": .array(live.steps.keys.sorted().map { version($0, share: nil) }),
-            "deployments": .array(deployments),
+            "deployments": .array(deployments), "unloaded_versions": .array(unloaded.map(describe)),
         ]
     }
 
@@ -308,7 +311,17 @@ enum ModelRoutes {
         members["requirement_differences"] = .object(
             Dictionary(
                 found.map { (String($0.key), .array($0.value.map(JSONValue.string))) }, uniquingKeysWith: { $1 }))
+        members["unloaded_versions"] = .array(
+            desk.unloadedVersions.filter { $0.deployment == revision.deployment }.map(describe))
         return .object(members)
+    }
+
+    static func describe(_ version: UnloadedVersion) -> JSONValue {
+        [
+            "deployment": .string(version.deployment.text), "model": .string(version.model.text),
+            "version": .integer(Int64(version.version)), "use": .string(version.use.rawValue),
+            "reason": .string(version.reason),
+        ]
     }
 
     private static func word(_ state: RetrainingState, _ rollout: RolloutState?) -> String {

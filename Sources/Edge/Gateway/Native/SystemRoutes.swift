@@ -20,7 +20,10 @@ enum SystemRoutes {
             Route("GET", "/livez") { _ in .text("ok\n") },
             Route("GET", "/readyz") { _ in
                 if let failure = services.stream.failure { return .text("features: \(failure)\n", status: 503) }
-                return .text("ok\n")
+                let unloaded = services.desk.unloadedVersions.filter { $0.use != .waitsForRollback }.map {
+                    "degraded: version \($0.version) of the deployment \($0.deployment) is not loaded\n"
+                }
+                return .text("ok\n" + unloaded.joined())
             },
             Route("GET", "/metrics") { _ in
                 .text(try await MetricsPage.text(services), type: "text/plain; version=0.0.4; charset=utf-8")
@@ -181,6 +184,15 @@ enum SystemRoutes {
                 "\(model.training.place): the command of Model '\(model.name)' runs \(script), which is not there; "
                     + "'bottega train' will fail")
         }
+        for change in outcome.changes where change.identifier.hasPrefix("Deployment/") {
+            guard let name = Name(change.identifier.dropFirst("Deployment/".count)),
+                let path = outcome.after.deployments[name]?.workers.environment,
+                !FileManager.default.fileExists(atPath: path)
+            else { continue }
+            radius.warnings.append(
+                "\(change.identifier): 'workers: {environment: \(path)}' is not there on the server, so no worker can start"
+            )
+        }
         return radius
     }
 
@@ -241,6 +253,7 @@ enum SystemRoutes {
             "backfills_running": .integer(Int64(backfills)), "retentions_running": .integer(Int64(retentions)),
             "operations_running": .integer(Int64(services.operations.runningCount)),
             "workflows_active": .integer(Int64(computing)), "rollouts_active": .integer(Int64(rolling.count)),
+            "unloaded_versions": .array(services.desk.unloadedVersions.map(ModelRoutes.describe)),
             "definitions_revision": .integer(Int64(services.catalog.revision)),
             "uptime_seconds": .integer((ContinuousClock.now - services.startedAt).components.seconds),
         ]

@@ -87,8 +87,10 @@ public final class InferenceService: Sendable {
 
     /// Whether a model, or a version of it, answers.
     func isReady(_ model: String, version: String) -> Bool {
-        do { _ = try route(model, version: version) } catch { return false }
-        return isReady
+        do {
+            let (route, number) = try route(model, version: version)
+            return isReady && served(route, number).isLoaded
+        } catch { return false }
     }
 
     /// The tensors of a deployment, or of one of its versions.

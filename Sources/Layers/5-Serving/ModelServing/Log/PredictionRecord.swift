@@ -66,7 +66,14 @@ public struct PredictionRecord: Sendable, Hashable {
         output.count > 1 ? output.indices.max { output[$0] < output[$1] }.map(Float.init) : output.first
     }
     /// Why the fallback answered; empty otherwise.
+    ///
+    /// What a model or a store said is part of it, which may be anything: callers get `callersReason`.
     public var fallbackReason: String
+    /// The part of `fallbackReason` that is our own words.
+    public var callersReason: String {
+        guard let end = fallbackReason.utf8.firstIndex(of: UInt8(ascii: ":")) else { return fallbackReason }
+        return String(fallbackReason[..<end])
+    }
     /// Microseconds for reading features, scoring, and in all.
     public var latency: Latency
     /// Who asked.

@@ -35,7 +35,7 @@ struct FallbackChain: Sendable {
     func answers(_ fault: AnswerFault) -> Bool { faults.contains(fault) }
 }
 
-/// What went wrong with a prediction, in a word and in words.
+/// What went wrong with a prediction, in a word and in words: ours, then after a colon what others said, which no caller is told.
 struct AnswerFailure {
     let cause: AnswerFault
     let message: String
@@ -54,6 +54,7 @@ struct AnswerFailure {
         case .deadlineExceeded: self.init(.timeout, "the model took too long: \(error.message)")
         case .breakerOpen: self.init(.breakerOpen, "the model is not asked for a while: \(error.message)")
         case .noNumber: self.init(.noNumber, "the model gave a value that is no finite number: \(error.message)")
+        case .notLoaded: self.init(.modelError, "the model is not loaded: \(error.message)")
         default: self.init(.modelError, "the model failed: \(error.message)")
         }
     }

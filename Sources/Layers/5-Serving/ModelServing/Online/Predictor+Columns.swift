@@ -25,7 +25,7 @@ public struct ColumnPrediction: Sendable, Hashable {
         choice = record.choice
         output = record.output
         prediction = record.prediction
-        fallbackReason = record.fallbackReason
+        fallbackReason = record.callersReason
         latency = record.latency
     }
 }
@@ -129,7 +129,7 @@ extension Predictor {
             if record.isUnansweredForTime {
                 failure = Predictor.noAnswerInTime(model)
             } else if failure == nil, record.isUnanswered {
-                failure = PlatformError(.unavailable, "predict/\(model)", record.fallbackReason)
+                failure = PlatformError(.unavailable, "predict/\(model)", record.callersReason)
             }
         }
 

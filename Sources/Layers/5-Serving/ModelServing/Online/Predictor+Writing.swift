@@ -40,7 +40,7 @@ extension Predictor {
         out.append(contentsOf: "\",\"fallback\":".utf8)
         if record.choice == .fallback {
             out.append(contentsOf: "true,\"fallback_reason\":".utf8)
-            JSONValue.write(record.fallbackReason, to: &out)
+            JSONValue.write(record.callersReason, to: &out)
             if let fallback = record.fallback {
                 out.append(contentsOf: ",\"fallback_cause\":\"\(fallback.cause.rawValue)\",\"fallback_step\":".utf8)
                 out.append(contentsOf: (fallback.step.isEmpty ? "null" : "\"\(fallback.step)\"").utf8)

@@ -56,6 +56,9 @@ public final class ServedVersion: Sendable {
         self.residence = residence
     }
 
+    /// Whether the model can be asked; the fallback answers where it cannot.
+    public var isLoaded: Bool { !(loaded is UnloadedModel) }
+
     /// Puts a loaded model beside the service that feeds it.
     /// - Throws: `ModelError` (`shapeMismatch`) if the model does not take what the service gives.
     public convenience init(

@@ -72,7 +72,7 @@ extension Predictor {
             "features": .object(inputs), "feature_ages_ms": .object(ages),
         ]
         if record.output.count > 1 { members["probabilities"] = .array(record.output.map(Self.number)) }
-        if !record.fallbackReason.isEmpty { members["reason"] = .string(record.fallbackReason) }
+        if !record.fallbackReason.isEmpty { members["reason"] = .string(record.callersReason) }
         return ScoredEvent(members: members, time: record.time, record: stored.value)
     }
 

@@ -1,0 +1,24 @@
+public import RuntimePorts
+
+/// Stands where a version belongs that cannot be loaded: its deployment is there, each of its answers a failure.
+public struct UnloadedModel: LoadedModel {
+    /// What the version would take, as far as that is known.
+    public let description: ModelDescription
+    /// Why it cannot be loaded.
+    public let reason: String
+
+    /// Stands in for a model that reads so many features.
+    public init(reason: String, featureCount: Int, outputCount: Int) {
+        self.reason = reason
+        description = ModelDescription(
+            format: "unloaded", featureNames: [], featureCount: featureCount, categoricalFeatures: [],
+            outputCount: outputCount, objective: outputCount > 1 ? "multi:probability" : "regression", treeCount: 0)
+    }
+
+    /// Refuses.
+    public func predict(
+        _ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>
+    ) throws(ModelError) {
+        throw ModelError(.notLoaded, reason)
+    }
+}
