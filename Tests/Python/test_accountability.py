@@ -131,6 +131,11 @@ def test_names_of_controllers_are_refused_and_people_are_one_however_written(tra
     for name in ("lifecycle", "Lifecycle ", "monitor", "schedule", "tables"):
         status, answer = approve(trained, name)
         assert status == 403 and "signs" in answer, (name, answer)
+    # Who reads or predicts signs nothing.
+    for name in ("monitor", "J\u00f6rg".encode()):
+        for method, path, body in [("GET", "/api/v1/runs", None), ("POST", "/predict/loss", PREDICT)]:
+            status, answer = trained.request(method, path, body, headers={"X-Bottega-Actor": name})
+            assert status == 200, (name, path, answer)
     for name in ("\u0430lice".encode(), "J\u00f6rg".encode(), "a" * 256):
         status, answer = approve(trained, name)
         assert status == 422 and "actor" in answer, (name, answer)

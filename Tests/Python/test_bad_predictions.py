@@ -47,7 +47,8 @@ def test_a_prediction_request_that_does_not_fit(body: Any, words: list[str], tra
 
 
 def test_predictions_that_cannot_be_made(trained: Server) -> None:
-    refused(trained.request("POST", "/predict/los", PREDICT), 404, "los", "bottega deploy")
+    refused(trained.request("POST", "/predict/los", PREDICT), 404, "los", "did you mean 'loss'")
+    refused(trained.request("POST", "/predict/elsewhere", PREDICT), 404, "elsewhere", "bottega deploy")
     refused(trained.request("POST", "/predict/", PREDICT), 404)
     refused(trained.request("POST", "/predict/loss", raw=b'{"entities'), 400, "line 1, column 2")
     refused(trained.request("POST", "/predict/loss", raw=b""), 400)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import json
 import pathlib
@@ -148,6 +149,18 @@ def test_an_export_that_cannot_be_says_why(trained: Server, tmp_path: pathlib.Pa
     code, message = refused(str(tmp_path / "no" / "a.parquet"), "--slice", "train")
     assert (code, "cannot be written; check the folder" in message) == (2, True)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_takes_no_folder_away(trained: Server, client: bottega.Client, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    refused = trained.cli("dataset", "export", trained.dataset, str(tmp_path), "--slice", "train", check=False)
+    assert refused.returncode == 2 and "is a folder" in refused.stderr, refused.stderr
+    assert (tmp_path / "mine").read_text() == "precious"
+    dataset = client.datasets.get(trained.dataset)
+    with pytest.raises(bottega.BottegaError):
+        dataclasses.replace(dataset, hash="0" * 64).download("train", tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious" and [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert dict(dataset)["manifest"] == dataset.manifest and "manifest" in dataset and dataset.get("nothing") is None
 
 
 def test_rows_of_python_values_are_pushed(client: bottega.Client) -> None:

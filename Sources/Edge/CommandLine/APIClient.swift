@@ -76,6 +76,10 @@ struct APIClient: Sendable {
         guard let url = URL(string: base + path) else {
             throw CommandFailure(exitCode: 2, description: "'\(base)' is no URL")
         }
+        var isFolder: ObjCBool = false
+        if FileManager.default.fileExists(atPath: file, isDirectory: &isFolder), isFolder.boolValue {
+            throw CommandFailure(exitCode: 2, description: "'\(file)' is a folder; name a file")
+        }
         var request = URLRequest(url: url, timeoutInterval: 3600)
         if let token { request.setValue("Bearer \(token)", forHTTPHeaderField: "Authorization") }
         do {
@@ -86,9 +90,13 @@ struct APIClient: Sendable {
                 let bytes = FileManager.default.contents(atPath: temporary.path) ?? Data()
                 throw Self.failure(status, (try? JSONValue.parse(Array(bytes))) ?? .null)
             }
-            let target = URL(fileURLWithPath: file)
-            try? FileManager.default.removeItem(at: target)
-            do { try FileManager.default.moveItem(at: temporary, to: target) } catch {
+            // Beside its place first: what is there is whole at any moment.
+            let part = "\(file).part"
+            try? FileManager.default.removeItem(atPath: part)
+            do {
+                try FileManager.default.moveItem(atPath: temporary.path, toPath: part)
+                guard rename(part, file) == 0 else { throw CocoaError(.fileWriteUnknown) }
+            } catch {
                 throw CommandFailure(exitCode: 2, description: "\(file): cannot be written; check the folder")
             }
         } catch let error as URLError {

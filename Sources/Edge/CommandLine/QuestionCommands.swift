@@ -162,9 +162,6 @@ struct Replay: ClientCommand {
             answer = try await client.post("/predictions/\(subject)/replay")
         }
         show(answer) { answer in
-            if answer["compared"]?.integerValue == 0 {
-                return "nothing was replayed: the log has no prediction of '\(subject)'"
-            }
             let versions = (answer["versions"]?.objectValue ?? [:]).sorted { $0.key < $1.key }
                 .map { "version \($0.key): \(Human.cell($0.value))" }.joined(separator: ", ")
             if answer["compared"]?.integerValue == 0 {

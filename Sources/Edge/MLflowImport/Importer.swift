@@ -69,7 +69,14 @@ public struct Importer: Sendable {
     private func noteLeftOut(_ experiments: [JSONValue]) async throws {
         var (count, isMore) = (0, false)
         for experiment in experiments {
-            let some = try await source.traceCount(of: experiment.text("experiment_id"), countMax: Self.traceCountMax)
+            let some: Int
+            do {
+                some = try await source.traceCount(of: experiment.text("experiment_id"), countMax: Self.traceCountMax)
+            } catch {
+                if Task.isCancelled { throw error }
+                tally.note("traces, which are not carried over, could not be counted: \(errorText(error))")
+                break
+            }
             count += some
             isMore = isMore || some == Self.traceCountMax
         }

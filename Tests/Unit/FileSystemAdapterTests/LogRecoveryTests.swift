@@ -64,15 +64,16 @@ import Testing
     }
 
     /// A file that was cut at a commit looks whole; that consumers have read further says that it is not.
-    @Test func goesOnBehindWhatConsumersHaveRead() async throws {
+    @Test func tellsOfRecordsThatConsumersHaveRead() async throws {
         let folder = try TemporaryFolder("recovery")
         let (bytes, ends) = try await makeSegment(in: folder.path + "/made")
-        for end in [ends[1], ends[1] + 7, SegmentHeader.byteCount] {
+        for (end, read) in [(ends[1], "10"), (ends[1] + 7, "6"), (SegmentHeader.byteCount, "2"), (ends[1], "5")] {
             let count = UInt64(2 * ends.count { $0 <= end })
-            let place = try place(Array(bytes.prefix(end)), in: "\(folder.path)/\(end)")
+            let place = try place(Array(bytes.prefix(end)), in: "\(folder.path)/\(end)-\(read)")
             for (name, text) in [
-                ("a.0", "3\n"), ("monitor.0", "10\n"), ("b.1", "90\n"), ("c.0", "?"), ("d.0", "18446744073709551615\n"),
-            ] {
+                ("a.0", "3\n"), ("monitor.0", "\(read)\n"), ("b.1", "90\n"), ("c.0", "?"),
+                ("d.0", "18446744073709551615\n"),
+            ] where name != "a.0" || count > 2 {
                 try Data(text.utf8).write(to: URL(fileURLWithPath: "\(place)/recovery/consumers/\(name)"))
             }
             let lost = Mutex<[LostRecords]>([])
@@ -80,23 +81,12 @@ import Testing
                 directory: place,
                 configuration: SegmentEventLogConfiguration(
                     synchronizes: false, onLostRecords: { found in lost.withLock { $0.append(found) } }))
-            let reader = try SegmentEventLog(directory: place)
-            #expect(try await reader.endOffset(topic, partition: 0) == count)
-            #expect(try await log.append([record(99)], to: topic) == 10)
-            #expect(try await log.append([record(100)], to: topic) == 11)
+            #expect(try await log.append([record(99)], to: topic) == count)
             let found = lost.withLock { $0 }
-            #expect(found.map(\.from) == [count] && found.map(\.to) == [10] && log.lostRecordCount == 10 - Int(count))
-            for view in [log, reader, try SegmentEventLog(directory: place)] {
-                #expect(try await view.endOffset(topic, partition: 0) == 12)
-                #expect(try await view.read(topic, from: 10).map(\.record) == [record(99), record(100)])
-                if count > 0 {
-                    #expect(try await view.read(topic, from: 0).map(\.record) == (0..<Int(count)).map(record))
-                }
-                do {
-                    _ = try await view.read(topic, from: count)
-                    Issue.record("what is missing was read over")
-                } catch { #expect(error.code == .corrupted && error.message.contains("reading can go on at 10")) }
-            }
+            // One more than there are is remembered of topics that had no rows.
+            let isTold = try #require(UInt64(read)) > count + 1
+            #expect(found.map(\.from) == (isTold ? [count] : []) && found.map(\.to) == (isTold ? [UInt64(read)] : []))
+            #expect(log.lostRecordCount == found.reduce(0) { $0 + Int($1.to - $1.from) })
         }
     }
 

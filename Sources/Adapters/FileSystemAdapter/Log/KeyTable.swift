@@ -176,14 +176,21 @@ extension LogPartition {
         }
     }
 
-    /// The keys of a stretch of a segment.
+    /// The keys of a stretch of a segment; those of damaged records nobody knows, and the others are there all the same.
     private func entries(
         from start: UInt64, to end: UInt64, _ base: UInt64, _ content: Content
     ) throws(StoreError) -> [KeyEntry] {
         var entries: [KeyEntry] = []
         var offset = start
         while offset < end {
-            let stored = try read(content, from: offset, recordCountMax: 10_000, byteCountMax: 16 << 20)
+            let stored: [StoredRecord]
+            do {
+                stored = try read(content, from: offset, recordCountMax: 10_000, byteCountMax: 16 << 20)
+            } catch {
+                guard let resumed = Self.resumeOffset(of: error), resumed > offset else { throw error }
+                offset = resumed
+                continue
+            }
             guard let last = stored.last else { break }
             for item in stored where item.offset < end {
                 entries.append(KeyEntry(item.record.key, place: item.offset - base))

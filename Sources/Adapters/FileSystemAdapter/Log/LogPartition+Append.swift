@@ -148,7 +148,8 @@ extension LogPartition {
                 state.places.removeAll()
             }
             publish(content)
-            return try goOnBehindLost(writer, content)
+            tellOfLost(content)
+            return (writer, content)
         }
     }
 
@@ -175,22 +176,19 @@ extension LogPartition {
             TornTail(subject: subject, path: file.path, position: position, byteCount: byteCount - position))
     }
 
-    /// Goes on behind what consumers have read, where the log ends before that: records were lost with a disk, or somebody
-    /// cut the file.
+    /// Tells of records that consumers have read and the log has no more: a disk lost them, or somebody cut the file.
     ///
-    /// Their offsets are not given again: consumers would take new records for old ones, and never look at them. Who reads
-    /// what is missing hears that it is damaged.
-    private func goOnBehindLost(_ writer: LogWriter, _ content: Content) throws(StoreError) -> (LogWriter, Content) {
+    /// One more than there are may be remembered of a topic that had none.
+    private func tellOfLost(_ content: Content) {
         let (end, consumed) = (content.index.endOffset, consumedOffset())
-        guard consumed > end else { return (writer, content) }
+        guard consumed > end + 1 else { return }
         configuration.onLostRecords(LostRecords(subject: subject, directory: directory, from: end, to: consumed))
-        return try roll(content, at: consumed)
     }
 
     /// Closes the last segment and begins a new one.
-    func roll(_ content: Content, at first: UInt64? = nil) throws(StoreError) -> (LogWriter, Content) {
+    func roll(_ content: Content) throws(StoreError) -> (LogWriter, Content) {
         content.last?.save(content.index, subject: subject)
-        let base = first ?? content.index.endOffset
+        let base = content.index.endOffset
         try LogSegment.create(
             in: directory, baseOffset: base, maximumTimeBefore: content.index.maximumTime,
             synchronizes: configuration.synchronizes, subject: subject)

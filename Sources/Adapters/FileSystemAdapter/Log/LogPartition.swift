@@ -19,8 +19,6 @@ final class LogPartition: Sendable {
         var index = SegmentIndex(baseOffset: 0, maximumTimeBefore: .min)
         /// The size at which the unfinished tail of the last segment was looked at.
         var byteCountSeen = 0
-        /// Whether records are missing at its end that a consumer has read: the next segment begins anywhere behind them.
-        var isShort = false
     }
     struct State {
         var content: Content?
@@ -108,7 +106,6 @@ final class LogPartition: Sendable {
         content.last = last
         content.byteCountSeen = try last.file.byteCount()
         try last.scan(&content.index, to: content.byteCountSeen)
-        content.isShort = consumedOffset() > content.index.endOffset
         return content
     }
 
@@ -134,9 +131,7 @@ final class LogPartition: Sendable {
         }
         let isUnfinished = content.index.endPosition < byteCount
         let next = LogSegment.path(in: directory, content.index.endOffset)
-        guard content.index.endOffset > last.baseOffset || content.isShort,
-            isUnfinished || content.isShort || access(next, F_OK) == 0
-        else { return }
+        guard content.index.endOffset > last.baseOffset, isUnfinished || access(next, F_OK) == 0 else { return }
         let bases = try LogSegment.baseOffsets(in: directory, subject: subject)
         if let newest = bases.last, newest > last.baseOffset { content = try examine() }
     }
@@ -322,10 +317,18 @@ final class LogPartition: Sendable {
         }
     }
 
+    /// Where reading can go on behind damage.
+    static func resumeOffset(of error: StoreError) -> UInt64? {
+        guard error.code == .corrupted, error.message.contains(resumePhrase) else { return nil }
+        return error.message.split(separator: " ").last.flatMap { UInt64($0) }
+    }
+
+    private static let resumePhrase = "reading can go on at "
+
     private func damaged(from start: UInt64, to end: UInt64) -> StoreError {
         StoreError(
             .corrupted, subject,
-            "records \(start) to \(max(start, end &- 1)) in \(directory) are damaged; reading can go on at \(max(end, start + 1))"
+            "records \(start) to \(max(start, end &- 1)) in \(directory) are damaged; \(Self.resumePhrase)\(max(end, start + 1))"
         )
     }
 

@@ -32,13 +32,13 @@ public struct LostRecords: Sendable, Hashable, CustomStringConvertible {
     public let directory: String
     /// The first of them.
     public let from: UInt64
-    /// The offset behind the last of them that is known of, where the log goes on.
+    /// The offset behind the last of them that is known of.
     public let to: UInt64
 
     /// One line for a log.
     public var description: String {
         "\(subject): records \(from) to \(to - 1) are gone from \(directory), though consumers have read them; "
-            + "what comes now goes on at \(to). Restore the folder from a backup if there is one"
+            + "restore the folder from a backup if there is one: new records get their numbers"
     }
 }
 

@@ -107,7 +107,8 @@ public struct AuditAgreement: Sendable, Hashable {
             for entry in (testimonies[Self.key("model.gates.asked", subject)] ?? [])
                 + (testimonies[Self.key("model.stage.changed", subject)] ?? [])
             {
-                guard let evidence = entry.evidence, let seen = try await registry.metricsSeen(in: evidence) else {
+                // Evidence that is gone or damaged cannot speak for or against the metrics; the others can.
+                guard let evidence = entry.evidence, let seen = try? await registry.metricsSeen(in: evidence) else {
                     continue
                 }
                 registered.seen.merge(seen) { first, _ in first }

@@ -447,12 +447,13 @@ public actor ModelDesk {
     {
         let revision = try await registry.rollback(
             deployment, actor: actor, reason: reason, expectedRevision: expectedRevision)
-        try await route(revision)
+        // It is decided: a version that cannot be loaded has a stand-in and is tried again.
+        try await route(revision, standIn: true)
         return revision
     }
 
-    private func route(_ revision: PolicyRevision) async throws {
-        guard let made = try await makeRoute(revision) else { return dismiss(revision) }
+    private func route(_ revision: PolicyRevision, standIn: Bool = false) async throws {
+        guard let made = try await makeRoute(revision, standIn: standIn) else { return dismiss(revision) }
         put(made, revision)
     }
 

@@ -133,7 +133,7 @@ struct PairTally: Sendable {
 
 extension RolloutObserver.Watch {
     fileprivate mutating func add(_ record: PredictionRecord) {
-        guard record.time >= since else { return }
+        guard record.time >= since, !record.isOfUnloadedVersion else { return }
         // Where units are dealt, those whose callers choose for themselves would make the two sides differ.
         if scope.shares != nil, record.isVersionNamed { return }
         count(record)

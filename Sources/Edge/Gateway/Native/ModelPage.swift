@@ -152,7 +152,8 @@ enum ModelPage {
     private static func gates(_ version: ModelVersion, _ registry: ModelVersionRegistry) async throws -> String {
         let steps = try await registry.transitions(of: version.model, version: version.number)
         for step in steps.reversed() where step.evidence != nil {
-            guard let list = try await registry.evidence(of: step)["gates"]?.arrayValue, !list.isEmpty else { continue }
+            guard let evidence = try? await registry.evidence(of: step) else { return "evidence is gone" }
+            guard let list = evidence["gates"]?.arrayValue, !list.isEmpty else { continue }
             let passed = list.filter { $0["passed"]?.boolValue == true }.count
             let lines = list.map { gate in
                 let mark = gate["passed"]?.boolValue == true ? "✓" : "✗"

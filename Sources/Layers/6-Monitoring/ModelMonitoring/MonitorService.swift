@@ -173,6 +173,9 @@ public actor MonitorService {
         } else {
             engine = MonitorEngine(definitions: definitions)
         }
+        predictionOffset = min(predictionOffset, try await end(of: PlatformTopic.predictions))
+        labelOffset = min(labelOffset, try await end(of: PlatformTopic.labels))
+        monitoringOffset = min(monitoringOffset, try await end(of: PlatformTopic.monitoring))
         var offset = monitoringOffset
         while true {
             let records = try await log.read(PlatformTopic.monitoring, from: offset)
@@ -189,6 +192,14 @@ public actor MonitorService {
         monitoringOffset = offset
         started = true
         try await commit()
+    }
+
+    /// Where a topic ends, which is before what was read of it where records were lost: what comes then is new.
+    private func end(of topic: Name) async throws -> UInt64 {
+        do { return try await log.endOffset(topic, partition: 0) } catch {
+            guard error.code == .notFound else { throw error }
+            return .max  // serving has not made the topic yet
+        }
     }
 
     /// One batch; `false` if both topics were at their ends.

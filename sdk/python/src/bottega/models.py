@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,7 +124,7 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class Dataset(Mapping[str, Any]):
     """A point-in-time training set: its manifest here, its rows on the server until they are asked for."""
 
     hash: str
@@ -152,6 +152,12 @@ class Dataset:
         """A member of the server's answer, which is `document`."""
         return self.document[key]
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.document)
+
+    def __len__(self) -> int:
+        return len(self.document)
+
     @property
     def manifest(self) -> JSON:
         """Everything that decides the bytes: columns, versions of views and tables, span, slices."""
@@ -172,8 +178,13 @@ class Dataset:
         """Writes one slice to a Parquet file."""
         self._check(slice)
         target = Path(file)
-        with target.open("wb") as out:
-            self.client.download(f"/api/v1/datasets/{self.hash}/slices/{slice}", out)
+        part = target.with_name(target.name + ".part")
+        try:
+            with part.open("wb") as out:
+                self.client.download(f"/api/v1/datasets/{self.hash}/slices/{slice}", out)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
         return target
 
     def to_arrow(self, slice: str | None = None) -> Any:

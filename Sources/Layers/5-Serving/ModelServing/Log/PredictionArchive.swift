@@ -191,8 +191,9 @@ public struct PredictionArchive: Sendable {
             let start = from + random() % (to - from)
             for item in try await log.read(topic, partition: 0, from: start, recordCountMax: 16, byteCountMax: 1 << 20)
             where !seen.contains(item.offset) {
-                let record = try PredictionRecord(decoding: item.record.value)
-                guard record.model == model, [.primary, .canary, .holdout].contains(record.choice) else { continue }
+                guard item.record.key == model, let record = try? PredictionRecord(decoding: item.record.value),
+                    record.model == model, [.primary, .canary, .holdout].contains(record.choice)
+                else { continue }
                 seen.insert(item.offset)
                 chosen.append(record)
                 break
@@ -203,12 +204,14 @@ public struct PredictionArchive: Sendable {
         var missing = ReservoirSample(count: count - chosen.count, random: random)
         var next = first
         while next < end {
+            try Task.checkCancellation()
             let page = try await log.read(
                 topic, partition: 0, from: next, recordCountMax: 4096, byteCountMax: 8 << 20)
             guard let last = page.last else { break }
             for item in page where item.offset < end && !seen.contains(item.offset) {
-                let record = try PredictionRecord(decoding: item.record.value)
-                guard record.model == model, [.primary, .canary, .holdout].contains(record.choice) else { continue }
+                guard item.record.key == model, let record = try? PredictionRecord(decoding: item.record.value),
+                    record.model == model, [.primary, .canary, .holdout].contains(record.choice)
+                else { continue }
                 missing.consider(record)
             }
             next = last.offset + 1

@@ -263,7 +263,7 @@ public final class PredictionLog: Sendable {
         for entry in batch {
             records.append(entry.stored)
             guard !entry.shadows.isEmpty, let record = try? entry.record() else { continue }
-            for shadow in entry.shadows {
+            for shadow in entry.shadows where shadow.isLoaded {  // one that is not says nothing of the model
                 if shadow.deferred != nil {
                     waiting.append(DeferredShadows.Question(record: record, shadow: shadow))
                 } else if let answer = Self.shadowAnswer(shadow, to: record) {

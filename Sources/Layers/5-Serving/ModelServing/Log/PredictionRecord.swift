@@ -69,6 +69,8 @@ public struct PredictionRecord: Sendable, Hashable {
     ///
     /// What a model or a store said is part of it, which may be anything: callers get `callersReason`.
     public var fallbackReason: String
+    /// Whether its version was not loaded: the platform's failure, which says nothing of the model.
+    public var isOfUnloadedVersion: Bool { fallbackReason.hasPrefix(UnloadedModel.recordedReason) }
     /// The part of `fallbackReason` that is our own words.
     public var callersReason: String {
         guard let end = fallbackReason.utf8.firstIndex(of: UInt8(ascii: ":")) else { return fallbackReason }

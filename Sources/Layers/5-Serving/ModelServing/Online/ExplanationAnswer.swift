@@ -53,7 +53,8 @@ extension DeploymentRoute {
     /// Checks that whichever variant answers can explain itself.
     /// - Throws: `unsupportedModel` with the version and the reason.
     func checkExplaining() throws(ModelError) {
-        for variant in variants {
+        // One that is not loaded is answered for by the fallback, unexplained.
+        for variant in variants where variant.version.isLoaded {
             do { _ = try variant.version.loaded.explaining() } catch {
                 throw ModelError(
                     error.code, "\(variant.version.model) version \(variant.version.number): \(error.message)")

@@ -54,7 +54,7 @@ struct AnswerFailure {
         case .deadlineExceeded: self.init(.timeout, "the model took too long: \(error.message)")
         case .breakerOpen: self.init(.breakerOpen, "the model is not asked for a while: \(error.message)")
         case .noNumber: self.init(.noNumber, "the model gave a value that is no finite number: \(error.message)")
-        case .notLoaded: self.init(.modelError, "the model is not loaded: \(error.message)")
+        case .notLoaded: self.init(.modelError, "\(UnloadedModel.recordedReason): \(error.message)")
         default: self.init(.modelError, "the model failed: \(error.message)")
         }
     }

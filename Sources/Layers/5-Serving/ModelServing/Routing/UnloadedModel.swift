@@ -6,6 +6,8 @@ public struct UnloadedModel: LoadedModel {
     public let description: ModelDescription
     /// Why it cannot be loaded.
     public let reason: String
+    /// How a record begins to say that its version was not loaded.
+    static let recordedReason = "the model is not loaded"
 
     /// Stands in for a model that reads so many features.
     public init(reason: String, featureCount: Int, outputCount: Int) {
