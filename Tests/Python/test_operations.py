@@ -204,10 +204,10 @@ def test_exit_codes_mean_something(server: Server, binary: str, tmp_path: pathli
         (["run", "list", "--order-by", "foo"], 2, "bottega: order_by: 'foo' is no attribute"),
         (["run", "list", "--filter", "foo = 'x'"], 2, "bottega: filter: 'foo' is no attribute"),
         (["deploy", "m", "1", "--traffic", "lots", "--reason", "x"], 2, "'lots' is no share; write 40% or 0.4"),
-        (["deploy", "m", "1", "--traffic", "20%", "--reason", "x"], 4, "no Deployment is defined"),
+        (["deploy", "m", "1", "--traffic", "20%", "--reason", "x"], 4, "no such model is defined"),
         (["deploy", "variants", "d", "1=x", "--reason", "x"], 2, "'x' is no share; write 40% or 0.4"),
         (["deploy", "variants", "d", "x", "--reason", "x"], 2, "must be a version and its share"),
-        (["replay", "nobody", "--count", "3"], 0, "the log has no prediction of 'nobody'"),
+        (["replay", "nobody", "--count", "3"], 4, "no such model is registered"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_write(server: Server, words: list[str], code: int, said: str) -> None:
