@@ -344,9 +344,9 @@ def test_sigterm_answers_the_requests_in_hand(start_server: Callable[..., Server
     for status, answer in answers:
         if status == 0:
             reason = getattr(answer, "reason", answer)
-            assert isinstance(reason, ConnectionRefusedError | ConnectionResetError | http.client.RemoteDisconnected), (
-                answer
-            )
+            assert isinstance(
+                reason, ConnectionRefusedError | ConnectionResetError | BrokenPipeError | http.client.RemoteDisconnected
+            ), answer
         else:
             assert status in (200, 503), answer
     server.start()

@@ -159,6 +159,8 @@ def test_a_drill_goes_back_and_forth_again(shopped: Server) -> None:
     server.cli("model", "promote", "loss", "2", "staging", "--reason", "again")
     server.cli("model", "promote", "loss", "2", "canary", "--reason", "again")
     server.cli("deploy", "variants", "loss", "1=60%", "2=40%", "--reason", "an experiment by hand")
+    held = server.cli("model", "promote", "loss", "2", "archived", "--reason", "out", check=False)
+    assert held.returncode == 3 and "'loss' sends traffic to it, and would go on" in held.stderr, held.stderr
     before = server.get("/api/v1/deployments/loss")
     done = server.cli("deploy", "drill", "loss", "--seconds", "1", check=False)
     assert "in effect after" in done.stdout, done.stdout + done.stderr

@@ -25,7 +25,11 @@ struct LinearModel: LoadedModel {
         fills = file.fills
         description = ModelDescription(
             format: "linear-json", featureNames: file.featureNames, featureCount: file.featureNames.count,
-            categoricalFeatures: [], outputCount: file.coefficients.count, objective: file.link.objective, treeCount: 0)
+            categoricalFeatures: [], outputCount: file.coefficients.count,
+            output: file.link.hasClasses
+                ? .classProbabilities
+                : file.coefficients.count > 1 ? .values : file.link == .logistic ? .probability : .value,
+            objective: file.link.objective, treeCount: 0)
     }
 
     func predict(_ rows: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)

@@ -82,7 +82,7 @@ struct ONNXOutput: Sendable {
         case maps
     }
     /// What the numbers are.
-    enum Meaning: Sendable, Hashable {
+    enum Meaning: String, Sendable, Hashable {
         case probabilities
         case values
         /// The number of a class.
@@ -144,12 +144,11 @@ struct ONNXOutput: Sendable {
                 + ports.prefix(8).map { "'\(printable($0.name))'" }.joined(separator: ", "))
     }
 
-    /// What the training objective is called in the description.
-    func objective(width: Int) -> String {
+    /// What `width` numbers of a row are.
+    func prediction(width: Int) -> ModelOutput {
         switch meaning {
-        case .probabilities: width <= 2 ? "binary:probability" : "multi:probability"
-        case .values: width == 1 ? "regression" : "values"
-        case .label: "label"
+        case .probabilities: width <= 2 ? .probability : .classProbabilities
+        case .values, .label: width == 1 ? .value : .values
         }
     }
 }

@@ -75,7 +75,7 @@ final class ONNXModel: LoadedModel {
         description = ModelDescription(
             format: "onnx", featureNames: inputs.featureNames, featureCount: inputs.featureCount,
             categoricalFeatures: inputs.textFeatures, outputCount: isBinary ? 1 : width,
-            objective: output.objective(width: width), treeCount: treeCount)
+            output: output.prediction(width: width), objective: output.meaning.rawValue, treeCount: treeCount)
     }
 
     func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel {

@@ -102,11 +102,11 @@ final class RemoteModel: DeferredModel {
                 sum + 4 + (categories[column]?.map(\.utf8.count).max() ?? 0)
             }
         }
-        let objective =
-            outputCount > 1 ? "multi:probability" : layout.isProbability ? "binary:probability" : "regression"
         description = ModelDescription(
             format: "remote-v2", featureNames: layout.featureNames, featureCount: layout.featureCount,
-            categoricalFeatures: layout.textFeatures, outputCount: outputCount, objective: objective, treeCount: 0)
+            categoricalFeatures: layout.textFeatures, outputCount: outputCount,
+            output: outputCount > 1 ? .classProbabilities : layout.isProbability ? .probability : .value,
+            objective: "unknown", treeCount: 0)
     }
 
     /// How many calls it can take at once is the other server's affair.

@@ -135,7 +135,8 @@ struct LightGBMCompiler {
         let layout = try LightGBMLayout(featureCount: featureCount, trees: file.trees)
         let description = ModelDescription(
             format: "lightgbm-text", featureNames: file.featureNames, featureCount: featureCount,
-            categoricalFeatures: layout.categoricalFeatures, outputCount: groups, objective: objective.name,
+            categoricalFeatures: layout.categoricalFeatures, outputCount: groups,
+            output: objective.prediction(groups: groups), marginScale: objective.marginScale, objective: objective.name,
             treeCount: file.trees.count)
 
         func compiled<Node: FlatNode>(

@@ -52,6 +52,25 @@ struct LightGBMObjective: Sendable, Equatable {
         }
     }
 
+    /// What predictions of `groups` scores are.
+    func prediction(groups: Int) -> ModelOutput {
+        switch transform {
+        case .sigmoid: groups > 1 ? .classProbabilities : .probability
+        case .softmax: .classProbabilities
+        case .softplus, .identity, .exponential, .signedSquare: groups > 1 ? .values : .value
+        }
+    }
+
+    /// What scores are measured in.
+    var marginScale: MarginScale? {
+        switch transform {
+        case .identity: ["lambdarank", "rank_xendcg", "custom"].contains(name) ? nil : .value
+        case .sigmoid(let sharpness): sharpness == 1 && name != "multiclassova" ? .logOdds : nil
+        case .exponential: .logarithm
+        case .softplus, .signedSquare, .softmax: nil
+        }
+    }
+
     /// Turns the scores of one row, in place.
     @inline(__always)
     func apply(_ scores: UnsafeMutablePointer<Double>, count: Int) {

@@ -55,6 +55,25 @@ struct Objective: Sendable, Equatable {
         }
     }
 
+    /// What predictions are.
+    var prediction: ModelOutput {
+        switch output {
+        case .sigmoid: .probability
+        case .softmax: .classProbabilities
+        case .identity, .exponential, .step, .argumentOfMaximum: .value
+        }
+    }
+
+    /// What margins are measured in, for the objective of this name.
+    func marginScale(named name: String) -> MarginScale? {
+        switch output {
+        case .sigmoid: .logOdds
+        case .exponential: .logarithm
+        case .identity: name == "binary:logitraw" ? .logOdds : name.hasPrefix("reg:") ? .value : nil
+        case .step, .softmax, .argumentOfMaximum: nil
+        }
+    }
+
     /// The margin that `base_score` stands for.
     func margin(ofBaseScore score: Float) -> Float {
         switch intercept {

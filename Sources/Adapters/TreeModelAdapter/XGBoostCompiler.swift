@@ -24,8 +24,10 @@ struct XGBoostCompiler {
         let description = ModelDescription(
             format: format, featureNames: file.featureNames, featureCount: featureCount,
             categoricalFeatures: layout.categoricalFeatures,
-            outputCount: objective.output == .argumentOfMaximum ? 1 : groups, objective: file.objective,
-            treeCount: treeCount)
+            outputCount: objective.output == .argumentOfMaximum ? 1 : groups,
+            output: groups > 1 && objective.prediction == .value && objective.output != .argumentOfMaximum
+                ? .values : objective.prediction,
+            marginScale: objective.marginScale(named: file.objective), objective: file.objective, treeCount: treeCount)
 
         func compiled<Node: FlatNode>(
             of _: Node.Type

@@ -34,8 +34,30 @@ public struct ModelError: Error, Sendable, Equatable, CustomStringConvertible {
     public var description: String { message }
 }
 
+/// What the outputs of a row are.
+public enum ModelOutput: Sendable, Hashable {
+    /// One value.
+    case value
+    /// The probability of class 1.
+    case probability
+    /// A probability for each class.
+    case classProbabilities
+    /// Several values that are no probabilities of classes.
+    case values
+}
+
+/// What the margins of a model are measured in.
+public enum MarginScale: String, Sendable, Hashable {
+    /// Log-odds of class 1.
+    case logOdds = "log_odds"
+    /// The logarithm of the prediction.
+    case logarithm = "log"
+    /// The prediction itself.
+    case value
+}
+
 /// What a loaded model takes and gives.
-public struct ModelDescription: Sendable, Hashable, Codable {
+public struct ModelDescription: Sendable, Hashable {
     /// The format, `xgboost-ubj`.
     public let format: String
     /// Features in the model's order; empty names where the model has none.
@@ -47,21 +69,27 @@ public struct ModelDescription: Sendable, Hashable, Codable {
     /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass, as many as
     /// there are for several values.
     public let outputCount: Int
-    /// The training objective, `binary:logistic`; starts with `binary:` when the one output is a probability, and is
-    /// `values` when several outputs are no probabilities of classes.
+    /// What those outputs are.
+    public let output: ModelOutput
+    /// What margins are measured in; `nil` where they mean something beside each other alone, as those of classes and of
+    /// ranks.
+    public let marginScale: MarginScale?
+    /// The training objective in the words of the model's library, `binary:logistic`.
     public let objective: String
     /// Number of trees, for ensembles.
     public let treeCount: Int
     /// Makes a description.
     public init(
         format: String, featureNames: [String], featureCount: Int, categoricalFeatures: [Int], outputCount: Int,
-        objective: String, treeCount: Int
+        output: ModelOutput, marginScale: MarginScale? = nil, objective: String, treeCount: Int
     ) {
         self.format = format
         self.featureNames = featureNames
         self.featureCount = featureCount
         self.categoricalFeatures = categoricalFeatures
         self.outputCount = outputCount
+        self.output = output
+        self.marginScale = marginScale
         self.objective = objective
         self.treeCount = treeCount
     }

@@ -134,11 +134,23 @@ import Testing
         let live = try await fixture.registry.live(fixture.model, at: .latestAccepted)
         #expect(live.steps.keys.sorted() == [2] && live.archived.mapValues(\.to) == [1: .archived])
         #expect(live.archived[1]?.reason == "replaced by version 2")
-        let deployments = try await fixture.registry.deployments(sendingTrafficTo: 1, of: fixture.model)
-        #expect(deployments == [fixture.deployment])
-        #expect(try await fixture.registry.deployments(sendingTrafficTo: 2, of: fixture.model).isEmpty)
         _ = try await fixture.publish([2: 1])
         #expect(try await fixture.registry.live(fixture.model, at: .latestAccepted).archived.isEmpty)
+    }
+
+    @Test func aVersionThatAPolicyHoldsStaysOutOfTheArchive() async throws {
+        let fixture = try await fixture(versions: 2)
+        _ = try await fixture.publish([1: 0.9, 2: 0.1])
+        func archive(_ isHeld: @escaping @Sendable (PolicyRevision) -> Bool) async throws {
+            try await fixture.registry.transition(
+                fixture.model, 2, to: .archived, actor: "ada", reason: "out", gates: [], isHeld: isHeld)
+        }
+        let deployment = fixture.deployment
+        await #expect(throws: PlatformError.self) { try await archive { $0.deployment == deployment } }
+        #expect(try await fixture.registry.stage(of: fixture.model, 2) == .canary)
+        _ = try await fixture.publish([1: 1])
+        try await archive { _ in true }
+        #expect(try await fixture.registry.stage(of: fixture.model, 2) == .archived)
     }
 
     @Test func trafficAndChampionAgreeAfterRollingBackToACanary() async throws {

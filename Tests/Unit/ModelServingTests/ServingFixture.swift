@@ -143,7 +143,7 @@ struct LinearModel: LoadedModel {
     var description: ModelDescription {
         ModelDescription(
             format: "linear", featureNames: [], featureCount: weights.count, categoricalFeatures: [], outputCount: 1,
-            objective: "reg:linear", treeCount: 0)
+            output: .value, objective: "reg:linear", treeCount: 0)
     }
 
     init(weights: [Float], bias: Float = 0) {
@@ -196,7 +196,7 @@ struct BrokenModel: LoadedModel {
 struct ThreeClasses: LoadedModel {
     let description = ModelDescription(
         format: "constant", featureNames: [], featureCount: 5, categoricalFeatures: [], outputCount: 3,
-        objective: "multi:softprob", treeCount: 0)
+        output: .classProbabilities, objective: "multi:softprob", treeCount: 0)
 
     func predict(_: UnsafeBufferPointer<Float>, rowCount: Int, into output: UnsafeMutableBufferPointer<Float>)
         throws(ModelError)

@@ -55,6 +55,7 @@ struct GoldenModelTests {
         #expect(loaded.description.featureCount == 30)
         #expect(loaded.description.categoricalFeatures == [27, 28, 29])
         #expect(loaded.description.objective == "binary:logistic")
+        #expect(loaded.description.output == .probability && loaded.description.marginScale == .logOdds)
         #expect(loaded.description.treeCount == 100)
     }
 

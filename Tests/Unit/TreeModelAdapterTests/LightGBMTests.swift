@@ -170,6 +170,18 @@ struct LightGBMTests {
         }
     }
 
+    @Test(arguments: [
+        ("binary sigmoid:1", 1, ModelOutput.probability, MarginScale?.some(.logOdds)),
+        ("binary sigmoid:2", 1, .probability, nil), ("regression", 1, .value, .value),
+        ("regression sqrt", 1, .value, nil), ("poisson", 1, .value, .logarithm), ("lambdarank", 1, .value, nil),
+        ("multiclass num_class:2", 2, .classProbabilities, nil), ("regression", 2, .values, .value),
+    ]) func saysWhatItGives(objective: String, groups: Int, output: ModelOutput, scale: MarginScale?) throws {
+        let model = GeneratedModel(
+            seed: 3, featureCount: 4, treeCount: 2, splitsMax: 4, groups: groups, objective: objective)
+        let description = try LightGBMRuntime().load(Array(model.text.utf8), fileName: "model.txt").description
+        #expect(description.output == output && description.marginScale == scale)
+    }
+
     @Test func everyTruncationIsRefused() {
         let text = Array(
             GeneratedModel(seed: 3, featureCount: 4, treeCount: 3, splitsMax: 8, groups: 1, objective: "binary").text

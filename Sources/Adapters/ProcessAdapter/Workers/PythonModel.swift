@@ -30,7 +30,10 @@ final class PythonModel: DeferredModel {
         layout = categories.map { WorkerLayout(categories: $0) }
         description = ModelDescription(
             format: "python", featureNames: hello.features, featureCount: hello.featureCount,
-            categoricalFeatures: hello.texts, outputCount: hello.outputCount, objective: hello.objective, treeCount: 0)
+            categoricalFeatures: hello.texts, outputCount: hello.outputCount,
+            output: hello.outputCount > 1
+                ? .classProbabilities : hello.objective.hasPrefix("binary:") ? .probability : .value,
+            objective: hello.objective, treeCount: 0)
     }
 
     var parallelism: Int { handle.pool.parallelism }

@@ -223,7 +223,7 @@ public struct EvaluationService: Sendable {
         let description = model.description
         let labels = table.rows.labels
         let classCount = description.outputCount > 1 ? description.outputCount : 2
-        if description.outputCount > 1 || description.objective.hasPrefix("binary:") {
+        if description.output == .probability || description.output == .classProbabilities {
             if let other = labels.first(where: { !($0 >= 0 && $0 < Double(classCount)) || $0 != $0.rounded() }) {
                 throw PlatformError(
                     .invalidInput, "label/\(label)",

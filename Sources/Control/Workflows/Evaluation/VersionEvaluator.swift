@@ -146,7 +146,7 @@ public struct VersionEvaluator: Sendable {
         var inputs: [InputProfile] = []
         var prediction: InputProfile?
         var profiled = 0
-        guard model.description.objective != "values" else {
+        guard model.description.output != .values else {
             throw PlatformError(
                 .invalidInput, "model",
                 "it gives \(model.description.outputCount) values for each row that are no probabilities of classes. A "

@@ -333,9 +333,9 @@ public actor ModelDesk {
                 ModelVersionRegistry.orderMessage(from: current, to: stage))
         }
         if stage == .archived {
-            try await checkMayRest(model, number, in: current)
             try await registry.transition(
-                model, number, to: stage, actor: actor, reason: reason, gates: [], details: details, expected: current)
+                model, number, to: stage, actor: actor, reason: reason, gates: [], details: details, expected: current,
+                isHeld: holds(current))
             return ([], true)
         }
         let examination = try await examine(model, number, for: stage, actor: actor)
@@ -375,12 +375,12 @@ public actor ModelDesk {
         }
         let gates = asked.flatMap { $0?.gates ?? [] }
         guard gates.allSatisfy(\.passed) else { return (gates, false) }
-        if stage == .archived { try await checkMayRest(model, number, in: current) }
         from = current
         for (next, examination) in zip(path, asked) {
             try await registry.transition(
                 model, number, to: next, actor: actor, reason: reason, gates: examination?.gates ?? [],
-                details: examination.map { Self.details(.null, $0) } ?? .null, expected: from)
+                details: examination.map { Self.details(.null, $0) } ?? .null, expected: from,
+                isHeld: holds(from))
             from = next
         }
         if archivingOthers, stage == .staging {
@@ -392,16 +392,16 @@ public actor ModelDesk {
         return (gates, true)
     }
 
-    /// Refuses to archive the version in production while requests go to it: it would go on answering.
+    /// Whether a policy keeps a version of a stage out of the archive: requests would go on to it.
     ///
-    /// A challenger may be archived: that withdraws it.
-    private func checkMayRest(_ model: Name, _ number: Int, in stage: ModelStage) async throws {
-        guard stage == .production,
-            let deployment = try await registry.deployments(sendingTrafficTo: number, of: model).first
-        else { return }
-        throw PlatformError(
-            .refused, "model/\(model)/versions/\(number)",
-            "the deployment '\(deployment)' sends traffic to it, and would go on: deploy another version first")
+    /// A challenger that the controller brought into traffic may be archived: that withdraws it. A deployment that is not
+    /// defined any more answers nobody.
+    private func holds(_ stage: ModelStage) -> @Sendable (PolicyRevision) -> Bool {
+        let deployments = definitions().deployments
+        return { revision in
+            deployments[revision.deployment] != nil
+                && (stage == .production || revision.actor != RolloutController.actor)
+        }
     }
 
     private static func details(_ details: JSONValue, _ examination: GateExamination) -> JSONValue {
@@ -566,7 +566,10 @@ public actor ModelDesk {
                     continue
                 }
                 let before = unloaded.withLock { $0[deployment] ?? [] }
-                if made.missing.count < before.count, rehearsed[deployment] == nil { take(made, revision) }
+                let isBetter = before.contains { version in
+                    !made.missing.contains { ($0.version, $0.use) == (version.version, version.use) }
+                }
+                if isBetter, rehearsed[deployment] == nil { take(made, revision) }
             } catch {
                 logger.debug(
                     "a deployment cannot be served yet",
@@ -718,8 +721,19 @@ public actor ModelDesk {
     private func refresh(_ deployment: Name) async {
         do {
             guard let revision = try await registry.current(deployment) else { return }
-            guard let made = try await makeRoute(revision, standIn: true) else { return dismiss(revision) }
-            take(made, revision)
+            do {
+                guard let made = try await makeRoute(revision, standIn: true) else { return dismiss(revision) }
+                take(made, revision)
+            } catch {
+                // Whatever it is, it is tried again as a version is that cannot be loaded.
+                let reason = "the deployment cannot be served as it is defined: \(errorText(error))"
+                note(
+                    revision.policy.variants.map {
+                        UnloadedVersion(
+                            deployment: deployment, model: revision.model, version: $0.version, use: .answers,
+                            reason: reason)
+                    }, deployment)
+            }
         } catch {
             logger.error(
                 "a deployment cannot be served",

@@ -40,10 +40,8 @@ struct ReplayRun {
         self.report = report
         self.since = since.milliseconds
         bucketSpan = max(1, (until.milliseconds - since.milliseconds) / Int64(Self.bucketCount) + 1)
-        let objective = candidate.loaded.description.objective
-        let isProbability =
-            candidate.loaded.description.outputCount > 1 || objective.contains("logistic")
-            || objective.contains("binary")
+        let output = candidate.loaded.description.output
+        let isProbability = output == .probability || output == .classProbabilities
         // A label by itself says nothing of pairs: it is the same for both.
         measure =
             metric.flatMap { $0 == .label || $0 == .cost ? nil : $0 } ?? (isProbability ? .logLoss : .squaredError)

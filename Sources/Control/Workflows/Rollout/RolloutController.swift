@@ -426,7 +426,10 @@ public actor RolloutController {
         case .advance:
             let judgement = rollout.judge(at: clock.now(), seen: observation(rollout), policy: policy)
             if let failed = judgement.checks.first(where: { $0.verdict == .failed || $0.isAboveGuardrail }) {
-                throw PlatformError(.refused, subject, "a guardrail is broken: \(failed.detail)")
+                let hint = "; wait for more answers, or publish shares of your own with 'bottega deploy variants'"
+                throw PlatformError(
+                    .refused, subject,
+                    "a guardrail is broken: \(failed.detail)\(failed.verdict == .failed ? "" : hint)")
             }
             try await advance(
                 rollout, to: rollout.next(policy), policy, reason, actor: actor, checks: judgement.checks)

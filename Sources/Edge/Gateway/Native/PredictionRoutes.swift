@@ -245,7 +245,7 @@ enum PredictionRoutes {
         for variant in services.predictor.routes.route(record.model)?.variants ?? [] {
             models[PredictionArchive.key(of: variant.version)] = variant.version.loaded
         }
-        let (explanation, objective) = try await services.archive.explain(record, models: &models)
+        let (explanation, scale) = try await services.archive.explain(record, models: &models)
         let names = bound?.service.inputNames ?? record.inputs.indices.map { "input \($0)" }
         var categories: [String: JSONValue] = [:]
         for (position, values) in bound?.service.categories ?? [:] where record.inputs.indices.contains(position) {
@@ -260,7 +260,7 @@ enum PredictionRoutes {
             "inputs": .object(
                 Dictionary(
                     zip(names, record.inputs).map { ($0, $1.isNaN ? .null : .number($1)) }, uniquingKeysWith: { $1 })),
-            "explanation": ExplanationAnswer.json(explanation, names: names, objective: objective),
+            "explanation": ExplanationAnswer.json(explanation, names: names, scale: scale),
         ]
     }
 

@@ -18,13 +18,6 @@ extension ModelVersionRegistry {
         public var champion: Int? { steps.first { $0.value.to == .production }?.key }
     }
 
-    /// The deployments whose policy in force sends traffic to a version, or copies of it.
-    public func deployments(sendingTrafficTo number: Int, of model: Name) async throws -> [Name] {
-        try await store.read { transaction in
-            try Self.currentRevisions(of: model, in: transaction).filter { $0.names(number) }.map(\.deployment)
-        }
-    }
-
     /// What was live of a model at a moment, changes of that very millisecond included.
     ///
     /// - Complexity: O(log history + answer); the history is never read whole.

@@ -212,13 +212,15 @@ public struct ModelVersionRegistry: Sendable {
     ///   - gates: results of every gate that guards the stage; each must have passed.
     ///   - details: more evidence to keep beside the gates: the metrics, who was asked.
     ///   - expected: the stage that the caller believes the version to be in; `nil` takes any.
+    ///   - isHeld: asked of a version that goes into the archive: whether a policy in force that names it keeps it out.
     /// - Returns: the steps taken: this version's, then that of the version it replaced.
-    /// - Throws: `refused` for a failed gate or a step out of order, `conflict` if the stage is not the expected one,
-    ///   `notFound`, `invalidInput` without a reason.
+    /// - Throws: `refused` for a failed gate, a step out of order or a version that is held, `conflict` if the stage is not
+    ///   the expected one, `notFound`, `invalidInput` without a reason.
     @discardableResult
     public func transition(
         _ model: Name, _ number: Int, to stage: ModelStage, actor: String, reason: String, gates: [GateResult],
-        details: JSONValue = .null, expected: ModelStage? = nil
+        details: JSONValue = .null, expected: ModelStage? = nil,
+        isHeld: @escaping @Sendable (PolicyRevision) -> Bool = { _ in false }
     ) async throws -> [StageTransition] {
         let subject = ModelVersion.subject(model, number)
         guard !reason.allSatisfy(\.isWhitespace) else {
@@ -252,6 +254,15 @@ public struct ModelVersionRegistry: Sendable {
             }
             guard Self.allows(from: current, to: stage) else {
                 throw PlatformError(.refused, subject, Self.orderMessage(from: current, to: stage))
+            }
+            if stage == .archived,
+                let holder = try Self.currentRevisions(of: model, in: transaction)
+                    .first(where: { $0.names(number) && isHeld($0) })
+            {
+                throw PlatformError(
+                    .refused, subject,
+                    "the deployment '\(holder.deployment)' sends traffic to it, and would go on: deploy another version first"
+                )
             }
             let replaced = stage == .production ? try Self.champion(model, in: transaction) : nil
             var steps = [

@@ -137,13 +137,13 @@ public struct PredictionArchive: Sendable {
     /// - Parameter models: loaded models by `key(of:)`.
     /// - Throws: `PlatformError` (`refused` for a fallback answer), `ModelError` (`unsupportedModel`) for a model that cannot
     ///   be explained.
-    /// - Returns: the explanation, and the model's objective.
+    /// - Returns: the explanation, and what it is measured in.
     public func explain(_ record: PredictionRecord, models: inout [String: any LoadedModel]) async throws -> (
-        explanation: Explanation, objective: String
+        explanation: Explanation, scale: MarginScale?
     ) {
         let model = try await model(behind: record, known: &models)
         let explanation = try model.explaining().explain(record.inputs.map(Float.init), rowCount: 1)[0]
-        return (explanation, model.description.objective)
+        return (explanation, model.description.marginScale)
     }
 
     /// What a version in memory is called among the models that `replay` and `explain` know.

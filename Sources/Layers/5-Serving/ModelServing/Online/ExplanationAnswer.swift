@@ -5,8 +5,8 @@ public import RuntimePorts
 /// How explanations look in answers.
 public enum ExplanationAnswer {
     /// Base values, margins and contributions by the names of the inputs: a number each, or a list with one for each margin
-    /// of a model that has several; and what they are measured in, as far as the objective says so.
-    public static func json(_ explanation: Explanation, names: [String], objective: String) -> JSONValue {
+    /// of a model that has several; and what they are measured in.
+    public static func json(_ explanation: Explanation, names: [String], scale: MarginScale?) -> JSONValue {
         func value(_ numbers: [Double]) -> JSONValue {
             numbers.count == 1 ? .number(numbers[0]) : .array(numbers.map(JSONValue.number))
         }
@@ -16,20 +16,8 @@ public enum ExplanationAnswer {
         }
         return [
             "base_value": value(explanation.baseValues), "margin": value(explanation.margins),
-            "contributions": .object(contributions), "scale": scale(of: objective).map(JSONValue.string) ?? .null,
+            "contributions": .object(contributions), "scale": scale.map { .string($0.rawValue) } ?? .null,
         ]
-    }
-
-    /// What a margin of an objective is: `log_odds` of the positive class, `log` of the value, or the `value` itself.
-    ///
-    /// Other objectives, of several classes and of ranks, have margins that mean something beside each other alone.
-    private static func scale(of objective: String) -> String? {
-        switch objective {
-        case "binary:logistic", "binary:logitraw", "reg:logistic": "log_odds"
-        case "count:poisson", "reg:gamma", "reg:tweedie": "log"
-        case "reg:squarederror", "reg:absoluteerror", "reg:pseudohubererror", "reg:quantileerror": "value"
-        default: nil
-        }
     }
 }
 
@@ -70,6 +58,6 @@ extension DeploymentRoute {
         let explanations = try version.loaded.explaining().explain(record.inputs.map { Float($0) }, rowCount: 1)
         return ExplanationAnswer.json(
             explanations[0], names: version.binding.definition.inputNames,
-            objective: version.loaded.description.objective)
+            scale: version.loaded.description.marginScale)
     }
 }

@@ -14,7 +14,8 @@ public struct UnloadedModel: LoadedModel {
         self.reason = reason
         description = ModelDescription(
             format: "unloaded", featureNames: [], featureCount: featureCount, categoricalFeatures: [],
-            outputCount: outputCount, objective: outputCount > 1 ? "multi:probability" : "regression", treeCount: 0)
+            outputCount: outputCount, output: outputCount > 1 ? .classProbabilities : .value, objective: "unknown",
+            treeCount: 0)
     }
 
     /// Refuses.
