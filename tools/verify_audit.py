@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Check an exported audit chain without the platform.
 
-    verify_audit.py EXPORT.ndjson [--head HASH]
+    verify_audit.py EXPORT.ndjson [--head HASH] [--blobs FOLDER]
 
 Every line is a JSON object whose last member is "hash": the SHA-256 of the line without that member. "previous" is the
 hash of the line before (64 zeros in the first) and "position" counts from 1. A changed byte, a dropped, added or moved
 line breaks one of these. Lines missing at the end break nothing, so give the head's hash as it was noted elsewhere.
+
+"evidence" is the SHA-256 of a file that says what an entry rests on: gates, reports. With a copy of the folder of
+these (`objects/objects/blobs` of the platform's data, `ab/abcd...`), each is hashed too.
 
 Exit code 0: intact. 1: not intact, the first fault on standard output. 2: the file cannot be read.
 """
@@ -13,6 +16,7 @@ Exit code 0: intact. 1: not intact, the first fault on standard output. 2: the f
 import argparse
 import hashlib
 import json
+import pathlib
 import re
 import sys
 
@@ -32,7 +36,20 @@ def unique(pairs):
     return members
 
 
-def verify(lines, expected_head=None):
+def check_evidence(where, name, blobs):
+    """Raise Fault if the file of this hash is gone or holds other bytes."""
+    if not isinstance(name, str) or re.fullmatch("[0-9a-f]{64}", name) is None:
+        raise Fault(f"{where}: its evidence is named by no hash")
+    try:
+        with open(blobs / name[:2] / name, "rb") as file:
+            found = hashlib.sha256(file.read()).hexdigest()
+    except OSError as error:
+        raise Fault(f"{where}: its evidence {name} cannot be read ({error.strerror})") from error
+    if found != name:
+        raise Fault(f"{where}: its evidence {name} was changed")
+
+
+def verify(lines, expected_head=None, blobs=None):
     """Return (number of entries, hash of the last one); raise Fault at the first entry that is wrong."""
     previous = "0" * 64
     seen = expected_head in (None, previous)
@@ -61,6 +78,8 @@ def verify(lines, expected_head=None):
             raise Fault(f"{where}: does not follow the entry before it")
         if not isinstance(entry["time"], str) or entry["time"] < last_time:
             raise Fault(f"{where}: is earlier than the entry before it")
+        if blobs is not None and entry["evidence"] is not None:
+            check_evidence(where, entry["evidence"], blobs)
         count, previous, last_time = count + 1, claimed, entry["time"]
         seen = seen or claimed == expected_head
     if not seen:
@@ -72,18 +91,21 @@ def main():
     parser = argparse.ArgumentParser(description="Check an exported audit chain.")
     parser.add_argument("export", help="file that the platform exported, one JSON object per line")
     parser.add_argument("--head", help="hash of the newest entry, as it was noted elsewhere")
+    parser.add_argument(
+        "--blobs", type=pathlib.Path, metavar="FOLDER", help="folder of the evidence, a copy or the original"
+    )
     arguments = parser.parse_args()
     try:
         with open(arguments.export, "rb") as file:
             lines = iter(lambda: file.readline(LINE_BYTES_MAX + 1), b"")
-            count, head = verify(lines, arguments.head)
+            count, head = verify(lines, arguments.head, arguments.blobs)
     except OSError as error:
         print(f"cannot read {arguments.export}: {error.strerror}", file=sys.stderr)
         return 2
     except Fault as fault:
         print(f"NOT INTACT: {fault}")
         return 1
-    print(f"intact: {count} entries, head {head}")
+    print(f"intact: {count} entries{' and their evidence' if arguments.blobs else ''}, head {head}")
     return 0
 
 

@@ -6,12 +6,15 @@ import json
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import shop
 from bad_input import DAYS, PREDICT
-from conftest import Server, trained_server, until
+from conftest import ROOT, Server, trained_server, until
 
 POLICY = "SELECT policy FROM deployment_policies WHERE deployment = 'loss' AND revision = 1"
 
@@ -93,6 +96,32 @@ def test_rows_that_were_changed_behind_the_chain_are_found(shop_server: Server) 
     assert [(d["what"], d["table"] is None, d["chain"] is None) for d in found] == [
         ("stage", False, False), ("row", True, False), ("row", False, True)
     ], found  # fmt: skip
+
+
+def test_evidence_that_was_changed_or_is_gone_is_found(shop_server: Server, tmp_path: Path) -> None:
+    export, blobs = tmp_path / "audit.ndjson", shop_server.data_dir / "objects" / "objects" / "blobs"
+    shop_server.cli("audit", "export", str(export))
+    command = [sys.executable, str(ROOT / "tools" / "verify_audit.py"), str(export), "--blobs", str(blobs)]
+
+    def outside() -> tuple[int, str]:
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode, done.stdout
+
+    assert outside()[0] == 0 and "and their evidence" in outside()[1], outside()
+    before = shop_server.post("/api/v1/audit/verify")
+    entry = next(e for e in shop_server.get("/api/v1/audit")["entries"] if e["evidence"])
+    file = blobs / entry["evidence"][:2] / entry["evidence"]
+    kept = file.read_bytes()
+    assert before["evidence"] >= 1 and not [d for d in before["differences"] if d["what"] == "blob"]
+    file.chmod(0o600)
+    for change, word in ((lambda: file.write_bytes(kept.replace(b"e", b"3", 1)), "changed"), (file.unlink, "gone")):
+        change()
+        told = shop_server.cli("audit", "verify", check=False)
+        assert told.returncode == 1, told.stdout
+        assert f"entry {entry['position']}: its evidence {entry['evidence']} is {word}" in told.stdout, told.stdout
+        assert outside()[0] == 1 and f"line {entry['position']}: its evidence" in outside()[1], outside()
+    file.write_bytes(kept)
+    assert shop_server.post("/api/v1/audit/verify") == before
 
 
 def test_rows_older_than_the_chain_are_no_forgeries(shop_server: Server) -> None:

@@ -41,7 +41,8 @@ struct AuditCommand: AsyncParsableCommand {
             abstract: "Compute every hash of the chain again, and compare what the registry says with it.",
             discussion: """
                 Stages, approvals, gates and policies with who, when and why, and the metrics of versions are compared with the
-                entries that were written with them. Exit code 1 if an entry is not intact or a row says another thing.
+                entries that were written with them, and the evidence that entries name is hashed again. Exit code 1 if an entry
+                is not intact, a row says another thing, or evidence is gone or changed.
                 """)
         @Option(help: "Hash of a head that was noted elsewhere: shows entries missing at the end.") var head: String?
         @OptionGroup var server: ServerOptions
@@ -62,7 +63,19 @@ struct AuditCommand: AsyncParsableCommand {
                             ? "all as it says"
                             : "\(differences.count) difference\(differences.count == 1 ? "" : "s")")
                         + (without == 0 ? "" : "; \(without) older than their entries, with nothing to compare with"))
+                if let count = answer["evidence"]?.integerValue, count > 0 {
+                    let bad = differences.count { $0["what"]?.stringValue == "blob" }
+                    lines.append(
+                        "\(count) files of evidence hashed again, "
+                            + (bad == 0 ? "all as they were sealed" : "\(bad) not"))
+                }
                 for found in differences {
+                    if found["what"]?.stringValue == "blob" {
+                        lines.append(
+                            "  \(Human.cell(found["where"])): its evidence \(Human.cell(found["chain"])) is "
+                                + Human.cell(found["table"]))
+                        continue
+                    }
                     lines.append(
                         "  \(Human.cell(found["where"])): \(Human.cell(found["what"])): table says "
                             + (found["table"]?.stringValue.map { "'\($0)'" } ?? "nothing") + ", chain says "

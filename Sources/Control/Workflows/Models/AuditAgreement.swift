@@ -12,7 +12,8 @@ public struct AuditAgreement: Sendable, Hashable {
     public struct Difference: Sendable, Hashable {
         /// Which row.
         public let place: String
-        /// What of it: `actor`, `reason`, `time`, `auc on test`; `row` for all of it.
+        /// What of it: `actor`, `reason`, `time`, `auc on test`; `row` for all of it, `blob` for the evidence behind an entry,
+        /// of which `table` says what is wrong with it.
         public let what: String
         /// What the table says; `nil` if it says nothing.
         public let table: String?
@@ -40,13 +41,15 @@ public struct AuditAgreement: Sendable, Hashable {
     public private(set) var comparedCount = 0
     /// Rows older than their entries: there was no chain yet, or none of their kind, when they were written.
     public private(set) var uncomparedCount = 0
+    /// Blobs of evidence that entries name and that were hashed again.
+    public private(set) var evidenceCount = 0
     /// What differs, in the order of rows.
     public private(set) var differences: [Difference] = []
 
     /// Most characters of a value that a difference tells.
     private static let valueLengthMax = 400
 
-    /// Compares every row with the chain.
+    /// Compares every row with the chain, and hashes the evidence that the chain names.
     ///
     /// Rows that come in meanwhile are no differences.
     public static func check(_ registry: ModelVersionRegistry, against audit: AuditLog) async throws -> AuditAgreement {
@@ -58,12 +61,14 @@ public struct AuditAgreement: Sendable, Hashable {
         var firstTime: EventTime?
         var last: EventTime?
         var position: Int64 = 1
+        var evidence: [ContentHash: Int64] = [:]
         while true {
             let page = try await audit.entries(from: position)
             guard let end = page.last else { break }
             for entry in page {
                 if firstTime == nil { firstTime = entry.time }
                 let record = entry.record
+                if let hash = record.evidence, evidence[hash] == nil { evidence[hash] = entry.position }
                 if ModelVersionRegistry.statedActions.contains(record.action) {
                     let fields = ModelVersionRegistry.fields(
                         of: RecordedChange(
@@ -79,6 +84,11 @@ public struct AuditAgreement: Sendable, Hashable {
             position = end.position + 1
         }
         var result = AuditAgreement()
+        result.evidenceCount = evidence.count
+        for (hash, position) in evidence.sorted(by: { $0.value < $1.value }) {
+            guard let fault = try await registry.fault(ofEvidence: hash) else { continue }
+            result.add("entry \(position)", "blob", fault, hash.hex, position)
+        }
         for (subject, stage) in stages.sorted(by: { $0.key < $1.key }) {
             guard let told = testimonies[Self.key("model.stage.changed", subject)]?.last, told.position <= head,
                 let to = told.fields["to"], to != stage

@@ -112,6 +112,7 @@ enum SystemRoutes {
                     "fault": result.fault.map { .string("\($0)") } ?? .null,
                     "compared": .integer(Int64(agreement.comparedCount)),
                     "not_compared": .integer(Int64(agreement.uncomparedCount)),
+                    "evidence": .integer(Int64(agreement.evidenceCount)),
                     "differences": .array(
                         agreement.differences.map {
                             [

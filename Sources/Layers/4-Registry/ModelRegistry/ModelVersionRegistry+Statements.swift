@@ -64,6 +64,17 @@ extension ModelVersionRegistry {
         }
     }
 
+    /// What is wrong with a blob that an entry of the chain rests on; `nil` if it is as it was sealed.
+    /// - Throws: `StoreError` if that cannot be said.
+    public func fault(ofEvidence hash: ContentHash) async throws -> String? {
+        guard try await content.contains(hash) else { return "gone" }
+        do { _ = try await content.get(hash, byteCountMax: 64 << 20) } catch {
+            guard error.code == .corrupted else { throw error }
+            return "changed"
+        }
+        return nil
+    }
+
     /// Values of a version's metrics that gates compared, `auc on test`, by the blob that keeps what they said.
     ///
     /// - Returns: `nil` if the blob is no more, or says nothing of gates.
