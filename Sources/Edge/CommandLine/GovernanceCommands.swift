@@ -56,15 +56,14 @@ struct AuditCommand: AsyncParsableCommand {
                         + (fault ?? "all intact; the head is \(answer["head"]?.stringValue ?? "")")
                 ]
                 let differences = answer["differences"]?.arrayValue ?? []
+                let bad = differences.count { $0["what"]?.stringValue == "blob" }
+                let rowCount = differences.count - bad
                 let without = answer["not_compared"]?.integerValue ?? 0
                 lines.append(
                     "\(Human.cell(answer["compared"])) rows of the registry compared with it, "
-                        + (differences.isEmpty
-                            ? "all as it says"
-                            : "\(differences.count) difference\(differences.count == 1 ? "" : "s")")
+                        + (rowCount == 0 ? "all as it says" : "\(rowCount) difference\(rowCount == 1 ? "" : "s")")
                         + (without == 0 ? "" : "; \(without) older than their entries, with nothing to compare with"))
                 if let count = answer["evidence"]?.integerValue, count > 0 {
-                    let bad = differences.count { $0["what"]?.stringValue == "blob" }
                     lines.append(
                         "\(count) files of evidence hashed again, "
                             + (bad == 0 ? "all as they were sealed" : "\(bad) not"))
