@@ -313,3 +313,36 @@ def test_refusals_say_what_is_allowed(start_server: Callable[..., Server], train
     assert "must be http or https" in refusal(start_server("--set", "webhooks.http=true"))
     nothing = trained.cli("scores", "nosuch", check=False)
     assert nothing.returncode == 4 and "no table of scores 'nosuch'" in nothing.stderr
+
+
+def test_a_deployment_that_was_removed_is_not_live(tmp_path: Path) -> None:
+    server = trained_server(tmp_path)
+    try:
+        files = {path: path.read_text() for path in (tmp_path / "definitions").glob("*.yaml")}
+        [(path, text)] = [(path, text) for path, text in files.items() if "kind: Deployment" in text]
+        path.write_text("---\n".join(part for part in text.split("---\n") if "kind: Deployment" not in part))
+        before = server.get("/api/v1/models/loss/live")
+        assert before["deployments"] and before["removed_deployments"] == []
+        removing = ("apply", str(tmp_path / "definitions"), "--as", "ada")
+        assert "they would get 404" in server.cli(*removing, check=False).stderr
+        moment = server.get("/api/v1/status")["now"]
+        server.post("/api/v1/clock", {"now": shop.START + (DAYS + 1) * shop.DAY})
+        server.cli(*removing, "--force")
+        now = server.get("/api/v1/models/loss/live")
+        assert now["deployments"] == [] and now["stages"] == {"1": "production"}
+        [removed] = now["removed_deployments"]
+        assert (removed["deployment"], removed["actor"], removed["since"]) == ("loss", "ada", now["at"])
+        assert server.get(f"/api/v1/models/loss/live?at={moment}") == {**before, "at": moment, "unloaded_versions": []}
+        assert "loss answers nobody: ada removed it" in server.cli("model", "live", "loss").stdout
+        # Nothing answers, so nothing keeps it; defined again, it is as it was.
+        path.write_text(text)
+        server.cli("apply", str(tmp_path / "definitions"))
+        assert server.request("POST", "/predict/loss", PREDICT)[0] == 200
+        held = server.cli("model", "promote", "loss", "1", "archived", "--reason", "out", check=False)
+        assert held.returncode == 3 and "sends traffic to it" in held.stderr
+        path.write_text("---\n".join(part for part in text.split("---\n") if "kind: Deployment" not in part))
+        server.cli("apply", str(tmp_path / "definitions"), "--force")
+        server.cli("model", "promote", "loss", "1", "archived", "--reason", "out")
+        assert server.request("DELETE", "/api/2.0/mlflow/registered-models/delete", {"name": "loss"})[0] == 200
+    finally:
+        assert server.stop() == 0

@@ -226,6 +226,12 @@ struct ModelCommand: AsyncParsableCommand {
                     }
                 }
                 if (answer["deployments"]?.arrayValue ?? []).isEmpty { lines.append("no deployment sent it traffic") }
+                for deployment in answer["removed_deployments"]?.arrayValue ?? [] {
+                    lines.append(
+                        "\(Human.cell(deployment["deployment"])) answers nobody: \(Human.cell(deployment["actor"])) removed it "
+                            + "from the definitions at \(Human.cell(deployment["since"])) (revision "
+                            + "\(Human.cell(deployment["definitions_revision"])))")
+                }
                 lines += UnloadedText.lines(answer)
                 // Who serves elsewhere reads the stages alone.
                 for (version, stage) in (answer["stages"]?.objectValue ?? [:]).sorted(by: { $0.key < $1.key }) {

@@ -125,7 +125,7 @@ struct PlatformEdge {
                 try await desk.climb(
                     model, version, to: stage, actor: actor, reason: "asked for by an MLflow client",
                     archivingOthers: archivingOthers)
-            })
+            }, isServed: { desk.isDefined($0.deployment) })
         let adopted = try await registry.adoptEarlierModels()
         if adopted > 0 {
             logger.notice("versions were taken over from MLflow's earlier tables", metadata: ["versions": "\(adopted)"])

@@ -37,6 +37,14 @@ public actor DefinitionCatalog {
         public let time: EventTime
         /// Who.
         public let actor: String
+
+        init(row: MetadataRow) {
+            identifier = row.text("identifier")
+            version = ContentHash(hex: row.text("version"))
+            revision = Int(row.integer("revision"))
+            time = EventTime(milliseconds: row.integer("time"))
+            actor = row.text("actor")
+        }
     }
 
     private let store: any MetadataStore
@@ -210,12 +218,20 @@ public actor DefinitionCatalog {
                 WHERE v.identifier >= ? AND v.identifier <= ? ORDER BY v.revision DESC, v.identifier
                 """, [.text(low), .text(high)])
         }
-        return rows.map {
-            Version(
-                identifier: $0.text("identifier"), version: ContentHash(hex: $0.text("version")),
-                revision: Int($0.integer("revision")), time: EventTime(milliseconds: $0.integer("time")),
-                actor: $0.text("actor"))
-        }
+        return rows.map(Version.init(row:))
+    }
+
+    /// How a definition was removed that was not there at a moment; `nil` if it was, or never had been.
+    public func removal(of identifier: String, at moment: EventTime) async throws -> Version? {
+        let newest = try await store.read {
+            try $0.query(
+                """
+                SELECT v.identifier AS identifier, v.version AS version, v.revision AS revision, r.time AS time, \
+                r.actor AS actor FROM definition_versions v JOIN definition_revisions r ON r.revision = v.revision \
+                WHERE v.identifier = ? AND r.time <= ? ORDER BY v.revision DESC LIMIT 1
+                """, [.text(identifier), .integer(moment.milliseconds)])
+        }.first.map(Version.init(row:))
+        return newest?.version == nil ? newest : nil
     }
 
     /// A set in which a definition has this version; `nil` if it never had it.

@@ -397,12 +397,14 @@ public actor ModelDesk {
     /// A challenger that the controller brought into traffic may be archived: that withdraws it. A deployment that is not
     /// defined any more answers nobody.
     private func holds(_ stage: ModelStage) -> @Sendable (PolicyRevision) -> Bool {
-        let deployments = definitions().deployments
-        return { revision in
-            deployments[revision.deployment] != nil
+        { [definitions] revision in
+            definitions().deployments[revision.deployment] != nil
                 && (stage == .production || revision.actor != RolloutController.actor)
         }
     }
+
+    /// Whether a deployment is defined; one that is not answers nobody, whatever its last policy says.
+    public nonisolated func isDefined(_ deployment: Name) -> Bool { definitions().deployments[deployment] != nil }
 
     private static func details(_ details: JSONValue, _ examination: GateExamination) -> JSONValue {
         var members = details.objectValue ?? [:]

@@ -24,7 +24,7 @@ enum ModelPage {
         let now = services.clock.now()
         var rows: [[String]] = []
         for state in page.elements {
-            let live = try await services.registry.live(state.model.id, at: now)
+            let live = try await live(state.model.id, at: now, services)
             let aliases = state.aliases.sorted { $0.key < $1.key }.map { "\($0.key) → \($0.value)" }
             rows.append([
                 "<a href=\"\(link(state.model.name))\">\(escape(state.model.name))</a>",
@@ -46,6 +46,15 @@ enum ModelPage {
         return RunPage.page("Models", body)
     }
 
+    /// What is live now, of deployments that are defined.
+    private static func live(
+        _ model: Name, at now: EventTime, _ services: PlatformServices
+    ) async throws -> ModelVersionRegistry.LiveState {
+        let live = try await services.registry.live(model, at: now)
+        let defined = services.catalog.current.deployments
+        return live.without(live.policies.keys.filter { defined[$0] == nil })
+    }
+
     static func model(_ id: Name, _ services: PlatformServices) async throws -> String {
         let registry = services.registry
         let definition = services.catalog.current.models[id]
@@ -55,7 +64,7 @@ enum ModelPage {
         }
         let state = isKnown ? try await registry.modelState(named: registry.model(id: id).name) : nil
         let name = state?.model.name ?? id.text
-        let live = try await registry.live(id, at: services.clock.now())
+        let live = try await live(id, at: services.clock.now(), services)
         var facts: [(String, String)] = []
         if name != id.text { facts.append(("Identity", "<code>\(escape(id.text))</code>")) }
         if let model = state?.model {

@@ -54,7 +54,7 @@ enum ModelRoutes {
                 }
                 return .json(
                     try await live(
-                        model, at: moment ?? now, registry,
+                        model, at: moment ?? now, services,
                         unloaded: moment == nil ? services.desk.unloadedVersions.filter { $0.model == model } : []))
             },
             Route("POST", "/api/v1/models/{model}/versions/{version}/stage") { request in
@@ -158,9 +158,21 @@ enum ModelRoutes {
 
     /// What was live at a moment, and for each version why it was, since when, and who said so on what evidence.
     private static func live(
-        _ model: Name, at moment: EventTime, _ registry: ModelVersionRegistry, unloaded: [UnloadedVersion]
+        _ model: Name, at moment: EventTime, _ services: PlatformServices, unloaded: [UnloadedVersion]
     ) async throws -> JSONValue {
-        let live = try await registry.live(model, at: moment)
+        let registry = services.registry
+        var live = try await registry.live(model, at: moment)
+        var removed: [Name: JSONValue] = [:]
+        for name in live.policies.keys {
+            guard let removal = try await services.catalog.removal(of: "Deployment/\(name)", at: moment) else {
+                continue
+            }
+            removed[name] = [
+                "deployment": .string(name.text), "since": .string(removal.time.description),
+                "actor": .string(removal.actor), "definitions_revision": .integer(Int64(removal.revision)),
+            ]
+        }
+        live = live.without(removed.keys)
         func version(_ number: Int, share: Double?) -> JSONValue {
             var members: [String: JSONValue] = ["version": .integer(Int64(number))]
             if let share { members["share"] = .number(share) }
@@ -187,7 +199,9 @@ enum ModelRoutes {
                 Dictionary(
                     live.stages.map { (String($0.key), .string($0.value.rawValue)) }, uniquingKeysWith: { $1 })),
             "versions": .array(live.steps.keys.sorted().map { version($0, share: nil) }),
-            "deployments": .array(deployments), "unloaded_versions": .array(unloaded.map(describe)),
+            "deployments": .array(deployments),
+            "removed_deployments": .array(removed.sorted { $0.key < $1.key }.map(\.value)),
+            "unloaded_versions": .array(unloaded.map(describe)),
         ]
     }
 

@@ -21,22 +21,26 @@ public struct MLflowRegistry: Sendable {
     let climb:
         @Sendable (_ model: Name, _ version: Int, _ stage: ModelStage, _ actor: String, _ archivingOthers: Bool)
             async throws -> StageVerdict
+    let isServed: @Sendable (PolicyRevision) -> Bool
 
     /// Speaks for `registry`.
     /// - Parameters:
     ///   - registry: the registry.
     ///   - intake: makes a candidate of a source, a run, a description and tags.
     ///   - climb: takes a version to a stage if its gates hold.
+    ///   - isServed: whether a policy's deployment is defined, so that its versions answer requests.
     public init(
         registry: ModelVersionRegistry,
         intake:
             @escaping @Sendable (Name, VersionSource, String?, String?, [String: String]) async throws ->
             VersionCandidate,
-        climb: @escaping @Sendable (Name, Int, ModelStage, String, Bool) async throws -> StageVerdict
+        climb: @escaping @Sendable (Name, Int, ModelStage, String, Bool) async throws -> StageVerdict,
+        isServed: @escaping @Sendable (PolicyRevision) -> Bool
     ) {
         self.registry = registry
         self.intake = intake
         self.climb = climb
+        self.isServed = isServed
     }
 
     /// Adds a version.

@@ -38,7 +38,8 @@ extension MLflowRoutes {
                 return ["registered_model": try await store.modelState(named: name).wire]
             }
             + call("DELETE", "mlflow/registered-models/delete") { fields in
-                try await store.deleteModel(fields.modelName(), actor: fields.request.actor)
+                try await store.deleteModel(
+                    fields.modelName(), actor: fields.request.actor, isHeld: registry.isServed)
                 return [:]
             }
             + call("POST", "mlflow/registered-models/get-latest-versions", latestVersions)
@@ -110,7 +111,7 @@ extension MLflowRoutes {
             }
             + call("DELETE", "mlflow/model-versions/delete") { fields in
                 try await store.deleteVersion(
-                    fields.version(), of: fields.modelName(), actor: fields.request.actor)
+                    fields.version(), of: fields.modelName(), actor: fields.request.actor, isHeld: registry.isServed)
                 return [:]
             }
     }

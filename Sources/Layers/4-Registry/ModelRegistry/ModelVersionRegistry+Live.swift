@@ -10,12 +10,20 @@ extension ModelVersionRegistry {
         /// The last step of each version that a policy in force names though it was archived.
         public let archived: [Int: StageTransition]
         /// The policy in force for each deployment of the model.
+        ///
+        /// The registry knows no definitions: one of a deployment that was removed is among them.
         public let policies: [Name: PolicyRevision]
 
         /// The stage of each version that saw traffic.
         public var stages: [Int: ModelStage] { steps.mapValues(\.to) }
         /// The version in production.
         public var champion: Int? { steps.first { $0.value.to == .production }?.key }
+
+        /// The state without deployments that were not defined then.
+        public func without(_ removed: some Sequence<Name>) -> LiveState {
+            let removed = Set(removed)
+            return LiveState(steps: steps, archived: archived, policies: policies.filter { !removed.contains($0.key) })
+        }
     }
 
     /// What was live of a model at a moment, changes of that very millisecond included.

@@ -179,14 +179,17 @@ extension ModelVersionRegistry {
     }
 
     /// Removes a model and its versions from every list; its history and its identity's numbers stay.
+    /// - Parameter isHeld: whether a policy in force that names a version keeps it.
     /// - Throws: `refused` while a version answers requests, `notFound`.
-    public func deleteModel(_ name: String, actor: String) async throws {
+    public func deleteModel(
+        _ name: String, actor: String, isHeld: @escaping @Sendable (PolicyRevision) -> Bool = { _ in true }
+    ) async throws {
         let now = clock.now()
         let (model, steps) = try await store.write { transaction -> (RegisteredModel, [StageTransition]) in
             let model = try Self.model(named: name, in: transaction)
             var steps: [StageTransition] = []
             for number in try StageTransition.stages(model.id, in: transaction).keys.sorted() {
-                steps += try self.remove(model.id, number, at: now, actor: actor, in: transaction)
+                steps += try self.remove(model.id, number, at: now, actor: actor, isHeld: isHeld, in: transaction)
             }
             try transaction.execute(
                 "UPDATE models SET deleted_at = ?, updated_at = ? WHERE model_id = ?",
@@ -259,12 +262,18 @@ extension ModelVersionRegistry {
     }
 
     /// Removes a version from every list; its number is not given again and its history stays.
+    /// - Parameter isHeld: whether a policy in force that names it keeps it.
     /// - Throws: `refused` while it answers requests, `notFound`.
-    public func deleteVersion(_ number: Int, of name: String, actor: String) async throws {
+    public func deleteVersion(
+        _ number: Int, of name: String, actor: String,
+        isHeld: @escaping @Sendable (PolicyRevision) -> Bool = { _ in true }
+    ) async throws {
         let now = clock.now()
         let (model, steps) = try await store.write { transaction -> (RegisteredModel, [StageTransition]) in
             let model = try Self.model(named: name, in: transaction)
-            return (model, try self.remove(model.id, number, at: now, actor: actor, in: transaction))
+            return (
+                model, try self.remove(model.id, number, at: now, actor: actor, isHeld: isHeld, in: transaction)
+            )
         }
         await announce(steps)
         await publish(event("model.version.deleted", ModelVersion.subject(model.id, number), now, actor, [:]))
@@ -360,14 +369,15 @@ extension ModelVersionRegistry {
 
     /// Archives and hides a version, and takes the aliases off it.
     private func remove(
-        _ model: Name, _ number: Int, at now: EventTime, actor: String, in transaction: any MetadataTransaction
+        _ model: Name, _ number: Int, at now: EventTime, actor: String, isHeld: (PolicyRevision) -> Bool,
+        in transaction: any MetadataTransaction
     ) throws -> [StageTransition] {
         let subject = ModelVersion.subject(model, number)
         guard let stage = try StageTransition.stage(model, number, in: transaction) else {
             throw Self.unknown(model, number)
         }
         for revision in try Self.currentRevisions(of: model, in: transaction)
-        where revision.names(number) {
+        where revision.names(number) && isHeld(revision) {
             throw PlatformError(
                 .refused, subject,
                 "the deployment '\(revision.deployment)' sends traffic to it; deploy another version first")
