@@ -93,7 +93,8 @@ extension ModelDesk {
         guard let trainedOn = candidate.origin.dataset else {
             throw PlatformError(
                 .refused, version.subject,
-                "its gates ask for what only a training set of this platform can show, and it was trained on none")
+                "its gates ask for what only a training set of this platform can show, and it was trained on none. "
+                    + Self.trainingSetHint)
         }
         let ready = try await served(version.model, version.number)
         let parts = try await dataset(trainedOn)

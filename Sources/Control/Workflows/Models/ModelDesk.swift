@@ -179,13 +179,18 @@ public actor ModelDesk {
         return known.residence.residence.map(ServedVersion.init)
     }
 
+    /// How a version gets to be known as trained on one.
+    static let trainingSetHint =
+        "Register it with 'bottega model register --run … --dataset …', or set its run's tag 'bottega.dataset' to the training "
+        + "set's hash before an MLflow client registers it"
+
     /// The feature service that a version was trained with, in force or not.
     private func service(of version: ModelVersion) async throws -> ServiceVersion {
         guard let wanted = version.candidate.origin.serviceVersion else {
             throw PlatformError(
                 .refused, version.subject,
-                "it was not trained on a training set of this platform, so nothing is known of the features it reads; "
-                    + "register it with 'bottega model register --run … --dataset …'")
+                "it was not trained on a training set of this platform, so nothing is known of the features it reads. "
+                    + Self.trainingSetHint)
         }
         guard let found = try await service(wanted) else {
             throw PlatformError(
