@@ -372,7 +372,7 @@ def test_an_mlflow_client_alone_brings_a_model_into_service(trained: Server, mon
         versions.append(int(logged.registered_model_version))
     without, known = (trained.get(f"/api/v1/models/loss/versions/{number}") for number in versions)
     assert without["metrics"] == {} and known["metrics"]["test"]["auc"] > 0.5, (without, known)
-    with pytest.raises(mlflow.MlflowException, match="bottega.dataset"):
+    with pytest.raises(mlflow.MlflowException, match=r"tag .bottega\.dataset."):
         client.transition_model_version_stage("loss", str(versions[0]), "Staging")
     client.transition_model_version_stage("loss", str(versions[1]), "Staging")
     trained.cli("deploy", "variants", "loss", "1=100%", "--shadow", str(versions[1]), "--reason", "a look")
