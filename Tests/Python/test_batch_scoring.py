@@ -277,6 +277,23 @@ def test_a_parquet_file_is_scored_without_a_server(scored: Scored, binary: str, 
     assert (found["prediction"].astype("float32") == found["expected"].astype("float32")).all()
 
 
+def test_several_values_are_no_classes(binary: str, tmp_path: pathlib.Path) -> None:
+    random = np.random.default_rng(3)
+    frame = pd.DataFrame(random.normal(size=(200, 4)).astype("float32"), columns=list("abcd"))
+    quantiles = xgb.XGBRegressor(
+        objective="reg:quantileerror", quantile_alpha=[0.1, 0.5, 0.9], n_estimators=6, n_jobs=1
+    )
+    quantiles.fit(frame, frame["a"] + random.normal(size=200))
+    model, source, target = (tmp_path / name for name in ("model.json", "in.parquet", "out.parquet"))
+    quantiles.save_model(model)
+    frame.to_parquet(source)
+    command = [binary, "score-file", "--file", model, "--rows", source, "--output", target]
+    subprocess.run([str(part) for part in command], check=True, timeout=120)
+    found = parquet.read_table(target).to_pandas()
+    assert list(found.columns)[:3] == ["prediction_0", "prediction_1", "prediction_2"] and "prediction" not in found
+    assert (found.iloc[:, :3].astype("float32").to_numpy() == quantiles.predict(frame)).all()
+
+
 def wait_for(server: Server, count: int, start: int = 0) -> list[dict[str, Any]]:
     """Every scored event, once there are `count`."""
     end = time.monotonic() + 60

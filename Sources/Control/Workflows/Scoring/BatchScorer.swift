@@ -128,9 +128,13 @@ public struct BatchScorer: Sendable {
                     name: renamed[known[place].name] ?? known[place].name, kind: known[place].kind,
                     isOptional: known[place].isOptional))
         }
-        columns.append(FileColumn(name: "prediction", kind: .real))
-        if outputCount > 1 {
-            for place in 0..<outputCount { columns.append(FileColumn(name: "probability_\(place)", kind: .real)) }
+        if model.description.output == .values {
+            for place in 0..<outputCount { columns.append(FileColumn(name: "prediction_\(place)", kind: .real)) }
+        } else {
+            columns.append(FileColumn(name: "prediction", kind: .real))
+            if outputCount > 1 {
+                for place in 0..<outputCount { columns.append(FileColumn(name: "probability_\(place)", kind: .real)) }
+            }
         }
         columns.append(FileColumn(name: "model", kind: .text, isOptional: false))
         columns.append(FileColumn(name: "model_version", kind: .integer))
@@ -237,7 +241,8 @@ public struct BatchScorer: Sendable {
         let rowCount = reader.rowCount(ofRowGroup: index)
         var answer = try kept.map { try reader.column($0, ofRowGroup: index) }
         let (columns, missing) = Self.columns(
-            outputs, rowCount: rowCount, outputCount: outputs.count / max(1, rowCount))
+            outputs, rowCount: rowCount, outputCount: outputs.count / max(1, rowCount),
+            hasClasses: model.description.output == .classProbabilities)
         answer += columns
         answer += [
             Self.constant(text: stamp.model, rowCount),
@@ -330,8 +335,11 @@ public struct BatchScorer: Sendable {
         }
     }
 
-    /// The prediction's column and those of the outputs; predictions that are no number are nulls.
-    private static func columns(_ outputs: [Float], rowCount: Int, outputCount: Int) -> ([ColumnVector], missing: Int) {
+    /// The prediction's column and those of the outputs, or a column for each of several values; predictions that are no
+    /// number are nulls.
+    private static func columns(
+        _ outputs: [Float], rowCount: Int, outputCount: Int, hasClasses: Bool
+    ) -> ([ColumnVector], missing: Int) {
         func vector(_ value: (Int) -> Float) -> ColumnVector {
             var words = [Int64](repeating: 0, count: rowCount)
             var present: [UInt8]?
@@ -351,6 +359,8 @@ public struct BatchScorer: Sendable {
             let column = vector { outputs[$0] }
             return ([column], missing(column))
         }
+        let parts = (0..<outputCount).map { place in vector { outputs[$0 * outputCount + place] } }
+        guard hasClasses else { return (parts, parts.map(missing).max() ?? 0) }
         let prediction = vector { row in
             let values = outputs[(row * outputCount)..<((row + 1) * outputCount)]
             if values.contains(where: \.isNaN) { return .nan }
@@ -358,7 +368,6 @@ public struct BatchScorer: Sendable {
             for place in values.indices where values[place] > values[best] { best = place }
             return Float(best - values.startIndex)
         }
-        let parts = (0..<outputCount).map { place in vector { outputs[$0 * outputCount + place] } }
         return ([prediction] + parts, missing(prediction))
     }
 
