@@ -234,6 +234,34 @@ def test_early_stopped_models_use_all_trees(tmp_path: Path) -> None:
     assert_same_bits(ours(tmp_path / "model.ubj", data.test, tmp_path), expected, "early stopping")
 
 
+@pytest.mark.parametrize("suffix", ["json", "ubj"])
+@pytest.mark.parametrize("kind", ["binary", "classes", "values"])
+@pytest.mark.parametrize("extra", [{}, {"booster": "dart", "rate_drop": 0.2}, {"num_parallel_tree": 3}])
+def test_early_stopped_estimators_stop_at_the_best_iteration(
+    kind: str, suffix: str, extra: dict, tmp_path: Path
+) -> None:
+    data = Data(8, 9, {}, missing=0.1)
+    label = data.label(kind)
+    wrapper = xgb.XGBRegressor if kind == "values" else xgb.XGBClassifier
+    estimator = wrapper(n_estimators=40, early_stopping_rounds=3, learning_rate=0.9, subsample=0.5, n_jobs=1, **extra)
+    estimator.fit(data.train[:900], label[:900], eval_set=[(data.train[900:], label[900:])], verbose=False)
+    booster, file = estimator.get_booster(), tmp_path / f"model.{suffix}"
+    rounds = estimator.best_iteration + 1
+    assert rounds < booster.num_boosted_rounds()
+    estimator.save_model(file)
+    found = ours(file, data.test, tmp_path)
+    best = booster.predict(data.matrix(data.test), iteration_range=(0, rounds))
+    assert_same_bits(found, best, "of the estimator")
+    # The estimator predicts in place, which sums dart's trees in another order.
+    said = estimator.predict(data.test) if kind == "values" else estimator.predict_proba(data.test)
+    said = said[:, 1] if kind == "binary" else said
+    np.testing.assert_allclose(found, said.ravel(), rtol=1e-5, atol=1e-6)
+    booster.save_model(file)  # the wrapper takes its attribute away again
+    everything = booster.predict(data.matrix(data.test))
+    assert not np.array_equal(everything, best)
+    assert_same_bits(ours(file, data.test, tmp_path), everything, "of its booster")
+
+
 def test_odd_category_codes_agree(tmp_path: Path) -> None:
     data = Data(9, 9, CATEGORIES, missing=0.1)
     parameters = {"objective": "reg:squarederror", "max_cat_to_onehot": 5, "nthread": 1}

@@ -155,6 +155,11 @@ struct JSONCursor: ModelCursor {
         return value
     }
 
+    /// Whether the next value is text in quotes.
+    var isAtText: Bool {
+        mutating get { peek() == 0x22 }
+    }
+
     mutating func text() throws(ModelError) -> String {
         if peek() == 0x22 { return try string() }
         guard let end = NumberText.end(of: bytes, from: at) else { throw unexpected("text or a number") }

@@ -135,7 +135,8 @@ struct LightGBMCompiler {
         let layout = try LightGBMLayout(featureCount: featureCount, trees: file.trees)
         let description = ModelDescription(
             format: "lightgbm-text", featureNames: file.featureNames, featureCount: featureCount,
-            categoricalFeatures: layout.categoricalFeatures, outputCount: groups,
+            categoricalFeatures: layout.categoricalFeatures,
+            categories: (file.categoryNames ?? [:]).compactMapValues(\.texts), outputCount: groups,
             output: objective.prediction(groups: groups), marginScale: objective.marginScale, objective: objective.name,
             treeCount: file.trees.count)
 
@@ -156,7 +157,7 @@ struct LightGBMCompiler {
         }
         func model(_ forest: LightGBMForest, _ explanation: ForestExplanation) -> LightGBMModel {
             LightGBMModel(
-                description: description, layout: layout, forest: forest, objective: objective,
+                description: description, categoryNames: file.categoryNames, layout: layout, forest: forest, objective: objective,
                 divisor: file.averagesOutput ? Double(max(1, file.trees.count / groups)) : 1,
                 explanation: explanation)
         }

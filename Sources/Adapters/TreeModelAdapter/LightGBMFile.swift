@@ -46,8 +46,8 @@ struct LightGBMTree {
 
 /// What a LightGBM model file says, read but not yet checked for sense.
 ///
-/// The format is lines of `key=value`: a header, a block for each tree after `Tree=n`, then `end of trees`; what follows
-/// (importances, parameters, categories of the data frame) takes no part in a prediction and is not read.
+/// The format is lines of `key=value`: a header, a block for each tree after `Tree=n`, then `end of trees`; of what follows
+/// (importances, parameters) the categories of the data frame are read, which Python's package adds.
 struct LightGBMFile {
     var version = ""
     var classCount = 1
@@ -57,6 +57,10 @@ struct LightGBMFile {
     var objective = ""
     var averagesOutput = false
     var featureNames: [String] = []
+    /// Of each feature `[least:greatest]`, its categories' codes with colons, or `none`.
+    var featureKinds: [Substring] = []
+    /// The lists of `pandas_categorical`, one for each column of categories that the data frame had.
+    var categoryLists: [CategoryNames] = []
     var trees: [LightGBMTree] = []
 
     /// Reads a whole file.
@@ -70,6 +74,9 @@ struct LightGBMFile {
         while lines.next() {
             if lines.isWord("end of trees") {
                 try finish(tree)
+                while lines.next() {
+                    if let value = lines.value(after: "pandas_categorical:") { try readCategories(value) }
+                }
                 return
             }
             if lines.isWord("average_output") {
@@ -111,7 +118,34 @@ struct LightGBMFile {
             objective = lines.text()
         } else if lines.isKey("feature_names") {
             featureNames = lines.text().split(separator: " ").map(String.init)
+        } else if lines.isKey("feature_infos") {
+            featureKinds = lines.text().split(separator: " ")
         }
+    }
+
+    /// Reads `[["app", "web"], [3, 7]]`, or `null` where the model was not trained on a data frame.
+    private mutating func readCategories(_ value: UnsafeBufferPointer<UInt8>) throws(ModelError) {
+        guard value.first == 0x5B else { return }
+        var cursor = JSONCursor(value)
+        var lists: [CategoryNames] = []
+        try cursor.eachElement { (cursor) throws(ModelError) in
+            var (texts, areNumbers): ([String], Bool) = ([], true)
+            try cursor.eachElement { (cursor) throws(ModelError) in
+                areNumbers = areNumbers && !cursor.isAtText
+                texts.append(try cursor.text())
+            }
+            lists.append(areNumbers ? .numbers(texts.map { Float($0) ?? .nan }) : .texts(texts))
+        }
+        try cursor.finish()
+        categoryLists = lists
+    }
+
+    /// By feature, the categories that the file names; `nil` if it cannot be said which list is of which feature.
+    var categoryNames: [Int: CategoryNames]? {
+        // A column of one category alone is said to hold none, and one in order to hold numbers.
+        let features = featureKinds.indices.filter { featureKinds[$0] != "none" && !featureKinds[$0].hasPrefix("[") }
+        guard categoryLists.isEmpty || features.count == categoryLists.count else { return nil }
+        return Dictionary(zip(features, categoryLists), uniquingKeysWith: { first, _ in first })
     }
 }
 
@@ -181,6 +215,13 @@ private struct LineCursor {
     func isKey(_ key: StaticString) -> Bool {
         guard let equals else { return false }
         return equal(line.lowerBound..<equals, key)
+    }
+
+    /// What follows `prefix` at the start of the line; `nil` if the line does not start so.
+    func value(after prefix: StaticString) -> UnsafeBufferPointer<UInt8>? {
+        let count = prefix.utf8CodeUnitCount
+        guard line.count >= count, equal(line.lowerBound..<(line.lowerBound + count), prefix) else { return nil }
+        return UnsafeBufferPointer(rebasing: bytes[(line.lowerBound + count)..<line.upperBound])
     }
 
     private func equal(_ range: Range<Int>, _ text: StaticString) -> Bool {

@@ -115,12 +115,15 @@ struct LightGBMModel: ExplainingModel {
     /// The number of iterations for a random forest, else 1.
     private let divisor: Double
     private let explanation: ForestExplanation
+    /// `nil` where the file names categories and does not say of which features.
+    private let categoryNames: [Int: CategoryNames]?
 
     init(
-        description: ModelDescription, layout: LightGBMLayout, forest: LightGBMForest, objective: LightGBMObjective,
-        divisor: Double, explanation: ForestExplanation
+        description: ModelDescription, categoryNames: [Int: CategoryNames]?, layout: LightGBMLayout,
+        forest: LightGBMForest, objective: LightGBMObjective, divisor: Double, explanation: ForestExplanation
     ) {
         self.description = description
+        self.categoryNames = categoryNames
         self.layout = layout
         self.forest = forest
         self.objective = objective
@@ -140,6 +143,19 @@ struct LightGBMModel: ExplainingModel {
     }
 
     var explanationFault: String? { explanation.fault }
+
+    func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel {
+        guard let categoryNames else {
+            guard categories.isEmpty else {
+                throw ModelError(
+                    .unsupportedModel,
+                    "pandas_categorical names categories of more or fewer columns than are categories to the model (a column of "
+                        + "one value, or of ordered categories), so it cannot be said which are which; train without these")
+            }
+            return self
+        }
+        return CategoryRecoding(categoryNames, read: categories).map { RecodedModel(base: self, recoding: $0) } ?? self
+    }
 
     func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {
         try description.checkShape(rows: rows.count, rowCount: rowCount)

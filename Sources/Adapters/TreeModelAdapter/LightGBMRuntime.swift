@@ -10,7 +10,9 @@ public import RuntimePorts
 ///
 /// - Output: what `Booster.predict` gives: `multiclass` and `multiclassova` have one probability for each class.
 /// - Early stopping: a file that was saved after it holds the trees up to the best iteration, and all of them are used.
-/// - Categories: a row holds the codes of the training data, as for XGBoost.
+/// - Categories: a model trained on a data frame names its categories (`pandas_categorical`), and `reading(categories:)`
+///   translates rows that have others, as LightGBM does with a data frame; one that training did not know is missing. A
+///   row that nobody gave names to holds the codes of the training data.
 /// - Infinite values are numbers to LightGBM and are accepted.
 public struct LightGBMRuntime: ModelRuntime {
     private let limits: ModelLimits

@@ -21,9 +21,10 @@ struct XGBoostCompiler {
         let weights = try weights(of: file)
         let intercepts = try intercepts(of: file, objective: objective, groups: groups)
         let layout = RowLayout(featureCount: featureCount, categoricalFeatures: categoricalFeatures(of: file))
+        let categoryNames = try categoryNames(of: file, featureCount: featureCount)
         let description = ModelDescription(
             format: format, featureNames: file.featureNames, featureCount: featureCount,
-            categoricalFeatures: layout.categoricalFeatures,
+            categoricalFeatures: layout.categoricalFeatures, categories: categoryNames.compactMapValues(\.texts),
             outputCount: objective.output == .argumentOfMaximum ? 1 : groups,
             output: groups > 1 && objective.prediction == .value && objective.output != .argumentOfMaximum
                 ? .values : objective.prediction,
@@ -49,7 +50,7 @@ struct XGBoostCompiler {
         }
         func model(_ forest: CompiledForest, _ explanation: ForestExplanation) -> XGBoostModel {
             XGBoostModel(
-                description: description, layout: layout, forest: forest, intercepts: intercepts,
+                description: description, categoryNames: categoryNames, layout: layout, forest: forest, intercepts: intercepts,
                 transform: objective.output, explanation: explanation)
         }
         if let made = try compiled(of: PackedNode.self) { return model(.packed(made.walk), made.explanation) }
@@ -72,6 +73,19 @@ struct XGBoostCompiler {
         return count
     }
 
+    private func categoryNames(
+        of file: XGBoostFile, featureCount: Int
+    ) throws(ModelError) -> [Int: CategoryNames] {
+        guard file.categoryNames.count <= featureCount else {
+            throw ModelError(
+                .malformedModel,
+                "cats names categories of \(file.categoryNames.count) features, the model has \(featureCount)")
+        }
+        var names: [Int: CategoryNames] = [:]
+        for (feature, known) in file.categoryNames.enumerated() { names[feature] = known }
+        return names
+    }
+
     private func usedTreeCount(of file: XGBoostFile) throws(ModelError) -> Int {
         let count = file.trees.count
         if let stated = file.statedTreeCount, stated != count {
@@ -81,7 +95,7 @@ struct XGBoostCompiler {
         guard file.treeGroups.count == count else {
             throw ModelError(.malformedModel, "tree_info holds \(file.treeGroups.count) values for \(count) trees")
         }
-        guard range == .upToBestIteration, let best = file.bestIteration, best >= 0, best < count else { return count }
+        guard range == .upToBestIteration || (range == .asSaved && file.isOfWrapper), let best = file.bestIteration, best >= 0, best < count else { return count }
         if file.iterationStarts.isEmpty {  // files older than XGBoost 2.0
             let (perIteration, overflow) = max(1, file.classCount, file.targetCount)
                 .multipliedReportingOverflow(by: max(1, file.parallelTreeCount))

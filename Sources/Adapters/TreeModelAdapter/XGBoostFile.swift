@@ -56,6 +56,10 @@ struct XGBoostFile {
     var featureNames: [String] = []
     var featureTypes: [String] = []
     var bestIteration: Int?
+    /// Whether scikit-learn's wrapper wrote it, which predicts up to the best iteration; a `Booster` predicts with all trees.
+    var isOfWrapper = false
+    /// By feature, its categories; `nil` for a number. Files of XGBoost before 3.1 have none.
+    var categoryNames: [CategoryNames?] = []
     var trees: [RawTree] = []
     var treeGroups: [Int32] = []
     var iterationStarts: [Int32] = []
@@ -96,6 +100,7 @@ struct XGBoostFile {
                 try cursor.eachMember { (cursor, name) throws(ModelError) in
                     let value = try cursor.text()
                     if name == "best_iteration" { file.bestIteration = Int(value) }
+                    if name == "scikit_learn" { file.isOfWrapper = true }
                 }
             case "feature_names": file.featureNames = try Self.texts(&cursor)
             case "feature_types": file.featureTypes = try Self.texts(&cursor)
@@ -148,6 +153,14 @@ struct XGBoostFile {
                     default: try cursor.skip()
                     }
                 }
+            case "cats":
+                try cursor.eachMember { (cursor, name) throws(ModelError) in
+                    guard name == "enc" else { return try cursor.skip() }
+                    file.categoryNames = []
+                    try cursor.eachElement { (cursor) throws(ModelError) in
+                        file.categoryNames.append(try Self.categories(&cursor))
+                    }
+                }
             case "tree_info": file.treeGroups = try cursor.integers()
             case "iteration_indptr": file.iterationStarts = try cursor.integers()
             case "trees":
@@ -190,6 +203,25 @@ struct XGBoostFile {
             }
         }
         return tree
+    }
+
+    /// Texts as bytes with the offsets of their ends, or numbers; empty for a feature that is no category.
+    private static func categories<Cursor: ModelCursor>(_ cursor: inout Cursor) throws(ModelError) -> CategoryNames? {
+        var (offsets, values): ([Int32]?, [Float]) = (nil, [])
+        try cursor.eachMember { (cursor, name) throws(ModelError) in
+            switch name {
+            case "offsets": offsets = try cursor.integers()
+            case "values": values = try cursor.floats()  // bytes, or whole numbers; rows hold no others than `Float`
+            default: try cursor.skip()
+            }
+        }
+        guard let offsets else { return values.isEmpty ? nil : .numbers(values) }
+        guard let first = offsets.first else { return nil }
+        guard first == 0, Int(offsets.last ?? 0) == values.count, zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 })
+        else { throw ModelError(.malformedModel, "cats: the offsets are not those of \(values.count) bytes") }
+        let bytes = values.map { UInt8(truncatingIfNeeded: Int(exactly: $0) ?? 0) }
+        return .texts(
+            zip(offsets, offsets.dropFirst()).map { String(decoding: bytes[Int($0)..<Int($1)], as: UTF8.self) })
     }
 
     private static func texts<Cursor: ModelCursor>(_ cursor: inout Cursor) throws(ModelError) -> [String] {

@@ -20,12 +20,14 @@ struct XGBoostModel: ExplainingModel {
     private let intercepts: [Float]
     private let transform: OutputTransform
     private let explanation: ForestExplanation
+    private let categoryNames: [Int: CategoryNames]
 
     init(
-        description: ModelDescription, layout: RowLayout, forest: CompiledForest, intercepts: [Float],
-        transform: OutputTransform, explanation: ForestExplanation
+        description: ModelDescription, categoryNames: [Int: CategoryNames], layout: RowLayout, forest: CompiledForest,
+        intercepts: [Float], transform: OutputTransform, explanation: ForestExplanation
     ) {
         self.description = description
+        self.categoryNames = categoryNames
         self.layout = layout
         self.intercepts = intercepts
         self.transform = transform
@@ -47,6 +49,10 @@ struct XGBoostModel: ExplainingModel {
     }
 
     var explanationFault: String? { explanation.fault }
+
+    func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel {
+        CategoryRecoding(categoryNames, read: categories).map { RecodedModel(base: self, recoding: $0) } ?? self
+    }
 
     func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {
         try description.checkShape(rows: rows.count, rowCount: rowCount)

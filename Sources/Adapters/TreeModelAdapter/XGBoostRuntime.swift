@@ -27,16 +27,18 @@ public struct ModelLimits: Sendable, Hashable {
 ///
 /// - Output: what `Booster.predict` gives. `multi:softprob` has one probability for each class; `multi:softmax` has one
 ///   output, the number of the class; `binary:logitraw` and `rank:*` give the margin.
-/// - Early stopping: all trees are used, as `Booster.predict` does. scikit-learn's wrapper uses the trees up to
-///   `best_iteration`; `TreeRange.upToBestIteration` gives its results.
-/// - Categories: a row holds the codes of the training data. A model trained on a data frame also carries its categories
-///   in `gradient_booster.model.cats` (`enc`: for each feature the values in the order of their codes, strings as
-///   offsets and bytes or plain numbers; `feature_segments`: where each feature's values start; `sorted_idx`: the order
-///   that sorts them). XGBoost uses it to translate a data frame whose codes are in another order; rows of plain numbers
-///   are taken as codes and not translated. Here rows are always plain numbers, so it is read past.
+/// - Early stopping: scikit-learn's wrapper predicts with the trees up to `best_iteration`, a `Booster` with all; the file
+///   says which of them saved it.
+/// - Categories: a model trained on a data frame carries its categories in `gradient_booster.model.cats` (`enc`: for each
+///   feature the values in the order of their codes, strings as offsets and bytes or plain numbers; `feature_segments`:
+///   where each feature's values start; `sorted_idx`: the order that sorts them). XGBoost uses it to translate a data
+///   frame whose codes are in another order. So does `reading(categories:)`, by the same names; one that training did not
+///   know, which XGBoost refuses, is missing. A row that nobody gave names to holds the codes of the training data.
 public struct XGBoostRuntime: ModelRuntime {
     /// Which trees of a model that was stopped early take part.
     public enum TreeRange: Sendable, Hashable {
+        /// As whoever saved the file predicts: up to the best iteration if scikit-learn's wrapper did, else all trees.
+        case asSaved
         /// All trees.
         case all
         /// The trees up to and with attribute `best_iteration`; all of them if the model has none.
@@ -47,7 +49,7 @@ public struct XGBoostRuntime: ModelRuntime {
     private let range: TreeRange
 
     /// Makes a runtime.
-    public init(limits: ModelLimits = ModelLimits(), treeRange: TreeRange = .all) {
+    public init(limits: ModelLimits = ModelLimits(), treeRange: TreeRange = .asSaved) {
         self.limits = limits
         range = treeRange
     }

@@ -206,13 +206,16 @@ struct ScoreFile: AsyncParsableCommand {
         }
         let runtimes = ModelRuntimes.all(
             ONNXConfiguration(libraryPath: library ?? Settings.onnxLibrary(besides: ".venv/bin/python")))
-        let texts = try texts()
+        var texts = try texts()
         let model: any LoadedModel
         do {
             guard let runtime = runtimes.first(where: { $0.recognizes(bytes, fileName: name) }) else {
                 throw PlatformError(.invalidInput, file, "no runtime recognizes this model file")
             }
-            model = try runtime.load(bytes, fileName: name).reading(categories: texts)
+            let loaded = try runtime.load(bytes, fileName: name)
+            // The file's own words, where nobody says others.
+            texts.merge(loaded.description.categories) { said, _ in said }
+            model = try loaded.reading(categories: texts)
         } catch let error as ModelError { throw PlatformError(.invalidInput, file, error.message) }
         var names = model.description.featureNames
         if let inputs { names = try JSONDecoder().decode([String].self, from: Data(inputs.utf8)) }

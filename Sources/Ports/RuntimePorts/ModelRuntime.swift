@@ -66,6 +66,8 @@ public struct ModelDescription: Sendable, Hashable {
     public let featureCount: Int
     /// Positions of features that are categorical codes, as far as the file says so.
     public let categoricalFeatures: [Int]
+    /// Texts of the codes of categorical features, by position, where the file names them so.
+    public let categories: [Int: [String]]
     /// Outputs for each row: 1 for regression and binary classification, the number of classes for multiclass, as many as
     /// there are for several values.
     public let outputCount: Int
@@ -80,13 +82,15 @@ public struct ModelDescription: Sendable, Hashable {
     public let treeCount: Int
     /// Makes a description.
     public init(
-        format: String, featureNames: [String], featureCount: Int, categoricalFeatures: [Int], outputCount: Int,
+        format: String, featureNames: [String], featureCount: Int, categoricalFeatures: [Int],
+        categories: [Int: [String]] = [:], outputCount: Int,
         output: ModelOutput, marginScale: MarginScale? = nil, objective: String, treeCount: Int
     ) {
         self.format = format
         self.featureNames = featureNames
         self.featureCount = featureCount
         self.categoricalFeatures = categoricalFeatures
+        self.categories = categories
         self.outputCount = outputCount
         self.output = output
         self.marginScale = marginScale
@@ -112,9 +116,11 @@ public protocol LoadedModel: Sendable {
         throws(ModelError)
     /// The same model for rows whose categorical features hold codes of these texts.
     ///
-    /// Only a model that reads texts needs them; the others are what they were.
+    /// A model that reads texts needs them, and one whose file names its categories has them in another order perhaps; the
+    /// others are what they were.
     /// - Parameter categories: for each categorical feature of a row, by position, the texts of the codes 0, 1, ….
-    /// - Throws: `shapeMismatch` when the model reads a text where there are none.
+    /// - Throws: `shapeMismatch` when the model reads a text where there are none, `unsupportedModel` where the file's
+    ///   categories cannot be told apart.
     func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel
 }
 

@@ -99,7 +99,7 @@ public struct ModelIntake: Sendable {
         files.first { file in
             let name = file.path.split(separator: "/").last.map(String.init) ?? ""
             return name.hasPrefix("model.")
-                && [".ubj", ".json", ".xgb", ".txt", ".onnx"].contains { name.hasSuffix($0) }
+                && [".ubj", ".json", ".xgb", ".txt", ".lgb", ".onnx"].contains { name.hasSuffix($0) }
         }
     }
 
