@@ -68,6 +68,17 @@ def test_an_environment_that_is_not_there_is_told_by_the_plan(server: Server, tm
         assert ("warning: Deployment/loss: 'workers: {environment: /nope}' is not there" in told) is is_told, told
 
 
+def test_a_plan_refuses_what_apply_refuses(trained: Server, tmp_path: pathlib.Path) -> None:
+    folder = shop.write_definitions(tmp_path / "definitions")
+    model = folder / "model.yaml"
+    whole = model.read_text()
+    model.write_text(whole.replace("fallback: {constant: 0.25}", "fallback: [{version: 77}, {constant: 0.05}]"))
+    for command in ("plan", "apply"):
+        refuses(trained.cli(command, str(folder), check=False), 2, "names version 77 of the model 'loss'")
+    model.write_text(whole.replace("fallback: {constant: 0.25}", "fallback: [{version: 1}, {constant: 0.05}]"))
+    assert "1 change would be applied" in trained.cli("plan", str(folder)).stdout
+
+
 def test_every_fault_is_told_at_once(server: Server, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.yaml").write_text("kind: Entity\nname: x\nkeyz: [a]\n---\nkind: Entity\nname: 1 2\nkeys: [a]\n")
     result = server.cli("plan", str(tmp_path), check=False)

@@ -37,7 +37,10 @@ struct PlanText {
         }
         var lines = changes.flatMap(lines(of:))
         if let radius = answer["blast_radius"] { lines += self.lines(radius: radius) }
-        lines.append("\(changes.count) changes \(isApplied ? "applied" : "would be applied"), \(count) definitions")
+        let noun = changes.count == 1 ? "change" : "changes"
+        lines.append(
+            "\(changes.count) \(noun) \(isApplied ? "applied" : "would be applied"), "
+                + "\(count) \(count == 1 ? "definition" : "definitions")")
         return lines.joined(separator: "\n")
     }
 

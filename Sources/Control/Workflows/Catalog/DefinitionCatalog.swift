@@ -126,7 +126,7 @@ public actor DefinitionCatalog {
     ///   - isRehearsal: whether only to say what would change.
     ///   - actor: who applies.
     ///   - expectedRevision: the revision that the caller saw; `nil` takes any.
-    ///   - check: looks at what would change, and may refuse it.
+    ///   - check: looks at what would change, and may refuse it; a rehearsal asks it too.
     /// - Throws: `PlatformError` (`invalidInput`) with a line for each fault; `conflict` if another revision is in force.
     public func apply(
         _ files: [DefinitionFile], isRehearsal: Bool, actor: String, expectedRevision: Int? = nil,
@@ -148,8 +148,9 @@ public actor DefinitionCatalog {
                     changes: changes, definitionCount: set.meanings.count, revision: revision, before: before,
                     after: set)
             }
-            if isRehearsal || (changes.isEmpty && set == before) { return outcome(number) }
+            if changes.isEmpty && set == before { return outcome(number) }
             try await check(outcome(number))
+            if isRehearsal { return outcome(number) }
             for listener in listeners { try await listener(set) }
             let text = try JSONValue.of(files).text
             let now = clock.now()

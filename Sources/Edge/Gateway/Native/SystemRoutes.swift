@@ -145,6 +145,8 @@ enum SystemRoutes {
             try await services.desk.checkFallbacks(outcome.after)
             let radius = try await blastRadius(of: outcome, services)
             seen.withLock { $0 = radius }
+            // What a flag would allow is told by a rehearsal, not refused.
+            if isRehearsal { return }
             if !isForced, !radius.refusals.isEmpty {
                 throw PlatformError(
                     .refused, "definitions", radius.refusals.joined(separator: "; ") + "; 'apply --force' does it")
