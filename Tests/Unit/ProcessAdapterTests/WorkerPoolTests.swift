@@ -36,6 +36,7 @@ private let oddWorker = """
         if values[0] == 1: os.kill(os.getpid(), 9)
         if values[0] == 2: channel.sendall(b"x" * 64)
         if values[0] == 3: time.sleep(60)
+        if values[0] == 9: channel.sendall(b"x" * 16); os._exit(3)
         if values[0] == 4: give(18, call, bytes([1]) + b"ValueError: four")
         elif values[0] == 5: give(17, call, struct.pack("<II", 7, 7))
         elif values[0] == 6 and not os.path.exists(options["folder"] + "/died"):
@@ -116,6 +117,16 @@ struct WorkerPoolTests {
         #expect(await Self.fault(handle, 3, within: .milliseconds(50)) == .deadlineExceeded)
         #expect(ledger.outcomes["hung"] == 1, "the caller went before the limit")
         #expect(try await Self.ask(handle, 101) == 101)
+    }
+
+    @Test func aWorkerThatEndsIsSaidToHaveEndedWhateverItSentLast() async throws {
+        let (handle, _) = try Self.pool()
+        do throws(ModelError) {
+            _ = try await Self.ask(handle, 9)
+            Issue.record("it answered")
+        } catch {
+            #expect(error.message == "its worker failed: it ended with exit code 3; last line: predicting (9.0,)")
+        }
     }
 
     @Test func aModelThatDoesNotLoadIsSaidWhyAndIsNotTriedForEver() async throws {

@@ -146,7 +146,8 @@ final class WorkerProcess {
         let head = try receive(WorkerFrame.headByteCount, until: deadline)
         let (kind, call, byteCount): (WorkerFrame.Kind, UInt32, Int)
         do throws(WorkerFrame.Garbage) { (kind, call, byteCount) = try WorkerFrame.head(head) } catch {
-            throw .garbage(error.reason)
+            // What a process writes as it ends is the lesser news.
+            throw ended(or: "it sent \(error.reason)")
         }
         return WorkerFrame(kind: kind, call: call, payload: try receive(byteCount, until: deadline))
     }
