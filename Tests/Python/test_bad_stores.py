@@ -206,5 +206,26 @@ def test_a_damaged_model_takes_no_deployment_away(trained: Server, tmp_path: pat
         until(lambda: server.request("POST", "/predict/loss", body)[1]["fallback"] is False, 120)
         assert server.get("/api/v1/status")["unloaded_versions"] == []
         assert server.request("GET", "/readyz") == (200, "ok\n")
+
+        # What is in memory goes on answering when a change of the definition wants the file again, and that is said.
+        blob.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        definitions = shop.write_definitions(tmp_path / "definitions")
+        model = definitions / "model.yaml"
+        plain = model.read_text()
+        model.write_text(plain.replace("sticky_by: [customer]", "sticky_by: [customer]\nworkers: {timeout: 7s}"))
+        server.cli("apply", str(definitions))
+        status, answer = server.request("POST", "/predict/loss", body)
+        assert (status, answer["fallback"], answer["model_version"]) == (200, False, 1), answer
+        [version] = server.get("/api/v1/status")["unloaded_versions"]
+        assert version["served_as_before"] and "do not have this hash" in version["reason"], version
+        status, text = server.request("GET", "/readyz")
+        assert status == 200 and "degraded: the deployment loss is served as it was defined before" in text, text
+        assert "is not loaded" not in text and "would not answer after a start" in text, text
+        for command in (["status"], ["model", "live", "loss"]):
+            told = server.cli(*command).stdout
+            assert "DEGRADED: version 1 of loss" in told and "NOT LOADED" not in told, told
+        model.write_text(plain)
+        server.cli("apply", str(definitions))
+        assert server.request("GET", "/readyz") == (200, "ok\n")
     finally:
         server.kill()

@@ -490,9 +490,18 @@ public actor ModelDesk {
             known?.definition.name == revision.deployment && known?.revision == revision.revision
             && known?.versions.allSatisfy(\.isLoaded) == true
         if isServing, made.missing.contains(where: { $0.use == .answers || $0.use == .shadows }) {
-            return note(made.missing, revision.deployment)
+            return note(Self.servedAsBefore(made.missing), revision.deployment)
         }
         put(made, revision)
+    }
+
+    /// Versions that a deployment lacks as it is defined now, while it answers as it was defined before.
+    private static func servedAsBefore(_ missing: [UnloadedVersion]) -> [UnloadedVersion] {
+        missing.map {
+            var version = $0
+            version.isServedAsBefore = version.use == .answers || version.use == .shadows
+            return version
+        }
     }
 
     /// Says in the log what versions in front of traffic find otherwise than they were logged with, once.
@@ -540,7 +549,9 @@ public actor ModelDesk {
         }
         for version in missing where !before.contains(version) {
             logger.error(
-                "a version cannot be loaded",
+                version.isServedAsBefore
+                    ? "a deployment is served as it was defined before: a version cannot be loaded as it is defined now"
+                    : "a version cannot be loaded",
                 metadata: [
                     "deployment": "\(deployment)", "version": "\(version.version)", "use": "\(version.use.rawValue)",
                     "error": "\(version.reason)",
@@ -734,12 +745,13 @@ public actor ModelDesk {
             } catch {
                 // Whatever it is, it is tried again as a version is that cannot be loaded.
                 let reason = "the deployment cannot be served as it is defined: \(errorText(error))"
-                note(
-                    revision.policy.variants.map {
-                        UnloadedVersion(
-                            deployment: deployment, model: revision.model, version: $0.version, use: .answers,
-                            reason: reason)
-                    }, deployment)
+                let missing = revision.policy.variants.map {
+                    UnloadedVersion(
+                        deployment: deployment, model: revision.model, version: $0.version, use: .answers,
+                        reason: reason)
+                }
+                let isServing = routes.route(revision.model.text)?.definition.name == deployment
+                note(isServing ? Self.servedAsBefore(missing) : missing, deployment)
             }
         } catch {
             logger.error(

@@ -23,4 +23,6 @@ public struct UnloadedVersion: Sendable, Hashable {
     public let use: Use
     /// Why it cannot be loaded.
     public let reason: String
+    /// Whether its deployment answers requests all the same, as it was defined before; it would not after a start.
+    public internal(set) var isServedAsBefore = false
 }

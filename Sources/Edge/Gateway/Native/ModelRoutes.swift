@@ -334,7 +334,7 @@ enum ModelRoutes {
         [
             "deployment": .string(version.deployment.text), "model": .string(version.model.text),
             "version": .integer(Int64(version.version)), "use": .string(version.use.rawValue),
-            "reason": .string(version.reason),
+            "reason": .string(version.reason), "served_as_before": .bool(version.isServedAsBefore),
         ]
     }
 

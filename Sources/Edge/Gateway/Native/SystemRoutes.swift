@@ -21,7 +21,10 @@ enum SystemRoutes {
             Route("GET", "/readyz") { _ in
                 if let failure = services.stream.failure { return .text("features: \(failure)\n", status: 503) }
                 let unloaded = services.desk.unloadedVersions.filter { $0.use != .waitsForRollback }.map {
-                    "degraded: version \($0.version) of the deployment \($0.deployment) is not loaded\n"
+                    $0.isServedAsBefore
+                        ? "degraded: the deployment \($0.deployment) is served as it was defined before; as it is defined now, "
+                            + "version \($0.version) cannot be loaded, and it would not answer after a start\n"
+                        : "degraded: version \($0.version) of the deployment \($0.deployment) is not loaded\n"
                 }
                 return .text("ok\n" + unloaded.joined())
             },
