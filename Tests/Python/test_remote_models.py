@@ -291,3 +291,28 @@ def test_another_protocol_ends_the_call_before_its_time(world: World) -> None:
         address = f"grpc://127.0.0.1:{odd.getsockname()[1]}/means"
         done = try_to_register(world.server, world.dataset, world.folder, address)
         assert done.returncode != 0 and "does not answer in HTTP/2" in done.stderr, done.stderr
+        assert "v2://" in done.stderr and "(file:" not in done.stderr, done.stderr
+
+
+def test_a_model_that_asks_itself_is_noticed(world: World) -> None:
+    if world.other.process is None:
+        world.other.start()
+    port = world.server.url.rsplit(":", 1)[1]
+    for server, address in ((world.server, f"v2://127.0.0.1:{port}"), (world.other, f"grpc://127.0.0.1:{world.port}")):
+        server.cli("deploy", "loss", "1", "--reason", "for the test")
+        version = world.register(f"{address}/loss", server)
+        deploy(server, version)
+        server.wait_idle()
+        before = server.get("/api/v1/status")["predictions"]
+        answer = ask(server, 10)
+        server.wait_idle()
+        asked = server.get("/api/v1/status")["predictions"] - before
+        assert (answer["prediction"], asked) == (0.25, 5), "the request, and four that came through a remote model"
+
+        status, answer = server.request("POST", "/predict/loss", body(10), headers={"X-Bottega-Hops": "4"})
+        assert (status, answer["fallback"], answer["fallback_cause"]) == (200, True, "model_error"), answer
+        why = server.get(f"/predictions/{answer['prediction_id']}/why")
+        assert "came through 4 calls of remote models" in why["fallback_reason"], why
+        # Whoever else asks is answered as before: that was no fault of the other server.
+        assert calls(server).get("breaker", 0) == 0
+        server.cli("deploy", "loss", "1", "--reason", "for the test")

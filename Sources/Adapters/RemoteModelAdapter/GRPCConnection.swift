@@ -71,7 +71,11 @@ private final class FaultHandler: ChannelInboundHandler {
         // Of calls that have ended.
         if error is NIOHTTP2Errors.NoSuchStream || error is NIOHTTP2Errors.StreamClosed { return }
         if error is any NIOHTTP2Error {
-            pulse.fault.withLock { $0 = $0 ?? "does not answer in HTTP/2 (\(printable("\(error)")))" }
+            pulse.fault.withLock {
+                $0 =
+                    $0
+                    ?? "does not answer in HTTP/2, as gRPC does; at a port of HTTP the address begins with v2:// or v2s://"
+            }
         }
         context.close(promise: nil)
     }

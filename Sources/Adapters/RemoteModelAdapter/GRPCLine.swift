@@ -68,6 +68,7 @@ final class GRPCLine: RemoteLine {
     {
         let left = deadline - .now
         guard left > .zero else { return .failed(Self.late) }
+        let hops = RemoteHops.current + 1  // the callbacks are of no task
         let answer = OneAnswer<GRPCCall.Outcome>()
         answer.give(.failed(Self.late), at: deadline)
         let future = connected()
@@ -79,7 +80,7 @@ final class GRPCLine: RemoteLine {
                 answer.give(.failed(ModelError(.unavailable, "the remote server cannot be reached: \(reason)")))
             case .success(let connection):
                 guard !answer.isGiven else { return }
-                let head = head(method, left)
+                let head = head(method, left, hops: hops)
                 connection.streams.createStreamChannel { stream in
                     stream.eventLoop.makeCompletedFuture {
                         try stream.pipeline.syncOperations.addHandler(
@@ -101,12 +102,13 @@ final class GRPCLine: RemoteLine {
         return outcome
     }
 
-    private func head(_ method: String, _ time: Duration) -> HPACKHeaders {
+    private func head(_ method: String, _ time: Duration, hops: Int) -> HPACKHeaders {
         [
             ":method": "POST", ":scheme": target.isSecure ? "https" : "http",
             ":path": "/inference.GRPCInferenceService/\(method)", ":authority": socket.authority, "te": "trailers",
             "content-type": "application/grpc",
-            "grpc-timeout": GRPCTimeout.text(time), "grpc-accept-encoding": "identity,gzip,deflate",
+            RemoteHops.field: String(hops), "grpc-timeout": GRPCTimeout.text(time),
+            "grpc-accept-encoding": "identity,gzip,deflate",
             "user-agent": "bottega",
         ]
     }

@@ -37,6 +37,7 @@ struct HTTPLine: RemoteLine {
         let (head, body) = try RemoteTensors.request(rows, rowCount: rowCount, layout, categories: categories)
         let headers = [
             ("content-type", "application/octet-stream"), ("inference-header-content-length", String(head)),
+            (RemoteHops.field, String(try RemoteHops.next())),
         ]
         let request = HTTPConnection.Request(method: .POST, path: path + "/infer", headers: headers, body: body)
         let answer = try await call(request, until: deadline)

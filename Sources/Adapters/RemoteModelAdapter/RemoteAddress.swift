@@ -34,7 +34,9 @@ enum RemoteAddress: Sendable, Hashable {
         guard let parts = URLComponents(string: text), let given = parts.scheme, let host = parts.host, !host.isEmpty
         else { throw fault("it is no address") }
         guard let scheme = Self.schemes[given] else {
-            throw fault("'\(printable(given))' is no scheme that is known here")
+            let known = ["http": "'http' is written 'v2' here", "https": "'https' is written 'v2s' here"][given]
+            throw fault(
+                known ?? "'\(printable(given))' is no scheme that is known here: v2, v2s, grpc and grpcs are")
         }
         guard parts.user == nil, parts.password == nil, parts.query == nil, parts.fragment == nil else {
             throw fault("it has more than host, port and model")

@@ -116,6 +116,7 @@ final class RemoteModel: DeferredModel {
         -> [Float]
     {
         let width = layout.featureCount
+        _ = try RemoteHops.next()  // refused before it counts as a fault of the other server
         guard rowCount > 0, rows.count == rowCount * width else {
             throw ModelError(.shapeMismatch, "\(rows.count) values are no \(rowCount) rows of \(width) features")
         }

@@ -30,7 +30,9 @@ public final class RemoteModelRuntime: ModelRuntime {
     public var formats: [String] { ["remote-v2"] }
 
     /// Lines that begin with `v2://`, `v2s://`, `grpc://` or `grpcs://`.
-    public func recognizes(_ bytes: [UInt8], fileName: String) -> Bool { RemoteAddress.isOne(bytes) }
+    public func recognizes(_ bytes: [UInt8], fileName: String) -> Bool {
+        RemoteAddress.isOne(bytes) || fileName.hasSuffix(".v2")
+    }
 
     /// Refused: such a model is opened, not loaded.
     public func load(_ bytes: [UInt8], fileName: String) throws(ModelError) -> any LoadedModel {

@@ -6,6 +6,7 @@ import NIOHPACK
 import NIOHTTP2
 import NIOPosix
 import PlatformCore
+import RuntimePorts
 public import ServiceLifecycle
 import Synchronization
 
@@ -145,12 +146,16 @@ public struct InferenceGRPCServer: Service {
         let path = headers.first(name: ":path") ?? ""
         let name = path.hasPrefix(Self.prefix) ? String(path.dropFirst(Self.prefix.count)) : ""
         let terms = try Self.terms(headers)
+        let hops = RemoteHops.read(headers.first(name: RemoteHops.field))
         if name == InferenceMethods.stream {
             try await call.begin()
             while let message = try await call.next() {
                 connections.begin()  // an open stream that asks nothing does not hold up the end of the server
                 defer { connections.end() }
-                try await call.send(await methods.streamAnswer(message[...], terms: terms))
+                let answer = await RemoteHops.$current.withValue(hops) {
+                    await methods.streamAnswer(message[...], terms: terms)
+                }
+                try await call.send(answer)
             }
         } else if InferenceMethods.unary.contains(name) {
             connections.begin()
@@ -165,7 +170,9 @@ public struct InferenceGRPCServer: Service {
             do { actor = try ActorName.checked(headers.first(name: "x-bottega-actor") ?? "") } catch {
                 throw GRPCStatus(code: error.code == .forbidden ? 7 : 3, message: error.message)
             }
-            let answer = try await methods.answer(name, message[...], terms: terms, actor: actor)
+            let answer = try await RemoteHops.$current.withValue(hops) {
+                try await methods.answer(name, message[...], terms: terms, actor: actor)
+            }
             try await call.begin()
             try await call.send(answer)
         } else {

@@ -155,11 +155,13 @@ public final class BatchingModel: DeferredModel, WrappingModel {
         let rows = batch.count == 1 ? batch[0].rows : batch.flatMap(\.rows)
         let deadlines = batch.map(\.deadline)
         let last = deadlines.contains(nil) ? nil : deadlines.compactMap(\.self).max()
-        do throws(ModelError) {
-            return .success(
-                try await base.prediction(
-                    of: rows, rowCount: batch.reduce(0) { $0 + $1.rowCount }, deadline: last))
-        } catch { return .failure(error) }
+        return await RemoteHops.$current.withValue(batch.map(\.hops).max() ?? 0) {
+            do throws(ModelError) {
+                return .success(
+                    try await base.prediction(
+                        of: rows, rowCount: batch.reduce(0) { $0 + $1.rowCount }, deadline: last))
+            } catch { return .failure(error) }
+        }
     }
 }
 
@@ -169,6 +171,7 @@ private struct BatchEntry: Sendable {
     let rowCount: Int
     let deadline: ContinuousClock.Instant?
     let arrival = ContinuousClock.now
+    let hops = RemoteHops.current
     private let outcome = OneAnswer<Result<[Float], ModelError>>()
 
     init(rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) {
