@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+import pathlib
+import zlib
+from collections.abc import Callable
 from typing import Any
 
+import bottega
 import pytest
 from bad_input import PREDICT, assert_clear, refused, refuses
-from conftest import Server
+from conftest import Server, trained_server, until
+
+EXPLAIN = {"explain": True}
 
 
 @pytest.mark.parametrize(
@@ -33,6 +41,10 @@ from conftest import Server
         ({"instances": [PREDICT] * 1001}, ["instances", "1000"]),
         ({"instances": [PREDICT, {"entities": {}}]}, ["instances[1]"]),
         ({"instances": [1]}, ["instances[0]", "object"]),
+        ({"instances": [PREDICT]} | PREDICT, ["entities", "beside 'instances'"]),
+        ({"instances": [PREDICT], "bogus": 1}, ["bogus", "beside 'instances'"]),
+        ({"instances": [PREDICT], "exlpain": True}, ["exlpain", "did you mean 'explain'"]),
+        ({"instances": [PREDICT], "explain": 1}, ["explain", "true or false"]),
     ],
 )
 def test_a_prediction_request_that_does_not_fit(body: Any, words: list[str], trained: Server) -> None:
@@ -60,6 +72,83 @@ def test_predictions_that_cannot_be_made(trained: Server) -> None:
     refuses(trained.cli("replay", "loss", check=False), 2, "--count")
     status, _ = trained.request("POST", "/predict/loss", PREDICT)
     assert status == 200
+
+
+@pytest.mark.parametrize("path", ["/predict/loss", "/predict/loss/async", "/predict/loss/stream"])
+def test_what_a_query_asks_for_is_done_or_refused(path: str, trained: Server) -> None:
+    body = {"instances": [PREDICT]}
+    refused(trained.request("POST", f"{path}?exlpain=true", body), 422, "exlpain", "did you mean 'explain'?")
+    refused(trained.request("POST", f"{path}?bogus", body), 422, "bogus", "ages, explain, latency")
+    refused(trained.request("POST", f"{path}?explain=yes", body), 422, "true or false")
+    refused(trained.request("POST", path, body | PREDICT), 422, "entities", "beside 'instances'")
+    refused(trained.request("POST", path, body | {"exlpain": True}), 422, "did you mean 'explain'?")
+    id = trained.request("POST", "/predict/loss", PREDICT)[1]["prediction_id"]
+    refused(trained.request("GET", f"/predictions/{id}/explain?scale=1"), 422, "scale", "none")
+    refused(trained.request("GET", "/predictions/jobs?stat=failed"), 422, "did you mean 'state'?")
+
+
+def test_jobs_and_streams_give_what_is_asked_for(trained: Server) -> None:
+    body = {"instances": [PREDICT] * 101}
+    for path, more in (("/predict/loss/async?explain=true&ages=true", {}), ("/predict/loss/async?ages=true", EXPLAIN)):
+        job = trained.post(path, body | more)["job"]
+        done = until(lambda job=job: (found := trained.get(f"/predictions/jobs/{job}"))["finished_at"] and found)
+        assert (done["state"], done["done"], len(done["predictions"])) == ("succeeded", 101, 101), done
+        assert all({"explanation", "feature_ages"} <= one.keys() for one in done["predictions"])
+        assert not any("latency_microseconds" in one for one in done["predictions"])
+    for path, more in (("/predict/loss/stream?explain=true", {}), ("/predict/loss/stream", EXPLAIN)):
+        status, text = trained.request("POST", path, {"instances": [PREDICT], **more})
+        assert status == 200 and '"explanation":{' in text, text
+
+
+def test_a_job_that_has_begun_is_running(trained: Server) -> None:
+    job = trained.post("/predict/loss/async", {"instances": [PREDICT] * 20_000})["job"]
+    begun = until(lambda: (found := trained.get(f"/predictions/jobs/{job}"))["state"] != "queued" and found)
+    assert begun["state"] == "running" and 0 < begun["done"] < 20_000, begun
+    (listed,) = trained.get("/predictions/jobs?state=running")["jobs"]
+    assert listed["job"] == job
+    assert not [one for one in trained.get("/predictions/jobs?state=queued")["jobs"] if one["job"] == job]
+    assert trained.post(f"/predictions/jobs/{job}/cancel")["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(("coding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+def test_a_packed_request_is_unpacked(coding: str, pack: Callable[[bytes], bytes], trained: Server) -> None:
+    def ask(content: bytes, path: str = "/predict/loss", coding: str = coding) -> tuple[int, Any]:
+        return trained.request("POST", path, raw=content, headers={"Content-Encoding": coding})
+
+    plain, packed = json.dumps(PREDICT).encode(), pack(json.dumps(PREDICT).encode())
+    expected = trained.post("/predict/loss", PREDICT)["prediction"]
+    for status, answer in (ask(packed), ask(packed, coding=coding.upper()), ask(plain, coding="identity")):
+        assert (status, answer["prediction"]) == (200, expected), answer
+    asked = pack(b'{"entities": [{"customer": "c01"}]}')
+    assert ask(asked, "/features/groups/paid/get-online")[0] == 200
+    refused(ask(plain), 422, "unpacked", coding)
+    refused(ask(packed[:-5]), 422, "unpacked", coding)
+    refused(ask(pack(b" " * (64 << 20))), 413, "unpacked", "4194304")
+    refused(ask(packed, coding="br"), 415, "'br'", "gzip and deflate")
+    refused(ask(packed, coding=f"{coding}, {coding}"), 415, "gzip and deflate")
+
+
+def test_a_refusal_for_want_of_a_fallback_says_why(tmp_path: pathlib.Path, binary: str) -> None:
+    server = trained_server(tmp_path)
+    try:
+        model = server.definitions / "model.yaml"
+        model.write_text(model.read_text().replace("fallback: {constant: 0.25}\n", ""))
+        server.cli("apply", str(server.definitions))
+        artifact = json.loads(server.cli("model", "show", "loss", "1", "--json").stdout)["artifact"]
+        assert server.stop() == 0
+        [blob] = (path for path in server.data_dir.rglob(f"*{artifact}*") if path.is_file() and "blobs" in path.parts)
+        blob.chmod(0o644)
+        blob.write_bytes(b"{}")
+        server.start()
+        status, answer = server.request("POST", "/predict/loss", PREDICT)
+        assert (status, answer["prediction"], answer["fallback_reason"]) == (503, None, "the model is not loaded")
+        words = "predict/loss: the model is not loaded, and no fallback answers for it"
+        for body in (PREDICT, {"instances": [PREDICT, PREDICT]}):
+            refuses(server.cli("predict", "loss", "--body", json.dumps(body), check=False), 1, words)
+        with bottega.Client(server.url) as client, pytest.raises(bottega.Unavailable, match=words):
+            client.predict("loss", **PREDICT)
+    finally:
+        server.stop()
 
 
 def test_null_entities_are_answered(trained: Server) -> None:

@@ -137,7 +137,7 @@ def test_a_partition_is_written_once_unless_it_is_to_be_replaced(scored: Scored)
     refused = server.cli(
         "score", "loss", "--spine", "orders", "--out", "once", "--date", day, "--keep", "customer", check=False
     )
-    assert refused.returncode != 0 and "replaced" in refused.stderr
+    assert refused.returncode != 0 and "--replace" in refused.stderr
     other = score(server, "--spine", "orders", "--out", "once", "--date", day, "--keep", "customer", "--replace")
     assert "asked_at" not in read(other) and len(read(other)) == first["rows"]
     assert sorted(p.name for p in (scored.folder / "data/scores/once").iterdir()) == [f"date={day}"]

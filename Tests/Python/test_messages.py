@@ -12,6 +12,7 @@ import pytest
 import shop
 from bad_input import PREDICT, assert_one_line, refuses
 from conftest import Server, until
+from remote_models import try_to_register
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,44 @@ def test_an_explanation_says_its_unit_and_the_texts_of_categories(trained: Serve
     assert channel.split()[1] == "web", chart
     assert "base value (log-odds)" in chart and "margin (log-odds of the positive class)" in chart, chart
     assert trained.get(f"/predictions/{told['prediction_id']}/explain")["categories"] == {"channel": "web"}
+
+
+def test_options_are_called_as_they_are_written(trained: Server, tmp_path: pathlib.Path) -> None:
+    refuses(trained.cli("model", "register", "loss", check=False), 2, "--job", "--run with --dataset")
+    refuses(trained.cli("model", "register", "loss", "--run", "x", check=False), 2, "--run needs --dataset")
+    refuses(trained.cli("model", "register", "loss", "--run", "x", "--job", "y", check=False), 2, "not both")
+    sql = ["--spine", "SELECT * FROM orders", "--out", "told", "--event-time", "asked_at"]
+    refuses(trained.cli("score", "loss", *sql, check=False), 2, "SELECT * FROM orders", "--sources")
+
+
+def test_an_address_of_http_is_told_its_scheme(trained: Server, tmp_path: pathlib.Path) -> None:
+    for scheme, meant in (
+        ("http", "'http' is written 'v2'"),
+        ("https", "'https' is written 'v2s'"),
+        ("ftp", "v2, v2s"),
+    ):
+        failed = try_to_register(trained, trained.dataset, tmp_path, f"{scheme}://127.0.0.1:9/loss")
+        assert failed.returncode != 0 and meant in failed.stderr and "v2://host:8000" in failed.stderr, failed.stderr
+
+
+def test_a_span_of_nothing_is_too_short(server: Server, tmp_path: pathlib.Path) -> None:
+    folder = shop.write_definitions(tmp_path / "definitions")
+    model = folder / "model.yaml"
+    whole = model.read_text()
+    for deadline, words in (
+        ("0ms", "'deadline' must be longer than 0"),
+        ("soon", "must be a span of time such as 30s"),
+    ):
+        model.write_text(whole.replace("fallback: {constant", f"deadline: {deadline}\nfallback: {{constant"))
+        refuses(server.cli("plan", str(folder), check=False), 2, "model.yaml:", words)
+
+
+def test_a_body_that_is_no_object_is_said_plainly(trained: Server) -> None:
+    for body in ([], [PREDICT]):
+        status, answer = trained.request("POST", "/predict/loss", body)
+        assert (status, answer["error"]["message"][:10]) == (422, "an object "), answer
+    status, answer = trained.request("POST", "/predict/loss", {"instances": [1]})
+    assert (status, answer["error"]["message"][:24]) == (422, "instances[0]: an object "), answer
 
 
 def test_the_exit_codes_are_those_of_the_help(trained: Server) -> None:

@@ -137,7 +137,9 @@ final class FieldReader {
 
     func optionalSpan(_ key: String) throws(PlatformError) -> TimeSpan? {
         guard let text = try optionalText(key) else { return nil }
-        guard let span = TimeSpan(text: text), span.milliseconds > 0 else {
+        let given = TimeSpan(text: text)
+        if given?.milliseconds == 0 { throw error(key, "'\(key)' must be longer than 0, not '\(text.prefix(60))'") }
+        guard let span = given else {
             throw error(key, "'\(key)' must be a span of time such as 30s, 5m, 1h, 7d, not '\(text.prefix(60))'")
         }
         return span

@@ -2,8 +2,13 @@
 public struct DecodingFailure: Error, Sendable, Equatable, CustomStringConvertible {
     /// What was expected and what was found, with the byte position.
     public let description: String
+    /// Whether the content is longer than was allowed.
+    public let isTooLong: Bool
     /// Makes a failure.
-    public init(_ description: String) { self.description = description }
+    public init(_ description: String, isTooLong: Bool = false) {
+        self.description = description
+        self.isTooLong = isTooLong
+    }
 }
 
 /// Builds a compact binary record: little-endian fixed integers, variable-length integers, length-prefixed text.

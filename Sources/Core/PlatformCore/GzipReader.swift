@@ -107,7 +107,7 @@ public enum GzipReader {
     }
 
     private static func tooLong(_ limit: Int) -> DecodingFailure {
-        DecodingFailure("the content is longer than \(limit) bytes")
+        DecodingFailure("the content is longer than \(limit) bytes", isTooLong: true)
     }
 
     private static func codes(_ reader: inout BitReader) throws(DecodingFailure) -> (HuffmanCode, HuffmanCode) {

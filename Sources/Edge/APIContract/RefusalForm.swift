@@ -13,6 +13,8 @@ public struct RefusalForm: Sendable {
         case unknownPath
         /// The path's routes take other methods.
         case otherMethod
+        /// The body is packed in a way that is not read.
+        case otherContentCoding
         /// What the error says.
         case failure
     }

@@ -136,21 +136,38 @@ public struct Route: Sendable {
     public let handler: @Sendable (APIRequest) async throws -> APIResponse
     /// How the server words what it refuses in the handler's place; `nil` for the platform's own form.
     public let refusals: RefusalForm?
+    /// The query fields that it knows; any other is refused.
+    ///
+    /// `nil` takes them all.
+    public let query: [String]?
 
     /// Makes a route.
     public init(
         _ method: String, _ pattern: String, body: BodyPolicy = .collect(byteCountMax: 16 << 20),
-        refusals: RefusalForm? = nil, handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
+        query: [String]? = nil, refusals: RefusalForm? = nil,
+        handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
     ) {
         self.method = method
         self.pattern = pattern
         self.body = body
         self.refusals = refusals
+        self.query = query
         self.handler = handler
+    }
+
+    /// Refuses a request whose query has a field that the route does not know.
+    /// - Throws: `PlatformError` (`invalidInput`) with the nearest known field.
+    public func checkQuery(_ request: APIRequest) throws(PlatformError) {
+        guard let query, let other = request.query.first(where: { !query.contains($0.key) })?.key else { return }
+        let known = query.isEmpty ? "none is known here" : "known are \(query.joined(separator: ", "))"
+        throw PlatformError(
+            .invalidInput, "query",
+            "unknown field '\(other.prefix(64))'; "
+                + (nearestName(to: other, among: query).map { "did you mean '\($0)'?" } ?? known))
     }
 
     /// The same route with refusals in another form.
     public func refusing(in form: RefusalForm) -> Route {
-        Route(method, pattern, body: body, refusals: form, handler: handler)
+        Route(method, pattern, body: body, query: query, refusals: form, handler: handler)
     }
 }

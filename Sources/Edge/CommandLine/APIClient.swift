@@ -170,8 +170,22 @@ struct APIClient: Sendable {
         return (data, (response as? HTTPURLResponse)?.statusCode ?? 0)
     }
 
+    /// What an answer of predictions says of the first that nothing answered.
+    private static func unanswered(_ answer: JSONValue) -> JSONValue? {
+        for one in answer["predictions"]?.arrayValue ?? [answer] {
+            guard one["prediction"]?.unlessNull == nil, let reason = one["fallback_reason"]?.stringValue else {
+                continue
+            }
+            return [
+                "subject": .string("predict/\(one["model"]?.stringValue ?? "")"),
+                "message": .string("\(reason), and no fallback answers for it"),
+            ]
+        }
+        return nil
+    }
+
     private static func failure(_ status: Int, _ answer: JSONValue) -> CommandFailure {
-        let error = answer["error"]
+        let error = answer["error"]?.unlessNull ?? unanswered(answer)
         let subject = error?["subject"]?.stringValue ?? ""
         let message = error?["message"]?.stringValue ?? "the server answered \(status)"
         let exitCode: Int32 =

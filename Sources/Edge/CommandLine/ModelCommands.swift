@@ -57,6 +57,16 @@ struct ModelCommand: AsyncParsableCommand {
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {
+            guard (job == nil) != (run == nil) else {
+                throw CommandFailure(
+                    exitCode: 2,
+                    description: "say which model: --job, or --run with --dataset" + (job == nil ? "" : ", not both"))
+            }
+            guard run == nil || dataset != nil else {
+                throw CommandFailure(
+                    exitCode: 2,
+                    description: "--run needs --dataset, the training set behind it; 'bottega dataset list' shows them")
+            }
             var body: [String: JSONValue] = [:]
             if let job { body["job"] = .string(job) }
             if let run { body["run_id"] = .string(run) }
@@ -336,8 +346,11 @@ enum DeploymentText {
 enum UnloadedText {
     static func lines(_ answer: JSONValue) -> [String] {
         (answer["unloaded_versions"]?.arrayValue ?? []).map {
-            "NOT LOADED: version \(Human.cell($0["version"])) of \(Human.cell($0["deployment"])), which "
-                + "\(Human.cell($0["use"])): \(Human.cell($0["reason"]))"
+            let version = "version \(Human.cell($0["version"])) of \(Human.cell($0["deployment"]))"
+            return $0["served_as_before"]?.boolValue == true
+                ? "DEGRADED: \(version) cannot be loaded as it is defined now; it is served as it was defined before and would "
+                    + "not answer after a start: \(Human.cell($0["reason"]))"
+                : "NOT LOADED: \(version), which \(Human.cell($0["use"])): \(Human.cell($0["reason"]))"
         }
     }
 }

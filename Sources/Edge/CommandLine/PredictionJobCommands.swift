@@ -9,7 +9,7 @@ struct PredictionJobsCommand: AsyncParsableCommand {
     struct List: ClientCommand {
         static let configuration = CommandConfiguration(abstract: "List jobs, newest first.")
         @Option(help: "Only jobs of this model.") var model: String?
-        @Option(help: "Only queued, succeeded, failed or cancelled ones.") var state: String?
+        @Option(help: "Only queued, running, succeeded, failed or cancelled ones.") var state: String?
         @Option(help: "How many at most, up to 1000.") var limit = 100
         @OptionGroup var server: ServerOptions
 

@@ -114,6 +114,12 @@ struct Score: ClientCommand {
         let isFile =
             spine.contains("/") || FileManager.default.fileExists(atPath: path)
             || ["parquet", "csv", "ndjson", "jsonl", "json"].contains(URL(fileURLWithPath: spine).pathExtension)
+        if !isFile, spine.contains(where: \.isWhitespace) {
+            throw CommandFailure(
+                exitCode: 2,
+                description:
+                    "'\(spine.prefix(60))' is neither a source nor a file; SQL says with --sources what it reads")
+        }
         return isFile ? ["files": .string(path), "event_time": try time()] : ["source": .string(spine)]
     }
 }

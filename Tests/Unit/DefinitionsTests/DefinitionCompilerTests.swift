@@ -80,7 +80,7 @@ struct DefinitionCompilerTests {
         Slip("sources", "matches: \"N[0-9A-Z]{1,5}\"", "matches: \"N[0-9\"", "no regular expression"),
         Slip("sources", "scale: 0", "scale: 10", "from 0 to 9"),
         Slip("features", "window: 24h", "window: 24x", "'window' must be a span", "'24x'"),
-        Slip("features", "window: 24h", "window: 0h", "'window' must be a span"),
+        Slip("features", "window: 24h", "window: 0h", "'window' must be longer than 0"),
         Slip("features", "window: 24h", "window: 24", "'window' must be a span"),
         Slip("features", "window: 24h", "window: 401d", "at most 400d"),
         Slip("features", "aggregate: mean", "aggregate: meen", "'meen'", "did you mean 'mean'"),

@@ -94,6 +94,15 @@ def test_an_unknown_code_is_still_an_error() -> None:
         assert caught.value.code == "brand_new"
 
 
+def test_a_prediction_that_nothing_answered_says_why() -> None:
+    nothing = {"prediction": None, "model": "m", "fallback": True, "fallback_reason": "the model failed"}
+    for document in (nothing, {"predictions": [{"prediction": 1.5, "fallback": False}, nothing]}):
+        with served(answer(document, 503)) as (_, client), pytest.raises(bottega.Unavailable) as caught:
+            client.predict("m", entities={})
+        assert str(caught.value) == "predict/m: the model failed, and no fallback answers for it"
+        assert (caught.value.status, caught.value.details) == (503, document)
+
+
 def test_a_refused_stage_is_an_answer_with_its_gates() -> None:
     gates = [{"gate": "auc on test", "passed": False, "observed": 0.5}]
     refused = {"error": {"code": "refused", "subject": "m", "message": "1 gate"}, "gates": gates}

@@ -55,8 +55,7 @@ struct PlatformEdge {
                     inferenceRoutes.answerAtOnce(
                         model: call.name, body: call.body,
                         headerByteCount: call.field("inference-header-content-length"),
-                        encoding: call.field("content-encoding"), terms: call.terms, pressure: call.pressure,
-                        scratch: scratch)
+                        terms: call.terms, pressure: call.pressure, scratch: scratch)
                 }
             ], platform: platform, logger: logger,
             onReady: { port in

@@ -196,7 +196,7 @@ public final class ScoringService: Sendable {
                 throw PlatformError(
                     .conflict, "scores/\(request.table)",
                     "the partition \(date) holds scores of \(known.model) version \(known.version), asked for in another way; "
-                        + "choose another date or table, or say that it is to be replaced")
+                        + "choose another date or table, or replace it ('replace': true, --replace)")
             }
             folder.discardWork()
             return ScoringOutcome(

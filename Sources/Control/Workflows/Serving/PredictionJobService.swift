@@ -51,19 +51,23 @@ public final class PredictionJobService: Service {
     /// Accepts a job: durable when it returns.
     ///
     /// - Parameter body: one instance, or `instances` with up to 100,000; beside them perhaps `webhook`, a URL or an object
-    ///   of `url` and `secret`.
+    ///   of `url` and `secret`, and `ages`, `explain`, `latency`.
     /// - Throws: `PlatformError`: `notFound` for a model that is not deployed, `invalidInput`, `overloaded`.
     public func submit(model: String, body: JSONValue, terms: RequestTerms) async throws -> PredictionJob {
-        _ = try predictor.route(model)
+        let route = try predictor.route(model)
         if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
         guard case .object(var members) = body else {
             throw PlatformError(.invalidInput, "request body", "an object is expected, not \(body.kindName)")
         }
         let webhook = try webhook(members.removeValue(forKey: "webhook")?.unlessNull)
-        let instances = try Self.instances(.object(members), countMax: Self.instanceCountMax)
+        var request = JSONValue.object(members)
+        let wishes = try Predictor.Wishes.take(from: &request, terms)
+        if wishes.withExplanations { try predictor.checkExplaining(route) }
+        let instances = try Self.instances(request, countMax: Self.instanceCountMax)
         let job = try await store.add(
             model: model, caller: terms.caller, priority: (terms.priority ?? .low).rawValue, instances: instances,
-            webhook: webhook.url, secret: webhook.secret, instanceCountMax: configuration.instanceCountMax)
+            wishes: wishes, webhook: webhook.url, secret: webhook.secret,
+            instanceCountMax: configuration.instanceCountMax)
         work.ring()
         return job
     }
@@ -102,8 +106,8 @@ public final class PredictionJobService: Service {
         guard let elements = list.arrayValue, 1...countMax ~= elements.count else {
             throw PlatformError(.invalidInput, "instances", "a list of 1 to \(countMax) instances is expected")
         }
-        guard body.objectValue?.count == 1 else {
-            throw PlatformError(.invalidInput, "request body", "'instances' stands by itself, or with 'webhook'")
+        if let fault = Predictor.besideInstances(body) {
+            throw PlatformError(.invalidInput, fault.field, fault.message)
         }
         return elements
     }

@@ -1,4 +1,5 @@
 public import Governance
+import ModelServing
 public import PlatformCore
 public import StoragePorts
 
@@ -9,8 +10,10 @@ public import StoragePorts
 public struct PredictionJob: Sendable, Hashable {
     /// How a job stands.
     public enum State: String, Sendable, CaseIterable {
-        /// Nothing is computed yet, or a part of it.
+        /// Nothing is computed yet.
         case queued
+        /// A part of it is computed; it is stored as `queued`, with the number of what is done.
+        case running
         /// All predictions are there.
         case succeeded
         /// It ended with an error.
@@ -45,9 +48,10 @@ public struct PredictionJob: Sendable, Hashable {
         id = row.text("id")
         model = row.text("model")
         caller = row.text("caller")
-        state = State(rawValue: row.text("state")) ?? .failed
         instanceCount = Int(row.integer("instances"))
         doneCount = Int(row.integer("done"))
+        let stored = State(rawValue: row.text("state")) ?? .failed
+        state = stored == .queued && doneCount > 0 ? .running : stored
         createdAt = EventTime(milliseconds: row.integer("created_at"))
         finishedAt = row["finished_at"].integerValue.map { EventTime(milliseconds: $0) }
         fault = row["fault"].textValue.flatMap { try? JSONValue.parse(Array($0.utf8)) }
@@ -114,14 +118,17 @@ public struct PredictionJobStore: Sendable {
     /// Accepts a job; durable when it returns.
     /// - Throws: `PlatformError` (`overloaded`) when `instanceCountMax` instances wait already.
     func add(
-        model: String, caller: String, priority: String, instances: [JSONValue], webhook: String,
+        model: String, caller: String, priority: String, instances: [JSONValue], wishes: Predictor.Wishes,
+        webhook: String,
         secret: String?, instanceCountMax: Int
     ) async throws -> PredictionJob {
         let secret = try secret.map { try box.seal($0) }
         let (id, now) = (identifiers.next(), clock.now())
-        let parts = stride(from: 0, to: instances.count, by: Self.partCount).map { start in
-            let slice = Array(instances[start..<min(start + Self.partCount, instances.count)])
-            return JSONValue.object(["instances": .array(slice)]).canonicalBytes
+        let partCount =
+            wishes.withExplanations ? min(Self.partCount, Predictor.explainedInstanceCountMax) : Self.partCount
+        let parts = stride(from: 0, to: instances.count, by: partCount).map { start in
+            let slice = Array(instances[start..<min(start + partCount, instances.count)])
+            return JSONValue.object(wishes.members.merging(["instances": .array(slice)]) { $1 }).canonicalBytes
         }
         let count = instances.count
         let rows = try await store.write { transaction in
@@ -178,7 +185,12 @@ public struct PredictionJobStore: Sendable {
         var conditions = ["position < ?"]
         var values: [MetadataValue] = [.integer(before ?? .max)]
         if let model { (conditions, values) = (conditions + ["model = ?"], values + [.text(model)]) }
-        if let state { (conditions, values) = (conditions + ["state = ?"], values + [.text(state.rawValue)]) }
+        switch state {
+        case .queued?: conditions.append("state = 'queued' AND done = 0")
+        case .running?: conditions.append("state = 'queued' AND done > 0")
+        case let state?: (conditions, values) = (conditions + ["state = ?"], values + [.text(state.rawValue)])
+        case nil: break
+        }
         let sql =
             "SELECT * FROM prediction_jobs WHERE \(conditions.joined(separator: " AND ")) ORDER BY position DESC LIMIT ?"
         let rows = try await store.read { [values] in try $0.query(sql, values + [.integer(Int64(countMax) + 1)]) }

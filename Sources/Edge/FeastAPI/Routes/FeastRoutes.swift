@@ -67,7 +67,7 @@ public struct FeastRoutes: Sendable {
         case .unauthenticated: FeastError("FeastPermissionError", 401, error.message).response
         case .otherMethod: FeastError("FeastError", 405, error.message).response
         case .unknownPath: FeastError("FeastObjectNotFoundException", 404, error.message).response
-        case .failure: FeastError(of: error).response
+        case .otherContentCoding, .failure: FeastError(of: error).response
         }
     }
 

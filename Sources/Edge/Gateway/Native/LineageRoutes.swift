@@ -56,21 +56,13 @@ enum LineageRoutes {
         ]
     }
 
-    /// The body as JSON, gzip or not.
+    /// The body as JSON.
     private static func body(_ request: APIRequest) throws -> JSONValue {
-        var bytes = request.body
         do {
-            switch request.headers["content-encoding"]?.lowercased() {
-            case nil, "", "identity": break
-            case "gzip", "x-gzip":
-                bytes = try GzipReader.decompress(bytes, byteCountMax: 4 * OpenLineageEvent.byteCountMax)
-            case let other?:
-                throw PlatformError(
-                    .invalidInput, "content-encoding", "'\(other.prefix(40))' is not read; send gzip or plain JSON")
-            }
-            return try JSONValue.parse(bytes, limits: JSONLimits(byteCountMax: 4 * OpenLineageEvent.byteCountMax))
-        } catch let failure as DecodingFailure {
-            throw PlatformError(.invalidInput, "request body", failure.description)
+            return try JSONValue.parse(
+                request.body, limits: JSONLimits(byteCountMax: 4 * OpenLineageEvent.byteCountMax))
+        } catch {
+            throw PlatformError(.invalidInput, "request body", error.description)
         }
     }
 

@@ -12,7 +12,10 @@ enum PredictionJobRoutes {
 
     static func routes(_ services: PlatformServices) -> [Route] {
         [
-            Route("POST", "/predict/{model}/async", body: .collect(byteCountMax: bodyByteCountMax)) { request in
+            Route(
+                "POST", "/predict/{model}/async", body: .collect(byteCountMax: bodyByteCountMax),
+                query: PredictionRoutes.wishes
+            ) { request in
                 let job = try await services.predictionJobs.submit(
                     model: request.parameters["model"] ?? "", body: try json(request),
                     terms: try PredictionRoutes.terms(request))
@@ -24,7 +27,7 @@ enum PredictionJobRoutes {
                         ("Content-Type", "application/json"), ("Location", "/predictions/jobs/\(job.id)"),
                     ], body: .bytes(JSONValue.object(answer).canonicalBytes))
             },
-            Route("GET", "/predictions/jobs") { request in
+            Route("GET", "/predictions/jobs", query: ["model", "state", "limit", "page_token"]) { request in
                 let state = try request.queryValue("state").map { text in
                     guard let state = PredictionJob.State(rawValue: text) else {
                         let known = PredictionJob.State.allCases.map(\.rawValue).joined(separator: ", ")
@@ -46,7 +49,7 @@ enum PredictionJobRoutes {
                     "next_page_token": found.next.map { .string(String($0)) } ?? .null,
                 ])
             },
-            Route("POST", "/predictions/jobs/{id}/cancel") { request in
+            Route("POST", "/predictions/jobs/{id}/cancel", query: []) { request in
                 let id = request.parameters["id"] ?? ""
                 return .json(
                     try await services.audited(
@@ -59,7 +62,7 @@ enum PredictionJobRoutes {
                         }
                     ) { try await services.predictionJobs.cancel(id) }.json)
             },
-            Route("GET", "/predictions/jobs/{id}") { request in
+            Route("GET", "/predictions/jobs/{id}", query: []) { request in
                 let job = try await services.predictionJobs.store.job(request.parameters["id"] ?? "")
                 var bytes = job.json.canonicalBytes
                 if job.state == .succeeded {  // the list is stored as text and put in as it is
@@ -70,7 +73,10 @@ enum PredictionJobRoutes {
                 }
                 return APIResponse(headers: [("Content-Type", "application/json")], body: .bytes(bytes))
             },
-            Route("POST", "/predict/{model}/stream", body: .collect(byteCountMax: 16 << 20)) { request in
+            Route(
+                "POST", "/predict/{model}/stream", body: .collect(byteCountMax: 16 << 20),
+                query: PredictionRoutes.wishes
+            ) { request in
                 try stream(request, services.predictor)
             },
         ]
@@ -99,10 +105,16 @@ enum PredictionJobRoutes {
     /// Server-sent events: `prediction` for each instance as it is computed, `error` for one that cannot be, `end` at last.
     private static func stream(_ request: APIRequest, _ predictor: Predictor) throws -> APIResponse {
         let model = request.parameters["model"] ?? ""
-        let terms = try PredictionRoutes.terms(request)
-        _ = try predictor.route(model)
+        var terms = try PredictionRoutes.terms(request)
+        let route = try predictor.route(model)
         if let fault = terms.fault { throw PlatformError(.invalidInput, fault.field, fault.message) }
-        let instances = try PredictionJobService.instances(try json(request), countMax: streamedInstanceCountMax)
+        var body = try json(request)
+        let wishes = try Predictor.Wishes.take(from: &body, terms)
+        if wishes.withExplanations { try predictor.checkExplaining(route) }
+        (terms.withAges, terms.withLatency) = (wishes.withAges, wishes.withLatency)
+        terms.explaining = wishes.withExplanations ? .always : .asked
+        let wanted = terms
+        let instances = try PredictionJobService.instances(body, countMax: streamedInstanceCountMax)
         let position = Position()
         return APIResponse(
             headers: [("Content-Type", "text/event-stream"), ("Cache-Control", "no-store")],
@@ -112,12 +124,12 @@ enum PredictionJobRoutes {
                 guard index < instances.count else { return nil }
                 let body = instances[index].canonicalBytes
                 var answer = await predictor.answerLater(
-                    model: model, body: body, terms: terms, pressure: predictor.admission.pressure)
+                    model: model, body: body, terms: wanted, pressure: predictor.admission.pressure)
                 // That there is room again is measured, nobody tells of it.
-                while answer.status == 429, terms.deadline.map({ ContinuousClock.now < $0 }) ?? true {
+                while answer.status == 429, wanted.deadline.map({ ContinuousClock.now < $0 }) ?? true {
                     try await Task.sleep(for: .milliseconds(50))
                     answer = await predictor.answerLater(
-                        model: model, body: body, terms: terms, pressure: predictor.admission.pressure)
+                        model: model, body: body, terms: wanted, pressure: predictor.admission.pressure)
                 }
                 await predictor.log.take(answer.entries, policy: answer.logPolicy, until: answer.deadline)
                 // JSON text holds no line break, so one `data` line is enough.

@@ -30,6 +30,9 @@ enum PredictionRoutes {
         return await logged(answer, predictor)
     }
 
+    /// Query fields of predictions.
+    static let wishes = ["ages", "explain", "latency"]
+
     /// What a request asks for beside a prediction, from its query and header fields.
     static func terms(_ request: APIRequest) throws -> RequestTerms {
         func flag(_ name: String) throws -> Bool {
@@ -60,17 +63,17 @@ enum PredictionRoutes {
 
     static func routes(_ services: PlatformServices) -> [Route] {
         [
-            Route("POST", "/predict/{model}", body: .collect(byteCountMax: 4 << 20)) { request in
+            Route("POST", "/predict/{model}", body: .collect(byteCountMax: 4 << 20), query: wishes) { request in
                 try await predict(request, services)
             },
-            Route("POST", "/labels") { request in try await labels(request, services) },
-            Route("GET", "/predictions/{id}/why") { request in
+            Route("POST", "/labels", query: []) { request in try await labels(request, services) },
+            Route("GET", "/predictions/{id}/why", query: []) { request in
                 .json(try await why(request.parameters["id"] ?? "", services))
             },
-            Route("GET", "/predictions/{id}/explain") { request in
+            Route("GET", "/predictions/{id}/explain", query: []) { request in
                 .json(try await explain(request.parameters["id"] ?? "", services))
             },
-            Route("POST", "/predictions/{id}/replay") { request in
+            Route("POST", "/predictions/{id}/replay", query: []) { request in
                 var models: [String: any LoadedModel] = [:]
                 await services.predictor.log.settle()
                 let record = try await services.archive.answer(request.parameters["id"] ?? "")

@@ -27,6 +27,7 @@ enum ErrorTable {
             switch reason {
             case .unauthenticated: 401
             case .otherMethod: 405
+            case .otherContentCoding: 415
             case .unknownPath, .failure: status(error.code)
             }
         return .json(json(error), status: status)

@@ -9,6 +9,7 @@ import ModelServing
 import NIOCore
 import NIOHTTP1
 import PlatformCore
+import RuntimePorts
 public import ServiceLifecycle
 
 /// Where and how the gateway listens.
@@ -192,9 +193,15 @@ public struct GatewayServer: Service {
                 if let spooled { unlink(spooled) }
                 apiRequest.bodyRoom?.release()
             }
+            try route.checkQuery(apiRequest)
+            let answer = try await RemoteHops.$current.withValue(RemoteHops.read(apiRequest.headers[RemoteHops.field]))
+            {
+                try await route.handler(apiRequest)
+            }
+            return response(answer, over: context.channel, refusals: refusals, range: request.headers[.range])
+        } catch let unknown as UnknownContentCoding {
             return response(
-                try await route.handler(apiRequest), over: context.channel, refusals: refusals,
-                range: request.headers[.range])
+                refusals.answer(unknown.error, .otherContentCoding), over: context.channel, refusals: refusals)
         } catch {
             let known = ErrorTable.platformError(error)
             if known.code == .internal || known.code == .corrupted {
@@ -243,7 +250,12 @@ public struct GatewayServer: Service {
         var hash: ContentHash?
         var room: (any BodyRoom)?
         switch route.body {
-        case .collect(let limit): body = try await collectBytes(request, limit: limit)
+        case .collect(let limit):
+            body = try await collectBytes(request, limit: limit)
+            // Others than the platform's own routes unpack what their clients pack, and refuse it in their words.
+            if route.refusals == nil {
+                body = try ContentCoding.unpacked(body, headers["content-encoding"], byteCountMax: limit)
+            }
         case .spool(let limit, let isHashed, let roomFor):
             try await checkLength(request, limit: limit)
             room = request.headers[.contentLength].flatMap(Int.init).flatMap { roomFor?(parameters, $0) }

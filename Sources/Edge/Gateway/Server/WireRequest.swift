@@ -185,6 +185,9 @@ struct WireRequest {
             case 16 where equals(bytes, name, "x-bottega-caller"):
                 guard caller == nil else { return false }
                 caller = trimmed(bytes, (colon + 1)..<line.upperBound)
+            // A packed body is unpacked where the framework answers.
+            case 16 where equals(bytes, name, "content-encoding"):
+                return false
             case 20 where equals(bytes, name, "x-request-timeout-ms"):
                 guard timeout == nil else { return false }
                 timeout = trimmed(bytes, (colon + 1)..<line.upperBound)

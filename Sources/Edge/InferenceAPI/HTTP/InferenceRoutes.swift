@@ -23,7 +23,7 @@ public struct InferenceRoutes: Sendable {
         case .unauthenticated: InferenceAnswer.failure(error, status: 401)
         case .otherMethod: InferenceAnswer.failure(error, status: 405)
         case .failure where error.code == .forbidden: InferenceAnswer.failure(error, status: 403)
-        case .unknownPath, .failure: InferenceAnswer.failure(error)
+        case .unknownPath, .otherContentCoding, .failure: InferenceAnswer.failure(error)
         }
     }
 
@@ -108,19 +108,16 @@ public struct InferenceRoutes: Sendable {
     /// Largest body that `answerAtOnce` is for.
     public static let directByteCountMax = 64 << 10
 
-    /// Answers an inference request on an event loop, or leaves it to the ordinary route: what is packed, and what has to be
-    /// waited for.
+    /// Answers an inference request on an event loop, or leaves it to the ordinary route: what has to be waited for.
     ///
     /// - Parameters:
     ///   - headerByteCount: the field `Inference-Header-Content-Length`.
-    ///   - encoding: the field `Content-Encoding`.
     ///   - scratch: as for `Predictor.answer`.
     public func answerAtOnce(
-        model: String, body: UnsafeRawBufferPointer, headerByteCount: String?, encoding: String?, terms: RequestTerms,
-        pressure: Int,
+        model: String, body: UnsafeRawBufferPointer, headerByteCount: String?, terms: RequestTerms, pressure: Int,
         scratch: PredictionScratch
     ) -> Predictor.Answer {
-        guard encoding == nil, service.answersAtOnce(model) else { return .left }
+        guard service.answersAtOnce(model) else { return .left }
         let answer: (response: APIResponse, columns: Predictor.ColumnAnswer?)
         do {
             let request = try InferenceBody.read(
@@ -144,16 +141,10 @@ public struct InferenceRoutes: Sendable {
     /// The body, unpacked.
     private static func content(_ request: APIRequest) throws -> [UInt8] {
         do {
-            switch request.headers["content-encoding"]?.lowercased() {
-            case nil, "", "identity": return request.body
-            case "gzip", "x-gzip": return try GzipReader.decompress(request.body, byteCountMax: byteCountMax)
-            case "deflate": return try GzipReader.decompressZlib(request.body, byteCountMax: byteCountMax)
-            case let other?:
-                throw InferenceFault.invalid(
-                    "Content-Encoding '\(other.prefix(32))' is not known; gzip and deflate are")
-            }
-        } catch let failure as DecodingFailure {
-            throw InferenceFault.invalid("the request body cannot be unpacked: \(failure.description)")
+            return try ContentCoding.unpacked(
+                request.body, request.headers["content-encoding"], byteCountMax: byteCountMax)
+        } catch let unknown as UnknownContentCoding {
+            throw InferenceFault.invalid(unknown.error.message)
         }
     }
 

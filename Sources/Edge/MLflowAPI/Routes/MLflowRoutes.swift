@@ -54,6 +54,7 @@ public struct MLflowRoutes: Sendable {
             case .unauthenticated: MLflowError("UNAUTHENTICATED", 401, error.message)
             case .unknownPath: MLflowError("ENDPOINT_NOT_FOUND", 404, error.message)
             case .otherMethod: MLflowError("ENDPOINT_NOT_FOUND", 405, error.message)
+            case .otherContentCoding: MLflowError("INVALID_PARAMETER_VALUE", 415, error.message)
             case .failure where error.code == .tooLarge:
                 MLflowError("INVALID_PARAMETER_VALUE", 413, error.description)
             case .failure: MLflowError(of: error) ?? MLflowError("INTERNAL_ERROR", 500, error.description)

@@ -119,11 +119,26 @@ class OperationFailed(BottegaError):
     """Long work ended in failure; `code`, `subject` and `message` are those of its cause."""
 
 
+def _unanswered(document: Any) -> dict[str, str] | None:
+    """What a document of predictions says of the first that nothing answered."""
+    if not isinstance(document, dict):
+        return None
+    predictions = document.get("predictions", [document])
+    for one in predictions if isinstance(predictions, list) else []:
+        if isinstance(one, dict) and one.get("prediction") is None and one.get("fallback_reason"):
+            return {
+                "code": Unavailable.wire_code,
+                "subject": f"predict/{one.get('model', '')}",
+                "message": f"{one['fallback_reason']}, and no fallback answers for it",
+            }
+    return None
+
+
 def error_from(status: int, document: Any) -> BottegaError:
     """The exception for an answer that is not a success."""
     error = document.get("error") if isinstance(document, dict) else None
     if not isinstance(error, dict):
-        error = {"message": f"the server answered {status}"}
+        error = _unanswered(document) or {"message": f"the server answered {status}"}
     code = str(error.get("code", ""))
     kind = BottegaError.by_code.get(code, BottegaError)
     return kind(

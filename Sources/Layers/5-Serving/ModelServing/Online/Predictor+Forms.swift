@@ -1,5 +1,5 @@
 import Definitions
-import PlatformCore
+public import PlatformCore
 import RuntimePorts
 
 /// Requests of any form, read as JSON values.
@@ -77,7 +77,6 @@ extension Predictor {
         {
             .failure(Refused(answer: refusal(status, code, subject, message)))
         }
-        let explaining = terms.explaining
         var request: JSONValue
         do {
             request = try JSONValue.parse(Array(body)[...], limits: JSONLimits(byteCountMax: 4 << 20, depthMax: 16))
@@ -85,20 +84,13 @@ extension Predictor {
             metrics.countRefused(model: model, status: 400)
             return refused(400, .invalidInput, "request body", error.description)
         }
-        var flags = ["ages": terms.withAges, "explain": explaining == .always, "latency": terms.withLatency]
-        if case .object(var members) = request {
-            for name in ["ages", "explain", "latency"] {
-                guard let wanted = members.removeValue(forKey: name) else { continue }
-                guard case .bool(let flag) = wanted else {
-                    metrics.countRefused(model: model, status: 422)
-                    return refused(422, .invalidInput, name, "true or false is expected, not \(wanted.kindName)")
-                }
-                flags[name] = flag
-            }
-            request = .object(members)
+        let wishes: Wishes
+        do { wishes = try Wishes.take(from: &request, terms) } catch {
+            metrics.countRefused(model: model, status: 422)
+            return refused(422, error.code, error.subject, error.message)
         }
-        let (withAges, withExplanations) = (flags["ages"] == true, flags["explain"] == true)
-        if withExplanations, explaining == .left { return .failure(Refused(answer: .left)) }
+        let withExplanations = wishes.withExplanations
+        if withExplanations, terms.explaining == .left { return .failure(Refused(answer: .left)) }
         var instances = [request]
         var isBatch = false
         if let list = request["instances"] {
@@ -106,6 +98,10 @@ extension Predictor {
                 metrics.countRefused(model: model, status: 422)
                 return refused(
                     422, .invalidInput, "instances", "a list of 1 to \(Self.instanceCountMax) instances is expected")
+            }
+            if let fault = Self.besideInstances(request) {
+                metrics.countRefused(model: model, status: 422)
+                return refused(422, .invalidInput, fault.field, fault.message)
             }
             instances = elements
             isBatch = true
@@ -115,8 +111,65 @@ extension Predictor {
         }
         return .success(
             Form(
-                instances: instances, isBatch: isBatch, withAges: withAges, withExplanations: withExplanations,
-                withLatency: flags["latency"] == true))
+                instances: instances, isBatch: isBatch, withAges: wishes.withAges,
+                withExplanations: withExplanations, withLatency: wishes.withLatency))
+    }
+
+    /// What a request asks for beside predictions.
+    public struct Wishes: Sendable {
+        /// Whether the ages of features are told.
+        public var withAges: Bool
+        /// Whether each prediction is explained.
+        public var withExplanations: Bool
+        /// Whether it is told where the time went.
+        public var withLatency: Bool
+
+        /// Takes them out of a request's top level, where they count more than its terms.
+        /// - Throws: `invalidInput` for one that is neither true nor false.
+        public static func take(from request: inout JSONValue, _ terms: RequestTerms) throws(PlatformError) -> Wishes {
+            var flags = [
+                "ages": terms.withAges, "explain": terms.explaining == .always, "latency": terms.withLatency,
+            ]
+            if case .object(var members) = request {
+                for name in ["ages", "explain", "latency"] {
+                    guard let wanted = members.removeValue(forKey: name) else { continue }
+                    guard case .bool(let flag) = wanted else {
+                        throw PlatformError(
+                            .invalidInput, name, "true or false is expected, not \(wanted.kindName)")
+                    }
+                    flags[name] = flag
+                }
+                request = .object(members)
+            }
+            return Wishes(
+                withAges: flags["ages"] == true, withExplanations: flags["explain"] == true,
+                withLatency: flags["latency"] == true)
+        }
+
+        /// The same as members of a request, those that are wished.
+        public var members: [String: JSONValue] {
+            [("ages", withAges), ("explain", withExplanations), ("latency", withLatency)].reduce(into: [:]) {
+                if $1.1 { $0[$1.0] = true }
+            }
+        }
+    }
+
+    /// What stands beside a request's `instances` and is not known there; `nil` if nothing does.
+    public static func besideInstances(_ request: JSONValue) -> FieldFault? {
+        guard let other = request.objectValue?.keys.sorted().first(where: { $0 != "instances" }) else { return nil }
+        let near = nearestName(to: other, among: ["ages", "explain", "latency"])
+        let isInstance = ["entities", "features"].contains(other)
+        return FieldFault(
+            field: String(other.prefix(64)),
+            message: isInstance
+                ? "it stands beside 'instances', where it is not read; each instance has its own"
+                : "unknown member beside 'instances'" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+    }
+
+    /// Checks that a deployment explains its predictions.
+    /// - Throws: `invalidInput` with the version and the reason.
+    public func checkExplaining(_ route: DeploymentRoute) throws(PlatformError) {
+        do { try route.checkExplaining() } catch { throw PlatformError(.invalidInput, "explain", error.message) }
     }
 
     private func refusalToExplain(_ count: Int, _ route: DeploymentRoute) -> Answer? {

@@ -74,12 +74,14 @@ extension Predictor {
 
     func refusal(_ faults: [(Int, FieldFault)], isBatch: Bool, model: String) -> Answer {
         let fields: [JSONValue] = faults.prefix(100).map { index, fault in
-            [
-                "field": .string(isBatch ? "instances[\(index)].\(fault.field)" : fault.field),
-                "message": .string(fault.message),
-            ]
+            let place = isBatch ? "instances[\(index)]" : ""
+            let field = [place, fault.field].filter { !$0.isEmpty }.joined(separator: ".")
+            return ["field": .string(field), "message": .string(fault.message)]
         }
-        let summary = fields.map { "\($0["field"]?.stringValue ?? ""): \($0["message"]?.stringValue ?? "")" }
+        let summary = fields.map { field in
+            [field["field"], field["message"]].compactMap { $0?.stringValue }.filter { !$0.isEmpty }
+                .joined(separator: ": ")
+        }
         let error: JSONValue = [
             "error": [
                 "code": "invalid_input", "subject": .string("predict/\(model)"),
