@@ -37,7 +37,7 @@ def frame(seed: int, count: int, names: list[str] = LISTED) -> pd.DataFrame:
 def coded(rows: pd.DataFrame) -> pd.DataFrame:
     """As a data frame that a library is given: alphabetical categories."""
     return rows.assign(
-        channel=pd.Categorical(rows["channel"], categories=names or sorted(LISTED)),
+        channel=pd.Categorical(rows["channel"], categories=sorted(LISTED)),
         shop=rows["shop"].astype("category"),
     )
 
