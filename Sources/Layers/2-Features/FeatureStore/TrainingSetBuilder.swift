@@ -11,7 +11,7 @@ public struct TrainingSetBuilder: Sendable {
     let content: ContentStore
     let limits: QueryLimits
     let kernel: PointInTimeJoin.Settings?
-    private let leakageEngine: any OfflineEngine
+    let leakageEngine: any OfflineEngine
     private let spines: SpineReader?
 
     /// Builds with `engine` and stores parts and manifests in `content`.
@@ -110,6 +110,7 @@ public struct TrainingSetBuilder: Sendable {
         let files = try staged.mapValues(Self.file(at:))
         let warnings = try await warnings(
             of: files.values.sorted(), columns: sql.columns, service, definitions, rowCount: labelled)
+        let rounded = await roundingWarnings(of: files.values.sorted(), columns: sql.columns, rowCount: labelled)
         for slice in TrainingSetSQL.sliceNames {
             guard let path = files[slice] else { continue }
             let (part, byteCount) = try await content.adopt(stagedFileAt: path)
@@ -136,7 +137,8 @@ public struct TrainingSetBuilder: Sendable {
         let hash = try await content.put(manifest.canonicalBytes)
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
-        return DatasetBuild(manifest: manifest, hash: hash, seconds: elapsed / .seconds(1), warnings: warnings)
+        return DatasetBuild(
+            manifest: manifest, hash: hash, seconds: elapsed / .seconds(1), warnings: warnings + rounded)
     }
 
     /// What is likely not meant: inputs that have no value in any row, which a model is trained with all the same.
