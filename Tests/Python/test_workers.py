@@ -271,6 +271,15 @@ def test_a_function_of_ones_own_and_what_it_may_do_wrong(world, tmp_path: pathli
     assert raised["prediction"] == 0.25 and raised["fallback_reason"] == "the model failed", raised
     assert "no such price" not in json.dumps(raised), "what an exception says is nobody's but the log's"
     assert "no such price" in server.get(f"/predictions/{raised['prediction_id']}/why")["fallback_reason"]
+    # Of the rows of one request, too: the fallback answers those that the model raises an error for.
+    prices = [20.0 + number for number in range(40)]
+    prices[3] = prices[31] = 5001
+    rows = [{"entities": {"customer": "c01"}, "features": {"channel": "app", "price": price}} for price in prices]
+    for price, answer in zip(prices, server.post("/predict/loss", {"instances": rows})["predictions"], strict=True):
+        assert answer["fallback"] == (price == 5001), (price, answer)
+        why = server.get(f"/predictions/{answer['prediction_id']}/why")
+        assert ("no such price" in (why.get("fallback_reason") or "")) == (price == 5001), why
+        assert price == 5001 or np.float32(answer["prediction"]) == np.float32(price / 10000)
     empty = ask(server, 5005)
     assert empty["prediction"] == 0.25 and "no finite number" in empty["fallback_reason"], empty
     begin = time.monotonic()

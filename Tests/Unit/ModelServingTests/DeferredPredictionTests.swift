@@ -45,7 +45,56 @@ private final class KeptModel: DeferredModel {
     }
 }
 
+/// Twice the one feature of a row; refuses calls with a negative one, dies of a 5000, and counts its calls.
+private final class FussyModel: DeferredModel {
+    let callCount = Mutex(0)
+    let parallelism = 1
+    let description = ModelDescription(
+        format: "test", featureNames: ["x"], featureCount: 1, categoricalFeatures: [], outputCount: 1, output: .value,
+        objective: "test", treeCount: 0)
+
+    func predictLater(_ rows: [Float], rowCount: Int, deadline: ContinuousClock.Instant?) async throws(ModelError)
+        -> [Float]
+    {
+        callCount.withLock { $0 += 1 }
+        if rows.contains(5000) { throw ModelError(.unavailable, "gone") }
+        if let bad = rows.first(where: { $0 < 0 }) { throw ModelError(.shapeMismatch, "no \(Int(bad))") }
+        return rows.map { 2 * $0 }
+    }
+}
+
 struct DeferredPredictionTests {
+    @Test(arguments: [[Float](), [17], [0, 99], [3, 50, 51]]) func aRefusedRowCostsTheOthersFewCalls(bad: [Float]) async
+    {
+        let model = FussyModel()
+        let rows = (0..<100).map { Float($0) }.map { bad.contains($0) ? -$0 - 1 : $0 }
+        for (row, outcome) in zip(rows, await model.predictions(of: rows, rowCount: 100)) {
+            switch outcome {
+            case .success(let output): #expect(row >= 0 && output == [2 * row])
+            case .failure(let error): #expect(row < 0 && error.message == "no \(Int(row))", "each says its own reason")
+            }
+        }
+        #expect(model.callCount.withLock { $0 } <= 1 + 14 * bad.count)
+    }
+
+    @Test func callsForRefusedRowsAreBounded() async {
+        let few = FussyModel()
+        let apart = await few.predictions(of: (1...64).map { -Float($0) }, rowCount: 64)
+        #expect(apart.enumerated().allSatisfy { $1 == .failure(ModelError(.shapeMismatch, "no \(-$0 - 1)")) })
+        let many = FussyModel()
+        let outcomes = await many.predictions(of: [Float](repeating: -1, count: 4000), rowCount: 4000)
+        #expect(outcomes.count == 4000)
+        for case .failure(let error) in outcomes { #expect(error.message.contains("some row of")) }
+        #expect(many.callCount.withLock { $0 } == 1 + RowRefusals.furtherCallCountMax)
+    }
+
+    @Test func afterAnErrorThatIsNoRowsNothingIsAskedAgain() async {
+        let gone = FussyModel()
+        let outcomes = await gone.predictions(of: [1, -2, 5000, 4], rowCount: 4)
+        #expect(outcomes == Array(repeating: .failure(ModelError(.unavailable, "gone")), count: 4))
+        #expect(gone.callCount.withLock { $0 } == 1)
+    }
+
     private let weights: [Float] = [1, 2, 4, 8, 16]
 
     private func predictor(

@@ -115,13 +115,10 @@ final class DeferredShadows: Sendable {
         let shadow = questions[places[0]].shadow
         let begin = ContinuousClock.now
         let rows = places.flatMap { questions[$0].record.inputs.map(Float.init) }
-        guard let outputs = try? await shadow.loaded.prediction(of: rows, rowCount: places.count, deadline: deadline)
-        else { return [] }
+        let outcomes = await shadow.loaded.predictions(of: rows, rowCount: places.count, deadline: deadline)
         let took = ContinuousClock.now - begin
-        let width = outputs.count / places.count
-        return places.enumerated().compactMap { row, place in
-            let output = Array(outputs[(row * width)..<((row + 1) * width)])
-            guard output.allSatisfy(\.isFinite) else { return nil }
+        return zip(places, outcomes).compactMap { place, outcome in
+            guard case .success(let output) = outcome, output.allSatisfy(\.isFinite) else { return nil }
             return (place, PredictionLog.shadowRecord(shadow, to: questions[place].record, output: output, took: took))
         }
     }

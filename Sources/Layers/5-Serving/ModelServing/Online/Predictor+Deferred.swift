@@ -139,21 +139,20 @@ extension Predictor {
                 pending[index].scratch.fillRow()
                 rows += pending[index].scratch.row
             }
-            do {
-                let outputs = try await version.loaded.prediction(
-                    of: rows, rowCount: indices.count, deadline: question.deadline)
-                let width = outputs.count / indices.count
-                for (row, index) in indices.enumerated() {
-                    let scratch = pending[index].scratch
-                    scratch.record.output = Array(outputs[(row * width)..<((row + 1) * width)])
+            let outcomes = await version.loaded.predictions(
+                of: rows, rowCount: indices.count, deadline: question.deadline)
+            for (outcome, index) in zip(outcomes, indices) {
+                let scratch = pending[index].scratch
+                switch outcome {
+                case .failure(let error): pending[index].failure = AnswerFailure(model: error)
+                case .success(let output):
+                    scratch.record.output = output
                     if scratch.outputIsFinite {
                         Self.remember(version, question, scratch)
                     } else {
                         pending[index].failure = .noNumber
                     }
                 }
-            } catch {
-                for index in indices { pending[index].failure = AnswerFailure(model: error) }
             }
         }
     }
