@@ -26,6 +26,11 @@ from conftest import TRAINING_ROWS, Server, until
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
 from remote_models import RemoteServer, drilled, http_server, register, share
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 TRAIN = (
     TRAINING_ROWS
@@ -96,6 +101,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, binary: str):
     server = Server(folder / "data", "--clock", "manual", environment=secret).start()
     server.post("/api/v1/clock", {"now": shop.START + 27 * shop.DAY})
     definitions = shop.write_definitions(folder / "definitions", log_loss=1000, train=TRAIN)
+    for file in definitions.glob("*.yaml"):
+        category = "{name: channel, type: category, values: [app, shop, web]"
+        file.write_text(file.read_text().replace(category, category + ", nullable: true"))
     model = definitions / "model.yaml"
     model.write_text(
         re.sub(r"latency_p99: \S+ms\b", "latency_p99: 60s", model.read_text()).replace(
@@ -294,6 +302,92 @@ def test_a_function_of_ones_own_and_what_it_may_do_wrong(world, tmp_path: pathli
     _, page = server.request("GET", "/metrics")
     assert re.search(r'bottega_prediction_fallbacks_total\{[^}]*"no_number"[^}]*\} 1\b', page)
     assert float(re.search(r'bottega_worker_printed_bytes_total\{model="loss"\} (\S+)', page)[1]) > 0
+
+
+def test_a_missing_category_is_none_whatever_is_beside_it(world) -> None:
+    server, dataset, _ = world
+    inputs = server.get(f"/predictions/{ask(server, 10)['prediction_id']}/why")["inputs"]
+    names = [entry["name"] for entry in inputs]
+    draw = np.random.default_rng(7)
+    channels = [["app", "shop", "web", None][code] for code in draw.integers(0, 4, 400)]
+    frame = pd.DataFrame({name: draw.normal(50, 20, 400) for name in names})
+    frame["channel"] = pd.Series(channels, dtype=object)
+    texts = ("texts", OneHotEncoder(), ["channel"])
+    numbers = (
+        "numbers",
+        make_pipeline(SimpleImputer(), StandardScaler()),
+        [name for name in names if name != "channel"],
+    )
+    pipeline = make_pipeline(ColumnTransformer([texts, numbers]), LogisticRegression())
+    pipeline.fit(frame, (frame["channel"].isna() | (frame["price"] > 60)).astype(int))
+    columns = [ColSpec(DataType.string if name == "channel" else DataType.double, name, False) for name in names]
+    mlflow.set_tracking_uri(server.url)
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            signature=ModelSignature(inputs=Schema(columns)),
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+    version = max(entry["version"] for entry in server.get("/api/v1/models/loss")["versions"])
+    deploy(server, version)
+
+    def own(answer: dict) -> float:
+        inputs = server.get(f"/predictions/{answer['prediction_id']}/why")["inputs"]
+        values = {entry["name"]: entry["value"] for entry in inputs}
+        channel = values.pop("channel")
+        table = pd.DataFrame({name: [math.nan if one is None else np.float32(one)] for name, one in values.items()})
+        table = table.astype("float64").assign(channel=pd.Series([channel], dtype=object))
+        return float(pipeline.predict_proba(table[names])[0, 1])
+
+    instances = [
+        {"entities": {"customer": "c01"}, "features": {"channel": channel, "price": 30 + place}}
+        for place, channel in enumerate(["web", None, "app", None])
+    ]
+    together = server.post("/predict/loss", {"instances": instances})["predictions"]
+    alone = [server.post("/predict/loss", instance) for instance in instances]
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:  # gathered with others' rows
+        gathered = list(pool.map(lambda instance: server.post("/predict/loss", instance), instances * 8))
+    tensors = [
+        {"name": "customer", "datatype": "BYTES", "shape": [4, 1], "data": ["c01"] * 4},
+        {"name": "channel", "datatype": "BYTES", "shape": [4, 1], "data": ["web", "", "app", ""]},
+        {"name": "price", "datatype": "FP64", "shape": [4, 1], "data": [30, 31, 32, 33]},
+    ]
+    outputs = server.post("/v2/models/loss/infer", {"inputs": tensors})["outputs"]
+    by_protocol = next(output["data"] for output in outputs if output["name"] == "prediction")
+    expected = [own(answer) for answer in alone]
+    for answers in (together, alone, gathered):
+        assert not any(answer["fallback"] for answer in answers), answers
+        found = [answer["prediction"] for answer in answers]
+        assert found == pytest.approx(expected * (len(found) // 4), rel=1e-6)
+    assert by_protocol == pytest.approx(expected, rel=1e-6)
+    replayed = server.post(f"/predictions/{together[1]['prediction_id']}/replay", {})
+    assert (replayed["compared"], replayed["equal"]) == (1, 1), replayed
+    server.cli("deploy", "loss", "2", "--reason", "back to the function")
+
+
+def test_several_values_are_no_probabilities(world) -> None:
+    server, dataset, _ = world
+    names = [entry["name"] for entry in server.get(f"/predictions/{ask(server, 10)['prediction_id']}/why")["inputs"]]
+    numbers = [name for name in names if name != "channel"]
+    chosen = make_pipeline(ColumnTransformer([("n", SimpleImputer(), numbers)]), LinearRegression())
+    frame = pd.DataFrame(np.random.default_rng(1).normal(size=(50, len(names))), columns=names)
+    chosen.fit(frame, np.stack([frame["price"], 100 * frame["price"]], axis=1))
+    columns = [ColSpec(DataType.string if name == "channel" else DataType.double, name, False) for name in names]
+    mlflow.set_tracking_uri(server.url)
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            chosen,
+            name="model",
+            signature=ModelSignature(inputs=Schema(columns)),
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    refused = server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset, check=False)
+    assert refused.returncode != 0
+    assert "it gives 2 values for each row that are no probabilities of classes" in refused.stderr, refused.stderr
 
 
 def test_a_model_on_another_server(world, tmp_path: pathlib.Path) -> None:

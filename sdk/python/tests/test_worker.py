@@ -16,13 +16,22 @@ import subprocess
 import sys
 from typing import Any
 
+import cloudpickle
 import joblib
+import lightgbm
+import mlflow.lightgbm
+import mlflow.pyfunc
 import mlflow.sklearn
 import mlflow.utils.requirements_utils
 import numpy as np
+import pandas as pd
 import pytest
-from mlflow.models import infer_signature
-from sklearn.linear_model import LogisticRegression
+from mlflow.models import ModelSignature, infer_signature
+from mlflow.types import ColSpec, Schema
+from sklearn.compose import ColumnTransformer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 PROGRAM = pathlib.Path(__file__).parents[1] / "src" / "bottega" / "worker.py"
 HEAD = struct.Struct("<4sBxxxII")
@@ -92,9 +101,11 @@ class Worker:
         assert magic == b"BTW1"
         return kind, take(length)
 
+    def send(self, kind: int, payload: bytes) -> None:
+        self.channel.sendall(HEAD.pack(b"BTW1", kind, 1, len(payload)) + payload)
+
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        payload = struct.pack("<II", *rows.shape) + rows.astype("<f4").tobytes()
-        self.channel.sendall(HEAD.pack(b"BTW1", 2, 1, len(payload)) + payload)
+        self.send(2, struct.pack("<II", *rows.shape) + rows.astype("<f4").tobytes())
         kind, answer = self.read()
         assert kind == 17, answer
         return np.frombuffer(answer, "<f4", offset=8).reshape(struct.unpack_from("<II", answer))
@@ -119,6 +130,107 @@ def test_a_signature_of_one_tensor_is_enough(tmp_path: pathlib.Path) -> None:
     with Worker(tmp_path / "model") as worker:
         assert (worker.hello["features"], worker.hello["feature_count"]) == ([], 4), worker.hello
         assert np.allclose(worker.predict(ROWS), model.predict_proba(ROWS)[:, 1:], rtol=1e-6)
+
+
+CHANNELS = ["app", "web"]
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import this file
+
+
+def test_a_missing_text_is_none_whatever_is_beside_it(tmp_path: pathlib.Path) -> None:
+    codes = np.array([0, 1, np.nan] * 20, dtype="<f4")
+    texts = pd.Series([None if code != code else CHANNELS[int(code)] for code in codes], dtype=object)
+    table = pd.DataFrame({"channel": texts, "price": np.arange(60.0)})
+    columns = ColumnTransformer([("c", OneHotEncoder(), ["channel"])], remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression()).fit(table, (codes != codes) | (table["price"] > 40))
+    inputs = Schema([ColSpec("string", "channel", required=False), ColSpec("double", "price")])
+    mlflow.sklearn.save_model(
+        model,
+        str(tmp_path / "sklearn"),
+        signature=ModelSignature(inputs=inputs),
+        pip_requirements=[],
+        serialization_format="cloudpickle",
+    )
+    mlflow.pyfunc.save_model(
+        str(tmp_path / "function"), python_model=AreNone(), signature=ModelSignature(inputs=inputs), pip_requirements=[]
+    )
+    rows = np.stack([codes, np.arange(60, dtype="<f4")], axis=1)
+    for name, expected in (("sklearn", model.predict_proba(table)[:, 1]), ("function", (codes != codes).astype(float))):
+        with Worker(tmp_path / name) as worker:
+            worker.send(1, json.dumps({"categories": {"0": CHANNELS}}).encode())
+            together = worker.predict(rows)[:, 0]
+            alone = np.array([worker.predict(rows[place : place + 1])[0, 0] for place in range(len(rows))])
+            missing = worker.predict(rows[codes != codes])[:, 0]
+        assert np.array_equal(together, expected.astype("<f4")), name
+        assert np.allclose(alone, together, rtol=1e-6) and np.allclose(missing, together[codes != codes], rtol=1e-6)
+
+
+class AreNone(mlflow.pyfunc.PythonModel):
+    """1 where the text is None, which a NaN is not."""
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> np.ndarray:
+        return np.array([float(text is None) for text in model_input["channel"]])
+
+
+class Says(mlflow.pyfunc.PythonModel):
+    """Multiples of the first column, under names or without."""
+
+    def __init__(self, factors: dict[str, float], named: bool, softmax: bool = False) -> None:
+        self.factors, self.named, self.softmax = factors, named, softmax
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> Any:
+        values = np.stack([(model_input.iloc[:, 0].to_numpy() + 1) * by for by in self.factors.values()], axis=1)
+        if self.softmax:
+            values = np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+        return pd.DataFrame(values, columns=list(self.factors)) if self.named else values
+
+
+PAIR = {"prediction": 3.0, "stderr": 0.5}
+QUANTILES = {"p10": 1.0, "p50": 10.0, "p90": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("model", "outputs", "objective", "kept"),
+    [
+        (Says(PAIR, named=True), 1, "regression", [0]),
+        (Says({"low": 0.25, "high": 0.75}, named=True), 2, "multi:regression", [0, 1]),
+        (Says(QUANTILES, named=True), 3, "multi:regression", [0, 1, 2]),
+        (Says(QUANTILES, named=False, softmax=True), 3, "multi:probability", [0, 1, 2]),
+        (Says(PAIR, named=False, softmax=True), 1, "binary:probability", [1]),
+        (Says({"prob_0": 0.2, "prob_1": 0.7}, named=True), 1, "binary:probability", [1]),
+    ],
+)
+def test_several_outputs_are_probabilities_only_where_they_are(
+    tmp_path: pathlib.Path, model: Says, outputs: int, objective: str, kept: list[int]
+) -> None:
+    inputs = Schema([ColSpec("double", "x")])
+    signature = ModelSignature(inputs=inputs)
+    mlflow.pyfunc.save_model(str(tmp_path / "m"), python_model=model, signature=signature, pip_requirements=[])
+    rows = np.array([[0.5], [2]], dtype="<f4")
+    with Worker(tmp_path / "m") as worker:
+        assert (worker.hello["outputs"], worker.hello["objective"]) == (outputs, objective), worker.hello
+        own = np.asarray(model.predict(None, pd.DataFrame({"x": rows[:, 0].astype(float)})))
+        assert np.array_equal(worker.predict(rows), own[:, kept].astype("<f4"))
+
+
+def test_two_targets_are_no_probability(tmp_path: pathlib.Path) -> None:
+    target = 3 * ROWS[:, 0] + 1
+    model = LinearRegression().fit(ROWS, np.stack([target, 100 * target], axis=1))
+    joblib.dump(model, tmp_path / "model.joblib")
+    with Worker(tmp_path) as worker:
+        assert (worker.hello["outputs"], worker.hello["objective"]) == (2, "multi:regression"), worker.hello
+        assert np.allclose(worker.predict(ROWS), model.predict(ROWS), rtol=1e-5)
+
+
+def test_a_wrapper_of_lightgbm_with_a_category_is_refused_with_what_to_log(tmp_path: pathlib.Path) -> None:
+    table = pd.DataFrame({"channel": pd.Categorical(CHANNELS * 25), "price": np.arange(50.0)})
+    model = lightgbm.LGBMRegressor(n_estimators=2, verbose=-1).fit(table, np.arange(50.0))
+    signature = ModelSignature(inputs=Schema([ColSpec("string", "channel"), ColSpec("double", "price")]))
+    mlflow.lightgbm.save_model(model, str(tmp_path / "m"), signature=signature, pip_requirements=[])
+    with Worker(tmp_path / "m") as worker:
+        assert "it cannot predict a row of zeros" in worker.hello["error"], worker.hello
+        assert "log model.booster_ in its place" in worker.hello["error"], worker.hello
+    mlflow.lightgbm.save_model(model.booster_, str(tmp_path / "b"), signature=signature, pip_requirements=[])
+    assert (tmp_path / "b" / "model.lgb").read_text().startswith("tree\n")
 
 
 def test_a_missing_package_is_named_with_the_environment_that_lacks_it(tmp_path: pathlib.Path) -> None:

@@ -31,8 +31,7 @@ final class PythonModel: DeferredModel {
         description = ModelDescription(
             format: "python", featureNames: hello.features, featureCount: hello.featureCount,
             categoricalFeatures: hello.texts, outputCount: hello.outputCount,
-            output: hello.outputCount > 1
-                ? .classProbabilities : hello.objective.hasPrefix("binary:") ? .probability : .value,
+            output: hello.output,
             objective: hello.objective, treeCount: 0)
     }
 

@@ -75,8 +75,9 @@ public final class PythonModelRuntime: ModelRuntime {
         let hash = ContentHasher.hash(bytes)
         let files = try await folders.place(bytes, hash: hash, fileName: fileName)
         let interpreter = try interpreter(options.environment)
-        // Another environment may see another model.
-        let mark = "\(folders.folder(of: hash))/said-\(ContentHasher.hash(interpreter).short).json"
+        // Another environment may see another model, and another worker program may say something else of it.
+        let reader = ContentHasher.hash(interpreter + "\n" + (try program()))
+        let mark = "\(folders.folder(of: hash))/said-\(reader.short).json"
         let handle = try handle(hash, files, interpreter, options, mark: mark)
         let hello: WorkerHello
         if let data = FileManager.default.contents(atPath: mark),

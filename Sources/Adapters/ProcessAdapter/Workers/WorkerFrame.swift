@@ -1,4 +1,5 @@
 import PlatformCore
+import RuntimePorts
 
 /// What goes over the socket between the server and a worker process: 16 bytes of head, little-endian, and a payload.
 ///
@@ -93,9 +94,16 @@ struct WorkerHello: Sendable, Codable, Equatable {
     /// Positions of columns that the model wants as text.
     let texts: [Int]
     let outputCount: Int
+    /// What the outputs are: `regression`, `binary:probability`, `multi:probability`, `multi:regression`.
     let objective: String
     /// What its environment has otherwise than the model was logged with, a line for each.
     let differences: [String]
+
+    /// What the outputs are, for the platform.
+    var output: ModelOutput {
+        if outputCount > 1 { return objective == "multi:probability" ? .classProbabilities : .values }
+        return objective.hasPrefix("binary:") ? .probability : .value
+    }
 
     private static let differenceCountMax = 32
     private static let featureCountMax = 1 << 16

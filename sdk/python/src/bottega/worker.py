@@ -46,6 +46,9 @@ PYTHON = ".".join(str(part) for part in sys.version_info[:3])
 LAYOUT, PREDICT, PING = 1, 2, 3
 HELLO, ANSWER, FAULT, PONG = 16, 17, 18, 19
 ROWS_REFUSED, MEMORY_EXHAUSTED = 1, 2
+BOOSTER_HINT = "; log model.booster_ in its place: mlflow.lightgbm writes a file of it that is served without Python"
+PREDICTIONS = ("prediction", "predictions")
+PROBABILITY = re.compile(r"prob(a|s|ability|abilities)?(_|\b|\d)", re.IGNORECASE)
 
 
 class Connection:
@@ -186,10 +189,13 @@ class Model:
         self.folder = folder
         self.columns: list[dict[str, Any]] = []
         self.outputs: int | None = None
+        self.width: int | None = None
+        self.said: list[str] = []
         self.objective = "regression"
         self.wants_frame = False
         self.tensor: dict[str, Any] | None = None
         self.native: Any = None
+        self.hint = ""
         described = folder / "MLmodel"
         if described.exists():
             description = described.read_text(encoding="utf-8")
@@ -206,6 +212,8 @@ class Model:
                 backend = (flavor_of(description, "keras") or {}).get("keras_backend")
                 if backend:
                     os.environ["KERAS_BACKEND"] = backend
+                if flavor_of(description, "lightgbm"):
+                    self.hint = BOOSTER_HINT
                 self.take_function(folder)
         else:
             [path] = [path for path in folder.iterdir() if path.is_file()]
@@ -254,15 +262,17 @@ class Model:
         return pandas.DataFrame({name: self.column(rows, position) for position, name in enumerate(names)})
 
     def column(self, rows: Any, position: int) -> Any:
+        """One column of the frame; texts as objects, since pandas else takes a missing one for NaN beside others."""
         import numpy
+        import pandas
 
         values = rows[:, position]
         kind = self.columns[position]["type"] if self.columns else "double"
         texts = self.categories.get(position)
         if texts is not None:
-            return numpy.array([None if code != code else texts[int(code)] for code in values], dtype=object)
+            return pandas.Series([None if code != code else texts[int(code)] for code in values], dtype=object)
         if kind == "string":  # no codes are known: a row to try the model with
-            return numpy.array([""] * len(values), dtype=object)
+            return pandas.Series([""] * len(values), dtype=object)
         if kind == "float":
             return values
         whole = {"integer": numpy.int32, "long": numpy.int64, "boolean": numpy.bool_}.get(kind)
@@ -274,16 +284,31 @@ class Model:
         """Numbers of rows: shape ``[rows, outputs]``, of two probabilities the second."""
         import numpy
 
-        answer = numpy.asarray(self.function(self.table(rows)))
+        answer = self.answer(rows)
+        if answer.shape[1] == 2 and self.objective == "binary:probability":
+            answer = answer[:, 1:]
+        if self.width is not None and answer.shape[1] != self.width:
+            raise ValueError(f"it gives {answer.shape[1]} values for a row, {self.width} expected")
+        return numpy.ascontiguousarray(answer, dtype="<f4")
+
+    def answer(self, rows: Any) -> Any:
+        """What the model says of rows, as numbers: shape ``[rows, columns]``."""
+        import numpy
+
+        said = self.function(self.table(rows))
+        self.said = [str(name) for name in getattr(said, "columns", [])]
+        named = [place for place, name in enumerate(self.said) if name in PREDICTIONS]
+        if len(named) == 1:
+            said = said.iloc[:, named[0]]
+            self.said = []
+        answer = numpy.asarray(said)
         if answer.dtype == object or answer.dtype.kind not in "fiub":
             answer = answer.astype(numpy.float64)
         if answer.ndim == 1:
             answer = answer.reshape(-1, 1)
         if answer.ndim != 2 or answer.shape[0] != rows.shape[0] or answer.shape[1] == 0:
             raise ValueError(f"{rows.shape[0]} rows were asked for, the answer has the shape {answer.shape}")
-        if answer.shape[1] == 2:
-            answer = answer[:, 1:]
-        return numpy.ascontiguousarray(answer, dtype="<f4")
+        return answer
 
     def try_out(self) -> None:
         """Predicts a row of zeros: loads what is loaded late, and finds the number of outputs out."""
@@ -292,22 +317,40 @@ class Model:
         if self.count == 0:
             raise ValueError("it does not say which columns it takes; log it with a signature or an input example")
         try:
-            answer = self.predict(numpy.zeros((1, self.count), dtype="<f4"))
+            answer = self.answer(numpy.zeros((1, self.count), dtype="<f4"))
         except Exception as error:
             if self.outputs is None and self.native is None:
-                raise ValueError(f"it cannot predict a row of zeros: {worded(error)}") from error
+                raise ValueError(f"it cannot predict a row of zeros: {worded(error)[:300]}{self.hint}") from error
             return
-        if self.outputs is None and answer.shape[1] > 1:
-            self.objective = "multi:probability"
-        self.outputs = answer.shape[1]
+        if self.outputs is None:
+            self.outputs = answer.shape[1]
+            if self.outputs > 1:
+                kind = "probability" if self.gives_probabilities(answer) else "regression"
+                self.objective = f"multi:{kind}" if self.outputs > 2 or kind == "regression" else f"binary:{kind}"
+
+    def gives_probabilities(self, answer: Any) -> bool:
+        """Whether several columns are probabilities of classes: they are named so, or each row of numbers sums to 1."""
+        import numpy
+
+        if self.said and all(PROBABILITY.match(name) for name in self.said):
+            return True
+        answers = [answer]
+        try:
+            answers.append(self.answer(numpy.ones((1, self.count), dtype="<f4")))
+        except Exception:  # a row of ones is nothing that a model need know
+            pass
+        return all(
+            bool(((values >= 0) & (values <= 1)).all()) and abs(float(values.sum()) - 1) < 1e-3 for values in answers
+        )
 
     def hello(self) -> dict[str, Any]:
         outputs = self.outputs or 1
+        self.width = 1 if self.objective == "binary:probability" else outputs
         return {
             "features": self.names,
             "feature_count": self.count,
             "texts": [place for place, column in enumerate(self.columns) if column["type"] == "string"],
-            "outputs": 1 if outputs == 2 else outputs,
+            "outputs": self.width,
             "objective": self.objective,
             "python": PYTHON,
             "differences": differences(self.folder, needs_mlflow=self.native is None),
