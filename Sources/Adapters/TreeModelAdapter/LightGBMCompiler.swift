@@ -157,7 +157,8 @@ struct LightGBMCompiler {
         }
         func model(_ forest: LightGBMForest, _ explanation: ForestExplanation) -> LightGBMModel {
             LightGBMModel(
-                description: description, categoryNames: file.categoryNames, layout: layout, forest: forest, objective: objective,
+                description: description, categoryNames: file.categoryNames, layout: layout, forest: forest,
+                objective: objective,
                 divisor: file.averagesOutput ? Double(max(1, file.trees.count / groups)) : 1,
                 explanation: explanation)
         }

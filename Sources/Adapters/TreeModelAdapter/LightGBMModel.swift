@@ -150,7 +150,8 @@ struct LightGBMModel: ExplainingModel {
                 throw ModelError(
                     .unsupportedModel,
                     "pandas_categorical names categories of more or fewer columns than are categories to the model (a column of "
-                        + "one value, or of ordered categories), so it cannot be said which are which; train without these")
+                        + "one value, or of ordered categories), so it cannot be said which are which; train without these"
+                )
             }
             return self
         }

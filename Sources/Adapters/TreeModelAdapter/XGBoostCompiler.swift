@@ -50,8 +50,8 @@ struct XGBoostCompiler {
         }
         func model(_ forest: CompiledForest, _ explanation: ForestExplanation) -> XGBoostModel {
             XGBoostModel(
-                description: description, categoryNames: categoryNames, layout: layout, forest: forest, intercepts: intercepts,
-                transform: objective.output, explanation: explanation)
+                description: description, categoryNames: categoryNames, layout: layout, forest: forest,
+                intercepts: intercepts, transform: objective.output, explanation: explanation)
         }
         if let made = try compiled(of: PackedNode.self) { return model(.packed(made.walk), made.explanation) }
         if let made = try compiled(of: WideNode.self) { return model(.wide(made.walk), made.explanation) }
@@ -95,7 +95,9 @@ struct XGBoostCompiler {
         guard file.treeGroups.count == count else {
             throw ModelError(.malformedModel, "tree_info holds \(file.treeGroups.count) values for \(count) trees")
         }
-        guard range == .upToBestIteration || (range == .asSaved && file.isOfWrapper), let best = file.bestIteration, best >= 0, best < count else { return count }
+        guard range == .upToBestIteration || (range == .asSaved && file.isOfWrapper), let best = file.bestIteration,
+            best >= 0, best < count
+        else { return count }
         if file.iterationStarts.isEmpty {  // files older than XGBoost 2.0
             let (perIteration, overflow) = max(1, file.classCount, file.targetCount)
                 .multipliedReportingOverflow(by: max(1, file.parallelTreeCount))

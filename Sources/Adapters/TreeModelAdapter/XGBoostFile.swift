@@ -58,7 +58,9 @@ struct XGBoostFile {
     var bestIteration: Int?
     /// Whether scikit-learn's wrapper wrote it, which predicts up to the best iteration; a `Booster` predicts with all trees.
     var isOfWrapper = false
-    /// By feature, its categories; `nil` for a number. Files of XGBoost before 3.1 have none.
+    /// By feature, its categories; `nil` for a number.
+    ///
+    /// Files of XGBoost before 3.1 have none.
     var categoryNames: [CategoryNames?] = []
     var trees: [RawTree] = []
     var treeGroups: [Int32] = []
@@ -217,7 +219,8 @@ struct XGBoostFile {
         }
         guard let offsets else { return values.isEmpty ? nil : .numbers(values) }
         guard let first = offsets.first else { return nil }
-        guard first == 0, Int(offsets.last ?? 0) == values.count, zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 })
+        guard first == 0, Int(offsets.last ?? 0) == values.count,
+            zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 })
         else { throw ModelError(.malformedModel, "cats: the offsets are not those of \(values.count) bytes") }
         let bytes = values.map { UInt8(truncatingIfNeeded: Int(exactly: $0) ?? 0) }
         return .texts(
