@@ -226,6 +226,13 @@ def test_a_gate_asks_logged_traffic(shopped: Server) -> None:
 def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     server = shopped
     server.cli("rollout", "start", "loss", "2", "--reason", "once more")
+    # A second one is refused, and changes nothing.
+    dataset = server.get("/api/v1/models/loss/versions/1")["dataset"]
+    job = json.loads(server.cli("train", "loss", "--dataset", dataset, "--seed", "5", "--json").stdout)
+    server.cli("model", "register", "loss", "--job", job["id"])
+    second = server.cli("rollout", "start", "loss", "3", "--reason", "at once", check=False)
+    assert second.returncode == 3 and "version 2 is being rolled out" in second.stderr, second.stderr
+    assert server.get("/api/v1/models/loss/versions/3")["stage"] == "development"
     server.cli("deploy", "variants", "loss", "1=100%", "--shadow", "2=50%", "--reason", "by hand")
     until(lambda: rollout(server)["halted"])
     assert "by hand" in rollout(server)["halted"]
@@ -242,6 +249,14 @@ def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     until(lambda: rollout(server)["phase"] == "withdrawn")
     assert "enough of it" in rollout(server)["decisions"][-1]["reason"]
     assert server.cli("rollout", "abort", "loss", "--reason", "late", check=False).returncode != 0
+    # Shares that somebody deals are not ended by a rollout.
+    for stage in ("staging", "canary"):
+        server.cli("model", "promote", "loss", "2", stage, "--reason", "again")
+    server.cli("deploy", "variants", "loss", "1=60%", "2=40%", "--reason", "an experiment by hand")
+    split = server.cli("rollout", "start", "loss", "2", "--reason", "and now this", check=False)
+    assert split.returncode == 3 and "its traffic is split (1=60.0% 2=40.0%)" in split.stderr, split.stderr
+    assert len(server.get("/api/v1/deployments/loss")["variants"]) == 2
+    server.cli("deploy", "loss", "1", "--reason", "enough of it")
 
 
 def test_swaps_under_load_fail_nobody(shopped: Server) -> None:

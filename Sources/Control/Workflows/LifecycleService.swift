@@ -272,13 +272,15 @@ public final class LifecycleService: Service {
             details["scope"]?["choice"]?.stringValue != PredictionRecord.Choice.holdout.word,
             let challenger = details["shadow_version"]?.integerValue,
             let interval = details["auc_difference"], let upper = interval["upper"]?.doubleValue,
-            let estimate = interval["estimate"]?.doubleValue
+            let estimate = interval["estimate"]?.doubleValue,
+            let from = details["scope"]?["from"]?.integerValue, let to = details["scope"]?["to"]?.integerValue
         else { return }
         let rows = details["labelled_pairs"]?.integerValue ?? 0
         await rollout.heard(
             upper < 0
                 ? "on \(rows) labelled answers its AUC is lower than the champion's by \(String(format: "%.4f", -estimate)), "
-                    + "and the whole 95 % interval is below 0" : nil, of: model, Int(challenger))
+                    + "and the whole 95 % interval is below 0" : nil, of: model, Int(challenger),
+            from: EventTime(milliseconds: from), to: EventTime(milliseconds: to))
     }
 
     // MARK: Retraining

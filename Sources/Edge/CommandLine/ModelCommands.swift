@@ -300,7 +300,11 @@ struct Deploy: ClientCommand {
 
 struct Rollback: ClientCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Go back to a deployment's previous policy, at once for all requests.")
+        abstract: "Take the version that came in last out of a deployment's traffic, at once for all requests.",
+        discussion: """
+            The policy before it came in is in force again: the steps of its ramp are skipped, and so are policies that only dealt the same
+            versions other shares. 'bottega deploy variants' gives shares back.
+            """)
     @Argument(help: "The deployment.") var deployment: String
     @Option(help: "Why; kept for ever.") var reason: String
     @OptionGroup var server: ServerOptions

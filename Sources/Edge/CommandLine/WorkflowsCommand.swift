@@ -37,6 +37,11 @@ struct WorkflowsCommand: ClientCommand {
         for step in state["steps"]?.arrayValue ?? [] {
             lines.append("  \(Human.cell(step["time"]))  \(Human.cell(step["name"]))  \(Human.cell(step["reason"]))")
         }
+        if let reason = state["reason"]?.stringValue, !reason.isEmpty,
+            state["steps"]?.arrayValue?.last?["reason"]?.stringValue != reason
+        {
+            lines.append("  \(Human.cell(state["state"])): \(reason)")
+        }
         return (lines + waiting(state)).joined(separator: "\n")
     }
 

@@ -230,6 +230,40 @@ struct RolloutJudgementTests {
         #expect(observer.observation(model: WorkflowFixture.model).meanDifference == 0.25)
     }
 
+    /// In shadow labels judge the same answers of both versions: no shadow of a held-out unit, and none that a label overtook
+    /// is left out on one side alone.
+    @Test func labelsJudgePairs() throws {
+        let observer = RolloutObserver()
+        var scope = RolloutObserver.Scope()
+        scope.metric = OnlineMetric(measure: .squaredError, alpha: 0.05, effect: 0.1, labelsMin: 2)
+        scope.isPaired = true
+        observer.watch(model: WorkflowFixture.model, challenger: 2, since: start, scope: scope)
+        func answered(_ id: Int, _ choice: PredictionRecord.Choice, _ output: Float) -> PredictionRecord {
+            var record = record(id, choice, key: "a", output: output)
+            record.version = choice == .shadow ? 2 : 1
+            return record
+        }
+        func label(_ id: Int) -> LabelRecord { LabelRecord(predictionID: "id-\(id)", time: start, value: 1) }
+        observer.observed([answered(1, .primary, 0.5), answered(2, .holdout, 0.5), answered(2, .shadow, 0)])
+        observer.labelled([label(1), label(2), label(3)])
+        observer.observed([answered(1, .shadow, 0), answered(3, .primary, 0.5), answered(3, .shadow, 0)])
+        observer.observed([answered(4, .primary, 0.5)])
+        observer.labelled([label(4), label(1)])
+        let seen = try #require(observer.observation(model: WorkflowFixture.model).comparison)
+        #expect(seen.first.count == 2 && seen.first.mean == 0.25)
+        #expect(seen.second.count == 2 && seen.second.mean == 1)
+    }
+
+    @Test func labelsThatWaitAreBounded() {
+        var matcher = LabelMatcher()
+        let count = LabelMatcher.earlyCountMax
+        for index in 0...count { #expect(matcher.label("id-\(index)", Double(index)) == nil) }
+        #expect(matcher.label("id-7", 99) == nil, "the first label of an answer counts")
+        #expect(matcher.add("id-0") { $0.champion = [1] } == nil, "the oldest is forgotten")
+        #expect(matcher.add("id-7") { $0.champion = [1] }?.1 == 7)
+        #expect(matcher.add("id-\(count)") { $0.champion = [1] }?.1 == Double(count))
+    }
+
     @Test func labelsReachTheirAnswersAlsoWhenTheyComeFirst() throws {
         let observer = RolloutObserver()
         let metric = OnlineMetric(measure: .squaredError, alpha: 0.05, effect: 0.1, labelsMin: 2)

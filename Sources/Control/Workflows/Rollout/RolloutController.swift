@@ -30,6 +30,8 @@ public actor RolloutController {
     private var states: [String: (state: RolloutState, position: Int64)] = [:]
     private let shown = Mutex<[String: RolloutState]>([:])
     private var pairs: [String: String] = [:]
+    /// Rollouts of versions that had one before.
+    private var repeated: Set<String> = []
     private var labelOffset: UInt64?
     private var isBusy = false
     private var queue: [CheckedContinuation<Void, Never>] = []
@@ -130,6 +132,8 @@ public actor RolloutController {
                 at: clock.now(), reason: reason, actor: actor)
             var begun = rollout
             begun.begin()
+            pairs["\(rollout.model)/\(challenger)"] = nil
+            if states[Self.id(rollout)] != nil { repeated.insert(Self.id(rollout)) }
             try await save(begun, telling: decided(begun))
             try await settle(begun, deployment)
         }
@@ -142,7 +146,15 @@ public actor RolloutController {
     // MARK: Judging
 
     /// Keeps what labels say of a challenger in shadow beside its champion; `nil` if they do not speak against it.
-    func heard(_ sentence: String?, of model: String, _ challenger: Int) { pairs["\(model)/\(challenger)"] = sentence }
+    ///
+    /// What was seen before the rollout began is of an earlier one, or of none. A version that is rolled out again has pairs of
+    /// the time before, so a window counts that began within.
+    func heard(_ sentence: String?, of model: String, _ challenger: Int, from: EventTime, to: EventTime) {
+        guard let rollout = Name(model).flatMap(active), rollout.challenger == challenger, to > rollout.startedAt,
+            from >= rollout.startedAt || !repeated.contains(Self.id(rollout))
+        else { return }
+        pairs["\(model)/\(challenger)"] = sentence
+    }
 
     private func observation(_ rollout: RolloutState) -> RolloutState.Observation {
         var seen = observer.observation(model: rollout.model)

@@ -48,6 +48,7 @@ public final class RolloutObserver: PredictionObserver {
     /// Begins to watch a challenger from `since` on, forgetting what was seen of the model before.
     public func watch(model: Name, challenger: Int, since: EventTime, scope: Scope = Scope()) {
         var watch = Watch(challenger: challenger, since: since, scope: scope)
+        watch.labels = LabelMatcher(needsBoth: scope.isPaired)
         if let metric = scope.metric {
             watch.comparison = SequentialComparison(effect: metric.effect, valuesMin: metric.labelsMin)
         }

@@ -81,6 +81,19 @@ enum RolloutRoutes {
             throw PlatformError(
                 .refused, subject, "no version is in production yet; 'bottega deploy' puts the first one there")
         }
+        // Before the version moves: a rollout that cannot begin changes nothing.
+        if let other = services.lifecycle.rollouts.values.first(where: { $0.model == model && !$0.phase.isOver }) {
+            throw PlatformError(
+                .conflict, "model/\(model)",
+                "version \(other.challenger) is being rolled out (\(other.phase.word)); wait for its end or abort it")
+        }
+        if let policy = try await registry.current(deployment.name)?.policy, policy.variants.count > 1 {
+            let shares = policy.variants.map { "\($0.version)=\(($0.share * 1000).rounded() / 10)%" }
+            throw PlatformError(
+                .conflict, "deployment/\(deployment.name)",
+                "its traffic is split (\(shares.joined(separator: " "))), and a rollout would end that; give one version all of "
+                    + "it first with 'bottega deploy'")
+        }
         switch try await registry.stage(of: model, number) {
         case .development:
             let (gates, isTaken) = try await services.desk.promote(
