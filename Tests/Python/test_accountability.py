@@ -11,15 +11,10 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import bottega
-import mlflow
-import mlflow.xgboost
 import pytest
 import shop
-import xgboost
 from bad_input import DAYS, PREDICT
 from conftest import ROOT, Server, trained_server, until
-from mlflow.models import infer_signature
 
 POLICY = "SELECT policy FROM deployment_policies WHERE deployment = 'loss' AND revision = 1"
 
@@ -351,30 +346,3 @@ def test_a_deployment_that_was_removed_is_not_live(tmp_path: Path) -> None:
         assert server.request("DELETE", "/api/2.0/mlflow/registered-models/delete", {"name": "loss"})[0] == 200
     finally:
         assert server.stop() == 0
-
-
-def test_an_mlflow_client_alone_brings_a_model_into_service(trained: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.url)
-    data = bottega.Client(trained.url).datasets.get(trained.dataset[:8])
-    frame = data.to_pandas("train")
-    inputs = frame[[*data.inputs]].assign(channel=frame["channel"].map(shop.CHANNELS.index)).astype("float32")
-    booster = xgboost.train(
-        {"objective": "binary:logistic", "max_depth": 2, "nthread": 1}, xgboost.DMatrix(inputs, frame[data.label]), 5
-    )
-    signature = infer_signature(inputs, booster.predict(xgboost.DMatrix(inputs)))
-    client = mlflow.MlflowClient(trained.url)
-    versions = []
-    for tags in ({}, {"bottega.dataset": data.hash}):
-        with mlflow.start_run(tags=tags):
-            logged = mlflow.xgboost.log_model(
-                booster, name="model", signature=signature, pip_requirements=["xgboost"], registered_model_name="loss"
-            )
-        versions.append(int(logged.registered_model_version))
-    without, known = (trained.get(f"/api/v1/models/loss/versions/{number}") for number in versions)
-    assert without["metrics"] == {} and known["metrics"]["test"]["auc"] > 0.5, (without, known)
-    with pytest.raises(mlflow.MlflowException, match=r"tag .bottega\.dataset."):
-        client.transition_model_version_stage("loss", str(versions[0]), "Staging")
-    client.transition_model_version_stage("loss", str(versions[1]), "Staging")
-    trained.cli("deploy", "variants", "loss", "1=100%", "--shadow", str(versions[1]), "--reason", "a look")
-    trained.cli("deploy", "loss", "1", "--reason", "enough")
-    client.transition_model_version_stage("loss", str(versions[1]), "Archived")

@@ -7,18 +7,11 @@ import pathlib
 import subprocess
 from typing import Any
 
-import bottega
 import lightgbm
-import mlflow
-import mlflow.lightgbm
-import mlflow.xgboost
 import numpy as np
 import pandas as pd
 import pytest
 import xgboost
-from conftest import Server
-from mlflow.models import infer_signature
-from sklearn.metrics import roc_auc_score
 
 LISTED = ["web", "app", "store", "phone"]
 
@@ -88,34 +81,3 @@ def test_rows_in_another_order_are_read_by_name(library: str, binary: str, tmp_p
     wider = frame(4, 300, [*LISTED, "fax"])
     missing = coded(wider.assign(channel=wider["channel"].where(wider["channel"] != "fax")))
     assert np.array_equal(scored(wider, ["fax", *LISTED]), predict(missing).astype("float32"))
-
-
-@pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
-def test_a_registered_model_is_scored_by_name(library: str, trained: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.url)
-    data = bottega.Client(trained.url).datasets.get(trained.dataset)
-    slices = {name: data.to_pandas(name) for name in ("train", "test")}
-
-    def table(name: str) -> pd.DataFrame:
-        rows = slices[name][[*data.inputs]]
-        # The feature lists app, shop, web.
-        numbers = rows.drop(columns="channel").astype("float32")
-        return numbers.assign(channel=pd.Categorical(rows["channel"], ["web", "app", "shop"]))[[*data.inputs]]
-
-    labels = slices["train"][data.label]
-    with mlflow.start_run(tags={"bottega.dataset": data.hash}):
-        if library == "xgboost":
-            parameters = {"objective": "binary:logistic", "max_depth": 3, "nthread": 1}
-            booster = xgboost.train(parameters, xgboost.DMatrix(table("train"), labels, enable_categorical=True), 10)
-            said = booster.predict(xgboost.DMatrix(table("test"), enable_categorical=True))
-        else:
-            parameters = {"objective": "binary", "verbose": -1, "num_threads": 1, "min_data_per_group": 1}
-            booster = lightgbm.train(parameters, lightgbm.Dataset(table("train"), labels), 10)
-            said = booster.predict(table("test"))
-        logged = getattr(mlflow, library).log_model(
-            booster, name="model", signature=infer_signature(slices["test"][[*data.inputs]], said),
-            pip_requirements=[library], registered_model_name="loss",
-        )  # fmt: skip
-    version = trained.get(f"/api/v1/models/loss/versions/{logged.registered_model_version}")
-    expected = roc_auc_score(slices["test"][data.label], said)
-    assert version["metrics"]["test"]["auc"] == pytest.approx(expected, abs=1e-9)
