@@ -99,6 +99,8 @@ def main():
         with open(arguments.export, "rb") as file:
             lines = iter(lambda: file.readline(LINE_BYTES_MAX + 1), b"")
             count, head = verify(lines, arguments.head, arguments.blobs)
+        if count == 0:
+            raise Fault("the file holds no entry")
     except OSError as error:
         print(f"cannot read {arguments.export}: {error.strerror}", file=sys.stderr)
         return 2

@@ -393,3 +393,19 @@ def test_a_source_whose_pages_have_no_end_is_an_error(server: Server, call: str)
     said = result.stdout + result.stderr
     assert result.returncode != 0 and "page token that it gave before" in said, said
     assert call in said, "which list it is"
+
+
+def test_another_model_of_the_same_name_is_left_as_it_is(origin: Origin, start_server: Any) -> None:
+    target = start_server()
+    client = MlflowClient(target.url, registry_uri=target.url)
+    client.create_registered_model("churn", tags={"owner": "grace"})
+    run = client.create_run("0")
+    client.log_text(run.info.run_id, "x", "model/file")
+    client.create_model_version("churn", f"{run.info.artifact_uri}/model", run.info.run_id)
+    client.set_registered_model_alias("churn", "champion", "1")
+    before = target.get("/api/2.0/mlflow/registered-models/get?name=churn")
+    said = copy(target, f"mlflow://127.0.0.1:{origin.port}", code=1)
+    assert target.get("/api/2.0/mlflow/registered-models/get?name=churn") == before
+    problems = [line for line in said["problems"] if "churn" in line]
+    assert len(problems) == 1 and "another one has this name here (version 1 " in problems[0], said["problems"]
+    assert [version.version for version in client.search_model_versions("name = 'churn'")] == ["1"]

@@ -10,8 +10,16 @@ extension Importer {
         let there = Dictionary(
             grouping: try await ServerSource(destination).modelVersions()
         ) { $0.text("name") }
+        var others: Set<String> = []
         for model in models {
             let name = model.text("name")
+            if let number = Self.other(than: versions[name] ?? [], among: there[name] ?? []) {
+                others.insert(name)
+                tally.problem(
+                    "model \(name): another one has this name here (version \(number) is of another run); nothing of it was "
+                        + "copied or changed, its aliases and tags neither: rename one of the two")
+                continue
+            }
             try await attempt("model \(name)") {
                 let isNew = try await make(model)
                 var numbers = Dictionary(
@@ -36,7 +44,17 @@ extension Importer {
                 if isNew { tally.copied("registered_models") } else { tally.present("registered_models") }
             }
         }
-        try await verifyRegistry(models, versions)
+        try await verifyRegistry(
+            models.filter { !others.contains($0.text("name")) }, versions.filter { !others.contains($0.key) })
+    }
+
+    /// The least number that two models' versions share and that is of another run in each; `nil` if they may be one model.
+    private static func other(than versions: [JSONValue], among there: [JSONValue]) -> Int64? {
+        let runs = Dictionary(
+            there.map { ($0.number("version") ?? 0, $0.text("run_id")) }, uniquingKeysWith: { first, _ in first })
+        return versions.filter { version in
+            runs[version.number("version") ?? 0].map { $0 != version.text("run_id") } ?? false
+        }.compactMap { $0.number("version") }.min()
     }
 
     /// Makes a model unless it is there; gives whether it was made.
@@ -75,10 +93,6 @@ extension Importer {
     private func copy(version: JSONValue, _ moved: Moved, _ there: inout [Int64: JSONValue]) async throws {
         let (name, number) = (version.text("name"), version.number("version") ?? 0)
         if let known = there[number] {
-            guard known.text("run_id") == version.text("run_id") else {
-                throw PlatformError(
-                    .conflict, "\(name)/\(number)", "another version has this number here; rename one of the models")
-            }
             // An import that was killed may have made it and not come to its times.
             if known.number("creation_timestamp") != version.number("creation_timestamp") {
                 try await restate(version, name: name, version: number)
