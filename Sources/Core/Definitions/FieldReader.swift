@@ -139,7 +139,7 @@ final class FieldReader {
         guard let text = try optionalText(key) else { return nil }
         let given = TimeSpan(text: text)
         if given?.milliseconds == 0 { throw error(key, "'\(key)' must be longer than 0, not '\(text.prefix(60))'") }
-        guard let span = given else {
+        guard let span = given, span.milliseconds > 0 else {
             throw error(key, "'\(key)' must be a span of time such as 30s, 5m, 1h, 7d, not '\(text.prefix(60))'")
         }
         return span

@@ -12,11 +12,12 @@ public enum RemoteHops {
     public static func read(_ text: String?) -> Int { min(max(text.flatMap { Int($0) } ?? 0, 0), countMax) }
 
     /// What the next call says.
-    /// - Throws: `shapeMismatch` if the request has come through as many servers as may be: no try again helps.
+    /// - Throws: `unsupportedModel` if the request has come through as many servers as may be. It is no refusal of rows: asking
+    ///   for fewer of them would only multiply the calls.
     public static func next() throws(ModelError) -> Int {
         guard current < countMax else {
             throw ModelError(
-                .shapeMismatch,
+                .unsupportedModel,
                 "the request came through \(countMax) calls of remote models; does the address of one lead back to it?")
         }
         return current + 1
