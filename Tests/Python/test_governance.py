@@ -34,6 +34,7 @@ gates:
     - {metric: auc, each: channel, of_rows: 20, min: %(group)s}
     - {metric: accuracy, each: customer, of_rows: 3, min: 0.01}
     - {fairness: demographic_parity_difference, by: channel, max: %(parity)s}
+    - {fairness: equal_opportunity_difference, by: channel, threshold: %(call)s, max: 1}
     - {metric: ece, max: %(ece)s}
   production:
     - {feature_parity: 200}
@@ -41,8 +42,10 @@ gates:
     - {approvals: 2}
 """
 # What nothing can hold, and what a decent model does.
-STRICT = {"log_loss": 0.0001, "age": "1h", "memory": "1KiB", "group": 0.999, "parity": 0.0001, "ece": 0.0001}
-FAIR = {"log_loss": 0.9, "age": "30d", "memory": "256MiB", "group": 0.3, "parity": 1, "ece": 0.5}
+STRICT = {
+    "log_loss": 0.0001, "age": "1h", "memory": "1KiB", "group": 0.999, "parity": 0.0001, "call": 0.9999, "ece": 0.0001,
+}  # fmt: skip
+FAIR = {"log_loss": 0.9, "age": "30d", "memory": "256MiB", "group": 0.3, "parity": 1, "call": 0.5, "ece": 0.5}
 
 BANDS = """
 kind: TrainingSet
@@ -204,7 +207,11 @@ class Desk:
         return self.cli(*arguments, by=by, check=False)
 
     def gates(self, model: str, version: int, stage: str) -> dict[str, Any]:
-        return self.json("model", "gates", model, str(version), stage)
+        said = self.cli("model", "gates", model, str(version), stage, "--json", check=False)
+        answer = json.loads(said.stdout)
+        failed = [gate for gate in answer["gates"] if not gate["passed"] and not gate["approval"]]
+        assert said.returncode == (3 if failed else 0), (said.returncode, answer)
+        return answer
 
 
 @pytest.fixture(scope="module")
@@ -244,6 +251,8 @@ def test_every_kind_of_gate_refuses_with_its_reason(desk: Desk) -> None:
     passed = {gate: detail for gate, (passed, detail) in found.items() if passed}
     assert any("balanced_accuracy" in gate for gate in passed), "a metric that is not measured of every version"
     assert any("different 0" in detail for detail in passed.values()), "features as served"
+    fair, detail = next((passed, detail) for gate, (passed, detail) in found.items() if "equal_opportunity" in gate)
+    assert not fair and detail.startswith("no row is called positive at the threshold 0.9999"), detail
     assert any("customer" in gate for gate in passed), "groups by a column that the model does not read"
     result = desk.promote("loss", 2, "staging")
     assert (

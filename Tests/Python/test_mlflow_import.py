@@ -9,6 +9,7 @@ import os
 import pathlib
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -62,6 +63,19 @@ class Origin(MLflowServer):
             points = [Metric("long", part * 1000 + i, 1_700_000_000_000 + i, part * 1000 + i) for i in range(1000)]
             client.log_batch(bulk, metrics=points)
         client.set_terminated(bulk, "FAILED", end_time=1_700_000_009_000)
+        # A version whose run was removed for good, files and all.
+        lost = client.create_run(experiment, run_name="lost")
+        client.log_text(lost.info.run_id, "x", "model/file")
+        client.create_registered_model("orphan")
+        client.create_model_version("orphan", f"{lost.info.artifact_uri}/model", lost.info.run_id)
+        client.delete_run(lost.info.run_id)
+        subprocess.run(
+            [
+                sys.executable, "-m", "mlflow", "gc", "--backend-store-uri", f"sqlite:///{self.database}",
+                "--run-ids", lost.info.run_id, "--tracking-uri", self.url,
+            ],
+            check=True, capture_output=True,
+        )  # fmt: skip
         gone = client.create_run(experiment, run_name="gone", start_time=1_600_000_000_000).info.run_id
         client.log_metric(gone, "m", 1.0)
         client.delete_run(gone)
@@ -216,6 +230,8 @@ def assert_copied(origin: Origin, target: Server, folder: pathlib.Path) -> None:
         assert copy.last_updated_timestamp == version.last_updated_timestamp
         assert not version.user_id or copy.user_id == version.user_id
     assert after.get_registered_model("empty").name == "empty"
+    (orphan,), (kept) = (c.search_model_versions("name='orphan'") for c in (before, after))
+    assert orphan.run_id and [(v.run_id, v.source) for v in kept] == [(orphan.run_id, orphan.source)]
     files = [
         {version: version_files(url, version) for version in ("above/1", "above/2", "late/1")}
         for url in (origin.url, target.url)
@@ -255,7 +271,7 @@ def test_everything_is_copied_and_read_back(
     target = start_server()
     source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
     counted = copy(target, source, "--dry-run")["counts"]
-    assert (counted["experiments"]["found"], counted["runs"]["found"], counted["versions"]["found"]) == (3, 7, 8)
+    assert (counted["experiments"]["found"], counted["runs"]["found"], counted["versions"]["found"]) == (3, 7, 9)
     assert len(runs(MlflowClient(target.url))) == 0, "a rehearsal copies nothing"
     report = copy(target, source)
     assert report["complete"] and report["counts"]["runs"]["copied"] == 7
@@ -266,7 +282,7 @@ def test_everything_is_copied_and_read_back(
     again = copy(target, source)
     assert again["complete"] and again["counts"]["runs"] == {"found": 7, "copied": 0, "present": 7}
     assert again["counts"]["evaluation_datasets"]["present"] == 2 and again["counts"]["scorers"]["present"] == 3
-    assert again["counts"]["versions"]["present"] == 8 and again["bytes"] == 0
+    assert again["counts"]["versions"]["present"] == 9 and again["bytes"] == 0
     assert_copied(origin, target, tmp_path)
 
 
@@ -404,6 +420,8 @@ def test_another_model_of_the_same_name_is_left_as_it_is(origin: Origin, start_s
     client.create_model_version("churn", f"{run.info.artifact_uri}/model", run.info.run_id)
     client.set_registered_model_alias("churn", "champion", "1")
     before = target.get("/api/2.0/mlflow/registered-models/get?name=churn")
+    announced = copy(target, f"mlflow://127.0.0.1:{origin.port}", "--dry-run", code=1)
+    assert ["model churn" in problem for problem in announced["problems"]] == [True], announced
     said = copy(target, f"mlflow://127.0.0.1:{origin.port}", code=1)
     assert target.get("/api/2.0/mlflow/registered-models/get?name=churn") == before
     problems = [line for line in said["problems"] if "churn" in line]

@@ -93,9 +93,9 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     # A pause keeps the share, whatever time passes.
     server.cli("rollout", "pause", "loss", "--reason", "lunch")
     later(server, 7)
-    assert "halted: lunch" in rollout(server)["now"]["reason"]
+    assert "paused: lunch" in rollout(server)["now"]["reason"]
     page = server.request("GET", "/rollouts/loss/2")[1]
-    for words in ("canary, halted", "it gets 10 % of the traffic", "lunch", "sample ratio", "another seed"):
+    for words in ("canary, paused", "it gets 10 % of the traffic", "lunch", "sample ratio", "another seed"):
         assert words in page, page
     assert "/api/v1/models/loss/rollout/resume" in page
     server.cli("rollout", "resume", "loss", "--reason", "back again")
@@ -122,7 +122,7 @@ def test_a_rollout_goes_its_way_and_explains_itself(shopped: Server) -> None:
     entries = [json.loads(line) for line in server.request("GET", "/api/v1/audit/export")[1].splitlines()]
     decided = [entry for entry in entries if entry["action"] == "rollout.decided"]
     assert [entry["after"]["phase"] for entry in decided] == [
-        "shadow", "canary", "halted", "canary", "canary", "production"
+        "shadow", "canary", "paused", "canary", "canary", "production"
     ]  # fmt: skip
     assert decided[1]["after"]["checks"]
     assert predict(server, next(iter(half)))["model_version"] == 2
@@ -143,6 +143,12 @@ def test_a_rollback_needs_no_object_store(shopped: Server) -> None:
         server.cli("rollback", "loss", "--reason", "it is worse")
         assert predict(server, "7")["model_version"] == 1
         assert time.monotonic() - begin < 30  # a command on a loaded machine; the drill measures
+        page = server.request("GET", "/rollouts/loss/2")[1]
+        for words in ("was in production", "it gets 0 % of the traffic", "it is worse"):
+            assert words in page, page
+        assert "was in production" in server.request("GET", "/rollouts")[1]
+        said = server.cli("rollout", "status", "loss").stdout
+        assert "gets 0 % of the traffic by revision" in said and "it is worse" in said, said
     finally:
         if objects.exists():
             for path in objects.rglob("*"):
@@ -226,6 +232,11 @@ def test_a_gate_asks_logged_traffic(shopped: Server) -> None:
 def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     server = shopped
     server.cli("rollout", "start", "loss", "2", "--reason", "once more")
+    # The one before is not forgotten.
+    (earlier,) = rollout(server)["earlier"]
+    assert earlier["phase"] == "production" and "another seed" in earlier["decisions"][0]["reason"], earlier
+    assert "another seed" in server.request("GET", "/rollouts/loss/2")[1]
+    assert "an earlier rollout of version 2" in server.cli("rollout", "explain", "loss").stdout
     # A second one is refused, and changes nothing.
     dataset = server.get("/api/v1/models/loss/versions/1")["dataset"]
     job = json.loads(server.cli("train", "loss", "--dataset", dataset, "--seed", "5", "--json").stdout)

@@ -36,7 +36,7 @@ struct ImportCommand: AsyncParsableCommand {
     var artifacts: String?
     @Flag(help: "For a SQLite file: leave its artifacts out.") var noArtifacts = false
     @Option(help: "Runs that are copied at the same time.") var parallel: Int = 4
-    @Flag(help: "Count what there is, and copy nothing.") var dryRun = false
+    @Flag(help: "Count what there is, say what is in the way, and copy nothing.") var dryRun = false
     @Flag(help: "Print the report as JSON.") var json = false
 
     func run() async throws {
@@ -65,6 +65,7 @@ struct ImportCommand: AsyncParsableCommand {
     }
 
     func validate() throws {
+        guard (1...64).contains(parallel) else { throw ValidationError("--parallel is a number from 1 to 64.") }
         if noArtifacts, artifacts != nil { throw ValidationError("Give --artifacts or --no-artifacts, not both.") }
         if artifacts != nil || noArtifacts, !source.hasPrefix("mlflow-sqlite://") {
             throw ValidationError(

@@ -45,6 +45,17 @@ public struct StateHistory<State: Codable & Sendable>: Sendable {
         }
     }
 
+    /// One state of `id`; `nil` if there is none at that position.
+    public func state(of id: String, at position: Int64) async throws -> State? {
+        let kind = kind
+        let rows = try await store.read { transaction in
+            try transaction.query(
+                "SELECT state FROM workflow_states WHERE kind = ? AND id = ? AND position = ?",
+                [.text(kind), .text(id), .integer(position)])
+        }
+        return try rows.first.map { try JSONValue.parse($0.text("state")).decoded(as: State.self) }
+    }
+
     /// The newest state of each, in the order in which they began.
     public func latest() async throws -> [(id: String, state: State, position: Int64)] {
         let kind = kind

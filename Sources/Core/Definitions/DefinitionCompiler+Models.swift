@@ -27,6 +27,10 @@ extension DefinitionCompiler {
             timeout: try training.optionalSpan("timeout") ?? .hours(1),
             memoryByteCountMax: try training.byteCount("memory", default: 0), place: training.location(of: "command"))
         try training.finish()
+        // What can stand beside a row of the training set: its inputs, its label, and the columns of its question.
+        let columns =
+            service.inputNames + [trainingSet.label].compactMap(\.self)
+            + set.spine(of: trainingSet).columns.map(\.name)
         var gates: [ModelStage: [GateDefinition]] = [:]
         if let reader = try fields.mapping("gates") {
             for key in reader.keys {
@@ -38,12 +42,14 @@ extension DefinitionCompiler {
                             + (near.map { "; did you mean '\($0)'?" } ?? ""))
                 }
                 var list: [GateDefinition] = []
-                for gate in try reader.mappings(key, of: "gate of \(key)") { list.append(try self.gate(gate)) }
+                for gate in try reader.mappings(key, of: "gate of \(key)") {
+                    list.append(try self.gate(gate, known: columns))
+                }
                 gates[stage] = list
             }
             try reader.finish()
         }
-        let evaluation = try evaluation(fields, service: service, trainingSet: trainingSet)
+        let evaluation = try evaluation(fields, known: columns)
         record(
             "Model", name,
             meaning: .object([
@@ -63,9 +69,7 @@ extension DefinitionCompiler {
     }
 
     /// How evaluations are shown: no part of the model's meaning, as no version depends on it.
-    private func evaluation(
-        _ fields: FieldReader, service: FeatureServiceDefinition, trainingSet: TrainingSetDefinition
-    ) throws(PlatformError) -> EvaluationDefinition {
+    private func evaluation(_ fields: FieldReader, known: [String]) throws(PlatformError) -> EvaluationDefinition {
         var evaluation = EvaluationDefinition()
         guard let reader = try fields.mapping("evaluation") else { return evaluation }
         for text in try reader.optionalTexts("metrics") ?? [] {
@@ -74,21 +78,11 @@ extension DefinitionCompiler {
         evaluation.slices = try reader.optionalTexts("slices") ?? []
         evaluation.protected = try reader.optionalTexts("protected") ?? []
         evaluation.query = try reader.optionalText("query")
-        // What can stand beside a row of the training set: its inputs, its label, and the columns of its question.
-        let known =
-            service.inputNames + [trainingSet.label].compactMap(\.self)
-            + set.spine(of: trainingSet).columns.map(\.name)
         for (key, columns) in [
             ("slices", evaluation.slices), ("protected", evaluation.protected),
             ("query", evaluation.query.map { [$0] } ?? []),
         ] {
-            for column in columns where !known.contains(column) {
-                throw reader.error(
-                    key,
-                    "'\(column.prefix(60))' is no input, no label and no column of the spine"
-                        + (nearestName(to: column, among: known).map { "; did you mean '\($0)'?" }
-                            ?? "; it has \(known.joined(separator: ", "))"))
-            }
+            for column in columns { try checkColumn(column, reader, key, known) }
         }
         evaluation.threshold = try reader.optionalNumber("threshold") ?? 0.5
         evaluation.binCount = try reader.integer("bins", default: 10, in: 1...1000)
@@ -112,7 +106,8 @@ extension DefinitionCompiler {
         }
     }
 
-    private func gate(_ reader: FieldReader) throws(PlatformError) -> GateDefinition {
+    /// - Parameter known: columns by which a gate may cut the rows.
+    private func gate(_ reader: FieldReader, known: [String]) throws(PlatformError) -> GateDefinition {
         let gate: GateDefinition
         if let signature = try reader.optionalText("signature") {
             switch signature {
@@ -130,12 +125,12 @@ extension DefinitionCompiler {
         } else if reader.has("approvals") {
             gate = .approvals(count: try reader.integer("approvals", default: 1, in: 1...20))
         } else if let measure = try reader.optionalChoice("fairness", FairnessReport.Measure.self) {
-            let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+            let (low, high) = try bounds(reader)
             guard low != nil || high != nil else {
                 throw reader.error("fairness", "a fairness gate needs 'min' or 'max'")
             }
             gate = .fairness(
-                measure.rawValue, slice: try slice(reader), column: try reader.text("by"),
+                measure.rawValue, slice: try slice(reader), column: try groupColumn(reader, "by", known),
                 threshold: try reader.optionalNumber("threshold") ?? 0.5, minimum: low, maximum: high)
         } else if let span = try reader.optionalSpan("latency_p99") {
             gate = .latency(p99MillisecondsMax: Double(span.milliseconds))
@@ -161,8 +156,9 @@ extension DefinitionCompiler {
                 }
                 gate = .betterThanChampion(
                     metric, slice: try slice(reader), margin: margin, confidence: confidence)
-            } else if let column = try reader.optionalText("each") {
-                let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+            } else if reader.has("each") {
+                let column = try groupColumn(reader, "each", known)
+                let (low, high) = try bounds(reader)
                 guard low != nil || high != nil else {
                     throw reader.error("each", "a gate over groups needs 'min' or 'max'")
                 }
@@ -171,7 +167,7 @@ extension DefinitionCompiler {
                     rowsMin: try reader.integer("of_rows", default: 100, in: 1...Int(Int32.max)), minimum: low,
                     maximum: high)
             } else {
-                let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+                let (low, high) = try bounds(reader)
                 guard low != nil || high != nil else {
                     throw reader.error(
                         nil,
@@ -187,6 +183,32 @@ extension DefinitionCompiler {
         }
         try reader.finish()
         return gate
+    }
+
+    /// The ends between which a gate wants a value, of which there may be one alone.
+    private func bounds(_ reader: FieldReader) throws(PlatformError) -> (low: Double?, high: Double?) {
+        let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
+        if let low, let high, low > high {
+            throw reader.error("min", "'min' is above 'max', so no version could ever pass")
+        }
+        return (low, high)
+    }
+
+    private func groupColumn(_ reader: FieldReader, _ key: String, _ known: [String]) throws(PlatformError) -> String {
+        let column = try reader.text(key)
+        try checkColumn(column, reader, key, known)
+        return column
+    }
+
+    private func checkColumn(
+        _ column: String, _ reader: FieldReader, _ key: String, _ known: [String]
+    ) throws(PlatformError) {
+        guard !known.contains(column) else { return }
+        throw reader.error(
+            key,
+            "'\(column.prefix(60))' is no input, no label and no column of the spine"
+                + (nearestName(to: column, among: known).map { "; did you mean '\($0)'?" }
+                    ?? "; it has \(known.joined(separator: ", "))"))
     }
 
     private func slice(_ reader: FieldReader) throws(PlatformError) -> String {

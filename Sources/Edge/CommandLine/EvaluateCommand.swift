@@ -127,6 +127,11 @@ enum EvaluationText {
             rows.append(row)
         }
         lines.append(Human.table(header, rows))
+        if let draws = first["report"]?["plan"]?["bootstrap"] {
+            lines.append(
+                "intervals: \(Human.cell((draws["confidence"]?.doubleValue).map { .number($0 * 100) })) % of "
+                    + "\(Human.cell(draws["replicateCount"])) bootstrap draws, seed \(Human.cell(draws["seed"]))")
+        }
         for version in versions { lines += details(version, several: versions.count > 1) }
         lines.append("")
         if let hash = found["evaluation"]?.stringValue { lines.append("kept as evaluation \(hash)") }

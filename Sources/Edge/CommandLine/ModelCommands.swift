@@ -156,7 +156,9 @@ struct ModelCommand: AsyncParsableCommand {
 
     struct Gates: ClientCommand {
         static let configuration = CommandConfiguration(
-            abstract: "Ask the gates of a stage without moving the version; prints the seal that an approval is of.")
+            abstract: "Ask the gates of a stage without moving the version; prints the seal that an approval is of.",
+            discussion: "Ends with 3 if a gate fails. Approvals that are still missing are shown and fail nothing here."
+        )
         @Argument(help: "The model.") var model: String
         @Argument(help: "The version's number, such as 3.") var version: Int
         @Argument(help: "staging, canary or production.") var stage: String
@@ -168,6 +170,16 @@ struct ModelCommand: AsyncParsableCommand {
             show(answer) { answer in
                 (["seal \(answer["seal"]?.stringValue ?? "")"] + ModelCommand.gates(answer, stage))
                     .joined(separator: "\n")
+            }
+            let failed = (answer["gates"]?.arrayValue ?? []).count {
+                $0["passed"]?.boolValue == false && $0["approval"]?.boolValue != true
+            }
+            guard failed == 0 else {
+                throw CommandFailure(
+                    exitCode: 3,
+                    description:
+                        "\(failed == 1 ? "one gate fails" : "\(failed) gates fail"): version \(version) cannot enter "
+                        + "\(stage) as it is")
             }
         }
     }

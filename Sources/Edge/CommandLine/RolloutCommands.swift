@@ -1,4 +1,5 @@
 import ArgumentParser
+import Foundation
 import PlatformCore
 
 struct RolloutCommand: AsyncParsableCommand {
@@ -43,13 +44,12 @@ struct RolloutCommand: AsyncParsableCommand {
         func run(_ client: APIClient) async throws {
             show(try await client.get("/api/v1/models/\(model)/rollout")) { answer in
                 var blocks: [String] = []
-                for decision in answer["decisions"]?.arrayValue ?? [] {
-                    let head =
-                        "\(Human.cell(decision["time"]))  \(Human.cell(decision["phase"])) at "
-                        + "\(RolloutCommand.percent(decision["share"])) by \(Human.cell(decision["actor"]))\n"
-                        + "  \(Human.cell(decision["reason"]))"
-                    blocks.append(([head] + RolloutCommand.checks(decision["checks"])).joined(separator: "\n"))
+                for rollout in (answer["earlier"]?.arrayValue ?? []).reversed() {
+                    blocks.append("an earlier rollout of version \(Human.cell(rollout["challenger"]))")
+                    blocks += RolloutCommand.decisions(rollout)
                 }
+                if !blocks.isEmpty { blocks.append("the newest") }
+                blocks += RolloutCommand.decisions(answer)
                 if let now = answer["now"]?.unlessNull {
                     let head = "now  \(Human.cell(now["decision"]))\n  \(Human.cell(now["reason"]))"
                     blocks.append(([head] + RolloutCommand.checks(now["checks"])).joined(separator: "\n"))
@@ -90,6 +90,16 @@ struct RolloutCommand: AsyncParsableCommand {
         @OptionGroup var server: ServerOptions
     }
 
+    private static func decisions(_ rollout: JSONValue) -> [String] {
+        (rollout["decisions"]?.arrayValue ?? []).map { decision in
+            let head =
+                "\(Human.cell(decision["time"]))  \(Human.cell(decision["phase"])) at "
+                + "\(percent(decision["share"])) by \(Human.cell(decision["actor"]))\n"
+                + "  \(Human.cell(decision["reason"]))"
+            return ([head] + checks(decision["checks"])).joined(separator: "\n")
+        }
+    }
+
     static func percent(_ share: JSONValue?) -> String {
         let percent = ((share?.doubleValue ?? 0) * 10_000).rounded() / 100
         return (percent == percent.rounded() ? String(Int(percent)) : String(percent)) + " %"
@@ -98,7 +108,7 @@ struct RolloutCommand: AsyncParsableCommand {
     static func checks(_ list: JSONValue?) -> [String] {
         (list?.arrayValue ?? []).map { check in
             let verdict = check["verdict"]?.stringValue ?? ""
-            let word = verdict == "failed" ? "FAILED " : verdict == "waiting" ? "waiting" : "passed "
+            let word = verdict == "failed" ? "FAILED " : verdict.padding(toLength: 7, withPad: " ", startingAt: 0)
             return "    \(word)  \(Human.cell(check["name"])): \(Human.cell(check["detail"]))"
         }
     }
@@ -109,6 +119,14 @@ struct RolloutCommand: AsyncParsableCommand {
                 + "\(Human.cell(answer["champion"])): \(Human.cell(answer["phase"])) at \(percent(answer["share"])) since "
                 + Human.cell(answer["since"])
         ]
+        // People may publish other shares than the rollout's.
+        if let force = answer["in_force"]?.unlessNull, let share = force["share"]?.doubleValue,
+            share != answer["share"]?.doubleValue
+        {
+            lines.append(
+                "  gets \(percent(force["share"])) of the traffic by revision \(Human.cell(force["revision"])) of "
+                    + "\(Human.cell(force["actor"])): \(Human.cell(force["reason"]))")
+        }
         if let halted = answer["halted"]?.stringValue { lines.append("  stands still: \(halted)") }
         if let waiting = answer["waiting_for"]?.stringValue { lines.append("  waits for \(waiting)") }
         if let now = answer["now"]?.unlessNull {

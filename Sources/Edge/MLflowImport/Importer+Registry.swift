@@ -10,16 +10,10 @@ extension Importer {
         let there = Dictionary(
             grouping: try await ServerSource(destination).modelVersions()
         ) { $0.text("name") }
-        var others: Set<String> = []
+        let others = noteOthers(than: models, versions, there)
         for model in models {
             let name = model.text("name")
-            if let number = Self.other(than: versions[name] ?? [], among: there[name] ?? []) {
-                others.insert(name)
-                tally.problem(
-                    "model \(name): another one has this name here (version \(number) is of another run); nothing of it was "
-                        + "copied or changed, its aliases and tags neither: rename one of the two")
-                continue
-            }
+            if others.contains(name) { continue }
             try await attempt("model \(name)") {
                 let isNew = try await make(model)
                 var numbers = Dictionary(
@@ -46,6 +40,36 @@ extension Importer {
         }
         try await verifyRegistry(
             models.filter { !others.contains($0.text("name")) }, versions.filter { !others.contains($0.key) })
+    }
+
+    /// What keeps models from being copied, without copying any.
+    func rehearseRegistry() async throws {
+        let models = try await source.registeredModels()
+        tally.found("registered_models", models.count)
+        let versions = try await source.modelVersions()
+        tally.found("versions", versions.count)
+        let there: [JSONValue]
+        do { there = try await ServerSource(destination).modelVersions() } catch let error as PlatformError
+            where error.code == .unavailable
+        { return tally.note("whether models of these names are here already was not looked at: \(error.message)") }
+        _ = noteOthers(
+            than: models, Dictionary(grouping: versions) { $0.text("name") },
+            Dictionary(grouping: there) { $0.text("name") })
+    }
+
+    /// Names of models that are others here, each told as a problem.
+    private func noteOthers(
+        than models: [JSONValue], _ versions: [String: [JSONValue]], _ there: [String: [JSONValue]]
+    ) -> Set<String> {
+        var others: Set<String> = []
+        for name in models.map({ $0.text("name") }) {
+            guard let number = Self.other(than: versions[name] ?? [], among: there[name] ?? []) else { continue }
+            others.insert(name)
+            tally.problem(
+                "model \(name): another one has this name here (version \(number) is of another run); nothing of it is "
+                    + "copied or changed, its aliases and tags neither: rename one of the two")
+        }
+        return others
     }
 
     /// The least number that two models' versions share and that is of another run in each; `nil` if they may be one model.

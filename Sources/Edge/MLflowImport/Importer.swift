@@ -49,7 +49,7 @@ public struct Importer: Sendable {
         var experiments: [String: String] = [:]
     }
 
-    /// Counts what there is, and copies nothing.
+    /// Counts what there is, says which models another one is in the way of, and copies nothing.
     public func rehearse() async throws -> ImportReport {
         let experiments = try await source.experiments()
         tally.found("experiments", experiments.count)
@@ -60,8 +60,7 @@ public struct Importer: Sendable {
         }
         try await noteLeftOut(experiments)
         tally.found("evaluation_datasets", try await source.evaluationDatasets().count)
-        tally.found("registered_models", try await source.registeredModels().count)
-        tally.found("versions", try await source.modelVersions().count)
+        try await rehearseRegistry()
         return tally.report
     }
 

@@ -111,6 +111,8 @@ struct DefinitionCompilerTests {
         Slip("model", "signature: present", "signature: absent", "must be 'present'"),
         Slip("model", "metric: auc", "metric: acu", "did you mean 'auc'"),
         Slip("model", "min: 0.78", "slice: tset", "twice"),
+        Slip("model", "min: 0.78", "min: 0.78, max: 0.7", "'min' is above 'max'"),
+        Slip("model", "min: 0.78", "each: carier, min: 0.78", "'carier' is no input", "'carrier'"),
         Slip("operations", "share: 50%", "share: 5%", "must rise"),
         Slip("operations", "share: 50%", "share: 150%", "between 0 and 100%"),
         Slip("operations", "prediction_log: block", "prediction_log: blok", "did you mean 'block'"),

@@ -88,6 +88,26 @@ struct EvaluationReportTests {
         #expect(alone.measures.isEmpty && alone.undefined["demographic_parity_ratio"] == "there is one group only")
     }
 
+    @Test func groupsOfWhichNobodyIsCalledPositiveShowNothing() throws {
+        let rows = try EvaluationRows(predictions: [0.2, 0.4, 0.1, 0.3], outcomes: [1, 0, 1, 0])
+        let groups = SliceColumn(name: "g", texts: ["a", "a", "b", "b"])
+        func report(_ threshold: Double) throws -> FairnessReport {
+            try FairnessReport(attribute: "g", rows: rows, groups: groups, threshold: threshold)
+        }
+        let (none, all, some) = (try report(2), try report(0.05), try report(0.35))
+        #expect(none.onlyCall == false && all.onlyCall == true && some.onlyCall == nil)
+        // The measures are fairlearn's all the same: groups without a positive call are equal.
+        #expect(none[.demographicParityDifference]?.estimate == 0)
+        #expect(none.undefined["selection_rate"]?.hasPrefix("no row is called positive at the threshold 2.0") == true)
+        #expect(some.undefined["selection_rate"] == nil)
+    }
+
+    @Test func fewRowsAreDrawnAThousandTimesWhoeverAsks() {
+        #expect(Bootstrap.affordable(visitsPerReplicate: 10) == Bootstrap())
+        #expect(Bootstrap.affordable(visitsPerReplicate: 6_000_000).replicateCount == 500)
+        #expect(Bootstrap.affordable(visitsPerReplicate: .max).replicateCount == 100)
+    }
+
     @Test func sharesHaveWilsonsInterval() throws {
         // statsmodels: proportion_confint(8, 10, method="wilson").
         let interval = try ConfidenceInterval.share(8, of: 10)

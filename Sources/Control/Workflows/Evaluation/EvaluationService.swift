@@ -75,7 +75,12 @@ public struct EvaluationService: Sendable {
         _ model: Name, _ request: EvaluationRequest, actor: String, progress: ProgressReporter
     ) async throws -> (hash: ContentHash, evaluation: ModelEvaluation) {
         let judged = try await version(of: model, request)
-        let numbers = [judged.number] + request.others.filter { $0 != judged.number }
+        guard !request.others.contains(judged.number) else {
+            throw PlatformError(
+                .invalidInput, "compare",
+                "version \(judged.number) is the one that is judged; name others to compare it with")
+        }
+        let numbers = [judged.number] + request.others
         let evaluation = definitions().models[model]?.evaluation ?? EvaluationDefinition()
         let data = try await data(request, judged)
         let slices = unique(request.slices ?? evaluation.slices)
@@ -250,9 +255,6 @@ public struct EvaluationService: Sendable {
         do { return try work() } catch { throw PlatformError(.invalidInput, "data", error.description) }
     }
 
-    /// Row visits of the draws that a request without a number of draws may cost: some seconds.
-    private static let visitCountMax = 3_000_000_000
-
     private func plan(
         _ request: EvaluationRequest, _ definition: EvaluationDefinition, rowCount: Int, columnCount: Int,
         versionCount: Int, family: EvaluationMetric.Family, classCount: Int
@@ -265,9 +267,11 @@ public struct EvaluationService: Sendable {
         plan.binStrategy = request.binStrategy ?? .uniform
         plan.smallBelow = request.smallBelow ?? definition.smallBelow
         let visits = rowCount * plan.metrics.count * (columnCount + 2) * versionCount
-        plan.bootstrap = Bootstrap(
-            replicateCount: request.replicateCount ?? max(100, min(1000, Self.visitCountMax / max(1, visits))),
-            confidence: request.confidence, seed: request.seed)
+        plan.bootstrap =
+            request.replicateCount.map {
+                Bootstrap(replicateCount: $0, confidence: request.confidence, seed: request.seed)
+            }
+            ?? .affordable(visitsPerReplicate: visits, confidence: request.confidence, seed: request.seed)
         return plan
     }
 

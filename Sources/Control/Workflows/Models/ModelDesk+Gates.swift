@@ -155,7 +155,7 @@ extension ModelDesk {
             guard let champion else { break }
             let first = try await scored(champion, slice, parts)
             let second = try await scored(version, slice, parts)
-            evidence.differences[gate] = try Bootstrap(replicateCount: 1000, confidence: confidence, seed: 0)
+            evidence.differences[gate] = try Bootstrap(confidence: confidence)
                 .pairedDifference(of: metric, first: first, second: second)
         case .perGroup(let metric, let slice, let column, _, _, _):
             let rows = try await scored(version, slice, parts)
@@ -167,10 +167,17 @@ extension ModelDesk {
             }
         case .fairness(let measure, let slice, let column, let threshold, _, _):
             guard let wanted = FairnessReport.Measure(rawValue: measure) else { break }
+            let rows = try await scored(version, slice, parts)
             let report = try FairnessReport(
-                attribute: column, rows: try await scored(version, slice, parts),
-                groups: try await groups(column, slice, parts, of: version), threshold: threshold,
-                bootstrap: Bootstrap(replicateCount: 200))
+                attribute: column, rows: rows, groups: try await groups(column, slice, parts, of: version),
+                threshold: threshold, bootstrap: .affordable(visitsPerReplicate: rows.rowCount))
+            // Rates of 0 in every group, or of 1, are equal and say nothing of how the model treats them.
+            if let call = report.onlyCall {
+                throw PlatformError(
+                    .refused, "threshold",
+                    "no row is called \(call ? "negative" : "positive") at the threshold \(threshold), so the groups cannot be "
+                        + "compared: choose a threshold among the model's predictions")
+            }
             evidence.fairness[gate] = report[wanted]
         case .signaturePresent, .signatureCompatible, .rows, .replayShadow, .approvals: break
         }
@@ -197,8 +204,10 @@ extension ModelDesk {
         if !metrics.isEmpty, let dataset = version.candidate.origin.dataset,
             let parts = try? await self.dataset(dataset), let rows = try? await scored(version, "test", parts)
         {
-            let found = Bootstrap(replicateCount: 200).intervals(of: metrics, on: rows)
+            let bootstrap = Bootstrap.affordable(visitsPerReplicate: rows.rowCount * metrics.count)
+            let found = bootstrap.intervals(of: metrics, on: rows)
             for (metric, interval) in zip(metrics, found) { facts.intervals[metric] = try? interval.get() }
+            facts.bootstrap = bootstrap
             let shown = (rows.outputCount > 1 ? [MetricName.accuracy] : [.auc, .logLoss, .rmse]).filter(
                 metrics.contains)
             for column in Self.columns(of: definition) {

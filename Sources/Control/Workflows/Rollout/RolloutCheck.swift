@@ -8,6 +8,8 @@ public struct RolloutCheck: Sendable, Hashable, Codable {
         case waiting
         /// It does not hold.
         case failed
+        /// Nothing was seen yet that it could judge; it holds nothing up.
+        case unknown
     }
     /// What was looked at, such as `error_rate`.
     public let name: String

@@ -30,8 +30,6 @@ public actor RolloutController {
     private var states: [String: (state: RolloutState, position: Int64)] = [:]
     private let shown = Mutex<[String: RolloutState]>([:])
     private var pairs: [String: String] = [:]
-    /// Rollouts of versions that had one before.
-    private var repeated: Set<String> = []
     private var labelOffset: UInt64?
     private var isBusy = false
     private var queue: [CheckedContinuation<Void, Never>] = []
@@ -121,22 +119,38 @@ public actor RolloutController {
         _ challenger: Int, of deployment: DeploymentDefinition, champion: Int, actor: String? = nil, reason: String
     ) async throws {
         try await exclusively {
-            if let other = active(deployment.model) {
-                throw PlatformError(
-                    .conflict, "model/\(deployment.model)",
-                    "version \(other.challenger) is being rolled out (\(other.phase.word)); wait for its end or abort it"
-                )
-            }
+            try checkNoneIsUnderWay(of: deployment.model)
             let rollout = RolloutState(
                 deployment: deployment.name, model: deployment.model, challenger: challenger, champion: champion,
                 at: clock.now(), reason: reason, actor: actor)
             var begun = rollout
-            begun.begin()
+            begun.begin(after: states[Self.id(rollout)]?.position)
             pairs["\(rollout.model)/\(challenger)"] = nil
-            if states[Self.id(rollout)] != nil { repeated.insert(Self.id(rollout)) }
             try await save(begun, telling: decided(begun))
             try await settle(begun, deployment)
         }
+    }
+
+    /// Refuses while a rollout of the model is under way, whatever version it is of.
+    /// - Throws: `conflict`.
+    public func checkNoneIsUnderWay(of model: Name) throws {
+        guard let other = active(model) else { return }
+        throw PlatformError(
+            .conflict, "model/\(model)",
+            "version \(other.challenger) is being rolled out (\(other.phase.word)); wait for its end or abort it")
+    }
+
+    /// Rollouts that the same version had before, newest first.
+    public func earlier(than rollout: RolloutState) async throws -> [RolloutState] {
+        var found: [RolloutState] = []
+        var next = rollout.predecessor
+        while let position = next, found.count < 100,
+            let state = try await history.state(of: Self.id(rollout), at: position)
+        {
+            found.append(state)
+            next = state.predecessor
+        }
+        return found
     }
 
     private func active(_ model: Name) -> RolloutState? {
@@ -151,7 +165,7 @@ public actor RolloutController {
     /// the time before, so a window counts that began within.
     func heard(_ sentence: String?, of model: String, _ challenger: Int, from: EventTime, to: EventTime) {
         guard let rollout = Name(model).flatMap(active), rollout.challenger == challenger, to > rollout.startedAt,
-            from >= rollout.startedAt || !repeated.contains(Self.id(rollout))
+            from >= rollout.startedAt || rollout.predecessor == nil
         else { return }
         pairs["\(model)/\(challenger)"] = sentence
     }
@@ -190,7 +204,11 @@ public actor RolloutController {
         else { return }
         if rollout.isPending == true { return try await settle(rollout, policy) }
         if try await registry.stage(of: rollout.model, rollout.challenger) == .archived {
-            return try await withdraw(rollout, policy, "somebody archived it")
+            let step = try await registry.transitions(of: rollout.model, version: rollout.challenger)
+                .last { $0.to == .archived }
+            return try await withdraw(
+                rollout, policy,
+                step.map { "\($0.actor) archived it at \($0.time): \($0.reason)" } ?? "somebody archived it")
         }
         if let known = rollout.revision, let current = try await registry.current(rollout.deployment),
             current.revision != known

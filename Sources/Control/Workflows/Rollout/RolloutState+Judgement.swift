@@ -36,18 +36,19 @@ extension RolloutState {
         let similar = similarity(seen, policy)
         let goal = goal(at: now, seen, policy)
         let checks = alarms + conditions + similar + goal
+        let standing = halted.map { "\(stillness ?? "halted"): \($0)" }
         func judgement(_ decision: Decision) -> Judgement { Judgement(decision: decision, checks: checks) }
         if let failed = alarms.first(where: { $0.verdict == .failed }) {
             return judgement(
                 failed.name == "sample_ratio" ? .halt(reason: failed.detail) : .withdraw(reason: failed.detail))
         }
         if let open = conditions.first(where: { $0.verdict == .waiting }) {
-            return judgement(.wait(halted.map { "halted: \($0)" } ?? open.detail))
+            return judgement(.wait(standing ?? open.detail))
         }
         if let failed = (similar + goal).first(where: { $0.verdict == .failed }) {
             return judgement(.withdraw(reason: failed.detail))
         }
-        if let halted { return judgement(.wait("halted: \(halted)")) }
+        if let standing { return judgement(.wait(standing)) }
         if let open = alarms.first(where: { $0.verdict == .waiting }) { return judgement(.wait(open.detail)) }
         if let open = goal.first(where: { $0.verdict == .waiting }) { return judgement(.wait(open.detail)) }
         return judgement(.advance(to: next(policy), reason: evidence(seen, policy)))
@@ -119,7 +120,7 @@ extension RolloutState {
             } else {
                 checks.append(
                     RolloutCheck(
-                        "online_metric", .passed, "\(labels), fewer than \(metric.labelsMin) each say nothing yet"))
+                        "online_metric", .unknown, "\(labels), fewer than \(metric.labelsMin) each say nothing yet"))
             }
         }
         return checks
@@ -182,26 +183,27 @@ extension RolloutState {
     /// What is asked of the answers themselves once there are enough.
     private func similarity(_ seen: Observation, _ policy: DeploymentDefinition) -> [RolloutCheck] {
         var checks: [RolloutCheck] = []
-        if let psi = seen.predictionPSI {
-            let bound = policy.predictionPSIMax
-            checks.append(
-                RolloutCheck(
-                    "prediction_psi", psi > bound ? .failed : .passed, value: psi, bound: bound,
-                    psi > bound
-                        ? "its predictions are distributed otherwise: PSI \(Self.text(psi)) against a guardrail of \(bound)"
-                        : "prediction PSI \(Self.text(psi))"))
+        func add(_ name: String, _ value: Double?, bound: Double, _ nothing: String, _ detail: (Double) -> String) {
+            let verdict: RolloutCheck.Verdict = value.map { $0 > bound ? .failed : .passed } ?? .unknown
+            checks.append(RolloutCheck(name, verdict, value: value, bound: bound, value.map(detail) ?? nothing))
         }
-        if let share = seen.disagreement, let bound = policy.rollout.disagreementMax {
-            checks.append(
-                RolloutCheck(
-                    "disagreement", share > bound ? .failed : .passed, value: share, bound: bound,
-                    "\(Self.text(share * 100)) % of paired answers decide otherwise"))
+        let bound = policy.predictionPSIMax
+        add("prediction_psi", seen.predictionPSI, bound: bound, "too few answers of both to compare") { psi in
+            psi > bound
+                ? "its predictions are distributed otherwise: PSI \(Self.text(psi)) against a guardrail of \(bound)"
+                : "prediction PSI \(Self.text(psi))"
         }
-        if let difference = seen.meanDifference, let bound = policy.rollout.meanDifferenceMax {
-            checks.append(
-                RolloutCheck(
-                    "mean_difference", difference > bound ? .failed : .passed, value: difference, bound: bound,
-                    "paired answers differ by \(Self.text(difference)) on average"))
+        // Pairs are of shadows: where both see other requests, there are none.
+        guard phase == .shadow else { return checks }
+        if let bound = policy.rollout.disagreementMax {
+            add("disagreement", seen.disagreement, bound: bound, "no answers of both to the same request yet") {
+                "\(Self.text($0 * 100)) % of paired answers decide otherwise"
+            }
+        }
+        if let bound = policy.rollout.meanDifferenceMax {
+            add("mean_difference", seen.meanDifference, bound: bound, "no answers of both to the same request yet") {
+                "paired answers differ by \(Self.text($0)) on average"
+            }
         }
         return checks
     }

@@ -59,6 +59,8 @@ public struct RolloutState: Sendable, Hashable, Codable {
     public private(set) var revision: Int?
     /// Whether the traffic does not yet follow what was decided: decisions are stored before they are carried out.
     public private(set) var isPending: Bool?
+    /// Where the last state of the rollout is that this version had before; `nil` if it had none.
+    public private(set) var predecessor: Int64?
 
     /// One decision as it is remembered.
     public struct Decided: Sendable, Hashable, Codable {
@@ -129,8 +131,8 @@ public struct RolloutState: Sendable, Hashable, Codable {
         if share != nil { isPending = true }
         decisions.append(
             Decided(
-                time: now, phase: "halted", share: share ?? decisions.last?.share ?? 0, reason: reason, actor: actor,
-                checks: checks))
+                time: now, phase: actor == nil ? "halted" : "paused", share: share ?? decisions.last?.share ?? 0,
+                reason: reason, actor: actor, checks: checks))
     }
 
     /// Goes on in its phase, whose counts and time begin again.
@@ -142,7 +144,17 @@ public struct RolloutState: Sendable, Hashable, Codable {
     }
 
     /// The traffic does not follow the first decision yet.
-    mutating func begin() { isPending = true }
+    /// - Parameter predecessor: position of the last state of the rollout that the version had before.
+    mutating func begin(after predecessor: Int64?) {
+        isPending = true
+        self.predecessor = predecessor
+    }
+
+    /// `paused` or `halted` while it stands still: the word of somebody, or the controller's.
+    public var stillness: String? {
+        guard halted != nil, !phase.isOver else { return nil }
+        return decisions.last?.phase == "paused" ? "paused" : "halted"
+    }
 
     /// The traffic follows what was decided.
     mutating func settle(revision: Int?) {

@@ -212,7 +212,10 @@ extension RunDesk {
     private static func steps(_ report: RunReport) -> [String] {
         guard let record = report.record, let code = record["code"] else { return [] }
         var steps: [String] = []
+        // Outside of a repository the folder is the whole path that the code was in.
+        var folder = code["folder"]?.stringValue ?? ""
         if let commit = code["commit"]?.stringValue, !commit.isEmpty {
+            folder = folder.isEmpty ? "code" : "code/\(folder)"
             let from =
                 [code["remote"], code["repository"]].lazy.compactMap { $0?.stringValue }.first { !$0.isEmpty } ?? ""
             steps.append("git clone \(from) code && git -C code checkout --detach \(commit)")
@@ -226,8 +229,19 @@ extension RunDesk {
         steps.append(
             "an environment with Python \(record["environment"]?["python"]?.stringValue ?? "?") and the \(count) packages of \(RunRecorder.recordPath)"
         )
-        let command = (record["command"]?.arrayValue ?? []).compactMap(\.stringValue).joined(separator: " ")
-        steps.append("(cd code/\(code["folder"]?.stringValue ?? "") && \(command))")
+        let command = (record["command"]?.arrayValue ?? []).compactMap(\.stringValue).map(quoted)
+            .joined(separator: " ")
+        steps.append(folder.isEmpty ? command : "(cd \(quoted(folder)) && \(command))")
         return steps
+    }
+    /// A word as a shell reads it.
+    private static func quoted(_ word: String) -> String {
+        let isPlain =
+            !word.isEmpty
+            && word.utf8.allSatisfy { byte in
+                (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+                    || "-_./=:,@%+".utf8.contains(byte)
+            }
+        return isPlain ? word : "'\(word.replacing("'", with: "'\\''"))'"
     }
 }

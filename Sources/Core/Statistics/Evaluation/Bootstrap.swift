@@ -23,6 +23,21 @@ public struct Bootstrap: Sendable, Hashable, Codable {
         self.seed = seed
     }
 
+    /// As many draws as some seconds allow, 100 to 1,000.
+    ///
+    /// Whoever measures few enough rows draws 1,000 times, so an evaluation, a card and a gate give the same interval.
+    /// - Parameters:
+    ///   - visitsPerReplicate: rows that one draw looks at, each as often as it is measured.
+    ///   - confidence: share of repetitions in which an interval would hold the true value.
+    ///   - seed: where the draws start.
+    public static func affordable(
+        visitsPerReplicate: Int, confidence: Double = 0.95, seed: UInt64 = 0
+    ) -> Bootstrap {
+        Bootstrap(
+            replicateCount: max(100, min(1000, 3_000_000_000 / max(1, visitsPerReplicate))), confidence: confidence,
+            seed: seed)
+    }
+
     /// How often replicate `number` draws each of `count` units; the draws sum up to `count`.
     public func weights(ofReplicate number: Int, count: Int) -> [UInt16] {
         var weights = [UInt16](repeating: 0, count: count)

@@ -65,6 +65,18 @@ public struct FairnessReport: Sendable, Hashable, Codable {
     /// A measure's value; `nil` if it is undefined.
     public subscript(measure: Measure) -> ConfidenceInterval? { measures[measure] }
 
+    /// What every row is called, `true` for positive; `nil` if some are called otherwise.
+    ///
+    /// Rates of 0 in every group, or of 1, are equal, and say nothing of how a model treats the groups.
+    public var onlyCall: Bool? { Self.onlyCall(groups) }
+
+    private static func onlyCall(_ groups: [Group]) -> Bool? {
+        guard let first = groups.first?.selectionRate.estimate, first == 0 || first == 1,
+            groups.allSatisfy({ $0.selectionRate.estimate == first })
+        else { return nil }
+        return first == 1
+    }
+
     /// Measures groups of rows.
     /// - Parameters:
     ///   - attribute: the column's name.
@@ -129,6 +141,10 @@ public struct FairnessReport: Sendable, Hashable, Codable {
             if group.falsePositiveRate == nil {
                 reasons["false_positive_rate"] = "'\(group.value)' has no negatives and is left out"
             }
+        }
+        if let call = Self.onlyCall(described) {
+            reasons["selection_rate"] =
+                "no row is called \(call ? "negative" : "positive") at the threshold \(threshold): equal rates show nothing here"
         }
         self.attribute = attribute
         self.threshold = threshold

@@ -58,7 +58,7 @@ enum HomePage {
                 + rolling.map {
                     [
                         $0.model.text, "\($0.challenger)", $0.phase.word, String($0.since.description.prefix(16)),
-                        $0.waitingFor ?? "traffic and time",
+                        $0.halted.map { "somebody to resume it: \($0)" } ?? $0.waitingFor ?? "traffic and time",
                     ]
                 }, empty: "No retraining and no rollout.")
         let newest = try await services.registry.searchVersions(

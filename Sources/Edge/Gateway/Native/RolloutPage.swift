@@ -18,7 +18,8 @@ enum RolloutPage {
     }
 
     /// All of them, those under way first, then the newest.
-    static func list(_ rollouts: [RolloutState]) -> String {
+    /// - Parameter policies: what is in front of traffic, by deployment.
+    static func list(_ rollouts: [RolloutState], policies: [Name: PolicyRevision]) -> String {
         let sorted = rollouts.sorted {
             ($0.phase.isOver ? 1 : 0, -$0.startedAt.milliseconds) < (
                 $1.phase.isOver ? 1 : 0, -$1.startedAt.milliseconds
@@ -34,7 +35,8 @@ enum RolloutPage {
             ["Model", "Challenger", "Champion", "Stands at", "Share", "Since", "Waits for"],
             sorted.map { state in
                 [
-                    link(state), "\(state.challenger)", "\(state.champion)", badge(state), percent(state.share),
+                    link(state), "\(state.challenger)", "\(state.champion)", badge(state, policies[state.deployment]),
+                    percent(share(state, policies[state.deployment])),
                     time(state.since), escape(state.halted ?? state.waitingFor ?? ""),
                 ]
             }, wrapping: [6])
@@ -45,9 +47,17 @@ enum RolloutPage {
         "<a href=\"/rollouts/\(escape(state.model.text))/\(state.challenger)\">\(escape(state.model.text))</a>"
     }
 
-    private static func badge(_ state: RolloutState) -> String {
-        if state.halted != nil, !state.phase.isOver {
-            return "<span class=\"verdict worse\">\(state.phase.word), halted</span>"
+    /// What the challenger gets at this moment: people may publish other shares than the rollout's.
+    private static func share(_ state: RolloutState, _ policy: PolicyRevision?) -> Double {
+        policy?.share(of: state.challenger) ?? state.share
+    }
+
+    private static func badge(_ state: RolloutState, _ policy: PolicyRevision?) -> String {
+        if let stillness = state.stillness {
+            return "<span class=\"verdict worse\">\(state.phase.word), \(stillness)</span>"
+        }
+        if state.phase == .production, share(state, policy) == 0 {
+            return "<span class=\"verdict unclear\">was in production</span>"
         }
         let kind =
             switch state.phase {
@@ -62,22 +72,23 @@ enum RolloutPage {
     /// - Parameters:
     ///   - now: how it would be judged at this moment; `nil` where nothing is looked at any more.
     ///   - policy: what is in front of traffic.
+    ///   - earlier: rollouts that the version had before, newest first.
     static func html(
-        _ state: RolloutState, now: (decision: String, reason: String, checks: [RolloutCheck])?, policy: PolicyRevision?
+        _ state: RolloutState, now: (decision: String, reason: String, checks: [RolloutCheck])?,
+        policy: PolicyRevision?, earlier: [RolloutState]
     ) -> String {
-        // People may publish other shares than the rollout's.
-        let share =
-            policy.map { policy in
-                policy.policy.variants.first { $0.version == state.challenger }?.share ?? 0
-            } ?? state.share
         var body = """
             <header><p><a href="/rollouts">Rollouts</a></p>
             <h1>\(escape(state.model.text)) <span class="dim">version \(state.challenger) instead of \(state.champion)</span></h1>
-            <p>\(badge(state)) since \(time(state.since)), begun \(time(state.startedAt)); it gets \(percent(share)) of the \
-            traffic.</p></header>
+            <p>\(badge(state, policy)) since \(time(state.since)), begun \(time(state.startedAt)); it gets \
+            \(percent(share(state, policy))) of the traffic.</p></header>
             """
-        if let halted = state.halted, !state.phase.isOver {
-            body += "<h2>Halted, until somebody resumes it</h2><p class=\"why\">\(escape(halted))</p>"
+        if state.phase == .production, let policy, share(state, policy) == 0 {
+            body += "<h2>Out of the traffic</h2><p class=\"why\">\(escape(policy.actor)) published revision "
+            body += "\(policy.revision) at \(time(policy.time)): \(escape(policy.reason))</p>"
+        }
+        if let halted = state.halted, let stillness = state.stillness {
+            body += "<h2>\(stillness.capitalized), until somebody resumes it</h2><p class=\"why\">\(escape(halted))</p>"
         } else if let now {
             body += "<h2>Now: \(escape(now.decision))</h2><p class=\"why\">\(escape(now.reason))</p>"
         }
@@ -86,18 +97,29 @@ enum RolloutPage {
         }
         if let now { body += checks(now.checks) }
         body += traffic(policy) + buttons(state, policy) + chart(state)
-        body += "<h2>Decisions</h2>"
-        for decided in state.decisions.reversed() {
+        body += "<h2>Decisions</h2>" + decisions(state)
+        for (place, before) in earlier.enumerated() {
             body += """
+                <h2>\(place == 0 ? "Before" : "Before that")</h2><details><summary>from \(time(before.startedAt)): \
+                \(before.phase.word) at \(time(before.since))</summary>\(decisions(before))</details>
+                """
+        }
+        return EvaluationPage.page("\(state.model) version \(state.challenger), rollout", style + body)
+    }
+
+    private static func decisions(_ state: RolloutState) -> String {
+        var text = ""
+        for decided in state.decisions.reversed() {
+            text += """
                 <h3>\(escape(decided.phase)), \(percent(decided.share)) \
                 <span class="dim">\(time(decided.time)), \(escape(decided.actor ?? "the controller"))</span></h3>
                 <p class="why">\(escape(decided.reason))</p>
                 """
             if let seen = decided.checks, !seen.isEmpty {
-                body += "<details><summary>What was seen</summary>\(checks(seen))</details>"
+                text += "<details><summary>What was seen</summary>\(checks(seen))</details>"
             }
         }
-        return EvaluationPage.page("\(state.model) version \(state.challenger), rollout", style + body)
+        return text
     }
 
     private static let style = """
@@ -127,7 +149,7 @@ enum RolloutPage {
                     switch check.verdict {
                     case .passed: "better"
                     case .failed: "worse"
-                    case .waiting: "unclear"
+                    case .waiting, .unknown: "unclear"
                     }
                 let bound = unstated.contains(check.name) ? check.bound : nil
                 return [

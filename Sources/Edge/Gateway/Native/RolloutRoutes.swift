@@ -51,7 +51,14 @@ enum RolloutRoutes {
             Route("POST", "/api/v1/deployments/{deployment}/policy") { request in
                 try await publish(request, services)
             },
-            .page("/rollouts") { _ in RolloutPage.list(Array(lifecycle.rollouts.values)) },
+            .page("/rollouts") { _ in
+                let rollouts = Array(lifecycle.rollouts.values)
+                var policies: [Name: PolicyRevision] = [:]
+                for deployment in Set(rollouts.map(\.deployment)) {
+                    policies[deployment] = try await registry.current(deployment)
+                }
+                return RolloutPage.list(rollouts, policies: policies)
+            },
             .page("/rollouts/{model}/{version}") { request in
                 let (model, number) = (try await request.model(registry), try request.versionNumber())
                 let found = lifecycle.rollouts.values.filter { $0.model == model && $0.challenger == number }
@@ -63,7 +70,8 @@ enum RolloutRoutes {
                     return (decision: decision, reason: reason, checks: judgement.checks)
                 }
                 return RolloutPage.html(
-                    rollout, now: now, policy: try await registry.current(rollout.deployment))
+                    rollout, now: now, policy: try await registry.current(rollout.deployment),
+                    earlier: try await lifecycle.rollout.earlier(than: rollout))
             },
         ]
     }
@@ -82,11 +90,7 @@ enum RolloutRoutes {
                 .refused, subject, "no version is in production yet; 'bottega deploy' puts the first one there")
         }
         // Before the version moves: a rollout that cannot begin changes nothing.
-        if let other = services.lifecycle.rollouts.values.first(where: { $0.model == model && !$0.phase.isOver }) {
-            throw PlatformError(
-                .conflict, "model/\(model)",
-                "version \(other.challenger) is being rolled out (\(other.phase.word)); wait for its end or abort it")
-        }
+        try await services.lifecycle.rollout.checkNoneIsUnderWay(of: model)
         if let policy = try await registry.current(deployment.name)?.policy, policy.variants.count > 1 {
             let shares = policy.variants.map { "\($0.version)=\(($0.share * 1000).rounded() / 10)%" }
             throw PlatformError(
@@ -163,6 +167,7 @@ enum RolloutRoutes {
             "deployment": .string(state.deployment.text), "model": .string(state.model.text),
             "challenger": .integer(Int64(state.challenger)), "champion": .integer(Int64(state.champion)),
             "phase": .string(state.phase.word), "since": .string(state.since.description),
+            "started_at": .string(state.startedAt.description),
             "share": .number(state.share), "halted": state.halted.map(JSONValue.string) ?? .null,
             "waiting_for": state.waitingFor.map(JSONValue.string) ?? .null,
             "decisions": .array(
@@ -190,6 +195,16 @@ enum RolloutRoutes {
     private static func describe(_ state: RolloutState, _ services: PlatformServices) async throws -> JSONValue {
         var members = summary(state)
         members["now"] = .null
+        members["earlier"] = .array(
+            try await services.lifecycle.rollout.earlier(than: state).map { .object(summary($0)) })
+        members["in_force"] =
+            try await services.registry.current(state.deployment).map { current in
+                [
+                    "revision": .integer(Int64(current.revision)),
+                    "share": .number(current.share(of: state.challenger)),
+                    "actor": .string(current.actor), "reason": .string(current.reason),
+                ]
+            } ?? .null
         if let now = await services.lifecycle.rollout.judgement(of: state) {
             let (decision, reason) = words(now.decision)
             members["now"] = [

@@ -64,7 +64,8 @@ extension MLflowRoutes {
             let isPrompt = uri == "dummy-source" && tags["mlflow.prompt.is_prompt"] == "true"
             let artifactURI = isPrompt ? "" : try await artifactURI(ofSource: uri)
             // Where the files are ours, what they are said to come from is looked up: a version's lineage is no hearsay.
-            if TrackingStore.artifactPath(ofURI: artifactURI) != nil {
+            // A version whose run was removed for good, files and all, has nothing to be deceived about.
+            if let path = TrackingStore.artifactPath(ofURI: artifactURI), try await tracking.hasArtifact(at: path) {
                 do {
                     if let runID { _ = try await tracking.runInfo(runID) }
                     if let modelID { _ = try await tracking.loggedModel(modelID) }

@@ -82,7 +82,7 @@ public struct DeploymentPolicy: Sendable, Hashable, Codable {
             return "a share must be above 0 and at most 1"
         }
         let total = variants.reduce(0) { $0 + $1.share }
-        if abs(total - 1) > 1e-9 { return "the shares add up to \(total), not to 1" }
+        if abs(total - 1) > 1e-9 { return "the shares add up to \((total * 1e9).rounded() / 1e9), not to 1" }
         if Set(shadows).count != shadows.count { return "a version appears twice among the shadows" }
         if let both = shadows.first(where: { shadow in variants.contains { $0.version == shadow } }) {
             return "version \(both) is a variant and a shadow"
@@ -115,6 +115,9 @@ public struct PolicyRevision: Sendable, Hashable {
     public let policy: DeploymentPolicy
     /// The revision that a rollback went back to; `nil` for other revisions.
     public let restores: Int?
+
+    /// The share of traffic that a version answers; 0 for one that it does not name.
+    public func share(of version: Int) -> Double { policy.variants.first { $0.version == version }?.share ?? 0 }
 
     /// Whether it sends requests to a version, or copies of them.
     func names(_ number: Int) -> Bool {

@@ -24,6 +24,8 @@ public struct ModelCardFacts: Sendable {
     public var definition: [ModelStage: [GateDefinition]] = [:]
     /// Intervals of metrics on the test slice.
     public var intervals: [MetricName: ConfidenceInterval] = [:]
+    /// The draws behind the intervals.
+    public var bootstrap = Bootstrap()
 
     /// Rows of the test slice with one value of a column.
     public struct Slice: Sendable, Hashable {
@@ -182,7 +184,11 @@ public enum ModelCard {
                     "\(number(interval.lower)) to \(number(interval.upper))",
                 ]
             }
-            blocks.append(.text("On the test slice, with 95 % intervals of the bootstrap:"))
+            let draws = facts.bootstrap
+            blocks.append(
+                .text(
+                    "On the test slice, with \(number(draws.confidence * 100)) % intervals of \(draws.replicateCount) bootstrap "
+                        + "draws (seed \(draws.seed)):"))
             blocks.append(.table(head: ["metric", "value", "interval"], rows: rows))
         }
         return blocks

@@ -157,6 +157,17 @@ extension TrackingStore {
         }
     }
 
+    /// Whether a file is at a path, or below it.
+    public func hasArtifact(at path: String) async throws -> Bool {
+        let path = try Self.checkedArtifactPath(path)
+        return try await metadata.read { transaction in
+            try !transaction.query(
+                "SELECT 1 FROM tracking_artifact WHERE path = ? OR (path >= ? AND path < ?) LIMIT 1",
+                [.text(path), .text("\(path)/"), .text("\(path)0")]  // '0' follows '/'
+            ).isEmpty
+        }
+    }
+
     /// Files and folders directly below `root/path`; their paths begin with `path`.
     ///
     /// Empty where nothing is, also where a file is.
