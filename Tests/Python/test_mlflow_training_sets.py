@@ -22,12 +22,16 @@ from sklearn.metrics import roc_auc_score
 def tagged(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Server]:
     """A server of this module's own, whose model gets versions."""
     server = trained_server(tmp_path_factory.mktemp("tagged"))
+    # Of the whole process, as other modules' servers are, and stronger than the environment.
+    mlflow.set_tracking_uri(server.url)
+    mlflow.set_registry_uri(server.url)
     yield server
+    mlflow.set_tracking_uri(None)
+    mlflow.set_registry_uri(None)
     assert server.stop() == 0
 
 
-def test_an_mlflow_client_alone_brings_a_model_into_service(tagged: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tagged.url)
+def test_an_mlflow_client_alone_brings_a_model_into_service(tagged: Server) -> None:
     data = bottega.Client(tagged.url).datasets.get(tagged.dataset[:8])
     frame = data.to_pandas("train")
     inputs = frame[[*data.inputs]].assign(channel=frame["channel"].map(shop.CHANNELS.index)).astype("float32")
@@ -38,7 +42,7 @@ def test_an_mlflow_client_alone_brings_a_model_into_service(tagged: Server, monk
     client = mlflow.MlflowClient(tagged.url)
     versions = []
     for tags in ({}, {"bottega.dataset": data.hash}):
-        with mlflow.start_run(tags=tags):
+        with mlflow.start_run(experiment_id="0", tags=tags):
             logged = mlflow.xgboost.log_model(
                 booster, name="model", signature=signature, pip_requirements=["xgboost"], registered_model_name="loss"
             )
@@ -54,8 +58,7 @@ def test_an_mlflow_client_alone_brings_a_model_into_service(tagged: Server, monk
 
 
 @pytest.mark.parametrize("library", ["xgboost", "lightgbm"])
-def test_a_registered_model_is_scored_by_name(library: str, tagged: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", tagged.url)
+def test_a_registered_model_is_scored_by_name(library: str, tagged: Server) -> None:
     data = bottega.Client(tagged.url).datasets.get(tagged.dataset)
     slices = {name: data.to_pandas(name) for name in ("train", "test")}
 
@@ -66,7 +69,7 @@ def test_a_registered_model_is_scored_by_name(library: str, tagged: Server, monk
         return numbers.assign(channel=pd.Categorical(rows["channel"], ["web", "app", "shop"]))[[*data.inputs]]
 
     labels = slices["train"][data.label]
-    with mlflow.start_run(tags={"bottega.dataset": data.hash}):
+    with mlflow.start_run(experiment_id="0", tags={"bottega.dataset": data.hash}):
         if library == "xgboost":
             parameters = {"objective": "binary:logistic", "max_depth": 3, "nthread": 1}
             booster = xgboost.train(parameters, xgboost.DMatrix(table("train"), labels, enable_categorical=True), 10)

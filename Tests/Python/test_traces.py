@@ -7,6 +7,7 @@ import os
 import random
 import time
 import uuid
+import zlib
 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_ENABLE_ASYNC_TRACE_LOGGING", "false")
@@ -243,13 +244,15 @@ def exported(count=1):
     return request, "tr-" + trace.hex()
 
 
-@pytest.mark.parametrize("form", ["protobuf", "gzip", "json"])
+@pytest.mark.parametrize("form", ["protobuf", "gzip", "deflate", "json"])
 def test_any_opentelemetry_exporter_can_send_spans(client, experiment, url, form):
     request, trace_id = exported(3)
     headers = {"x-mlflow-experiment-id": experiment, "Content-Type": "application/x-protobuf"}
     body = request.SerializeToString()
     if form == "gzip":
         headers["Content-Encoding"], body = "gzip", gzip.compress(body)
+    if form == "deflate":
+        headers["Content-Encoding"], body = "deflate", zlib.compress(body)
     if form == "json":
         from google.protobuf.json_format import MessageToDict
 

@@ -140,13 +140,18 @@ public struct Route: Sendable {
     ///
     /// `nil` takes them all.
     public let query: [String]?
+    /// Whether what its caller does is kept under the caller's name.
+    ///
+    /// Who reads, predicts or sends rows signs nothing: a name that nobody can act under is no fault there.
+    public let isSigned: Bool
 
-    /// Makes a route.
+    /// Makes a route; one that only reads is not signed, whatever `isSigned` says.
     public init(
         _ method: String, _ pattern: String, body: BodyPolicy = .collect(byteCountMax: 16 << 20),
-        query: [String]? = nil, refusals: RefusalForm? = nil,
+        query: [String]? = nil, refusals: RefusalForm? = nil, isSigned: Bool = true,
         handler: @escaping @Sendable (APIRequest) async throws -> APIResponse
     ) {
+        self.isSigned = isSigned && !["GET", "HEAD"].contains(method)
         self.method = method
         self.pattern = pattern
         self.body = body
@@ -168,6 +173,10 @@ public struct Route: Sendable {
 
     /// The same route with refusals in another form.
     public func refusing(in form: RefusalForm) -> Route {
-        Route(method, pattern, body: body, query: query, refusals: form, handler: handler)
+        Route(method, pattern, body: body, query: query, refusals: form, isSigned: isSigned, handler: handler)
+    }
+    /// The same route whose caller's name is kept nowhere.
+    public var unsigned: Route {
+        Route(method, pattern, body: body, query: query, refusals: refusals, isSigned: false, handler: handler)
     }
 }

@@ -23,7 +23,9 @@ enum DataRoutes {
 
     static func routes(_ services: PlatformServices) -> [Route] {
         [
-            Route("POST", "/sources/{source}/events", body: .collect(byteCountMax: pushByteCountMax)) { request in
+            Route(
+                "POST", "/sources/{source}/events", body: .collect(byteCountMax: pushByteCountMax), isSigned: false
+            ) { request in
                 try await push(request, services)
             },
             Route("POST", "/api/v1/sources/{source}/load", body: .spool(byteCountMax: fileByteCountMax)) { request in
@@ -74,7 +76,7 @@ enum DataRoutes {
                     ]
                 }
             },
-            Route("POST", "/features/groups/{view}/get-online") { request in
+            Route("POST", "/features/groups/{view}/get-online", isSigned: false) { request in
                 let online = OnlineFeatureRoute(stream: services.stream)
                 return APIResponse(
                     headers: [("Content-Type", "application/json")],

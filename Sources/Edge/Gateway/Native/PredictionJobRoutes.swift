@@ -14,7 +14,7 @@ enum PredictionJobRoutes {
         [
             Route(
                 "POST", "/predict/{model}/async", body: .collect(byteCountMax: bodyByteCountMax),
-                query: PredictionRoutes.wishes
+                query: PredictionRoutes.wishes, isSigned: false
             ) { request in
                 let job = try await services.predictionJobs.submit(
                     model: request.parameters["model"] ?? "", body: try json(request),
@@ -75,7 +75,7 @@ enum PredictionJobRoutes {
             },
             Route(
                 "POST", "/predict/{model}/stream", body: .collect(byteCountMax: 16 << 20),
-                query: PredictionRoutes.wishes
+                query: PredictionRoutes.wishes, isSigned: false
             ) { request in
                 try stream(request, services.predictor)
             },

@@ -213,16 +213,11 @@ public struct GatewayServer: Service {
     }
 
     /// Whom a request stands for: whom it names, or who signed in.
-    ///
-    /// Who reads, predicts or sends rows signs nothing: a name that nobody can act under is none there.
     private static func actor(_ headers: [String: String], _ route: Route) throws -> String {
         let name =
             headers["x-bottega-actor"] ?? headers["authorization"].flatMap { AccessPolicy.signIn($0)?.name } ?? ""
         do { return try ActorName.checked(name) } catch {
-            let signsNothing =
-                ["GET", "HEAD"].contains(route.method)
-                || ["/predict/", "/v2/", "/sources/", "/labels", "/features/"].contains { route.pattern.hasPrefix($0) }
-            guard signsNothing else { throw error }
+            guard !route.isSigned else { throw error }
             return ActorName.unnamed
         }
     }

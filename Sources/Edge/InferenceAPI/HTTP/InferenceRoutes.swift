@@ -14,7 +14,7 @@ public struct InferenceRoutes: Sendable {
 
     /// Every route.
     public var routes: [Route] {
-        (server + models + repository + sharedMemory).map { $0.refusing(in: Self.refusals) }
+        (server + models + repository + sharedMemory).map { $0.refusing(in: Self.refusals).unsigned }
     }
 
     /// How the server words what it refuses in place of these routes: as Triton does, with one text.

@@ -163,12 +163,11 @@ extension MLflowRoutes {
     }
 
     private static func spans(of request: APIRequest) throws -> [TraceSpan] {
-        var bytes = request.body
-        switch request.headers["content-encoding"]?.lowercased() {
-        case nil, "", "identity": break
-        case "gzip": bytes = try GzipReader.decompress(bytes, byteCountMax: spanByteCountMax)
-        case let other?: throw MLflowError.invalid("Content-Encoding '\(other.prefix(32))' is not known; gzip is")
-        }
+        let bytes: [UInt8]
+        do {
+            bytes = try ContentCoding.unpacked(
+                request.body, request.headers["content-encoding"], byteCountMax: spanByteCountMax)
+        } catch let other as UnknownContentCoding { throw MLflowError.invalid(other.error.message) }
         let type = request.headers["content-type"]?.prefix { $0 != ";" } ?? ""
         switch type {
         case "application/x-protobuf": return try SpanProtobuf.spans(of: bytes)
