@@ -64,8 +64,7 @@ extension MLflowRoutes {
             let isPrompt = uri == "dummy-source" && tags["mlflow.prompt.is_prompt"] == "true"
             let artifactURI = isPrompt ? "" : try await artifactURI(ofSource: uri)
             // Where the files are ours, what they are said to come from is looked up: a version's lineage is no hearsay.
-            // A version whose run was removed for good, files and all, has nothing to be deceived about.
-            if let path = TrackingStore.artifactPath(ofURI: artifactURI), try await tracking.hasArtifact(at: path) {
+            if let path = TrackingStore.artifactPath(ofURI: artifactURI), try await isOfRun(orFiles: path) {
                 do {
                     if let runID { _ = try await tracking.runInfo(runID) }
                     if let modelID { _ = try await tracking.loggedModel(modelID) }
@@ -169,6 +168,15 @@ extension MLflowRoutes {
         }
         if let logged = try await tracking.loggedModels(ofRun: run).first { return logged.artifactURI }
         return try await tracking.runInfo(run).artifactURI
+    }
+
+    /// Whether a path is of a run that there is, `7/<run>/artifacts/model`, or has files.
+    ///
+    /// A version whose run was removed for good, files and all, has nothing that its lineage could deceive about.
+    private func isOfRun(orFiles path: String) async throws -> Bool {
+        let parts = path.split(separator: "/", maxSplits: 2)
+        if parts.count == 3, (try? await tracking.runInfo(String(parts[1]))) != nil { return true }
+        return try await tracking.hasArtifact(at: path)
     }
 
     /// Where the files of a source are.
