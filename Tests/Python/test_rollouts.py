@@ -264,6 +264,12 @@ def test_a_rollout_gives_way_to_people(shopped: Server) -> None:
     for stage in ("staging", "canary"):
         server.cli("model", "promote", "loss", "2", stage, "--reason", "again")
     server.cli("deploy", "variants", "loss", "1=60%", "2=40%", "--reason", "an experiment by hand")
+    model = server.data_dir.parent / "definitions/model.yaml"
+    before = model.read_text()
+    model.write_text(before.replace("sticky_by: [customer]", "sticky_by: [customer]\nsalt: other"))
+    planned = server.cli("plan", str(model.parent)).stdout
+    model.write_text(before)
+    assert "warning: Deployment/loss: its traffic is split" in planned, planned
     split = server.cli("rollout", "start", "loss", "2", "--reason", "and now this", check=False)
     assert split.returncode == 3 and "its traffic is split (1=60.0% 2=40.0%)" in split.stderr, split.stderr
     assert len(server.get("/api/v1/deployments/loss")["variants"]) == 2

@@ -25,9 +25,18 @@ struct SearchFilterTests {
     @Test(arguments: [
         "a", "a =", "= 'x'", "a = 'x", "a = 'x' OR b = 'y'", "a = 'x' AND", "(a = 'x')", "a ! 'x'", "a IN ()",
         "a IN ('x'", "a LIKE 3", "a IS NIL", "metrics. = 3", "a = b", "a NOT 'x'", "a = 'x' b = 'y'",
+        "a > 0x10", "a > inf",
     ])
     func refusesWhatIsNoFilter(text: String) {
         #expect { try SearchFilter(text) } throws: { ($0 as? PlatformError)?.code == .invalidInput }
+    }
+
+    @Test func aNumberTooLargeIsMoreThanAnyAndAKeyMayHaveSingleQuotes() throws {
+        #expect(
+            try SearchFilter("metrics.a < 1e400 AND tags.'a b' = 'c'").clauses == [
+                SearchClause(entity: "metrics", key: "a", comparison: .less, operand: .number(.infinity)),
+                SearchClause(entity: "tags", key: "a b", comparison: .equal, operand: .text("c")),
+            ])
     }
 
     @Test func refusesWhatIsTooLong() {

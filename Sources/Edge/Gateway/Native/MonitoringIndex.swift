@@ -41,7 +41,6 @@ public actor MonitoringIndex {
             return
         }
         guard let id = details["event_id"]?.stringValue, seen.insert(id).inserted else { return }
-        let time = event["time"]?.integerValue.map { EventTime(milliseconds: $0).description } ?? ""
         switch kind {
         case "monitor.window.closed", "monitor.performance.measured": takeWindow(details)
         case "monitor.pair.compared":
@@ -51,9 +50,12 @@ public actor MonitoringIndex {
         case "monitor.alert.raised", "monitor.alert.continued", "monitor.alert.resolved":
             guard let alert = details["id"]?.stringValue else { return }
             var members = details.objectValue ?? [:]
-            members["time"] = alerts[alert]?["time"] ?? .string(time)
             members["state"] = kind == "monitor.alert.resolved" ? "resolved" : "open"
             members["scope"] = Self.scope(details["scope"])
+            // The event has the moment up to which everything was counted before: a window is over first.
+            let times = [event["time"], details["scope"]?["to"]].compactMap { $0?.integerValue }
+            members["time"] =
+                alerts[alert]?["time"] ?? .string(times.max().map { EventTime(milliseconds: $0).description } ?? "")
             for key in ["last_seen", "resolved_at"] {
                 if let value = details[key]?.integerValue {
                     members[key] = .string(EventTime(milliseconds: value).description)

@@ -192,12 +192,21 @@ enum SystemRoutes {
         }
         for change in outcome.changes where change.identifier.hasPrefix("Deployment/") {
             guard let name = Name(change.identifier.dropFirst("Deployment/".count)),
-                let path = outcome.after.deployments[name]?.workers.environment,
-                !FileManager.default.fileExists(atPath: path)
+                let after = outcome.after.deployments[name]
             else { continue }
-            radius.warnings.append(
-                "\(change.identifier): 'workers: {environment: \(path)}' is not there on the server, so no worker can start"
-            )
+            if let path = after.workers.environment, !FileManager.default.fileExists(atPath: path) {
+                radius.warnings.append(
+                    "\(change.identifier): 'workers: {environment: \(path)}' is not there on the server, so no worker can "
+                        + "start")
+            }
+            if let before = outcome.before.deployments[name],
+                before.stickyBy != after.stickyBy || before.rollout.salt != after.rollout.salt,
+                let policy = try await services.registry.current(name)?.policy, policy.variants.count > 1
+            {
+                radius.warnings.append(
+                    "\(change.identifier): its traffic is split, and another 'sticky_by' or 'salt' deals the versions anew: "
+                        + "many callers get the other one from now on, and a running comparison mixes both")
+            }
         }
         return radius
     }

@@ -139,11 +139,13 @@ struct SearchParser {
             let entity = word[..<dot].lowercased()
             let rest = word[word.index(after: dot)...]
             if !rest.isEmpty, !rest.hasSuffix(".") { return (entity, String(rest)) }
-            guard let next = current, next.start == token.end, case .quoted(let key, _) = next.kind else {
-                throw failure("a key after '\(word)'")
+            guard let next = current, next.start == token.end else { throw failure("a key after '\(word)'") }
+            switch next.kind {
+            case .quoted(let key, _), .text(let key):
+                at += 1
+                return (entity, rest + key)  // `` span.attributes.`user.id` ``
+            default: throw failure("a key after '\(word)'")
             }
-            at += 1
-            return (entity, rest + key)  // `` span.attributes.`user.id` ``
         default:
             at -= 1
             throw failure("a key")
@@ -190,12 +192,21 @@ struct SearchParser {
             at += 1
             return .text(text)
         case .word(let word):
-            guard word.utf8.count <= 64, let number = Double(word), number.isFinite else {
+            // Decimal only; 1e400 is more than any number, and so compared with them.
+            guard word.utf8.count <= 64, word.utf8.allSatisfy(Self.isOfNumber), let number = Double(word) else {
                 throw failure("a number or text in quotes")
             }
             at += 1
             return .number(number)
         default: throw failure("a number or text in quotes")
+        }
+    }
+
+    private static func isOfNumber(_ byte: UInt8) -> Bool {
+        switch byte {
+        case 0x30...0x39, UInt8(ascii: "."), UInt8(ascii: "+"), UInt8(ascii: "-"), UInt8(ascii: "e"), UInt8(ascii: "E"):
+            true
+        default: false
         }
     }
 
