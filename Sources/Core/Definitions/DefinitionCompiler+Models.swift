@@ -188,7 +188,7 @@ extension DefinitionCompiler {
     /// The ends between which a gate wants a value, of which there may be one alone.
     private func bounds(_ reader: FieldReader) throws(PlatformError) -> (low: Double?, high: Double?) {
         let (low, high) = (try reader.optionalNumber("min"), try reader.optionalNumber("max"))
-        if let low, let high, low > high {
+        if let low, let high, low > high, !DefinitionCompiler.isReadingAgain {
             throw reader.error("min", "'min' is above 'max', so no version could ever pass")
         }
         return (low, high)
@@ -196,7 +196,7 @@ extension DefinitionCompiler {
 
     private func groupColumn(_ reader: FieldReader, _ key: String, _ known: [String]) throws(PlatformError) -> String {
         let column = try reader.text(key)
-        try checkColumn(column, reader, key, known)
+        if !DefinitionCompiler.isReadingAgain { try checkColumn(column, reader, key, known) }
         return column
     }
 

@@ -49,7 +49,11 @@ extension DefinitionSet {
     /// What `Kind/name` says differently from `before`; empty if one of the sets does not have it.
     public func fieldChanges(of identifier: String, from before: DefinitionSet) -> [FieldChange] {
         guard let old = before.definition(identifier), let new = definition(identifier) else { return [] }
-        return DefinitionDifference.changes(old, new, at: "")
+        let changes = DefinitionDifference.changes(old, new, at: "")
+        guard old is DeploymentDefinition else { return changes }
+        return changes.map { change in
+            FieldChange(path: DefinitionDifference.place(ofDeployment: change.path), old: change.old, new: change.new)
+        }
     }
 }
 
@@ -57,6 +61,23 @@ extension DefinitionSet {
 package enum DefinitionDifference {
     /// What says who or for whom, and what follows from the rest.
     private static let silent: Set<String> = ["description", "owner", "version", "joinKeys", "unit", "contract"]
+
+    /// Where the fields of a deployment are written, where that is not where they are kept.
+    private static let deploymentPlaces = [
+        "shadow_at_least": "rollout.shadow.at_least", "shadow_pairs_min": "rollout.shadow.pairs_min",
+        "rollout.shadow_share": "rollout.shadow.share", "canary": "rollout.canary",
+        "prediction_psi_max": "guardrails.prediction_psi_max", "error_rate_max": "guardrails.error_rate_max",
+        "latency_p99_milliseconds_max": "guardrails.latency_p99_max (ms)",
+        "rollout.disagreement_max": "guardrails.disagreement_max",
+        "rollout.mean_difference_max": "guardrails.mean_difference_max",
+        "rollout.sample_ratio_alpha": "guardrails.sample_ratio_alpha", "rollout.salt": "salt",
+        "rollout.holdout": "holdout", "stream_source": "stream.source",
+    ]
+
+    static func place(ofDeployment path: String) -> String {
+        if path.hasPrefix("promise.") { return String(path.dropFirst("promise.".count)) }
+        return deploymentPlaces[path] ?? path
+    }
 
     /// Whether two values are equal in all they hold; what cannot be compared is not.
     private static func isEqual(_ old: Any, _ new: Any) -> Bool {
@@ -161,15 +182,17 @@ package enum DefinitionDifference {
         }.joined(separator: ", ")
     }
 
-    /// `timeToLive` as `time_to_live`.
+    /// `timeToLive` as `time_to_live`, `predictionPSIMax` as `prediction_psi_max`.
     private static func word(_ label: String) -> String {
         if label == "timeToLive" { return "ttl" }
+        let letters = Array(label.utf8)
         var word: [UInt8] = []
-        word.reserveCapacity(label.utf8.count + 4)
+        word.reserveCapacity(letters.count + 4)
         var isAfterCapital = true
-        for byte in label.utf8 {
+        for (place, byte) in letters.enumerated() {
             let isCapital = 65...90 ~= byte
-            if isCapital, !isAfterCapital { word.append(0x5F) }
+            let isBeforeSmall = place + 1 < letters.count && 97...122 ~= letters[place + 1]
+            if isCapital, place > 0, !isAfterCapital || isBeforeSmall { word.append(0x5F) }
             word.append(isCapital ? byte | 0x20 : byte)
             isAfterCapital = isCapital
         }
