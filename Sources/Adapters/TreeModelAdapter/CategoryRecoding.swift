@@ -1,25 +1,5 @@
 import RuntimePorts
 
-/// The categories of a feature in the order of their codes, as a model file names them.
-enum CategoryNames: Sendable, Hashable {
-    case texts([String])
-    case numbers([Float])
-
-    /// The names, if they are texts.
-    var texts: [String]? {
-        guard case .texts(let texts) = self else { return nil }
-        return texts
-    }
-
-    /// The names as texts; whole numbers without a fraction.
-    fileprivate var words: [String] {
-        switch self {
-        case .texts(let texts): texts
-        case .numbers(let numbers): numbers.map { Int(exactly: $0).map(String.init) ?? "\($0)" }
-        }
-    }
-}
-
 /// What the categories of a row become before a model reads them whose file has them in another order.
 ///
 /// A category that the file does not name is missing to the model: LightGBM takes it so, XGBoost refuses it.
@@ -37,24 +17,58 @@ struct CategoryRecoding: Sendable {
     ///   - names: by feature, what the file says.
     ///   - read: by feature, the texts of the codes in a row; other features hold numbers.
     /// - Returns: `nil` if rows are as the model reads them.
-    init?(_ names: [Int: CategoryNames], read: [Int: [String]]) {
+    /// - Throws: `unsupportedModel` where it cannot be said which category is which.
+    init?(_ names: [Int: CategoryNames], read: [Int: [String]]) throws(ModelError) {
         var tables: [(feature: Int, table: Table)] = []
         for (feature, known) in names.sorted(by: { $0.key < $1.key }) {
-            if let read = read[feature] {
-                let codes = Dictionary(
-                    zip(known.words, (0...).lazy.map(Float.init)), uniquingKeysWith: { first, _ in first })
-                let table = read.map { codes[$0] ?? .nan }
-                let isSame = table.enumerated().allSatisfy { Float($0.offset) == $0.element }
-                if !isSame { tables.append((feature, .codes(table))) }
-            } else if case .numbers(let numbers) = known {
-                let isSame = numbers.enumerated().allSatisfy { Float($0.offset) == $0.element }
-                let table = Dictionary(
-                    zip(numbers, (0...).lazy.map(Float.init)), uniquingKeysWith: { first, _ in first })
-                if !isSame { tables.append((feature, .numbers(table))) }
+            let table: Table?
+            if let read = read[feature], !read.isEmpty {
+                table = try Self.table(known, read: read, feature: feature)
+            } else {
+                table = try Self.table(ofNumbers: known, feature: feature)
             }
+            if let table { tables.append((feature, table)) }
         }
         if tables.isEmpty { return nil }
         self.tables = tables
+    }
+
+    /// What becomes of the places in a list of values; `nil` if they stay as they are.
+    private static func table(_ known: CategoryNames, read: [String], feature: Int) throws(ModelError) -> Table? {
+        let words = try known.words(among: read)
+        if words.isEmpty { return nil }
+        var codes: [String: Float] = [:]
+        for (code, word) in words.enumerated() { if let word, codes[word] == nil { codes[word] = Float(code) } }
+        let table = read.map { codes[$0] ?? .nan }
+        guard table.allSatisfy(\.isNaN) else {
+            let isSame = table.enumerated().allSatisfy { Float($0.offset) == $0.element }
+            return isSame ? nil : .codes(table)
+        }
+        // Who made numbers of the values first trained on the places themselves.
+        if case .numbers(let numbers) = known, numbers.allSatisfy({ Int($0).map(read.indices.contains) ?? false }) {
+            return try self.table(ofNumbers: known, feature: feature)
+        }
+        func list(_ words: [String]) -> String {
+            words.prefix(5).map { printable($0) }.joined(separator: ", ") + (words.count > 5 ? ", …" : "")
+        }
+        throw ModelError(
+            .unsupportedModel,
+            "feature \(feature): the model knows the categories \(list(words.compactMap(\.self))), of which none is a value of the "
+                + "feature (\(list(read))), so all would be missing to it")
+    }
+
+    /// What becomes of numbers that are categories; `nil` if they stay as they are.
+    private static func table(ofNumbers known: CategoryNames, feature: Int) throws(ModelError) -> Table? {
+        guard case .numbers(let words) = known else { return nil }
+        let numbers = words.map { Float($0) ?? .nan }
+        guard Set(numbers).count == numbers.count else {
+            throw ModelError(
+                .unsupportedModel,
+                "feature \(feature): its categories are numbers so large that rows, which are float32, cannot tell them apart; make "
+                    + "the feature a category whose values are these numbers as texts")
+        }
+        let isSame = numbers.enumerated().allSatisfy { Float($0.offset) == $0.element }
+        return isSame ? nil : .numbers(Dictionary(zip(numbers, (0...).lazy.map(Float.init)), uniquingKeysWith: { $1 }))
     }
 
     /// Puts the model's codes into rows of `width` values.

@@ -7,9 +7,15 @@ struct JSONCursor: ModelCursor {
     private let bytes: UnsafeBufferPointer<UInt8>
     private var at = 0
     private var path = ModelPath()
+    private let decodesEscapes: Bool
 
     /// Reads `bytes`, which must outlive the cursor.
-    init(_ bytes: UnsafeBufferPointer<UInt8>) { self.bytes = bytes }
+    ///
+    /// - Parameter decodesEscapes: whether `\u00e9` is a letter; XGBoost keeps such escapes as they stand.
+    init(_ bytes: UnsafeBufferPointer<UInt8>, decodesEscapes: Bool = false) {
+        self.bytes = bytes
+        self.decodesEscapes = decodesEscapes
+    }
 
     private func failure(_ what: String) -> ModelError {
         ModelError(.malformedModel, "byte \(at) of the JSON model, in \(path.text): \(what)")
@@ -160,6 +166,11 @@ struct JSONCursor: ModelCursor {
         mutating get { peek() == 0x22 }
     }
 
+    /// Whether the next value is `true` or `false`.
+    var isAtTruth: Bool {
+        mutating get { [0x74, 0x66].contains(peek()) }
+    }
+
     mutating func text() throws(ModelError) -> String {
         if peek() == 0x22 { return try string() }
         guard let end = NumberText.end(of: bytes, from: at) else { throw unexpected("text or a number") }
@@ -172,7 +183,6 @@ struct JSONCursor: ModelCursor {
         guard let end = try passString() else {
             return String(decoding: bytes[start..<(at - 1)], as: UTF8.self)
         }
-        // XGBoost keeps \u escapes as they stand; so does this.
         var content: [UInt8] = []
         var from = start
         while from < end {
@@ -184,6 +194,10 @@ struct JSONCursor: ModelCursor {
                 case 0x6E: content.append(10)
                 case 0x72: content.append(13)
                 case 0x74: content.append(9)
+                case 0x75 where decodesEscapes:
+                    let (scalar, last) = try escape(from, end)
+                    content.append(contentsOf: Array(String(scalar).utf8))
+                    from = last
                 case 0x75: content.append(contentsOf: [0x5C, 0x75])
                 default: content.append(bytes[from])
                 }
@@ -193,6 +207,26 @@ struct JSONCursor: ModelCursor {
             from += 1
         }
         return String(decoding: content, as: UTF8.self)
+    }
+
+    /// The letter of the escape whose `u` is at `place`, which may need a second one, and where it ends.
+    private func escape(_ place: Int, _ end: Int) throws(ModelError) -> (Unicode.Scalar, last: Int) {
+        func unit(_ place: Int) -> UInt32? {
+            guard place + 4 < end, bytes[place] == 0x75 else { return nil }
+            var value: UInt32 = 0
+            for at in (place + 1)...(place + 4) {
+                guard let digit = Character(Unicode.Scalar(bytes[at])).hexDigitValue else { return nil }
+                value = value << 4 | UInt32(digit)
+            }
+            return value
+        }
+        guard let first = unit(place) else { throw failure("four hexadecimal digits are expected behind '\\u'") }
+        if let scalar = Unicode.Scalar(first) { return (scalar, place + 4) }
+        guard first < 0xDC00, place + 6 < end, bytes[place + 5] == 0x5C, let second = unit(place + 6),
+            0xDC00...0xDFFF ~= second,
+            let scalar = Unicode.Scalar(0x10000 + (first - 0xD800) << 10 + (second - 0xDC00))
+        else { throw failure("half of a letter stands alone: '\\u' and a surrogate") }
+        return (scalar, place + 10)
     }
 
     /// Passes a string; returns where its content ends if it holds escapes.

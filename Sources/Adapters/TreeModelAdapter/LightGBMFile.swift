@@ -126,15 +126,20 @@ struct LightGBMFile {
     /// Reads `[["app", "web"], [3, 7]]`, or `null` where the model was not trained on a data frame.
     private mutating func readCategories(_ value: UnsafeBufferPointer<UInt8>) throws(ModelError) {
         guard value.first == 0x5B else { return }
-        var cursor = JSONCursor(value)
+        var cursor = JSONCursor(value, decodesEscapes: true)
         var lists: [CategoryNames] = []
         try cursor.eachElement { (cursor) throws(ModelError) in
             var (texts, areNumbers): ([String], Bool) = ([], true)
             try cursor.eachElement { (cursor) throws(ModelError) in
                 areNumbers = areNumbers && !cursor.isAtText
+                guard !cursor.isAtTruth else {
+                    throw ModelError(
+                        .unsupportedModel,
+                        "pandas_categorical has categories that are true or false; make them texts before training")
+                }
                 texts.append(try cursor.text())
             }
-            lists.append(areNumbers ? .numbers(texts.map { Float($0) ?? .nan }) : .texts(texts))
+            lists.append(areNumbers ? .numbers(texts.map(CategoryNames.word(ofNumber:))) : .texts(texts))
         }
         try cursor.finish()
         categoryLists = lists

@@ -35,9 +35,9 @@ struct LightGBMObjective: Sendable, Equatable {
         }
         name = String(word)
         switch name {
-        case "regression": transform = words.contains("sqrt") ? .signedSquare : .identity
-        case "regression_l1", "huber", "fair", "quantile", "mape", "lambdarank", "rank_xendcg", "custom":
-            transform = .identity
+        case "regression", "regression_l1", "fair", "quantile", "mape":  // all that LightGBM derives from its square loss
+            transform = words.contains("sqrt") ? .signedSquare : .identity
+        case "huber", "lambdarank", "rank_xendcg", "custom": transform = .identity
         case "poisson", "gamma", "tweedie": transform = .exponential
         case "binary", "multiclassova":
             let sharpness = parameter("sigmoid") ?? 1
@@ -155,7 +155,8 @@ struct LightGBMModel: ExplainingModel {
             }
             return self
         }
-        return CategoryRecoding(categoryNames, read: categories).map { RecodedModel(base: self, recoding: $0) } ?? self
+        guard let recoding = try CategoryRecoding(categoryNames, read: categories) else { return self }
+        return RecodedModel(base: self, recoding: recoding)
     }
 
     func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {

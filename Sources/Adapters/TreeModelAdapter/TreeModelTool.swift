@@ -33,9 +33,10 @@ public enum TreeModelTool {
     ///
     /// - Throws: as `score`, and `unsupportedModel` if the model cannot explain.
     public static func explain(
-        model: [UInt8], fileName: String, rows: [UInt8], runtimes: [any ModelRuntime] = all
+        model: [UInt8], fileName: String, rows: [UInt8], categories: [Int: [String]] = [:],
+        runtimes: [any ModelRuntime] = all
     ) throws(ModelError) -> [UInt8] {
-        let (loaded, values, rowCount) = try open(model, fileName, rows, [:], runtimes)
+        let (loaded, values, rowCount) = try open(model, fileName, rows, categories, runtimes)
         var output: [UInt8] = []
         for explanation in try loaded.explaining().explain(values, rowCount: rowCount) {
             for (base, contributions) in zip(explanation.baseValues, explanation.contributions) {

@@ -209,20 +209,23 @@ struct XGBoostFile {
 
     /// Texts as bytes with the offsets of their ends, or numbers; empty for a feature that is no category.
     private static func categories<Cursor: ModelCursor>(_ cursor: inout Cursor) throws(ModelError) -> CategoryNames? {
-        var (offsets, values): ([Int32]?, [Float]) = (nil, [])
+        var (offsets, values): ([Int32]?, [String]) = (nil, [])
         try cursor.eachMember { (cursor, name) throws(ModelError) in
             switch name {
             case "offsets": offsets = try cursor.integers()
-            case "values": values = try cursor.floats()  // bytes, or whole numbers; rows hold no others than `Float`
+            case "values": values = try texts(&cursor)  // bytes, or numbers, which are as large as they are
             default: try cursor.skip()
             }
         }
-        guard let offsets else { return values.isEmpty ? nil : .numbers(values) }
+        guard let offsets else { return values.isEmpty ? nil : .numbers(values.map(CategoryNames.word(ofNumber:))) }
         guard let first = offsets.first else { return nil }
         guard first == 0, Int(offsets.last ?? 0) == values.count,
             zip(offsets, offsets.dropFirst()).allSatisfy({ $0 <= $1 })
         else { throw ModelError(.malformedModel, "cats: the offsets are not those of \(values.count) bytes") }
-        let bytes = values.map { UInt8(truncatingIfNeeded: Int(exactly: $0) ?? 0) }
+        let bytes = values.map { UInt8(truncatingIfNeeded: Int($0) ?? 0) }
+        guard bytes.allSatisfy({ $0 < 0x80 }) else {
+            return .joined(JoinedNames(offsets: offsets.map(Int.init), bytes: bytes))
+        }
         return .texts(
             zip(offsets, offsets.dropFirst()).map { String(decoding: bytes[Int($0)..<Int($1)], as: UTF8.self) })
     }

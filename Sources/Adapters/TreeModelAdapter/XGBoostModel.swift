@@ -51,7 +51,8 @@ struct XGBoostModel: ExplainingModel {
     var explanationFault: String? { explanation.fault }
 
     func reading(categories: [Int: [String]]) throws(ModelError) -> any LoadedModel {
-        CategoryRecoding(categoryNames, read: categories).map { RecodedModel(base: self, recoding: $0) } ?? self
+        guard let recoding = try CategoryRecoding(categoryNames, read: categories) else { return self }
+        return RecodedModel(base: self, recoding: recoding)
     }
 
     func explain(_ rows: UnsafeBufferPointer<Float>, rowCount: Int) throws(ModelError) -> [Explanation] {

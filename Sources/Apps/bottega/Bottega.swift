@@ -166,14 +166,19 @@ struct ScoreFile: AsyncParsableCommand {
     @Option(help: "Texts of the features that a model reads as text: a JSON object from position to list.")
     var categories: String?
     @Option(help: "Where predictions go.") var output: String
-    @Flag(help: "Write what each feature adds to each margin instead, and last the base value, as float64.")
+    @Flag(
+        help: """
+            Write what each feature adds to each margin instead, and last the base value, as float64. Rows are float32 numbers.
+            """)
     var explain = false
 
     func run() async throws {
         do {
-            if let handle = FileHandle(forReadingAtPath: rows), try handle.read(upToCount: 4) == Data("PAR1".utf8),
-                !explain
-            {
+            if let handle = FileHandle(forReadingAtPath: rows), try handle.read(upToCount: 4) == Data("PAR1".utf8) {
+                guard !explain else {
+                    throw PlatformError(
+                        .invalidInput, "--explain", "it takes rows as float32 numbers, and \(rows) is a Parquet file")
+                }
                 return try await scoreColumns()
             }
             func read(_ path: String) throws -> [UInt8] {
@@ -190,7 +195,8 @@ struct ScoreFile: AsyncParsableCommand {
                 result =
                     try explain
                     ? TreeModelTool.explain(
-                        model: read(file), fileName: name, rows: read(rows), runtimes: ModelRuntimes.all(onnx))
+                        model: read(file), fileName: name, rows: read(rows), categories: try texts(),
+                        runtimes: ModelRuntimes.all(onnx))
                     : TreeModelTool.score(
                         model: read(file), fileName: name, rows: read(rows), categories: try texts(),
                         runtimes: ModelRuntimes.all(onnx))
