@@ -145,6 +145,55 @@ def test_a_partition_is_written_once_unless_it_is_to_be_replaced(scored: Scored)
     assert [p["rows"] for p in listed] == [first["rows"]]
 
 
+def test_a_partition_of_a_file_that_has_changed_is_refused(scored: Scored, tmp_path: pathlib.Path) -> None:
+    frame = pd.DataFrame(scored.rows.orders[-40:])
+    frame["order_id"] = np.arange(len(frame), dtype="uint32") + 7
+    frame["note"] = [None, "a ü", "b"] * 13 + ["c"]
+    frame["asked_at"] = pd.to_datetime(frame["asked_at"], unit="ms", utc=True)
+    path = tmp_path / "questions.parquet"
+    frame.to_parquet(path)
+    asked = ("--spine", str(path), "--event-time", "asked_at", "--out", "files", "--date", "2024-01-14")
+    keep = ("--keep", "order_id", "note", "asked_at")
+    first = score(scored.server, *asked, *keep)
+    scores = read(first)
+    assert set(scores["order_id"]) == set(frame["order_id"]), "a question's own identifier goes along"
+    told = dict(zip(frame["order_id"], frame["note"], strict=True))
+    assert [told[key] for key in scores["order_id"]] == list(scores["note"])
+    assert score(scored.server, *asked, *keep)["unchanged"]
+    frame[:10].to_parquet(path)
+    refused = scored.server.cli("score", "loss", *asked, *keep, check=False)
+    assert refused.returncode == 3 and "they have changed since" in refused.stderr, refused.stderr
+    assert score(scored.server, *asked, *keep, "--replace")["rows"] == 10
+    for name, words in [("order_di", "did you mean 'order_id'"), ('a"b', "no column that can be kept")]:
+        refused = scored.server.cli("score", "loss", *asked, "--keep", name, "--replace", check=False)
+        assert refused.returncode == 2 and words in refused.stderr, refused.stderr
+    kept = score(scored.server, "--spine", "orders", "--out", "own", "--date", "2024-01-14", "--keep", "order", "customer")
+    assert set(read(kept)["order"]) <= {row["order"] for row in scored.rows.orders}
+
+
+def test_columns_are_copied_as_they_are_or_refused(binary: str, scored: Scored, tmp_path: pathlib.Path) -> None:
+    frame = scored.expected()[:50]
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    naive = pa.array(range(50), pa.timestamp("us"))
+    table = table.append_column("naive", naive).append_column("raw", pa.array([b"\xff\xfe"] * 50, pa.binary()))
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    command = [binary, "score-file", "--file", scored.model, "--rows", source, "--output", target]
+    command += ["--categories", json.dumps({"0": shop.CHANNELS})]
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120)
+
+    parquet.write_table(table, source)
+    assert run().returncode == 0
+    found = parquet.read_table(target)
+    assert found.column("naive").type == pa.timestamp("us") and found.column("naive").combine_chunks() == naive
+    assert found.column("raw").type == pa.binary() and found.column("raw")[3].as_py() == b"\xff\xfe"
+    # What cannot be copied is not left out without a word.
+    parquet.write_table(table.append_column("day", pa.array(range(50), pa.date32())), source)
+    refused = run()
+    assert refused.returncode == 2 and "cannot be copied beside the scores: 'day'" in refused.stderr, refused.stderr
+
+
 def rows_in(folder: pathlib.Path) -> list[list[str]]:
     """Rows of each day in a folder, as DuckDB counts them."""
     query = (

@@ -35,7 +35,8 @@ struct LightGBMObjective: Sendable, Equatable {
         }
         name = String(word)
         switch name {
-        case "regression", "regression_l1", "fair", "quantile", "mape":  // all that LightGBM derives from its square loss
+        // All that LightGBM derives from its square loss.
+        case "regression", "regression_l1", "fair", "quantile", "mape":
             transform = words.contains("sqrt") ? .signedSquare : .identity
         case "huber", "lambdarank", "rank_xendcg", "custom": transform = .identity
         case "poisson", "gamma", "tweedie": transform = .exponential

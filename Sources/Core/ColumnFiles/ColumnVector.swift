@@ -76,9 +76,14 @@ public struct FileColumn: Sendable, Hashable {
     public let isOptional: Bool
     /// Parquet's own word for a type that is not read, for errors.
     public let typeName: String
+    /// Whether texts are said to be no more than bytes, and moments to have no zone.
+    public let isBare: Bool
 
     /// A column to be written, or as found.
-    public init(name: String, kind: ColumnKind?, isOptional: Bool = true, typeName: String = "") {
+    public init(
+        name: String, kind: ColumnKind?, isOptional: Bool = true, typeName: String = "", isBare: Bool = false
+    ) {
+        self.isBare = isBare
         self.name = name
         self.kind = kind
         self.isOptional = isOptional

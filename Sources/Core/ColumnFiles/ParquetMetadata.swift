@@ -30,6 +30,7 @@ struct ParquetMetadata: Sendable {
         var unit: Int?
         var bitWidth: Int?
         var isSigned = true
+        var isAdjusted = true
     }
 
     private(set) var rowCount = 0
@@ -97,12 +98,13 @@ struct ParquetMetadata: Sendable {
     }
 
     private static func logicalType(_ reader: inout ThriftReader, _ element: inout Element) throws(ColumnFileError) {
-        var (logical, unit, bitWidth, isSigned) = (nil as Int?, nil as Int?, nil as Int?, true)
+        var (logical, unit, bitWidth, isSigned, isAdjusted) = (nil as Int?, nil as Int?, nil as Int?, true, true)
         try reader.structure(depth: 2) { (reader, kind, type) throws(ColumnFileError) in
             logical = kind
             guard type == 12, kind == 8 || kind == 10 else { return false }
             try reader.structure(depth: 3) { (reader, field, type) throws(ColumnFileError) in
                 switch (kind, field, type) {
+                case (8, 1, 1), (8, 1, 2): isAdjusted = type == 1
                 case (8, 2, 12):
                     try reader.structure(depth: 4) { (_, field, _) throws(ColumnFileError) in
                         unit = field
@@ -120,6 +122,7 @@ struct ParquetMetadata: Sendable {
         element.unit = unit
         element.bitWidth = bitWidth
         element.isSigned = isSigned
+        element.isAdjusted = isAdjusted
     }
 
     private static func rowGroup(_ reader: inout ThriftReader) throws(ColumnFileError) -> RowGroup {
@@ -191,7 +194,12 @@ struct ParquetMetadata: Sendable {
                     } ?? "")
             // A leaf of a group goes by the group's name, which nobody can ask for as a flat column.
             let name = isFlat ? element.name : open.dropFirst().map(\.name).joined(separator: ".") + "." + element.name
-            columns.append(FileColumn(name: name, kind: kind, isOptional: element.repetition == 1, typeName: typeName))
+            let isBare =
+                type == 6
+                ? element.logical == nil && element.converted == nil : element.logical == 8 && !element.isAdjusted
+            columns.append(
+                FileColumn(
+                    name: name, kind: kind, isOptional: element.repetition == 1, typeName: typeName, isBare: isBare))
             physical.append(type)
         }
         while let last = open.last, last.left <= 0 { open.removeLast() }

@@ -117,14 +117,16 @@ public struct ParquetWriter: Sendable {
             element.int32(3, column.isOptional ? 1 : 0)
             element.binary(4, column.name.utf8)
             switch column.kind {
+            case .text where column.isBare: break
             case .text:
                 element.int32(6, 0)
                 element.structure(10) { $0.structure(1) { _ in } }
             case .timestamp(let perSecond):
-                if perSecond <= 1_000_000 { element.int32(6, perSecond == 1000 ? 9 : 10) }
+                // The older words for moments say that they are in UTC.
+                if perSecond <= 1_000_000, !column.isBare { element.int32(6, perSecond == 1000 ? 9 : 10) }
                 element.structure(10) { logical in
                     logical.structure(8) { moment in
-                        moment.bool(1, true)
+                        moment.bool(1, !column.isBare)
                         moment.structure(2) { unit in
                             unit.structure(perSecond == 1000 ? 1 : perSecond == 1_000_000 ? 2 : 3) { _ in }
                         }

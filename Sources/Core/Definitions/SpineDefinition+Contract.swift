@@ -8,9 +8,10 @@ extension SpineDefinition {
     ///   - eventTime: the column of their moment.
     ///   - labelKeys: columns that a label is joined by.
     ///   - labelColumn: a number column that is the label.
+    ///   - carried: further columns that go with the questions as they are.
     public init(
         origin: SpineOrigin, name: Name, eventTime: String, service: FeatureServiceDefinition, in set: DefinitionSet,
-        labelKeys: [ColumnDefinition] = [], labelColumn: String? = nil
+        labelKeys: [ColumnDefinition] = [], labelColumn: String? = nil, carried: [String] = []
     ) {
         var columns = [ColumnDefinition(addedColumn: eventTime, type: .timestamp)]
         func add(_ name: String, _ type: ColumnType) {
@@ -24,12 +25,14 @@ extension SpineDefinition {
             if case .number = request.kind { add(request.name, .float64) } else { add(request.name, .string) }
         }
         if let labelColumn { add(labelColumn, .float64) }
+        for name in carried { add(name, .string) }
         self.init(
             origin: origin,
             contract: SourceDefinition(
                 name: name, eventTimeColumn: eventTime, ingestTimeColumn: eventTime, key: [eventTime], columns: columns,
                 expectations: [], loadChecks: [], schemaChange: .ignore, origin: nil, every: nil, filter: nil,
                 sample: 1, versionRetention: nil, description: "", owner: ""))
+        self.carried = Set(carried)
     }
 
     /// The type of a join key in the sources of the service's views; text where they do not agree.

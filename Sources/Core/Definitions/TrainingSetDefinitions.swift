@@ -36,6 +36,8 @@ public struct SpineDefinition: Sendable, Hashable {
     ///
     /// It carries the training set's `spine` as its name.
     public let contract: SourceDefinition
+    /// Columns that are copied as they are, whatever their cells hold; they are in the contract, too.
+    public var carried: Set<String> = []
 }
 
 /// Point-in-time rows for training: spine, features as they could have been known, label.

@@ -85,7 +85,8 @@ struct Score: ClientCommand {
             let resumed = found["resumed_parts"]?.integerValue ?? 0
             let note =
                 found["unchanged"]?.boolValue == true
-                ? "; it was there already" : resumed > 0 ? "; \(resumed) parts were there already" : ""
+                ? "; it was there already, scored at \(Human.cell(found["scored_at"]))"
+                : resumed > 0 ? "; \(resumed) parts were there already" : ""
             return """
                 \(rows) rows scored with \(Human.cell(found["model"])) version \(Human.cell(found["version"]))\(note)
                 \(Human.cell(found["folder"]))

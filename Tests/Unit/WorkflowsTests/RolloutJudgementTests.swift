@@ -1,4 +1,5 @@
 import Definitions
+import Foundation
 import ModelServing
 import PlatformCore
 import Statistics
@@ -297,6 +298,18 @@ struct RolloutJudgementTests {
             #expect(try #require(same.populationStabilityIndex) < 0.01)
             #expect(try #require(moved.populationStabilityIndex) > 0.5)
         }
+        // By hand: a challenger whose range is a little wider is no other one, in ten bins of a tenth each.
+        var (wider, tenth) = (AnswerDistributions(), [Double](repeating: 0, count: 10))
+        for index in 0..<1000 {
+            wider.addChampion(Float(index % 200))
+            wider.addChallenger(Float(index % 200) * 1.1 - 10)
+            tenth[max(0, min(9, Int((Double(Float(index % 200) * 1.1 - 10) / 20).rounded(.down))))] += 1
+        }
+        let byHand = tenth.reduce(0.0) { sum, count in
+            let (share, base) = ((count + 0.5) / 1005.5, 100.5 / 1005.5)
+            return sum + (share - base) * log(share / base)
+        }
+        #expect(abs(try #require(wider.populationStabilityIndex) - byHand) < 0.01 && byHand < 0.1)
         var constant = AnswerDistributions()
         for _ in 0..<300 {
             constant.addChampion(3)

@@ -3,8 +3,9 @@ import Statistics
 
 /// How the answers of champion and challenger are distributed, in bins that the champion's first answers fix.
 ///
-/// So the bins fit a probability, a price and a delay alike. Bounded: bins, and up to `heldCountMax` challenger answers
-/// that came before the bins.
+/// So the bins fit a probability, a price and a delay alike: ten of equal share, the outer ones without an end. Where those
+/// answers are few different values, what lies below and above them has bins of its own. Bounded: bins, and up to
+/// `heldCountMax` challenger answers that came before the bins.
 struct AnswerDistributions: Sendable {
     /// Champion answers that fix the bins, and answers that each side needs for a verdict.
     static let countMin = 200
@@ -47,7 +48,9 @@ struct AnswerDistributions: Sendable {
             heldChampion.removeAll()
             return
         }
-        var found: Set<Float> = [least, most.nextUp]  // what lies outside of all that was seen has bins of its own
+        // Of few values a bin without an end would take others for the outermost.
+        let isOfFewValues = Set(sorted).count <= Self.binCount
+        var found: Set<Float> = isOfFewValues ? [least, most.nextUp] : []
         for step in 1..<Self.binCount { found.insert(sorted[sorted.count * step / Self.binCount]) }
         edges = found.sorted()
         champion = Array(repeating: 0, count: edges.count + 2)

@@ -114,19 +114,23 @@ public struct BatchScorer: Sendable {
             return Input(position: place, isReal: kind == .real, codes: nil)
         }
         let read = Set(inputs.map(\.position))
-        let copied =
-            try kept.map { try $0.map(position) }
-            ?? known.indices.filter { !read.contains($0) && known[$0].kind != nil }
+        let copied = try kept.map { try $0.map(position) } ?? known.indices.filter { !read.contains($0) }
         let outputCount = model.description.outputCount
         var columns: [FileColumn] = []
+        let unreadable = copied.filter { known[$0].kind == nil }
+        guard unreadable.isEmpty else {
+            let names = unreadable.prefix(5).map { "'\(known[$0].name)' (\(known[$0].typeName))" }
+            throw PlatformError(
+                .invalidInput, path,
+                "cannot be copied beside the scores: \(names.joined(separator: ", "))"
+                    + (unreadable.count > 5 ? " and \(unreadable.count - 5) more" : "")
+                    + "; name the columns to keep, or write these as numbers, texts or moments")
+        }
         for place in copied {
-            guard known[place].kind != nil else {
-                throw PlatformError(.invalidInput, path, "the column '\(known[place].name)' cannot be copied")
-            }
             columns.append(
                 FileColumn(
                     name: renamed[known[place].name] ?? known[place].name, kind: known[place].kind,
-                    isOptional: known[place].isOptional))
+                    isOptional: known[place].isOptional, isBare: known[place].isBare))
         }
         if model.description.output == .values {
             for place in 0..<outputCount { columns.append(FileColumn(name: "prediction_\(place)", kind: .real)) }

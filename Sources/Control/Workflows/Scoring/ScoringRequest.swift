@@ -106,6 +106,8 @@ public struct ScoredPartition: Sendable, Hashable, Codable {
     public let contract: [Expectation]
     /// What was asked for.
     let request: JSONValue
+    /// Size and time of change of the files that the rows came from; `nil` where they came from elsewhere.
+    let files: JSONValue?
 }
 
 /// A partition, and where it is.

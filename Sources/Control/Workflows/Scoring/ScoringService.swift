@@ -198,6 +198,13 @@ public final class ScoringService: Sendable {
                     "the partition \(date) holds scores of \(known.model) version \(known.version), asked for in another way; "
                         + "choose another date or table, or replace it ('replace': true, --replace)")
             }
+            // Of partitions of before this was kept nothing is known.
+            if let before = known.files, let now = try? await files(of: request), before != now {
+                throw PlatformError(
+                    .conflict, "scores/\(request.table)",
+                    "the partition \(date) holds scores of these files as they were at \(known.scoredAt); they have changed since: "
+                        + "choose another date or table, or replace it ('replace': true, --replace)")
+            }
             folder.discardWork()
             return ScoringOutcome(
                 partition: known, folder: folder.final, resumedPartCount: known.parts.count, isUnchanged: true)
@@ -236,10 +243,9 @@ public final class ScoringService: Sendable {
         _ progress: ProgressReporter
     ) async throws -> ScoringOutcome {
         // What was begun for another request, or from a file that changed since, starts anew.
-        var file: JSONValue = .null
-        if case .features(let path) = request.rows { file = try Self.fingerprint(of: path) }
+        let files = try await files(of: request)
         var state = folder.read("state.json")
-        if state?["request"] != identity || state?["file"] != file {
+        if state?["request"] != identity || state?["files"] != files ?? .null {
             folder.discardWork()
             state = nil
         }
@@ -247,7 +253,7 @@ public final class ScoringService: Sendable {
         let begun = state?["begun"]?.integerValue.map(EventTime.init(milliseconds:)) ?? clock.now()
         if state == nil {
             try folder.write(
-                ["request": identity, "file": file, "begun": .integer(begun.milliseconds)], to: "state.json")
+                ["request": identity, "files": files ?? .null, "begun": .integer(begun.milliseconds)], to: "state.json")
         }
         let service = ready.binding.definition
         let inputs = Self.inputs(of: service)
@@ -270,12 +276,23 @@ public final class ScoringService: Sendable {
             table: request.table.text, date: date, model: request.model.text, version: ready.number,
             artifact: ready.artifact.hex, scoredAt: begun, features: features, rows: scorer.rowCount, parts: parts,
             columns: scorer.columns.map { ScoredPartition.Column(name: $0.name, type: Self.type($0.kind)) },
-            contract: contract, request: identity)
+            contract: contract, request: identity, files: files)
         try folder.write(try JSONValue.of(partition), to: ScoreFolder.manifestName, below: folder.out)
         try folder.publish()
         publishedCount.add(1, ordering: .relaxed)
         return ScoringOutcome(
             partition: partition, folder: folder.final, resumedPartCount: resumed, isUnchanged: false)
+    }
+
+    /// The files that rows come from, as far as a change of them can be seen from outside; `nil` for rows of a source or database.
+    private func files(of request: ScoringRequest) async throws -> JSONValue? {
+        switch request.rows {
+        case .features(let path): return [path: try Self.fingerprint(of: path)]
+        case .questions(.files(let location, _), _):
+            return .object(
+                try await spines.stamps(of: location, subject: "scores/\(request.table)").mapValues(JSONValue.string))
+        case .questions, .source: return nil
+        }
     }
 
     private static func fingerprint(of path: String) throws -> JSONValue {
@@ -408,7 +425,7 @@ public final class ScoringService: Sendable {
         }
         let (service, set) = (version.service, version.definitions)
         let spine = try Self.spine(request, service, set, date)
-        let columns = [spine.contract.eventTimeColumn] + service.joinKeys
+        let columns = [spine.contract.eventTimeColumn] + service.joinKeys + spine.carried.sorted()
         if let known = folder.read("join.json"), let features = known["features"]?.stringValue {
             return (columns, features)
         }
@@ -470,6 +487,24 @@ public final class ScoringService: Sendable {
         return try await tables.scan(known)
     }
 
+    /// Columns to keep that neither questions nor features have by themselves.
+    private static func carried(
+        _ request: ScoringRequest, _ service: FeatureServiceDefinition, eventTime: String
+    ) throws -> [String] {
+        let own = Set(service.inputNames + service.joinKeys + [eventTime])
+        let names = (request.kept ?? []).filter { !own.contains($0) }
+        for name in names {
+            let isPlain = name.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0 != "\"" && $0 != "\\" }
+            guard isPlain, 1...200 ~= name.utf8.count, !name.hasPrefix("__") else {
+                throw PlatformError(
+                    .invalidInput, "keep",
+                    "'\(name.prefix(60))' is no column that can be kept: no quotes, no '__' at the beginning, up to 200 bytes"
+                )
+            }
+        }
+        return names
+    }
+
     private static func spine(
         _ request: ScoringRequest, _ service: FeatureServiceDefinition, _ set: DefinitionSet, _ date: String
     ) throws -> SpineDefinition {
@@ -482,7 +517,9 @@ public final class ScoringService: Sendable {
                 throw PlatformError(
                     .invalidInput, "event_time", "name the column that says the moment of each question")
             }
-            return SpineDefinition(origin: origin, name: name, eventTime: time, service: service, in: set)
+            return SpineDefinition(
+                origin: origin, name: name, eventTime: time, service: service, in: set,
+                carried: try carried(request, service, eventTime: time))
         case .source(let source):
             guard let known = set.sources[source] else {
                 let near = nearestName(to: source.text, among: set.sources.keys.map(\.text))
@@ -496,7 +533,14 @@ public final class ScoringService: Sendable {
                     "it has no column '\(column)', which the service '\(service.name)' needs")
             }
             var seen: Set<String> = []
-            let columns = ([known.eventTimeColumn] + needed).filter { seen.insert($0).inserted }
+            let carried = try carried(request, service, eventTime: known.eventTimeColumn)
+            for column in carried where known.column(column) == nil {
+                let near = nearestName(to: column, among: known.columns.map(\.name))
+                throw PlatformError(
+                    .invalidInput, "source/\(source)",
+                    "it has no column '\(column.prefix(100))' to keep" + (near.map { "; did you mean '\($0)'?" } ?? ""))
+            }
+            let columns = ([known.eventTimeColumn] + needed + carried).filter { seen.insert($0).inserted }
                 .map(SQLText.identifier)
             var query = "SELECT \(columns.joined(separator: ", ")) FROM \(SQLText.identifier(source.text))"
             if request.date != nil, let day = EventTime(text: "\(date)T00:00:00Z") {
@@ -505,7 +549,7 @@ public final class ScoringService: Sendable {
             }
             return SpineDefinition(
                 origin: .sql(query: query, sources: [source]), name: name, eventTime: known.eventTimeColumn,
-                service: service, in: set)
+                service: service, in: set, carried: carried)
         case .features: throw PlatformError(.internal, "scores", "a file with features asks nothing")
         }
     }

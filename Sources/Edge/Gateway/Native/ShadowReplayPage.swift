@@ -73,7 +73,7 @@ enum ShadowReplayPage {
             svg +=
                 "<line class=\"grid\" x1=\"\(text(left))\" x2=\"\(text(width))\" y1=\"\(text(y))\" y2=\"\(text(y))\"/>"
             svg +=
-                "<text class=\"tick\" x=\"\(text(left - 6))\" y=\"\(text(y + 3.5))\" text-anchor=\"end\">\(String(format: "%.3g", value))</text>"
+                "<text class=\"tick\" x=\"\(text(left - 6))\" y=\"\(text(y + 3.5))\" text-anchor=\"end\">\(String(format: value != 0 && abs(value) < 0.001 ? "%.1e" : "%.3g", value))</text>"
         }
         svg +=
             "<text class=\"axis\" x=\"\(text((left + width) / 2))\" y=\"\(text(height - 8))\" text-anchor=\"middle\">\(x)</text>"
@@ -126,9 +126,16 @@ enum ShadowReplayPage {
         var marks = ""
         for side in 0...1 {
             let points = known.map { place, bucket in
-                "\(text(left + (Double(place) + 0.5) * step)),\(text(y(side == 0 ? bucket.championMean : bucket.candidateMean, low, high)))"
+                (
+                    text(left + (Double(place) + 0.5) * step),
+                    text(y(side == 0 ? bucket.championMean : bucket.candidateMean, low, high))
+                )
             }
-            marks += "<polyline class=\"v\(side)\" points=\"\(points.joined(separator: " "))\"/>"
+            let line = points.map { "\($0.0),\($0.1)" }.joined(separator: " ")
+            marks += "<polyline class=\"v\(side)\" points=\"\(line)\"/>"
+            for point in points {
+                marks += "<circle class=\"v\(side)\" cx=\"\(point.0)\" cy=\"\(point.1)\" r=\"2.5\"/>"
+            }
         }
         return frame("Mean answer over the span", marks, low: low, high: high, x: "time")
     }

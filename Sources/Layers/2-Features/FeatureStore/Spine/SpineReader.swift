@@ -89,7 +89,7 @@ public struct SpineReader: Sendable {
         }
         let output = try await content.base.stagingPath(suffix: ".parquet")
         temporary.append(output)
-        let count = try await write(rows, spine.contract, to: output, subject)
+        let count = try await write(rows, spine, to: output, subject)
         let (part, byteCount) = try await content.adopt(stagedFileAt: output)
         return DatasetManifest.Spine(origin: kind, rows: count, part: part, byteCount: byteCount)
     }
@@ -106,11 +106,22 @@ public struct SpineReader: Sendable {
 
     // MARK: Where rows come from
 
-    private func fileRows(_ location: String, _ given: String?, _ subject: String) async throws -> RawRows {
-        let found: [SourceFileInfo]
-        do { found = try await files.list(location) } catch {
+    /// The files of a location, each with a mark that differs when its content may.
+    /// - Throws: `invalidInput` for a location without files.
+    public func stamps(of location: String, subject: String) async throws -> [String: String] {
+        Dictionary(
+            try await list(location, subject).map { ($0.location, "\($0.byteCount) \($0.stamp)") },
+            uniquingKeysWith: { $1 })
+    }
+
+    private func list(_ location: String, _ subject: String) async throws -> [SourceFileInfo] {
+        do { return try await files.list(location) } catch {
             throw PlatformError(.invalidInput, subject, "the spine's files '\(location)': \(error.message)")
         }
+    }
+
+    private func fileRows(_ location: String, _ given: String?, _ subject: String) async throws -> RawRows {
+        let found = try await list(location, subject)
         var paths: [String] = []
         var format: SourceFileFormat?
         var byteCount = 0
@@ -202,7 +213,7 @@ public struct SpineReader: Sendable {
     // MARK: Reading
 
     /// Checks the rows and writes them in their order; gives their number.
-    private func write(_ rows: RawRows, _ contract: SourceDefinition, to path: String, _ subject: String) async throws
+    private func write(_ rows: RawRows, _ spine: SpineDefinition, to path: String, _ subject: String) async throws
         -> Int
     {
         let sandbox = rows.sandbox(writing: path)
@@ -212,7 +223,7 @@ public struct SpineReader: Sendable {
         } else {
             known = try await columns(of: rows, sandbox, subject)
         }
-        let sql = try SpineSQL(rows, contract, known: known, subject: subject)
+        let sql = try SpineSQL(rows, spine, known: known, subject: subject)
         let setup = sandbox + sql.statements(to: path, rowCountMax: limits.rowCountMax)
         let found = try await asking(subject) {
             try await engine.rows(sql.summary, setup: setup.joined(separator: ";\n"), limits: queryLimits).first

@@ -55,7 +55,8 @@ struct SpineSQL {
 
     /// - Parameter known: the columns that there are, and their types.
     /// - Throws: `invalidInput` for a column that is missing, or of a type that cannot be what it must be.
-    init(_ rows: RawRows, _ contract: SourceDefinition, known: [String: String], subject: String) throws {
+    init(_ rows: RawRows, _ spine: SpineDefinition, known: [String: String], subject: String) throws {
+        let contract = spine.contract
         table = rows.table
         isOpen = if case .json = rows.form { true } else { false }
         var columns: [Column] = []
@@ -72,6 +73,13 @@ struct SpineSQL {
             let member = "json ->> \(SQLText.literal("$.\"\(column.name)\""))"
             let (shown, value, isThere): (String, String, String)
             switch rows.form {
+            case .text where spine.carried.contains(column.name):
+                (shown, value, isThere) = (name, name, "\(name) IS NOT NULL")
+            case .json where spine.carried.contains(column.name), .jsonOfText where spine.carried.contains(column.name):
+                (shown, value, isThere) = (member, "(\(member))", "(\(member)) IS NOT NULL")
+            case .typed where spine.carried.contains(column.name):
+                (shown, isThere) = ("CAST(\(name) AS VARCHAR)", "\(name) IS NOT NULL")
+                value = Self.carried(name, known[column.name] ?? "")
             case .text: (shown, value, isThere) = (name, Self.fromText(name, column.type), "\(name) IS NOT NULL")
             case .jsonOfText:
                 let text = "(\(member))"
@@ -206,6 +214,16 @@ struct SpineSQL {
             let moment = accepted("CAST(epoch_ms(TRY_CAST(\(text) AS BIGINT)) AS TIMESTAMPTZ)")
             return "CASE WHEN \(whole) THEN \(moment) WHEN \(kind) = 'VARCHAR' THEN \(fromText(text, type)) END"
         default: return "CASE WHEN \(kind) = 'VARCHAR' THEN \(text) END"
+        }
+    }
+
+    /// A cell as it is, of a type that files of scores have; as text where there is none.
+    private static func carried(_ name: String, _ given: String) -> String {
+        switch given {
+        case "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER": "CAST(\(name) AS BIGINT)"
+        case "FLOAT", "DOUBLE": "CAST(\(name) AS DOUBLE)"
+        case "BOOLEAN", "TIMESTAMP WITH TIME ZONE", "TIMESTAMP": name
+        default: "CAST(\(name) AS VARCHAR)"
         }
     }
 
