@@ -275,6 +275,13 @@ def test_jobs_that_cannot_be(shopped: Server) -> None:
     bad = {"entities": {"customer": "c01"}, "features": {"channel": "moon", "price": 20}}
     job = finished(shopped, shopped.post("/predict/loss/async", {"instances": [KNOWN, bad]})["job"])
     assert job["state"] == "failed" and "instances[1].features.channel" in json.dumps(job["error"])
+    assert "predictions" not in job
+    # What was done before is not taken away: parts have 200 instances.
+    job = finished(shopped, shopped.post("/predict/loss/async", {"instances": [KNOWN] * 250 + [bad]})["job"])
+    assert job["state"] == "failed" and job["done"] == 200 == len(job["predictions"]), job["done"]
+    huge = {"entities": {"customer": "c01"}, "features": {"channel": "web", "price": 1e39}}
+    status, said = predict(shopped, huge)
+    assert status == 422 and "features.price" in json.dumps(said), said
     for model, body, status in (
         ("nobody", KNOWN, 404),
         ("loss", {"instances": []}, 422),

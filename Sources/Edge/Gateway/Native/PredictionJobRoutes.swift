@@ -65,7 +65,8 @@ enum PredictionJobRoutes {
             Route("GET", "/predictions/jobs/{id}", query: []) { request in
                 let job = try await services.predictionJobs.store.job(request.parameters["id"] ?? "")
                 var bytes = job.json.canonicalBytes
-                if job.state == .succeeded {  // the list is stored as text and put in as it is
+                // The list is stored as text and put in as it is; parts are done in order, so it is the beginning of all.
+                if job.state == .succeeded || (job.finishedAt != nil && job.doneCount > 0) {
                     bytes.removeLast()
                     bytes += Array(",\"predictions\":".utf8)
                     bytes += try await services.predictionJobs.store.predictions(of: job.id)

@@ -85,8 +85,8 @@ public final class ServiceBinding: Sendable {
             switch feature.kind {
             case .number(let minimum, let maximum):
                 RequestFeature(
-                    name: feature.name, nullable: feature.nullable, minimum: minimum ?? -.greatestFiniteMagnitude,
-                    maximum: maximum ?? .greatestFiniteMagnitude, codes: nil)
+                    name: feature.name, nullable: feature.nullable, minimum: minimum ?? -Double(Float.greatestFiniteMagnitude),
+                    maximum: maximum ?? Double(Float.greatestFiniteMagnitude), codes: nil)
             case .category(let values):
                 RequestFeature(
                     name: feature.name, nullable: feature.nullable, minimum: 0, maximum: 0,
