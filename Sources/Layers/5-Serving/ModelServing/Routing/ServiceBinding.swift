@@ -85,7 +85,8 @@ public final class ServiceBinding: Sendable {
             switch feature.kind {
             case .number(let minimum, let maximum):
                 RequestFeature(
-                    name: feature.name, nullable: feature.nullable, minimum: minimum ?? -Double(Float.greatestFiniteMagnitude),
+                    name: feature.name, nullable: feature.nullable,
+                    minimum: minimum ?? -Double(Float.greatestFiniteMagnitude),
                     maximum: maximum ?? Double(Float.greatestFiniteMagnitude), codes: nil)
             case .category(let values):
                 RequestFeature(
