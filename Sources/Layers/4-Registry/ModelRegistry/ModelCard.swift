@@ -185,9 +185,10 @@ public enum ModelCard {
                 ]
             }
             let draws = facts.bootstrap
+            let percent = (draws.confidence * 1e4).rounded() / 100
             blocks.append(
                 .text(
-                    "On the test slice, with \(number(draws.confidence * 100)) % intervals of \(draws.replicateCount) bootstrap "
+                    "On the test slice, with \(percent == percent.rounded() ? String(Int(percent)) : "\(percent)") % intervals of \(draws.replicateCount) bootstrap "
                         + "draws (seed \(draws.seed)):"))
             blocks.append(.table(head: ["metric", "value", "interval"], rows: rows))
         }
