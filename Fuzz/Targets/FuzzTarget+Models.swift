@@ -26,6 +26,13 @@ extension FuzzTarget {
         if let explaining = try? model.explaining() {
             _ = try? explaining.explain(Array(rows.prefix(width)), rowCount: 1)
         }
+        // Categories by the names in the file, also those that are cut at the wrong places.
+        let values = [["x", "y\u{E9}", "z z"], ["0", "1", "20260101"], ["\u{4E2D}\u{6587}", "b"]]
+        for texts in values {
+            let read = Dictionary(uniqueKeysWithValues: (0..<min(width, 3)).map { ($0, texts) })
+            guard let other = try? model.reading(categories: read) else { continue }
+            _ = try? other.predict(Array(rows.prefix(width)), rowCount: 1)
+        }
     }
 
     private static let xgboost = FuzzTarget(
@@ -36,14 +43,22 @@ extension FuzzTarget {
             "categories_nodes", "categories_segments", "categories_sizes", "split_type", "base_score", "num_class",
             "num_feature", "num_nodes", "num_target", "objective", "reg:squarederror", "multi:softprob",
             "binary:logistic", "feature_names", "tree_param", "learner_model_param", "iteration_indptr", "version",
-            "2147483647", "[$l#", "[$d#", "[$U#", "{L", "SL", "1e400",
+            "2147483647", "[$l#", "[$d#", "[$U#", "{L", "SL", "1e400", "cats", "enc", "offsets", "values",
         ],
-        seeds: [smallForest(objective: "binary:logistic"), smallForest(objective: "reg:squarederror")]
+        seeds: [
+            smallForest(objective: "binary:logistic"), smallForest(objective: "reg:squarederror"),
+            smallForest(
+                objective: "reg:squarederror",
+                categories: #"[{},{"offsets":[0,1,3,6],"values":[120,121,-61,-87,122,32]}]"#),
+            smallForest(objective: "reg:squarederror", categories: #"[{},{"values":[3,7,20260101]}]"#),
+        ]
     ) { bytes in tryOut(XGBoostRuntime(limits: limits), bytes) }
 
-    private static func smallForest(objective: String) -> [UInt8] {
+    private static func smallForest(objective: String, categories: String = "[]") -> [UInt8] {
         .text(
-            #"{"learner":{"attributes":{},"feature_names":["a","b"],"feature_types":["float","c"],"gradient_booster":{"model":{"gbtree_model_param":{"num_parallel_tree":"1","num_trees":"2"},"iteration_indptr":[0,1,2],"tree_info":[0,0],"trees":["#
+            #"{"learner":{"attributes":{},"feature_names":["a","b"],"feature_types":["float","c"],"gradient_booster":{"model":{"gbtree_model_param":{"num_parallel_tree":"1","num_trees":"2"},"cats":{"enc":"#
+                + categories
+                + #"},"iteration_indptr":[0,1,2],"tree_info":[0,0],"trees":["#
                 + #"{"base_weights":[0,0.5,-0.5],"categories":[],"categories_nodes":[],"categories_segments":[],"categories_sizes":[],"default_left":[1,0,0],"id":0,"left_children":[1,-1,-1],"loss_changes":[1,0,0],"parents":[2147483647,0,0],"right_children":[2,-1,-1],"split_conditions":[0.5,0.25,-0.25],"split_indices":[0,0,0],"split_type":[0,0,0],"sum_hessian":[3,2,1],"tree_param":{"num_deleted":"0","num_feature":"2","num_nodes":"3","size_leaf_vector":"1"}},"#
                 + #"{"base_weights":[0,0.5,-0.5],"categories":[1,3],"categories_nodes":[0],"categories_segments":[0],"categories_sizes":[2],"default_left":[0,0,0],"id":1,"left_children":[1,-1,-1],"loss_changes":[1,0,0],"parents":[2147483647,0,0],"right_children":[2,-1,-1],"split_conditions":[0,0.25,-0.25],"split_indices":[1,0,0],"split_type":[1,0,0],"sum_hessian":[3,2,1],"tree_param":{"num_deleted":"0","num_feature":"2","num_nodes":"3","size_leaf_vector":"1"}}"#
                 + #"]},"name":"gbtree"},"learner_model_param":{"base_score":"5E-1","boost_from_average":"1","num_class":"0","num_feature":"2","num_target":"1"},"objective":{"name":""#
@@ -58,6 +73,7 @@ extension FuzzTarget {
             "feature_names=", "feature_infos=", "tree_sizes=", "Tree=0", "num_leaves=", "num_cat=", "split_feature=",
             "threshold=", "decision_type=", "left_child=", "right_child=", "leaf_value=", "cat_boundaries=",
             "cat_threshold=", "is_linear=", "shrinkage=", "end of trees", "average_output", "pandas_categorical:", "-1",
+            #"[["x","y\u00e9","\ud83d\ude00"]]"#,
             "4294967295", "nan", "inf",
         ],
         seeds: [

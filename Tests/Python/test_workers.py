@@ -304,6 +304,21 @@ def test_a_function_of_ones_own_and_what_it_may_do_wrong(world, tmp_path: pathli
     assert float(re.search(r'bottega_worker_printed_bytes_total\{model="loss"\} (\S+)', page)[1]) > 0
 
 
+def logged(server, pipeline, names: list[str]) -> str:
+    """A run that holds a model of scikit-learn, as mlflow logs it."""
+    columns = [ColSpec(DataType.string if name == "channel" else DataType.double, name, False) for name in names]
+    mlflow.set_tracking_uri(server.url)
+    with mlflow.start_run() as run:
+        mlflow.sklearn.log_model(
+            pipeline,
+            name="model",
+            signature=ModelSignature(inputs=Schema(columns)),
+            pip_requirements=["scikit-learn"],
+            serialization_format="cloudpickle",
+        )
+    return run.info.run_id
+
+
 def test_a_missing_category_is_none_whatever_is_beside_it(world) -> None:
     server, dataset, _ = world
     inputs = server.get(f"/predictions/{ask(server, 10)['prediction_id']}/why")["inputs"]
@@ -320,17 +335,8 @@ def test_a_missing_category_is_none_whatever_is_beside_it(world) -> None:
     )
     pipeline = make_pipeline(ColumnTransformer([texts, numbers]), LogisticRegression())
     pipeline.fit(frame, (frame["channel"].isna() | (frame["price"] > 60)).astype(int))
-    columns = [ColSpec(DataType.string if name == "channel" else DataType.double, name, False) for name in names]
-    mlflow.set_tracking_uri(server.url)
-    with mlflow.start_run() as run:
-        mlflow.sklearn.log_model(
-            pipeline,
-            name="model",
-            signature=ModelSignature(inputs=Schema(columns)),
-            pip_requirements=["scikit-learn"],
-            serialization_format="cloudpickle",
-        )
-    server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset)
+    run = logged(server, pipeline, names)
+    server.cli("model", "register", "loss", "--run", run, "--dataset", dataset)
     version = max(entry["version"] for entry in server.get("/api/v1/models/loss")["versions"])
     deploy(server, version)
 
@@ -375,17 +381,8 @@ def test_several_values_are_no_probabilities(world) -> None:
     chosen = make_pipeline(ColumnTransformer([("n", SimpleImputer(), numbers)]), LinearRegression())
     frame = pd.DataFrame(np.random.default_rng(1).normal(size=(50, len(names))), columns=names)
     chosen.fit(frame, np.stack([frame["price"], 100 * frame["price"]], axis=1))
-    columns = [ColSpec(DataType.string if name == "channel" else DataType.double, name, False) for name in names]
-    mlflow.set_tracking_uri(server.url)
-    with mlflow.start_run() as run:
-        mlflow.sklearn.log_model(
-            chosen,
-            name="model",
-            signature=ModelSignature(inputs=Schema(columns)),
-            pip_requirements=["scikit-learn"],
-            serialization_format="cloudpickle",
-        )
-    refused = server.cli("model", "register", "loss", "--run", run.info.run_id, "--dataset", dataset, check=False)
+    run = logged(server, chosen, names)
+    refused = server.cli("model", "register", "loss", "--run", run, "--dataset", dataset, check=False)
     assert refused.returncode != 0
     assert "it gives 2 values for each row that are no probabilities of classes" in refused.stderr, refused.stderr
 

@@ -44,7 +44,8 @@ struct JoinedNames: Sendable, Hashable {
 
     func words(among values: [String]) throws(ModelError) -> [String?] {
         // A version that counts bytes writes whole names.
-        if let words = cutAtBytes, words.allSatisfy(values.contains) { return words }
+        let known = Set(values)
+        if let words = cutAtBytes, words.allSatisfy(known.contains) { return words }
         guard let words = cutAtCharacters(values) else {
             throw ModelError(
                 .unsupportedModel,
@@ -68,32 +69,33 @@ struct JoinedNames: Sendable, Hashable {
     private func cutAtCharacters(_ values: [String]) -> [String]? {
         let lengths = zip(offsets, offsets.dropFirst()).map { $1 - $0 }
         // Only where both are the same set, what was left out is what is left over.
-        guard lengths.count == values.count, Set(values).count == values.count else { return nil }
-        var words: [String?] = []
-        var (rest, left) = (bytes[...], values)
+        var left = Set(values)
+        guard lengths.count == values.count, left.count == values.count else { return nil }
+        var words: [String] = []
+        var rest = bytes[...]
         for length in lengths {
-            var (word, end) = (String.UnicodeScalarView(), rest.startIndex)
-            while word.count < length, end < rest.endIndex {
+            var (word, count, end) = (String.UnicodeScalarView(), 0, rest.startIndex)
+            while count < length, end < rest.endIndex {
                 let size = max(1, min(4, (~rest[end]).leadingZeroBitCount))
                 guard rest.endIndex - end >= size,
                     let scalar = String(validating: rest[end..<(end + size)], as: UTF8.self)?.unicodeScalars.first
                 else { break }
                 word.append(scalar)
+                count += 1
                 end += size
             }
-            if word.count == length {
-                guard let place = left.firstIndex(of: String(word)) else { return nil }
-                words.append(left.remove(at: place))
+            if count == length {
+                guard let value = left.remove(String(word)) else { return nil }
+                words.append(value)
                 rest = rest[end...]
             } else {
-                let candidates = left.filter {
-                    $0.unicodeScalars.count == length && $0.utf8.starts(with: rest)
-                }
-                guard candidates.count == 1, let place = left.firstIndex(of: candidates[0]) else { return nil }
-                words.append(left.remove(at: place))
+                let candidates = left.filter { $0.unicodeScalars.count == length && $0.utf8.starts(with: rest) }
+                guard candidates.count == 1, let value = candidates.first else { return nil }
+                left.remove(value)
+                words.append(value)
                 rest = rest[rest.endIndex...]
             }
         }
-        return words.compactMap(\.self)
+        return words
     }
 }
