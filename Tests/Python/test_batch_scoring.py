@@ -167,7 +167,8 @@ def test_a_partition_of_a_file_that_has_changed_is_refused(scored: Scored, tmp_p
     for name, words in [("order_di", "did you mean 'order_id'"), ('a"b', "no column that can be kept")]:
         refused = scored.server.cli("score", "loss", *asked, "--keep", name, "--replace", check=False)
         assert refused.returncode == 2 and words in refused.stderr, refused.stderr
-    kept = score(scored.server, "--spine", "orders", "--out", "own", "--date", "2024-01-14", "--keep", "order", "customer")
+    own = ["--spine", "orders", "--out", "own", "--date", "2024-01-14"]
+    kept = score(scored.server, *own, "--keep", "order", "customer")
     assert set(read(kept)["order"]) <= {row["order"] for row in scored.rows.orders}
 
 
