@@ -172,6 +172,27 @@ def test_a_partition_of_a_file_that_has_changed_is_refused(scored: Scored, tmp_p
     assert set(read(kept)["order"]) <= {row["order"] for row in scored.rows.orders}
 
 
+def test_values_outside_of_a_category_s_list_are_counted(scored: Scored, tmp_path: pathlib.Path) -> None:
+    frame = pd.DataFrame(scored.rows.orders[-40:])
+    known = int(frame["channel"].isin(["app", "shop", "web"]).sum())
+    frame.loc[frame.index[:3], "channel"] = "Web"
+    frame.loc[frame.index[3], "channel"] = None
+    frame["asked_at"] = pd.to_datetime(frame["asked_at"], unit="ms", utc=True)
+    path = tmp_path / "questions.parquet"
+    frame.to_parquet(path)
+    asked = ("--spine", str(path), "--event-time", "asked_at", "--out", "unlisted", "--date", "2024-01-14")
+    told = scored.server.cli("score", "loss", *asked).stdout
+    assert known == 40 and "WARNING  'channel' has values outside of its list in 3 of 40 rows, such as 'Web'" in told
+    again = score(scored.server, *asked)
+    assert again["unchanged"] and len([w for w in again["warnings"] if "(the list has 'web')" in w]) == 1
+    scored.expected()
+    ready = pd.concat(scored.parts, ignore_index=True)[scored.inputs]
+    ready.loc[ready.index[:2], "channel"] = "kiosk"
+    ready.to_parquet(tmp_path / "ready.parquet")
+    asked = ("--spine", str(tmp_path / "ready.parquet"), "--features-in-file", "--out", "ready", "--date", "2024-01-14")
+    assert [w for w in score(scored.server, *asked)["warnings"] if f"in 2 of {len(ready)} rows, such as 'kiosk'" in w]
+
+
 def test_columns_are_copied_as_they_are_or_refused(binary: str, scored: Scored, tmp_path: pathlib.Path) -> None:
     frame = scored.expected()[:50]
     table = pa.Table.from_pandas(frame, preserve_index=False)

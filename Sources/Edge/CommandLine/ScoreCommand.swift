@@ -87,9 +87,10 @@ struct Score: ClientCommand {
                 found["unchanged"]?.boolValue == true
                 ? "; it was there already, scored at \(Human.cell(found["scored_at"]))"
                 : resumed > 0 ? "; \(resumed) parts were there already" : ""
+            let warnings = (found["warnings"]?.arrayValue ?? []).map { "\nWARNING  \($0.stringValue ?? "")" }.joined()
             return """
                 \(rows) rows scored with \(Human.cell(found["model"])) version \(Human.cell(found["version"]))\(note)
-                \(Human.cell(found["folder"]))
+                \(Human.cell(found["folder"]))\(warnings)
                 """
         }
     }

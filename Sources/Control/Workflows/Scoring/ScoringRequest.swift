@@ -104,6 +104,8 @@ public struct ScoredPartition: Sendable, Hashable, Codable {
     public let columns: [Column]
     /// What was promised and held.
     public let contract: [Expectation]
+    /// What is likely not meant, for people: inputs without any value, values outside of a category's list.
+    public let warnings: [String]?
     /// What was asked for.
     let request: JSONValue
     /// Size and time of change of the files that the rows came from; `nil` where they came from elsewhere.

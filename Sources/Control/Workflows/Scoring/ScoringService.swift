@@ -260,11 +260,14 @@ public final class ScoringService: Sendable {
         let path: String
         var kept = request.kept
         var features: String?
+        let warnings: [String]
         if case .features(let given) = request.rows {
             path = given
+            warnings = await UnlistedCategories.warnings(
+                in: "read_parquet(\(SQLText.literal(path)))", of: service.request, engine: engine, limits: limits)
         } else {
             let joined = try await join(request, service.version, date, folder, begun, progress)
-            (path, features) = (folder.input, joined.features)
+            (path, features, warnings) = (folder.input, joined.features, joined.warnings)
             kept = kept ?? joined.columns
         }
         let scorer = try BatchScorer(
@@ -276,7 +279,7 @@ public final class ScoringService: Sendable {
             table: request.table.text, date: date, model: request.model.text, version: ready.number,
             artifact: ready.artifact.hex, scoredAt: begun, features: features, rows: scorer.rowCount, parts: parts,
             columns: scorer.columns.map { ScoredPartition.Column(name: $0.name, type: Self.type($0.kind)) },
-            contract: contract, request: identity, files: files)
+            contract: contract, warnings: warnings.isEmpty ? nil : warnings, request: identity, files: files)
         try folder.write(try JSONValue.of(partition), to: ScoreFolder.manifestName, below: folder.out)
         try folder.publish()
         publishedCount.add(1, ordering: .relaxed)
@@ -418,7 +421,7 @@ public final class ScoringService: Sendable {
     private func join(
         _ request: ScoringRequest, _ hash: ContentHash, _ date: String, _ folder: ScoreFolder, _ begun: EventTime,
         _ progress: ProgressReporter
-    ) async throws -> (columns: [String], features: String) {
+    ) async throws -> (columns: [String], features: String, warnings: [String]) {
         let subject = "scores/\(request.table)"
         guard let version = try await serviceVersion(hash) else {
             throw PlatformError(.conflict, subject, "the version's feature service is known no more")
@@ -427,7 +430,7 @@ public final class ScoringService: Sendable {
         let spine = try Self.spine(request, service, set, date)
         let columns = [spine.contract.eventTimeColumn] + service.joinKeys + spine.carried.sorted()
         if let known = folder.read("join.json"), let features = known["features"]?.stringValue {
-            return (columns, features)
+            return (columns, features, (known["warnings"]?.arrayValue ?? []).compactMap(\.stringValue))
         }
         progress.report("reading questions")
         var scans: [Name: TableScan] = [:]
@@ -475,8 +478,10 @@ public final class ScoringService: Sendable {
         }
         try ScoreFolder.synchronize(temporary)
         try FileManager.default.moveReplacing(temporary, to: folder.input)
-        try folder.write(["features": .string(build.hash.hex)], to: "join.json")
-        return (columns, build.hash.hex)
+        try folder.write(
+            ["features": .string(build.hash.hex), "warnings": .array(build.warnings.map(JSONValue.string))],
+            to: "join.json")
+        return (columns, build.hash.hex, build.warnings)
     }
 
     private func scan(_ name: Name, _ set: DefinitionSet) async throws -> TableScan {

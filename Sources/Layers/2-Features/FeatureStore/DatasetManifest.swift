@@ -118,7 +118,7 @@ public struct DatasetBuild: Sendable {
     public let hash: ContentHash
     /// How long it took.
     public let seconds: Double
-    /// What is likely not meant, for people: inputs without any value.
+    /// What is likely not meant, for people: inputs without any value, values outside of a category's list.
     public let warnings: [String]
 }
 

@@ -111,6 +111,8 @@ public struct TrainingSetBuilder: Sendable {
         let warnings = try await warnings(
             of: files.values.sorted(), columns: sql.columns, service, definitions, rowCount: labelled)
         let rounded = await roundingWarnings(of: files.values.sorted(), columns: sql.columns, rowCount: labelled)
+        let unlisted = await UnlistedCategories.warnings(
+            in: sql.questions(leakageEngine.dialect), of: service.request, engine: leakageEngine, limits: limits)
         for slice in TrainingSetSQL.sliceNames {
             guard let path = files[slice] else { continue }
             let (part, byteCount) = try await content.adopt(stagedFileAt: path)
@@ -138,7 +140,7 @@ public struct TrainingSetBuilder: Sendable {
         let elapsed = ContinuousClock.now - start
         progress(DatasetProgress(done: 3, total: 3, message: "stored \(hash.short)"))
         return DatasetBuild(
-            manifest: manifest, hash: hash, seconds: elapsed / .seconds(1), warnings: warnings + rounded)
+            manifest: manifest, hash: hash, seconds: elapsed / .seconds(1), warnings: warnings + unlisted + rounded)
     }
 
     /// What is likely not meant: inputs that have no value in any row, which a model is trained with all the same.

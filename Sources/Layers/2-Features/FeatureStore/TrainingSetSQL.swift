@@ -171,10 +171,18 @@ struct TrainingSetSQL {
         return dialect.create(
             "question", reused: true,
             as: """
-                SELECT \(columns.joined(separator: ", ")) FROM \(table(definition.spine))
-                WHERE __event_time >= \(from.milliseconds) AND __event_time < \(to.milliseconds)
-                AND __ingest_time < \(asOf.milliseconds)
+                SELECT \(columns.joined(separator: ", ")) FROM \(questions(dialect))
                 """)
+    }
+
+    /// What stands in `FROM` for the rows of the spine in the span.
+    func questions(_ dialect: SQLDialect) -> String {
+        guard let scan = scans[definition.spine] else { preconditionFailure("every source was scanned") }
+        return """
+            \(scan.sql(dialect))
+            WHERE __event_time >= \(from.milliseconds) AND __event_time < \(to.milliseconds)
+            AND __ingest_time < \(asOf.milliseconds)
+            """
     }
 
     /// Questions with the newest label that happened within the horizon and was known, in the order of the files.
