@@ -26,9 +26,9 @@ extension DefinitionCompiler {
 
     mutating func source(_ name: Name, _ fields: FieldReader, folder: String) throws -> SourceDefinition {
         var columns: [ColumnDefinition] = []
-        for column in try fields.mappings("schema", of: "column") {
+        try each(try fields.mappings("schema", of: "column")) { compiler, column throws(PlatformError) in
             let columnName = try column.text("name")
-            try checkColumnName(columnName, "name", column)
+            try compiler.checkColumnName(columnName, "name", column)
             guard !columns.contains(where: { $0.name == columnName }) else {
                 throw column.error("name", "the column '\(columnName)' appears twice")
             }
@@ -56,7 +56,7 @@ extension DefinitionCompiler {
                 defined.assumesUTC = true
             }
             columns.append(defined)
-            try note(tagsOf: column, as: "Source/\(name).\(columnName)")
+            try compiler.note(tagsOf: column, as: "Source/\(name).\(columnName)")
             try column.finish()
         }
         guard !columns.isEmpty, columns.count <= 1000 else {

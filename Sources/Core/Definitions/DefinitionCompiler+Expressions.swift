@@ -151,15 +151,17 @@ extension DefinitionCompiler {
     }
 
     /// The `on_demand` features of a service, over its request and view features.
-    func onDemandFeatures(_ fields: FieldReader, request: [RequestFeatureDefinition], features: [ServedFeature])
+    mutating func onDemandFeatures(
+        _ fields: FieldReader, request: [RequestFeatureDefinition], features: [ServedFeature]
+    )
         throws(PlatformError) -> [OnDemandFeatureDefinition]
     {
         var result: [OnDemandFeatureDefinition] = []
         let known = inputs(request, features)
-        for reader in try fields.mappings("on_demand", of: "on-demand feature") {
+        try each(try fields.mappings("on_demand", of: "on-demand feature")) { compiler, reader throws(PlatformError) in
             let name = try reader.text("name")
-            try checkColumnName(name, "name", reader)
-            guard let expression = try expression("expression", known, reader) else {
+            try compiler.checkColumnName(name, "name", reader)
+            guard let expression = try compiler.expression("expression", known, reader) else {
                 throw reader.error(nil, "'expression' is missing")
             }
             guard expression.type.isNumeric || expression.type == .timestamp else {

@@ -28,16 +28,18 @@ extension DefinitionCompiler {
         wide.columns += derived.map(\.column)
         var features: [FeatureDefinition] = []
         var ratios: [(feature: FeatureDefinition, reader: FieldReader)] = []
-        for reader in try fields.mappings("features", of: "feature") {
-            let condition = try self.condition("where", wide.expressionColumns, reader)
-            for var feature in try self.features(reader, of: wide) {
-                if let condition { feature = try only(where: condition, feature, reader, of: wide, into: &derived) }
-                feature = try withCoupons(feature, reader, of: wide, into: &derived)
+        try each(try fields.mappings("features", of: "feature")) { compiler, reader throws(PlatformError) in
+            let condition = try compiler.condition("where", wide.expressionColumns, reader)
+            for var feature in try compiler.features(reader, of: wide) {
+                if let condition {
+                    feature = try compiler.only(where: condition, feature, reader, of: wide, into: &derived)
+                }
+                feature = try compiler.withCoupons(feature, reader, of: wide, into: &derived)
                 guard !features.contains(where: { $0.name == feature.name }) else {
                     throw reader.error("name", "the feature '\(feature.name)' appears twice")
                 }
                 features.append(feature)
-                try note(tagsOf: reader, as: "FeatureView/\(name).\(feature.name)")
+                try compiler.note(tagsOf: reader, as: "FeatureView/\(name).\(feature.name)")
                 if feature.ratio != nil { ratios.append((feature, reader)) }
             }
         }
@@ -115,13 +117,14 @@ extension DefinitionCompiler {
             onDemand += service.onDemand
             uses.append("FeatureService/\(includedName)")
         }
-        for reader in try fields.mappings("request", of: "request feature") {
-            request.append(try requestFeature(reader))
+        try each(try fields.mappings("request", of: "request feature")) { compiler, reader throws(PlatformError) in
+            request.append(try compiler.requestFeature(reader))
         }
-        for element in try fields.elements("views", of: "view") {
+        try each(try fields.elements("views", of: "view")) { compiler, element throws(PlatformError) in
             let viewName = try element.fields?.name("view") ?? Name(element.text)
             guard let viewName else { throw fields.error("views", "'\(element.text.prefix(60))' is not a name") }
-            let view = try need("FeatureView", viewName, in: set.featureViews, for: "views", fields)
+            let view = try compiler.need(
+                "FeatureView", viewName, in: compiler.set.featureViews, for: "views", fields)
             for feature in try element.fields?.optionalTexts("features") ?? view.features.map(\.name) {
                 guard view.features.contains(where: { $0.name == feature }) else {
                     let near = nearestName(to: feature, among: view.features.map(\.name))
@@ -163,7 +166,7 @@ extension DefinitionCompiler {
         return service
     }
 
-    private func requestFeature(_ reader: FieldReader) throws -> RequestFeatureDefinition {
+    private func requestFeature(_ reader: FieldReader) throws(PlatformError) -> RequestFeatureDefinition {
         enum Kind: String, CaseIterable { case number, category }
         let featureName = try reader.text("name")
         try checkColumnName(featureName, "name", reader)

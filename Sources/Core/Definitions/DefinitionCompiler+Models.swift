@@ -42,8 +42,8 @@ extension DefinitionCompiler {
                             + (near.map { "; did you mean '\($0)'?" } ?? ""))
                 }
                 var list: [GateDefinition] = []
-                for gate in try reader.mappings(key, of: "gate of \(key)") {
-                    list.append(try self.gate(gate, known: columns))
+                try each(try reader.mappings(key, of: "gate of \(key)")) { compiler, gate throws(PlatformError) in
+                    list.append(try compiler.gate(gate, known: columns))
                 }
                 gates[stage] = list
             }
@@ -279,8 +279,8 @@ extension DefinitionCompiler {
         let model = try need("Model", modelName, in: set.models, for: "model", fields)
         let inputs = set.featureServices[model.service]?.inputNames ?? []
         var rules: [MonitorRule] = []
-        for reader in try fields.mappings("rules", of: "rule") {
-            let rule = try self.rule(reader, inputs: inputs)
+        try each(try fields.mappings("rules", of: "rule")) { compiler, reader throws(PlatformError) in
+            let rule = try compiler.rule(reader, inputs: inputs)
             guard !rules.contains(where: { $0.name == rule.name }) else {
                 throw reader.error("name", "the rule '\(rule.name)' appears twice")
             }

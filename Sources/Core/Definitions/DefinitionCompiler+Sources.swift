@@ -3,21 +3,23 @@ import PlatformCore
 
 /// Conditions on rows and loads, and where rows are fetched.
 extension DefinitionCompiler {
-    func expectations(_ fields: FieldReader, _ columns: [ColumnDefinition]) throws
+    mutating func expectations(_ fields: FieldReader, _ columns: [ColumnDefinition]) throws
         -> ([ExpectationDefinition], [LoadCheckDefinition])
     {
         var rows: [ExpectationDefinition] = []
         var loads: [LoadCheckDefinition] = []
         var names: Set<String> = []
-        for (index, reader) in try fields.mappings("expectations", of: "expectation").enumerated() {
+        let readers = Array(try fields.mappings("expectations", of: "expectation").enumerated())
+        try each(readers) { compiler, element throws(PlatformError) in
+            let (index, reader) = element
             let severity = try reader.optionalChoice("severity", ExpectationSeverity.self) ?? .reject
             let given = try reader.optionalText("name")
             let name: String
-            if let check = try loadCheck(reader, columns) {
+            if let check = try compiler.loadCheck(reader, columns) {
                 name = given ?? "\(check.0)_\(index + 1)"
                 loads.append(LoadCheckDefinition(name: name, check: check.1, severity: severity))
             } else {
-                let (column, check) = try rowCheck(reader, columns)
+                let (column, check) = try compiler.rowCheck(reader, columns)
                 name = given ?? "\(column)_\(index + 1)"
                 rows.append(ExpectationDefinition(name: name, column: column, check: check, severity: severity))
             }
@@ -55,7 +57,7 @@ extension DefinitionCompiler {
         return (low, high)
     }
 
-    private func rowCheck(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws
+    private func rowCheck(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws(PlatformError)
         -> (String, ExpectationDefinition.Check)
     {
         var checks: [ExpectationDefinition.Check] = []
@@ -124,7 +126,7 @@ extension DefinitionCompiler {
         }
     }
 
-    private func loadCheck(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws
+    private func loadCheck(_ reader: FieldReader, _ columns: [ColumnDefinition]) throws(PlatformError)
         -> (String, LoadCheckDefinition.Check)?
     {
         if let age = try reader.optionalSpan("freshness") {

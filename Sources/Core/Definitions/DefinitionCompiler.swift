@@ -144,6 +144,22 @@ public struct DefinitionCompiler {
         }
     }
 
+    /// Takes elements one by one and names the faults of all of them, where a loop would name the first's alone.
+    ///
+    /// - Throws: `consequence` after the last if one had a fault.
+    mutating func each<Element>(
+        _ elements: [Element], _ step: (inout DefinitionCompiler, Element) throws(PlatformError) -> Void
+    ) throws(PlatformError) {
+        var isFaulty = false
+        for element in elements {
+            do throws(PlatformError) { try step(&self, element) } catch {
+                isFaulty = true
+                if error != Self.consequence { errors.append(error) }
+            }
+        }
+        if isFaulty { throw Self.consequence }
+    }
+
     private mutating func build() {
         isIncomplete = !errors.isEmpty
         for kind in Self.kinds {

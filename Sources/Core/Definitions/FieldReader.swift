@@ -60,15 +60,17 @@ final class FieldReader {
     /// Where the value of a key stands: file and line.
     func location(of key: String) -> String { "\(file):\(lines[key] ?? line)" }
 
-    /// Call last: refuses keys that nobody asked for.
+    /// Call last: refuses keys that nobody asked for, all of them at once.
     func finish() throws(PlatformError) {
-        guard let unknown = fields.keys.filter({ !asked.contains($0) }).min(by: { (lines[$0] ?? 0) < (lines[$1] ?? 0) })
-        else { return }
-        let near = Self.meant(by: unknown, among: asked)
-        throw error(
-            unknown,
-            "unknown key '\(unknown)'"
-                + (near.map { "; did you mean '\($0)'?" } ?? "; known: \(asked.sorted().joined(separator: ", "))"))
+        let unknown = fields.keys.filter { !asked.contains($0) }.sorted { (lines[$0] ?? 0, $0) < (lines[$1] ?? 0, $1) }
+        guard let first = unknown.first else { return }
+        func named(_ key: String) -> String {
+            "'\(key.prefix(60))'" + (Self.meant(by: key, among: asked).map { "; did you mean '\($0)'?" } ?? "")
+        }
+        let known =
+            Self.meant(by: first, among: asked) == nil ? "; known: \(asked.sorted().joined(separator: ", "))" : ""
+        let others = unknown.dropFirst().prefix(10).map { "; line \(lines[$0] ?? line): unknown key \(named($0))" }
+        throw error(first, "unknown key \(named(first))\(known)\(others.joined())")
     }
 
     func has(_ key: String) -> Bool {

@@ -235,6 +235,44 @@ struct DefinitionCompilerTests {
             ])
     }
 
+    @Test func theFaultsOfOneDefinitionAreAllReported() throws {
+        let file = DefinitionFile(
+            path: "a.yaml", folder: "/",
+            text: """
+                kind: Source
+                name: departures
+                event_time: at
+                key: [id]
+                schema:
+                  - {name: at, type: timestamp}
+                  - {name: id, type: sting}
+                  - {name: 1st, type: string}
+                  - {name: gate, type: string, nulable: true, unt: m}
+                ---
+                kind: Entity
+                name: plane
+                keys: [id]
+                ---
+                kind: FeatureView
+                name: leans
+                entities: [plane]
+                source: departures
+                features: [{name: n, aggregate: count, window: 1h}]
+                """)
+        let faults = try Examples.faults([file]).map(\.description)
+        #expect(faults.map { $0.split(separator: ": ").first ?? "" } == ["a.yaml:7", "a.yaml:8", "a.yaml:9"])
+        #expect(
+            faults.last?.hasSuffix("did you mean 'nullable'?; line 9: unknown key 'unt'; did you mean 'unit'?") == true)
+        let view = try Examples.files(
+            in: "features", replacing: Self.line,
+            with: "name: a, aggregate: max, column: dep_dely, window: 24h}\n"
+                + "  - {name: b, aggregate: maxx, column: dep_delay, window: 24h}\n"
+                + "  - {name: c, aggregate: max, column: dep_delay, window: 24}")
+        let first = try Examples.place(of: "name: a, aggregate", in: view)
+        let line = try #require(Int(first.split(separator: ":")[1]))
+        #expect(try Examples.faults(view).map(\.subject) == (0..<3).map { "features.yaml:\(line + $0)" })
+    }
+
     @Test func severalFaultsAreAllReported() throws {
         let file = DefinitionFile(
             path: "a.yaml", folder: "/",
