@@ -9,6 +9,7 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pytest
 import shop
@@ -143,6 +144,45 @@ def test_a_file_is_evaluated_as_it_is(desk: Desk) -> None:
         auc = metrics.roc_auc_score(kept["lost"].astype(int), desk.scores(2, kept))
         assert named(found["versions"][0]["report"])["auc"]["value"] == pytest.approx(auc, abs=1e-6)
         assert {part["value"] for part in found["versions"][0]["report"]["slices"]} == {"north", "south"}
+
+
+def test_moments_and_days_are_cut_into_ranges_of_time(desk: Desk) -> None:
+    found = desk.json("evaluate", "loss@1", "--slice", "asked_at", "--part", "train", "--untracked")
+    ranges = found["versions"][0]["report"]["slices"]
+    assert len(ranges) == 4 and ranges[0]["value"][:11] != ranges[3]["value"][:11] and " to 20" in ranges[0]["value"]
+    frame = desk.part("train").drop(columns=["__event_time", "__sequence"])
+    moments = pd.Timestamp("2024-02-01T10:00:00") + pd.to_timedelta(np.arange(len(frame)) % 50, unit="h")
+    frame["at"] = moments
+    frame["day"] = moments.date
+    frame.loc[frame.index[:3], "at"] = None
+    for path in (desk.folder / "moments.parquet", desk.folder / "moments.csv"):
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+        found = desk.json("evaluate", "loss@1", "--dataset", str(path), "--slice", "at", "day", "--untracked")
+        parts = found["versions"][0]["report"]["slices"]
+        counts = {part["value"]: part["rows"] for part in parts if part["column"] == "at"}
+        known = frame["at"].dropna().sort_values()
+        edges = [known.iloc[place * (len(known) - 1) // 4] for place in range(5)]
+        assert len(set(edges)) == 5 and len(counts) == 5
+        for place in range(4):
+            low, high = (f"{edge.isoformat()}.000Z" for edge in edges[place : place + 2])
+            rows = frame["at"].between(edges[place], edges[place + 1], inclusive="right" if place else "both")
+            assert counts[f"{'after ' if place else ''}{low} to {high}"] == rows.sum()
+        assert counts["(missing)"] == 3
+        days = {part["value"]: part["rows"] for part in parts if part["column"] == "day"}
+        assert days == {str(day): rows for day, rows in frame["day"].value_counts().items()}
+
+
+def test_values_in_no_list_are_counted(desk: Desk) -> None:
+    frame = desk.part("train").drop(columns=["__event_time", "__sequence"])
+    frame.loc[frame.index[:4], "channel"] = ["Web", "kiosk", None, "web"]
+    for path in (desk.folder / "unlisted.parquet", desk.folder / "unlisted.csv"):
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+        [told] = desk.json("evaluate", "loss@1", "--dataset", str(path), "--untracked")["data"]["warnings"]
+        assert told.startswith(
+            f"'channel' has values outside of its list in 2 of {len(frame)} rows, such as 'Web' (the"
+        )
+        assert told in desk.server.cli("evaluate", "loss@1", "--dataset", str(path), "--untracked").stdout
+    assert "warnings" not in desk.json("evaluate", "loss@1", "--part", "train", "--untracked")["data"]
 
 
 def test_an_evaluation_is_kept_as_evidence_and_as_a_run(desk: Desk) -> None:

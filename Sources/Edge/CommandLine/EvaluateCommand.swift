@@ -113,9 +113,9 @@ enum EvaluationText {
         var lines = [
             "\(Human.cell(found["model"])) on \(place): \(Human.cell(data?["rows"])) rows, label \(Human.cell(data?["label"])), "
                 + "mean \(Human.cell(first["report"]?["label_mean"]))"
-                + (left > 0 ? "; \(Human.count(Double(left))) rows without a label are left out" : ""),
-            "",
+                + (left > 0 ? "; \(Human.count(Double(left))) rows without a label are left out" : "")
         ]
+        lines += (data?["warnings"]?.arrayValue ?? []).map { "WARNING  \($0.stringValue ?? "")" } + [""]
         let comparisons = found["comparisons"]?.arrayValue ?? []
         var header = ["METRIC"] + versions.map { "VERSION \(Human.cell($0["version"]))" }
         header += comparisons.map { "AGAINST \(Human.cell($0["against"]))" }

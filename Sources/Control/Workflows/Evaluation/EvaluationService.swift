@@ -130,7 +130,8 @@ public struct EvaluationService: Sendable {
             model: model,
             data: ModelEvaluation.Subject(
                 dataset: data.dataset, part: data.part, file: data.hash, name: data.name, label: data.label,
-                rowCount: first.0.rows.rowCount, rowCountWithoutLabel: first.0.rowCountWithoutLabel),
+                rowCount: first.0.rows.rowCount, rowCountWithoutLabel: first.0.rowCountWithoutLabel,
+                warnings: first.0.warnings.isEmpty ? nil : first.0.warnings),
             versions: versions, comparisons: comparisons, actor: actor, createdAt: clock.now())
         if request.isTracked {
             progress.report("writing the metrics to runs")

@@ -1,4 +1,5 @@
 import Definitions
+import FeatureStore
 import Foundation
 import PlatformCore
 import Statistics
@@ -54,6 +55,8 @@ struct EvaluationTable: Sendable {
     let columns: [String: SliceColumn]
     /// The query of each row, if one was asked for.
     let queries: [Int]?
+    /// What is likely not meant, for people.
+    let warnings: [String]
 }
 
 extension VersionEvaluator {
@@ -86,7 +89,12 @@ extension VersionEvaluator {
         if let query { try check(query, "the query", known) }
         let others = wanted + (query.map { [$0] } ?? [])
         let joined = others.filter { name in !own.contains { $0.name == name } }
-        let read = try await cells(file, service: service, label: label, others, joined, progress: progress)
+        let cells = wanted.map { name in
+            CutKind(type: types.first { $0.name == name }?.type ?? "").text(of: SQLText.identifier(name))
+        }
+        let read = try await self.cells(
+            file, service: service, label: label, others, joined,
+            texts: cells + (query.map { ["CAST(\(SQLText.identifier($0)) AS VARCHAR)"] } ?? []), progress: progress)
         guard !read.rows.labels.isEmpty else {
             throw PlatformError(
                 .invalidInput, "data",
@@ -96,7 +104,7 @@ extension VersionEvaluator {
         var columns: [String: SliceColumn] = [:]
         for (place, name) in wanted.enumerated() {
             let type = types.first { $0.name == name }?.type ?? ""
-            columns[name] = Self.slices(name, read.columns[place], isNumber: Self.isNumber(type))
+            columns[name] = Self.slices(name, read.columns[place], CutKind(type: type))
         }
         var queries: [Int]?
         if query != nil, let last = read.columns.last {
@@ -108,20 +116,28 @@ extension VersionEvaluator {
             }
         }
         return EvaluationTable(
-            rows: read.rows, rowCountWithoutLabel: read.withoutLabel, columns: columns, queries: queries)
+            rows: read.rows, rowCountWithoutLabel: read.withoutLabel, columns: columns, queries: queries,
+            warnings: read.warnings)
     }
 
     /// Reads Parquet here, unless columns of the questions are wanted too; DuckDB reads everything else.
     private func cells(
         _ file: EvaluationFile, service: FeatureServiceDefinition, label: String, _ others: [String],
-        _ joined: [String], progress: @escaping @Sendable (Int) -> Void
-    ) async throws -> (rows: SliceRows, withoutLabel: Int, columns: [[String]]) {
+        _ joined: [String], texts: [String], progress: @escaping @Sendable (Int) -> Void
+    ) async throws -> (rows: SliceRows, withoutLabel: Int, columns: [[String]], warnings: [String]) {
         if file.format == .parquet, joined.isEmpty,
             let read = try await SliceReader.read(
                 file.path, service: service, label: label, columns: others, progress: progress)
         {
+            let warnings = service.request.compactMap { feature -> String? in
+                guard case .category(let values) = feature.kind, let found = read.unlisted[feature.name] else {
+                    return nil
+                }
+                return UnlistedCategories.warning(
+                    feature.name, listed: values, count: found.count, of: read.labels.count, example: found.example)
+            }
             guard read.labels.contains(where: \.isNaN) else {
-                return (SliceRows(inputs: read.inputs, labels: read.labels), 0, read.columns)
+                return (SliceRows(inputs: read.inputs, labels: read.labels), 0, read.columns, warnings)
             }
             let width = read.inputs.count / max(1, read.labels.count)
             let kept = read.labels.indices.filter { !read.labels[$0].isNaN }
@@ -130,13 +146,12 @@ extension VersionEvaluator {
             for row in kept { inputs += read.inputs[(row * width)..<((row + 1) * width)] }
             return (
                 SliceRows(inputs: inputs, labels: kept.map { read.labels[$0] }), read.labels.count - kept.count,
-                read.columns.map { column in kept.map { column[$0] } }
+                read.columns.map { column in kept.map { column[$0] } }, warnings
             )
         }
-        let texts = others.map { "CAST(\(SQLText.identifier($0)) AS VARCHAR)" }.joined(separator: ", ")
         let sql = """
             SELECT \(Self.inputs(of: service)) AS x, CAST(\(SQLText.identifier(label)) AS DOUBLE) AS y, \
-            CAST([\(texts)] AS VARCHAR[]) AS s FROM \(file.sql(with: joined))
+            CAST([\(texts.joined(separator: ", "))] AS VARCHAR[]) AS s FROM \(file.sql(with: joined))
             """
         let collector = TableCollector(columnCount: others.count, progress: progress)
         try await engine.query(sql, setup: "", limits: QueryLimits()) { row in
@@ -147,7 +162,12 @@ extension VersionEvaluator {
                 values.map { $0.doubleValue.map(Float.init) ?? .nan }, row["y"]?.doubleValue,
                 row["s"]?.arrayValue?.map { $0.stringValue ?? SliceReader.missing } ?? [])
         }
-        return collector.read
+        let read = collector.read
+        return (
+            read.rows, read.withoutLabel, read.columns,
+            await UnlistedCategories.warnings(
+                in: file.sql(with: []), of: service.request, engine: engine, limits: QueryLimits())
+        )
     }
 
     func types(
@@ -165,26 +185,19 @@ extension VersionEvaluator {
         }
     }
 
-    private static func isNumber(_ type: String) -> Bool {
-        ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "UTINYINT", "USMALLINT", "UINTEGER"]
-            .contains(type) || type.hasPrefix("DECIMAL")
-    }
-
-    /// A column of texts as slices: numbers of more than twelve values in four ranges of equal shares, and of many texts
-    /// the most frequent.
-    static func slices(_ name: String, _ texts: [String], isNumber: Bool) -> SliceColumn {
+    /// A column of texts as slices: numbers and moments of more than twelve values in four ranges of equal shares, and of many
+    /// texts the most frequent.
+    static func slices(_ name: String, _ texts: [String], _ kind: CutKind) -> SliceColumn {
         var counts: [String: Int] = [:]
         for text in texts { counts[text, default: 0] += 1 }
-        if isNumber, counts.count > 12 {
+        if kind != .text, counts.count > 12 {
             let numbers = texts.map { Double($0) }
             let sorted = numbers.compactMap(\.self).filter(\.isFinite).sorted()
             guard let least = sorted.first, let most = sorted.last else { return SliceColumn(name: name, texts: texts) }
             let edges = Set([1, 2, 3].map { sorted[$0 * (sorted.count - 1) / 4] }).filter { $0 < most }.sorted()
-            let bounds = [least] + edges + [most]
+            let bounds = ([least] + edges + [most]).map(kind.written)
             let labels = (0...edges.count).map { place in
-                place == 0
-                    ? "\(number(bounds[0])) to \(number(bounds[1]))"
-                    : "over \(number(bounds[place])) to \(number(bounds[place + 1]))"
+                place == 0 ? "\(bounds[0]) to \(bounds[1])" : "\(kind.after) \(bounds[place]) to \(bounds[place + 1])"
             }
             return SliceColumn(
                 name: name,
@@ -193,14 +206,61 @@ extension VersionEvaluator {
                     return labels[edges.count { $0 < value }]
                 }, order: labels)
         }
+        if kind == .moment || kind == .day {
+            return SliceColumn(name: name, texts: texts.map { Double($0).map(kind.written) ?? $0 })
+        }
         guard counts.count > sliceValueCountMax else { return SliceColumn(name: name, texts: texts) }
         let kept = Set(
             counts.sorted { ($1.value, $0.key) < ($0.value, $1.key) }.prefix(sliceValueCountMax).map(\.key))
         return SliceColumn(name: name, texts: texts.map { kept.contains($0) ? $0 : "(other)" })
     }
+}
 
-    private static func number(_ value: Double) -> String {
-        value == value.rounded() && abs(value) < 1e15 ? String(Int64(value)) : String(format: "%.4g", value)
+/// How a column cuts rows.
+enum CutKind: Sendable {
+    case text, number, moment, day
+
+    /// - Parameter type: as DuckDB describes the column.
+    init(type: String) {
+        let numbers = [
+            "TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "UTINYINT", "USMALLINT",
+            "UINTEGER",
+            "UBIGINT", "UHUGEINT",
+        ]
+        self =
+            if numbers.contains(type) || type.hasPrefix("DECIMAL") {
+                .number
+            } else if type.hasPrefix("TIMESTAMP") {
+                .moment
+            } else if type == "DATE" {
+                .day
+            } else {
+                .text
+            }
+    }
+
+    /// A cell as text: of a moment its milliseconds.
+    func text(of column: String) -> String {
+        switch self {
+        case .text, .number: "CAST(\(column) AS VARCHAR)"
+        case .moment, .day:
+            "CASE WHEN isfinite(\(column)) THEN CAST(epoch_ms(CAST(\(column) AS TIMESTAMPTZ)) AS VARCHAR) END"
+        }
+    }
+
+    /// What stands before a range that does not hold its lower edge.
+    var after: String { self == .moment || self == .day ? "after" : "over" }
+
+    /// An edge of a range, for people.
+    func written(_ value: Double) -> String {
+        switch self {
+        case .moment, .day:
+            let moment = EventTime(milliseconds: Int64(max(-1e16, min(1e16, value))))
+            return self == .day ? moment.dateText : moment.description
+        case .text, .number:
+            return value == value.rounded() && abs(value) < 1e15
+                ? String(Int64(value)) : String(format: "%.4g", value)
+        }
     }
 }
 

@@ -19,9 +19,11 @@ public struct ModelEvaluation: Sendable, Hashable, Codable {
         public let rowCount: Int
         /// Rows without one, which are left out.
         public let rowCountWithoutLabel: Int
+        /// What is likely not meant, for people: values outside of a category's list.
+        public let warnings: [String]?
 
         enum CodingKeys: String, CodingKey {
-            case dataset, part, file, name, label
+            case dataset, part, file, name, label, warnings
             case rowCount = "rows"
             case rowCountWithoutLabel = "rows_without_label"
         }

@@ -20,11 +20,18 @@ enum SliceReader {
         var labels: [Double] = []
         /// One list for each column that was asked for.
         var columns: [[String]]
+        /// How many cells of each category stand in no list, and the least of them.
+        var unlisted: [String: Unlisted] = [:]
+    }
+
+    struct Unlisted: Sendable {
+        var count: Int
+        var example: String
     }
 
     private enum Column: Sendable {
         case number(Int)
-        case code(Int, [String: Int])
+        case code(Int, [String: Int], name: String)
     }
 
     /// Reads a file; `nil` if it cannot be read here.
@@ -50,8 +57,8 @@ enum SliceReader {
                 inputs.append(
                     .code(
                         position,
-                        Dictionary(values.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first }))
-                )
+                        Dictionary(values.enumerated().map { ($1, $0) }, uniquingKeysWith: { first, _ in first }),
+                        name: feature.name))
             }
         }
         for name in service.features.map(\.servedName) + service.onDemand.map(\.name) {
@@ -77,6 +84,9 @@ enum SliceReader {
             all.inputs += group.inputs
             all.labels += group.labels
             for place in texts.indices { all.columns[place] += group.columns[place] }
+            all.unlisted.merge(group.unlisted) {
+                Unlisted(count: $0.count + $1.count, example: min($0.example, $1.example))
+            }
         }
         return all
     }
@@ -144,10 +154,15 @@ enum SliceReader {
                         cells[row * width + place] = isReal ? Float(real(word)) : Float(Double(word))
                     }
                 }
-            case .code(let position, let codes):
+            case .code(let position, let codes, let name):
                 let cells = Self.texts(try reader.column(position, ofRowGroup: group), reader, position)
                 for row in 0..<rowCount {
-                    if let code = codes[cells[row]] { read.inputs[row * width + place] = Float(code) }
+                    if let code = codes[cells[row]] {
+                        read.inputs[row * width + place] = Float(code)
+                    } else if cells[row] != missing {
+                        let known = read.unlisted[name] ?? Unlisted(count: 0, example: cells[row])
+                        read.unlisted[name] = Unlisted(count: known.count + 1, example: min(known.example, cells[row]))
+                    }
                 }
             }
         }

@@ -19,6 +19,7 @@ enum EvaluationPage {
             <p>Evaluated on \(data): \(found.data.rowCount) rows, label <code>\(escape(found.data.label))</code> with mean \
             \(number(first.outcomeMean))\(found.data.rowCountWithoutLabel > 0 ? "; \(found.data.rowCountWithoutLabel) rows without a label are left out" : ""). \
             \(found.createdAt.description), by \(escape(found.actor)).</p>
+            \((found.data.warnings ?? []).map { "<p><span class=\"verdict worse\">\(escape($0))</span></p>" }.joined())
             <p class="legend">\(found.versions.enumerated().map { "<span class=\"v\($0 % 5)\">●</span> version \($1.version)" }.joined(separator: " &nbsp; "))</p></header>
             """
         body += metrics(found)

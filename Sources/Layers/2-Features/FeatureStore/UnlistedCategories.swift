@@ -30,10 +30,22 @@ public enum UnlistedCategories {
         return lists.enumerated().compactMap { place, list in
             guard let count = row["n\(place)"]?.integerValue, count > 0, let example = row["x\(place)"]?.stringValue
             else { return nil }
-            let near = nearestName(to: example, among: list.values).map { " (the list has '\($0)')" } ?? ""
-            return
-                "'\(list.name)' has values outside of its list in \(count) of \(rows) rows, such as '\(example.prefix(60))'"
-                + "\(near): they are null to the model"
+            return warning(list.name, listed: list.values, count: Int(count), of: Int(rows), example: example)
         }
+    }
+
+    /// What is said of one feature.
+    ///
+    /// - Parameters:
+    ///   - count: rows whose value stands in no list.
+    ///   - rowCount: rows looked at.
+    ///   - example: one of the values.
+    public static func warning(
+        _ name: String, listed values: [String], count: Int, of rowCount: Int, example: String
+    ) -> String {
+        let near = nearestName(to: example, among: values).map { " (the list has '\($0)')" } ?? ""
+        return
+            "'\(name)' has values outside of its list in \(count) of \(rowCount) rows, such as '\(example.prefix(60))'\(near): "
+            + "they are null to the model"
     }
 }
