@@ -210,6 +210,13 @@ def test_an_evaluation_is_kept_as_evidence_and_as_a_run(desk: Desk) -> None:
         assert run.data.params["data"] == desk.dataset
         parent = client.get_run(run.data.tags["mlflow.parentRunId"])
         assert parent.info.experiment_id == run.info.experiment_id
+    card = desk.server.cli("model", "card", "loss", "2").stdout
+    assert "## Evaluations" in card and f"the test part of dataset {desk.dataset[:12]}" in card
+    assert entry["evaluation"][:12] in card and f"auc {round(entry['metrics']['auc'], 5)}" in card
+    card = desk.server.cli("model", "card", "loss", "2", "--html").stdout
+    assert card.count("<svg") == 4 and "Evaluations" in card and "<script" not in card
+    _, shown = desk.server.request("GET", "/models/loss")
+    assert f'href="/evaluations/{entry["evaluation"]}"' in shown and "versions/2/card?format=html" in shown
 
 
 @pytest.mark.parametrize(

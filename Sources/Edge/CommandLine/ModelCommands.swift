@@ -138,10 +138,12 @@ struct ModelCommand: AsyncParsableCommand {
     }
 
     struct Card: ClientCommand {
-        static let configuration = CommandConfiguration(abstract: "Print a version's model card as Markdown.")
+        static let configuration = CommandConfiguration(
+            abstract: "Print a version's model card as Markdown.",
+            discussion: "bottega model card loss 3 --html > card.html makes a page with charts.")
         @Argument(help: "The model.") var model: String
         @Argument(help: "The version's number, such as 3.") var version: Int
-        @Flag(help: "As HTML.") var html = false
+        @Flag(help: "As an HTML page.") var html = false
         @OptionGroup var server: ServerOptions
 
         func run(_ client: APIClient) async throws {

@@ -208,6 +208,10 @@ extension ModelDesk {
             let found = bootstrap.intervals(of: metrics, on: rows)
             for (metric, interval) in zip(metrics, found) { facts.intervals[metric] = try? interval.get() }
             facts.bootstrap = bootstrap
+            var plan = EvaluationPlan()
+            // The curves are wanted; what is measured with intervals is above.
+            (plan.metrics, plan.bootstrap) = ([metrics[0]], Bootstrap(replicateCount: 2))
+            facts.report = try? EvaluationReport(rows, plan: plan)
             let shown = (rows.outputCount > 1 ? [MetricName.accuracy] : [.auc, .logLoss, .rmse]).filter(
                 metrics.contains)
             for column in Self.columns(of: definition) {

@@ -23,7 +23,8 @@ enum EvaluationPage {
             <p class="legend">\(found.versions.enumerated().map { "<span class=\"v\($0 % 5)\">●</span> version \($1.version)" }.joined(separator: " &nbsp; "))</p></header>
             """
         body += metrics(found)
-        body += curves(found)
+        let charts = charts(reports, versions: found.versions.map(\.version))
+        body += charts.isEmpty ? "" : "<h2>Curves</h2>\(charts)"
         body += slices(found)
         body += fairness(found)
         body += """
@@ -68,8 +69,8 @@ enum EvaluationPage {
             "<h2>Metrics</h2><div class=\"wide\"><table><thead><tr>\(head)</tr></thead><tbody>\(rows)</tbody></table></div>"
     }
 
-    private static func curves(_ found: ModelEvaluation) -> String {
-        let reports = found.versions.map(\.report)
+    /// Curves and decisions of versions; empty unless they call classes.
+    static func charts(_ reports: [EvaluationReport], versions: [Int]) -> String {
         guard reports.contains(where: { $0.confusion != nil }) else { return "" }
         var charts = ""
         if reports.contains(where: { !$0.roc.isEmpty }) {
@@ -98,12 +99,12 @@ enum EvaluationPage {
                         dots: report.calibration.map { Double($0.rowCount) / most })
                 }, diagonal: (0, 1))
         }
-        for version in found.versions {
-            guard let matrix = version.report.confusion else { continue }
-            let of = found.versions.count > 1 ? " of version \(version.version)" : ""
+        for (report, version) in zip(reports, versions) {
+            guard let matrix = report.confusion else { continue }
+            let of = versions.count > 1 ? " of version \(version)" : ""
             charts += EvaluationCharts.confusion("Decisions\(of)", matrix)
         }
-        return "<h2>Curves</h2><div class=\"charts\">\(charts)</div>"
+        return "<div class=\"charts\">\(charts)</div>"
     }
 
     private static func slices(_ found: ModelEvaluation) -> String {
@@ -189,6 +190,7 @@ enum EvaluationPage {
         circle.v0{fill:var(--c0)}circle.v1{fill:var(--c1)}circle.v2{fill:var(--c2)}circle.v3{fill:var(--c3)}circle.v4{fill:var(--c4)}circle{fill-opacity:.75}
         span.v0{color:var(--c0)}span.v1{color:var(--c1)}span.v2{color:var(--c2)}span.v3{color:var(--c3)}span.v4{color:var(--c4)}
         dl{display:flex;flex-wrap:wrap;gap:.5rem 2rem;margin:.8rem 0}dt{color:var(--dim);font-size:.85em}dd{margin:0}footer{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:.6rem;font-size:.9em;overflow-wrap:anywhere}
+        .card p{color:var(--ink)}.card table{width:auto;max-width:100%}.card td{white-space:normal;overflow-wrap:break-word}.card .charts{margin-top:1.2rem}
         </style></head><body>\(body)</body></html>
         """
     }

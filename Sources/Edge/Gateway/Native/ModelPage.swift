@@ -10,6 +10,7 @@ import Workflows
 /// The pages about models: which there are, and what is known of each one's versions.
 enum ModelPage {
     private static let modelCountMax = 1000
+    private static let evaluationCountMax = 20
     private static let versionCountMax = 100
 
     private static func escape(_ text: String) -> String { HomePage.escape(text) }
@@ -113,6 +114,7 @@ enum ModelPage {
         body += table(
             ["Version", "Stage", "Aliases", "Live", "Metrics", "Gates", "Approvals", "Run", "Registered", "Notes"],
             rows, wrapping: [4, 5, 6, 9])
+        body += try await evaluations(id, services)
         return RunPage.page("\(name) · Models", body)
     }
 
@@ -135,14 +137,36 @@ enum ModelPage {
         let rollout =
             isRolled
             ? " <a href=\"/rollouts/\(escape(version.model.text))/\(version.number)\">rollout</a>" : ""
+        let card = "/api/v1/models/\(CataloguePage.encode(name))/versions/\(version.number)/card?format=html"
         return [
-            "\(version.number)\(state.label.map { " <span class=\"dim\">\(escape($0))</span>" } ?? "")",
+            "\(version.number)\(state.label.map { " <span class=\"dim\">\(escape($0))</span>" } ?? "") <a href=\"\(card)\">card</a>",
             state.stage.rawValue + rollout, escape(state.aliases.joined(separator: ", ")), share,
             metrics(version, made), try await gates(version, services.registry),
             try await approvals(version, services.registry),
             run, "\(RunPage.time(version.createdAt)) <span class=\"dim\">\(escape(version.createdBy))</span>",
             notes(state),
         ]
+    }
+
+    private static func evaluations(_ model: Name, _ services: PlatformServices) async throws -> String {
+        let found = try await services.evaluations.list(model, countMax: evaluationCountMax)
+        guard !found.isEmpty else { return "" }
+        let rows = found.map { entry in
+            let metrics = entry.metrics.sorted { $0.key < $1.key }.prefix(6)
+                .map { "\(escape($0.key.replacing("_", with: " "))) \(String(format: "%.4g", $0.value))" }
+            let data = entry.part.isEmpty ? "file" : "\(escape(entry.part)) part of dataset"
+            return (
+                "",
+                [
+                    "<a href=\"/evaluations/\(entry.hash.hex)\">\(RunPage.time(entry.createdAt))</a>",
+                    "\(entry.version)", "\(data) <code>\(entry.data.short)</code>", "\(entry.rowCount)",
+                    metrics.joined(separator: ", "), escape(entry.actor),
+                ]
+            )
+        }
+        return
+            "<h2>Evaluations</h2>\(found.count == evaluationCountMax ? "<p>The newest \(evaluationCountMax).</p>" : "")"
+            + table(["When", "Version", "On", "Rows", "Metrics", "By"], rows, wrapping: [4])
     }
 
     /// Metrics of the test slice; of a version that was not measured here, what its run says.

@@ -65,9 +65,20 @@ enum TrainingRoutes {
             Route("GET", "/api/v1/models/{model}/versions/{version}/card") { request in
                 let model = try await request.model(services.registry)
                 let version = try await services.registry.version(model, try request.versionNumber())
-                let facts = try await services.desk.cardFacts(version)
+                var facts = try await services.desk.cardFacts(version)
+                facts.evaluations = try await services.evaluations.list(model, version: version.number).map {
+                    ModelCardFacts.Evaluation(
+                        hash: $0.hash, time: $0.createdAt, actor: $0.actor,
+                        data: $0.part.isEmpty
+                            ? "file \($0.data.short)" : "the \($0.part) part of dataset \($0.data.short)",
+                        rowCount: $0.rowCount, metrics: $0.metrics)
+                }
                 if request.queryValue("format") == "html" {
-                    return .text(ModelCard.html(version, facts), type: "text/html; charset=utf-8")
+                    let charts = facts.report.map { EvaluationPage.charts([$0], versions: [version.number]) } ?? ""
+                    let body = ModelCard.htmlBody(version, facts, charts: charts)
+                    return .text(
+                        EvaluationPage.page(ModelCard.title(version, facts), "<main class=\"card\">\(body)</main>"),
+                        type: "text/html; charset=utf-8")
                 }
                 return .json(["markdown": .string(ModelCard.markdown(version, facts))])
             },

@@ -1,5 +1,5 @@
 public import Definitions
-import PlatformCore
+public import PlatformCore
 public import Statistics
 
 /// What a card tells of a version beside what was registered.
@@ -26,6 +26,33 @@ public struct ModelCardFacts: Sendable {
     public var intervals: [MetricName: ConfidenceInterval] = [:]
     /// The draws behind the intervals.
     public var bootstrap = Bootstrap()
+    /// Curves and decisions on the test slice; `nil` for what cannot be measured again.
+    public var report: EvaluationReport?
+    /// Evaluations that are kept as evidence of the version, the newest first.
+    public var evaluations: [Evaluation] = []
+
+    /// A kept evaluation in a line.
+    public struct Evaluation: Sendable, Hashable {
+        let hash: ContentHash
+        let time: EventTime
+        let actor: String
+        let data: String
+        let rowCount: Int
+        let metrics: [String: Double]
+        /// Makes a line.
+        ///
+        /// - Parameter data: what it was measured on, for people.
+        public init(
+            hash: ContentHash, time: EventTime, actor: String, data: String, rowCount: Int, metrics: [String: Double]
+        ) {
+            self.hash = hash
+            self.time = time
+            self.actor = actor
+            self.data = data
+            self.rowCount = rowCount
+            self.metrics = metrics
+        }
+    }
 
     /// Rows of the test slice with one value of a column.
     public struct Slice: Sendable, Hashable {
@@ -51,6 +78,8 @@ public enum ModelCard {
     private enum Block {
         case text(String)
         case table(head: [String], rows: [[String]])
+        /// Where pages have pictures.
+        case charts
     }
 
     /// The page as Markdown.
@@ -60,6 +89,7 @@ public enum ModelCard {
             if let heading = section.heading { lines += ["## \(heading)", ""] }
             for block in section.blocks {
                 switch block {
+                case .charts: break
                 case .text(let text): lines += [plain(text), ""]
                 case .table(let head, let rows):
                     func line(_ cells: [String]) -> String { "| " + cells.map(cell).joined(separator: " | ") + " |" }
@@ -70,14 +100,16 @@ public enum ModelCard {
         return lines.joined(separator: "\n")
     }
 
-    /// The page as HTML without scripts or anything from elsewhere.
-    public static func html(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
-        let title = escaped(title(version, facts))
-        var body = "<h1>\(title)</h1>\n"
+    /// What stands in the page's `body`: no scripts, nothing from elsewhere.
+    ///
+    /// - Parameter charts: pictures of `facts.report` as HTML; they stand below the metrics.
+    public static func htmlBody(_ version: ModelVersion, _ facts: ModelCardFacts, charts: String) -> String {
+        var body = "<h1>\(escaped(title(version, facts)))</h1>\n"
         for section in sections(version, facts) {
             if let heading = section.heading { body += "<h2>\(escaped(heading))</h2>\n" }
             for block in section.blocks {
                 switch block {
+                case .charts: body += charts
                 case .text(let text): body += "<p>\(escaped(text))</p>\n"
                 case .table(let head, let rows):
                     func line(_ cells: [String], _ tag: String) -> String {
@@ -88,14 +120,11 @@ public enum ModelCard {
                 }
             }
         }
-        let style =
-            "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
-            + "table{border-collapse:collapse}td,th{border:1px solid #bbb;padding:.2rem .6rem;text-align:left}"
-        return "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>\(title)</title>"
-            + "<style>\(style)</style></head>\n<body>\n\(body)</body></html>\n"
+        return body
     }
 
-    private static func title(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
+    /// The version's name for people, as plain text.
+    public static func title(_ version: ModelVersion, _ facts: ModelCardFacts) -> String {
         "\(facts.name ?? version.model.text) version \(version.number)" + (facts.label.map { " (\($0))" } ?? "")
     }
 
@@ -111,8 +140,9 @@ public enum ModelCard {
         var sections: [(heading: String?, blocks: [Block])] = [
             (nil, use), (nil, [overview(version, facts, own.last?.to)]),
         ]
-        if !candidate.metrics.isEmpty { sections.append(("Metrics", metrics(candidate, facts))) }
+        if !candidate.metrics.isEmpty { sections.append(("Metrics", metrics(candidate, facts) + [.charts])) }
         if !facts.slices.isEmpty { sections.append(("Slices", [slices(facts.slices)])) }
+        if !facts.evaluations.isEmpty { sections.append(("Evaluations", evaluations(facts.evaluations))) }
         if !facts.gates.isEmpty {
             let rows = facts.gates.sorted { $0.key < $1.key }.flatMap { stage, gates in
                 gates.map { [stage.rawValue, $0.gate, $0.passed ? "holds" : "does not hold", $0.detail] }
@@ -203,6 +233,24 @@ public enum ModelCard {
                 [slice.column, slice.value, String(slice.rowCount)]
                     + names.map { slice.metrics[$0].map(number) ?? "undefined" }
             })
+    }
+
+    /// Most evaluations that a card lists.
+    private static let evaluationCountMax = 10
+
+    private static func evaluations(_ all: [ModelCardFacts.Evaluation]) -> [Block] {
+        let shown = all.prefix(evaluationCountMax).map { evaluation in
+            let metrics = evaluation.metrics.sorted { $0.key < $1.key }.prefix(6).map {
+                "\($0.key) \(number($0.value))"
+            }
+            return [
+                evaluation.time.description, evaluation.actor, evaluation.data, String(evaluation.rowCount),
+                metrics.joined(separator: ", "), evaluation.hash.short,
+            ]
+        }
+        let more = all.count - shown.count
+        return [.table(head: ["when", "who", "on", "rows", "metrics", "evidence"], rows: Array(shown))]
+            + (more > 0 ? [.text("\(more) earlier ones are kept too.")] : [])
     }
 
     private static func limits(_ version: ModelVersion, _ facts: ModelCardFacts) -> [String] {
