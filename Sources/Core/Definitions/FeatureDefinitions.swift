@@ -1,3 +1,4 @@
+import ContentHashing
 public import Expressions
 public import PlatformCore
 
@@ -228,5 +229,21 @@ extension FeatureServiceDefinition {
         self.init(
             name: feature.view, request: [], features: [feature], joinKeys: view.joinKeys.sorted(), description: "",
             owner: "", version: view.version)
+    }
+
+    /// The service of columns that a model reads as they stand in a table: numbers, and texts among given values.
+    ///
+    /// - Parameter columns: in the model's order, each name once; `values` is `nil` for a number.
+    public init(of columns: [(name: String, values: [String]?)], called name: Name) {
+        let request = columns.map { column in
+            RequestFeatureDefinition(
+                name: column.name,
+                kind: column.values.map { .category($0) } ?? .number(minimum: nil, maximum: nil), nullable: true)
+        }
+        let meaning = JSONValue.array(
+            columns.map { .array([.string($0.name)] + ($0.values ?? []).map(JSONValue.string)) })
+        self.init(
+            name: name, request: request, features: [], joinKeys: [], description: "", owner: "",
+            version: ContentHasher.hash(meaning.canonicalBytes))
     }
 }

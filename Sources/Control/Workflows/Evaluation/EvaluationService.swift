@@ -88,7 +88,7 @@ public struct EvaluationService: Sendable {
         let query = request.query ?? evaluation.query
         var tables: [(EvaluationTable, EvaluationRows, ContentHash)] = []
         for number in numbers {
-            let ready = try await desk.served(model, number)
+            let ready = try await desk.servedWithColumns(model, number)
             progress.report("reading rows for version \(number)")
             let table = try await evaluator.table(
                 data.file, service: ready.binding.definition, label: data.label, columns: unique(slices + protected),

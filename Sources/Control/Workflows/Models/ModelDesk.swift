@@ -148,7 +148,19 @@ public actor ModelDesk {
 
     /// A version in memory with its features; it stays there for a while.
     public func served(_ model: Name, _ number: Int) async throws -> ServedVersion {
-        let version = try await routed(model, number)
+        remembered(try await routed(model, number))
+    }
+
+    /// A version in memory for rows that hold its inputs: nothing is joined.
+    ///
+    /// One that was not trained on a training set of this platform reads the columns that its signature or its file names.
+    /// - Throws: as `served`; `refused` if neither names them.
+    public func servedWithColumns(_ model: Name, _ number: Int) async throws -> ServedVersion {
+        let hasService = try await registry.version(model, number).candidate.origin.serviceVersion != nil
+        return remembered(try await routed(model, number, withColumns: !hasService))
+    }
+
+    private func remembered(_ version: ServedVersion) -> ServedVersion {
         recent.removeAll { $0.residence === version.residence }
         recent.append(version)
         recent.removeFirst(max(0, recent.count - Self.recentCountMax))
@@ -156,19 +168,22 @@ public actor ModelDesk {
     }
 
     /// A version in memory with its features, for whoever holds it.
-    func routed(_ model: Name, _ number: Int) async throws -> ServedVersion {
-        let key = "\(model)/\(number)"
+    ///
+    /// - Parameter withColumns: whether it reads the columns that it names itself, as one without a feature service has to.
+    func routed(_ model: Name, _ number: Int, withColumns: Bool = false) async throws -> ServedVersion {
+        let key = "\(model)/\(number)\(withColumns ? "/columns" : "")"
         let use = use(of: model)
         if let known = resident(key, use) { return known }
         let version = try await registry.version(model, number)
-        let service = try await service(of: version)
+        let service = withColumns ? nil : try await service(of: version)
         let artifact = version.candidate.artifact
         let bytes = try await content.get(artifact.hash, byteCountMax: Self.artifactByteCountMax)
         var file = try await load(bytes, fileName: artifact.fileName, options: use.options)
         if let batching = use.batching { file = BatchingModel(file, batching) }
         if let known = resident(key, use) { return known }
         let ready = try ServedVersion(
-            model: model, number: number, artifact: artifact.hash, loaded: file, binding: try binding(service))
+            model: model, number: number, artifact: artifact.hash, loaded: file,
+            binding: try binding(service ?? Self.columns(of: version, file.description)))
         loaded = loaded.filter { $0.value.residence.residence != nil }
         loaded[key] = (use, WeakResidence(residence: ready.residence))
         return ready

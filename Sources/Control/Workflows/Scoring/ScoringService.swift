@@ -122,7 +122,7 @@ public final class ScoringService: Sendable {
     public func plan(_ request: ModelVersion) async throws -> (
         artifact: ContentHash, fileName: String, inputs: [ScoringInput]
     ) {
-        let ready = try await desk.served(request.model, request.number)
+        let ready = try await desk.servedWithColumns(request.model, request.number)
         return (ready.artifact, request.candidate.artifact.fileName, Self.inputs(of: ready.binding.definition))
     }
 
@@ -189,7 +189,15 @@ public final class ScoringService: Sendable {
         }
         defer { busy.withLock { _ = $0.remove(folder.final) } }
         folder.recover()
-        let ready = try await desk.served(request.model, version.number)
+        if version.candidate.origin.serviceVersion == nil {
+            guard case .features = request.rows else {
+                throw PlatformError(
+                    .invalidInput, version.subject,
+                    "it was not trained on a training set of this platform, so there are no features to join: score a file that has "
+                        + "its inputs ('features', --features-in-file)")
+            }
+        }
+        let ready = try await desk.servedWithColumns(request.model, version.number)
         let identity = request.identity(version: version.number, artifact: ready.artifact.hex, date: date)
         if let known = folder.manifest(), !request.replaces {
             guard known.request == identity else {

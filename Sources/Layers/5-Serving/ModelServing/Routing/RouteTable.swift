@@ -83,8 +83,13 @@ public final class ServedVersion: Sendable {
                     + (foreign.isEmpty ? "" : "; the service does not give \(listed(foreign))"))
         }
         let names = loaded.description.featureNames
-        guard names.isEmpty || names == binding.definition.inputNames else {
-            let position = zip(names, binding.definition.inputNames).enumerated().first { $1.0 != $1.1 }?.offset ?? 0
+        // LightGBM writes a blank in a name as '_'.
+        func isSame(_ read: String, _ given: String) -> Bool {
+            read == given || read == String(given.map { $0.isWhitespace ? "_" : $0 })
+        }
+        let other = zip(names, binding.definition.inputNames).enumerated().first { !isSame($1.0, $1.1) }
+        guard names.isEmpty || other == nil else {
+            let position = other?.offset ?? 0
             throw ModelError(
                 .shapeMismatch,
                 "\(subject) reads '\(names[position])' at position \(position), its service gives "
