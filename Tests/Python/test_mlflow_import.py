@@ -427,3 +427,101 @@ def test_another_model_of_the_same_name_is_left_as_it_is(origin: Origin, start_s
     problems = [line for line in said["problems"] if "churn" in line]
     assert len(problems) == 1 and "another one has this name here (version 1 " in problems[0], said["problems"]
     assert [version.version for version in client.search_model_versions("name = 'churn'")] == ["1"]
+
+
+@pytest.mark.parametrize("kind", ["server", "database"])
+def test_a_registry_that_goes_on_in_the_source_is_followed(origin: Origin, start_server: Any, kind: str) -> None:
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
+    before, after = MlflowClient(origin.url, registry_uri=origin.url), MlflowClient(target.url, registry_uri=target.url)
+    name = f"follows {kind}"
+    before.create_registered_model(name, {"t": "1", "u": "1"}, "d1")
+    for number in ("1", "2", "3"):
+        before.create_model_version(name, "s3://none/model", tags={"a": "1", "b": "1"}, description="d0")
+        before.transition_model_version_stage(name, number, "Staging")
+    before.set_registered_model_alias(name, "champ", "1")
+    before.set_registered_model_alias(name, "gone", "2")
+    copy(target, source)
+    # What is changed here stays where the source says nothing new.
+    after.set_registered_model_alias(name, "ours", "3")
+    after.update_model_version(name, "3", "ours")
+    before.update_registered_model(name, "d2")
+    before.update_model_version(name, "1", "new")
+    before.transition_model_version_stage(name, "1", "Production")
+    before.set_registered_model_alias(name, "champ", "3")
+    before.delete_registered_model_alias(name, "gone")
+    before.delete_registered_model_tag(name, "u")
+    before.set_model_version_tag(name, "1", "a", "2")
+    before.delete_model_version_tag(name, "1", "b")
+    before.delete_model_version(name, "2")
+    for _ in range(2):
+        report = copy(target, source, code=1)
+        assert len(report["problems"]) == 1 and f"{name}/2: it came from the source" in report["problems"][0], report
+        model = after.get_registered_model(name)
+        assert (model.description, model.aliases) == ("d2", {"champ": "3", "ours": "3"})
+        assert {key: value for key, value in model.tags.items() if not key.startswith("bottega.")} == {"t": "1"}
+        assert model.last_updated_timestamp == before.get_registered_model(name).last_updated_timestamp
+        version = after.get_model_version(name, "1")
+        assert (version.description, version.current_stage, version.tags["a"]) == ("new", "Production", "2")
+        assert "b" not in version.tags and after.get_model_version(name, "3").description == "ours"
+    # Two versions in Production are one here, and that is told.
+    before.transition_model_version_stage(name, "3", "Production")
+    told = copy(target, source, "--dry-run", code=1)["problems"]
+    assert any("versions 1, 3 are all in Production" in problem for problem in told), told
+    told = copy(target, source, code=1)["problems"]
+    assert any(f"{name}/1: its stage is Archived here, Production in the source" in problem for problem in told), told
+    before.delete_registered_model(name)
+
+
+@pytest.mark.parametrize("kind", ["server", "database"])
+def test_models_are_followed_over_experiments_and_tags_that_go(origin: Origin, start_server: Any, kind: str) -> None:
+    mlflow.set_tracking_uri(origin.url)
+    client = MlflowClient(origin.url)
+    late, early = (client.create_experiment(f"{kind} {part}", tags={"x": "1", "y": "1"}) for part in ("late", "early"))
+    with mlflow.start_run(experiment_id=early) as trained:
+        model = mlflow.initialize_logged_model(name="xm", source_run_id=trained.info.run_id)
+        mlflow.finalize_logged_model(model.model_id, "READY")
+        mlflow.log_metrics({"train": 0.99, "odd": math.nan}, model_id=model.model_id)
+    with mlflow.start_run(experiment_id=late) as judged:
+        mlflow.log_metric("eval", 0.91, model_id=model.model_id)
+        mlflow.set_tags({"drop": "1", "keep": "1"})
+        client.log_inputs(judged.info.run_id, models=[mlflow.entities.LoggedModelInput(model.model_id)])
+    target = start_server()
+    source = f"mlflow://127.0.0.1:{origin.port}" if kind == "server" else f"mlflow-sqlite://{origin.database}"
+    copy(target, source)
+    here = MlflowClient(target.url)
+    mlflow.set_tracking_uri(target.url)
+    told = {(m.key, m.run_id): m.value for m in here.get_logged_model(model.model_id).metrics}
+    assert told[("eval", judged.info.run_id)] == 0.91 and told[("train", trained.info.run_id)] == 0.99
+    assert ("odd", trained.info.run_id) in told
+    [read] = here.get_run(judged.info.run_id).inputs.model_inputs
+    assert read.model_id == model.model_id
+    mlflow.set_tracking_uri(origin.url)
+    here.set_tag(judged.info.run_id, "ours", "1")
+    client.delete_tag(judged.info.run_id, "drop")
+    client.delete_experiment_tag(late, "y")
+    client.delete_experiment(early)
+    # The run of the deleted experiment is deleted with it.
+    assert copy(target, source)["counts"]["runs"]["copied"] == 2
+    tags = here.get_run(judged.info.run_id).data.tags
+    assert "drop" not in tags and tags["keep"] == tags["ours"] == "1"
+    for name, lifecycle in ((f"{kind} late", "active"), (f"{kind} early", "deleted")):
+        one, other = client.get_experiment_by_name(name), here.get_experiment_by_name(name)
+        assert other.lifecycle_stage == one.lifecycle_stage == lifecycle
+        assert {k: v for k, v in other.tags.items() if not k.startswith("bottega.")} == one.tags
+        if lifecycle == "active":
+            assert other.last_update_time == one.last_update_time
+
+
+def test_what_is_refused_of_a_run_is_told_and_the_rest_is_copied(origin: Origin, start_server: Any) -> None:
+    client = MlflowClient(origin.url)
+    run = client.create_run(client.create_experiment("refused"), run_name="odd").info.run_id
+    client.log_batch(run, params=[mlflow.entities.Param(key, "1") for key in ("one", "a\n", "two")])
+    client.log_metric(run, "loss", 0.5)
+    target = start_server()
+    report = copy(target, f"mlflow://127.0.0.1:{origin.port}", code=1)
+    assert any("of its params is refused" in problem for problem in report["problems"]), report["problems"]
+    there = MlflowClient(target.url).get_run(run)
+    assert there.data.params == {"one": "1", "two": "1"} and there.data.metrics == {"loss": 0.5}
+    assert there.data.tags["bottega.import.source"].endswith(there.data.tags["bottega.import.source"].split()[-1])
+    client.delete_run(run)

@@ -1,5 +1,6 @@
 """Registered models, their versions and prompts, with the real `mlflow` client."""
 
+import time
 import uuid
 
 import mlflow
@@ -56,6 +57,30 @@ def test_a_version_comes_from_what_there_is(client, experiment, trained):
         for text in ("team != 'y'", "team != 'x'", "other != 'x'", "`mlflow.prompt.is_prompt` != 'true'")
     }
     assert list(found.values()) == [["1"], [], [], ["1"]], found
+
+
+def test_times_of_change_move_as_mlflow_moves_them_and_a_copy_is_of_the_same_run(client, experiment):
+    name, other = (f"{part}-{uuid.uuid4().hex[:8]}" for part in ("changes", "copies"))
+    client.create_registered_model(name)
+    client.create_registered_model(other)
+    with mlflow.start_run() as run:
+        mlflow.log_text("x", "model/file.txt")
+    client.create_model_version(name, f"{run.info.artifact_uri}/model", run_id=run.info.run_id)
+
+    def times():
+        model, version = client.get_registered_model(name), client.get_model_version(name, "1")
+        return model.last_updated_timestamp, version.last_updated_timestamp
+
+    before = times()
+    time.sleep(0.01)
+    client.set_registered_model_tag(name, "a", "1")
+    client.set_model_version_tag(name, "1", "a", "1")
+    client.delete_model_version_tag(name, "1", "a")
+    assert times() == before, "a tag is no change of what it is at"
+    client.transition_model_version_stage(name, "1", "Staging")
+    after = times()
+    assert after[0] > before[0] and after[1] > before[1], "a version that moves is a change of its model"
+    assert client.create_model_version(other, f"models:/{name}/1").run_id == run.info.run_id
 
 
 def test_prompts_are_versions_beside_models(client):

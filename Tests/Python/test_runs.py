@@ -221,11 +221,15 @@ SCRIPT = """
 import sys
 import time
 import mlflow
+import numpy
 
 mlflow.set_experiment("elsewhere")
 with mlflow.start_run() as run:
     mlflow.log_param("random_state", 7)
     mlflow.log_metric("f1", 0.5)
+    # Its source asks for tags as a run does, and is none.
+    data = mlflow.data.from_numpy(numpy.arange(3))
+    mlflow.log_param("data_tags", [key for key in data.source.to_dict()["tags"] if key.startswith("bottega.")])
 bare = mlflow.MlflowClient().create_run(run.info.experiment_id)
 print(run.info.run_id, bare.info.run_id)
 """
@@ -265,7 +269,7 @@ def test_any_mlflow_run_is_recorded_once_the_package_is_installed(workshop: Work
     assert record["code"]["changes"]["masked_lines"] == 1 and not record["code"]["changes"]["applies"]
     assert record["command"][-2:] == ["fit.py", "--token=***"]
     assert run["tags"]["bottega.environment"] == record["environment"]["lock"]
-    assert run["seed"] == {"seed": "7"}
+    assert run["seed"] == {"seed": "7"} and run["parameters"]["data_tags"] == "[]"
     assert any(name.startswith("mlflow==") for name in record["environment"]["packages"])
     assert [file["path"] for file in run["files"]] == ["bottega/changes.diff", "bottega/record.json"]
     assert workshop.json("run", "show", bare)["record"] is None, "a run made through the client is as it was asked for"

@@ -134,7 +134,15 @@ enum RunText {
 
     static func number(_ value: JSONValue?) -> String {
         guard case .number(let number)? = value else { return value?.stringValue ?? Human.cell(value) }
-        return String(format: "%.6g", number)
+        return NumberText.text(number)
+    }
+
+    /// Values beside each other.
+    static func numbers(_ values: [JSONValue?]) -> [String] {
+        let plain = values.compactMap { value in
+            if case .number(let number)? = value { number } else { Double?.none }
+        }
+        return plain.count == values.count ? NumberText.texts(plain) : values.map(number)
     }
 
     static func pairs(_ value: JSONValue?, countMax: Int) -> String {
@@ -212,7 +220,7 @@ enum RunText {
             rows.append([name.uppercased()] + runs.map { _ in "" })
             for fact in facts {
                 var cells = ["  " + short(fact["name"], 40)]
-                cells += (fact["values"]?.arrayValue ?? []).map { short(.string(number($0)), 34) }
+                cells += numbers(fact["values"]?.arrayValue ?? []).map { short(.string($0), 34) }
                 if let difference = fact["difference"] { cells.append("(\(number(difference)))") }
                 rows.append(cells)
             }
@@ -243,9 +251,8 @@ enum RunText {
                 "  \(mark) \(Human.cell(file["path"]))  \(short(file["before"], 13)) \(short(file["again"], 13))")
         }
         for metric in result["metrics"]?.arrayValue ?? [] where metric["same"]?.boolValue != true {
-            lines.append(
-                "  DIFFERS \(Human.cell(metric["name"]))  \(number(metric["before"])) then, \(number(metric["again"])) now"
-            )
+            let values = numbers([metric["before"], metric["again"]])
+            lines.append("  DIFFERS \(Human.cell(metric["name"]))  \(values[0]) then, \(values[1]) now")
         }
         for name in sections {
             for fact in result["differences"]?[name]?.arrayValue ?? [] {

@@ -221,6 +221,9 @@ public struct DatabaseSource: ImportSource {
         return found
     }
 
+    /// The run: a database leaves nothing out.
+    public func whole(_ run: JSONValue) async throws -> JSONValue { run }
+
     /// All values of a metric.
     public func history(run: String, key: String) async throws -> [ImportedPoint] {
         try await rows(
@@ -244,7 +247,11 @@ public struct DatabaseSource: ImportSource {
             "SELECT model_id AS owner, tag_key AS key, tag_value AS value FROM logged_model_tags WHERE experiment_id = ?",
             id)
         var metrics: [String: [JSONValue]] = [:]
-        for row in try await rows("SELECT * FROM logged_model_metrics WHERE experiment_id = ?", id) {
+        for row in try await rows(
+            // Its own experiment is that of the run, which may be another one.
+            "SELECT m.* FROM logged_model_metrics m JOIN logged_models l ON l.model_id = m.model_id WHERE l.experiment_id = ?",
+            id)
+        {
             metrics[row.text("model_id"), default: []].append([
                 "key": .string(row.text("metric_name")), "value": .number(row["metric_value"].doubleValue ?? 0),
                 "timestamp": Self.integer(row, "metric_timestamp_ms"), "step": Self.integer(row, "metric_step"),

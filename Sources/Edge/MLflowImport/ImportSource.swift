@@ -38,6 +38,8 @@ public protocol ImportSource: Sendable {
     func experiments() async throws -> [JSONValue]
     /// Every run of an experiment, deleted ones too: `{info, data, inputs, outputs}`.
     func runs(of experiment: String) async throws -> [JSONValue]
+    /// A run as `runs(of:)` gives it, with the inputs and outputs that a list may leave out.
+    func whole(_ run: JSONValue) async throws -> JSONValue
     /// All values of a metric.
     func history(run: String, key: String) async throws -> [ImportedPoint]
     /// Every logged model of an experiment: `{info, data}`.

@@ -1,3 +1,4 @@
+import ContentHashing
 import PlatformCore
 
 extension Importer {
@@ -15,7 +16,7 @@ extension Importer {
             let name = model.text("name")
             if others.contains(name) { continue }
             try await attempt("model \(name)") {
-                let isNew = try await make(model)
+                let change = try await make(model)
                 var numbers = Dictionary(
                     (there[name] ?? []).map { ($0.number("version") ?? 0, $0) }, uniquingKeysWith: { $1 })
                 for version in (versions[name] ?? []).sorted(by: {
@@ -25,21 +26,102 @@ extension Importer {
                         try await copy(version: version, moved, &numbers)
                     }
                 }
-                for alias in model.list("aliases") {
-                    _ = try await destination.send(
-                        "POST", "/api/2.0/mlflow/registered-models/alias",
-                        [
-                            "name": .string(name), "alias": alias["alias"] ?? .null,
-                            "version": .string(alias.text("version")),
-                        ])
-                }
+                if let change { try await settle(model, change) }
                 // Last, because what was set above is a change of today.
                 try await restate(model, name: name, version: nil)
-                if isNew { tally.copied("registered_models") } else { tally.present("registered_models") }
+                if change == nil { tally.present("registered_models") } else { tally.copied("registered_models") }
             }
         }
+        noteGone(versions, there)
         try await verifyRegistry(
             models.filter { !others.contains($0.text("name")) }, versions.filter { !others.contains($0.key) })
+    }
+
+    /// Says which versions came from this source and are in it no more: they are left, since a source may have been emptied.
+    private func noteGone(_ versions: [String: [JSONValue]], _ there: [String: [JSONValue]]) {
+        for (name, list) in there.sorted(by: { $0.key < $1.key }) {
+            let known = Set((versions[name] ?? []).map { $0.text("version") })
+            for version in list where !known.contains(version.text("version")) {
+                let number = version.text("version")
+                guard version.pairs("tags")[Self.sourceTag] == "\(source.name) \(name)/\(number)" else { continue }
+                tally.problem(
+                    "version \(name)/\(number): it came from the source, which has it no more; delete it here if it is to go"
+                )
+            }
+        }
+    }
+
+    /// What is in the source's words to be brought to a thing that is here, and what it had before.
+    private struct Change {
+        let state: ImportedState
+        let before: ImportedState
+        let tags: [String: String]
+    }
+
+    /// How a model or version differs from what was imported before; `nil` if the source says the same as then.
+    ///
+    /// What was changed here in the meantime stays then.
+    private static func change(of thing: JSONValue, _ members: [String], names: [String], there: JSONValue?) -> Change?
+    {
+        let said = JSONValue.object(
+            Dictionary(uniqueKeysWithValues: members.map { ($0, thing[$0] ?? .null) })
+                .merging(["tags": .object(thing.pairs("tags").mapValues(JSONValue.string))]) { $1 })
+        let state = ContentHasher.hash(said.canonicalBytes).hex
+        let before = ImportedState(there?.pairs("tags")[Self.doneTag])
+        guard before.state != state else { return nil }
+        return Change(
+            state: ImportedState(state, names: thing.pairs("tags").keys.map { "tag \($0)" } + names), before: before,
+            tags: there?.pairs("tags") ?? [:])
+    }
+
+    /// Brings a model's aliases to what the source says, and keeps of which state that was.
+    private func settle(_ model: JSONValue, _ change: Change) async throws {
+        let name = model.text("name")
+        let path = "/api/2.0/mlflow/registered-models"
+        let aliases = model.list("aliases")
+        for alias in aliases {
+            _ = try await destination.send(
+                "POST", "\(path)/alias",
+                [
+                    "name": .string(name), "alias": alias["alias"] ?? .null, "version": .string(alias.text("version")),
+                ])
+        }
+        let kept = Set(aliases.map { "alias \($0.text("alias"))" })
+        for gone in change.before.names where gone.hasPrefix("alias ") && !kept.contains(gone) {
+            try await forget {
+                _ = try await destination.send(
+                    "DELETE", "\(path)/alias",
+                    ["name": .string(name), "alias": .string(String(gone.dropFirst("alias ".count)))])
+            }
+        }
+        _ = try await destination.send(
+            "POST", "\(path)/set-tag",
+            ["name": .string(name), "key": .string(Self.doneTag), "value": .string(change.state.text)])
+    }
+
+    /// Brings the tags of something that is here to what the source says.
+    private func bring(tagsOf thing: JSONValue, _ change: Change, to owner: [String: JSONValue], _ path: String)
+        async throws
+    {
+        let tags = thing.pairs("tags")
+        for (key, value) in tags.sorted(by: { $0.key < $1.key }) where change.tags[key] != value {
+            _ = try await destination.send(
+                "POST", "\(path)/set-tag",
+                .object(owner.merging(["key": .string(key), "value": .string(value)]) { $1 }))
+        }
+        for name in change.before.names where name.hasPrefix("tag ") {
+            let key = String(name.dropFirst("tag ".count))
+            guard tags[key] == nil, change.tags[key] != nil else { continue }
+            try await forget {
+                _ = try await destination.send(
+                    "DELETE", "\(path)/delete-tag", .object(owner.merging(["key": .string(key)]) { $1 }))
+            }
+        }
+    }
+
+    /// Takes something away that may be gone already.
+    private func forget(_ step: () async throws -> Void) async throws {
+        do { try await step() } catch let error as PlatformError where error.code == .notFound {}
     }
 
     /// What keeps models from being copied, without copying any.
@@ -55,6 +137,14 @@ extension Importer {
         _ = noteOthers(
             than: models, Dictionary(grouping: versions) { $0.text("name") },
             Dictionary(grouping: there) { $0.text("name") })
+        for (name, list) in Dictionary(grouping: versions, by: { $0.text("name") }).sorted(by: { $0.key < $1.key }) {
+            let live = list.filter { $0.text("current_stage") == "Production" }.compactMap { $0.number("version") }
+            if live.count > 1 {
+                tally.problem(
+                    "model \(name): versions \(live.sorted().map(String.init).joined(separator: ", ")) are all in Production; here one at a time is, so the "
+                        + "last stays and the others are archived")
+            }
+        }
     }
 
     /// Names of models that are others here, each told as a problem.
@@ -81,25 +171,28 @@ extension Importer {
         }.compactMap { $0.number("version") }.min()
     }
 
-    /// Makes a model unless it is there; gives whether it was made.
-    private func make(_ model: JSONValue) async throws -> Bool {
+    /// Makes a model unless it is there; gives what is to be settled of it, `nil` if the source says what it said before.
+    private func make(_ model: JSONValue) async throws -> Change? {
         let name = model.text("name")
-        let known = try await destination.find("/api/2.0/mlflow/registered-models/get", [("name", name)])
-        if known == nil {
+        let path = "/api/2.0/mlflow/registered-models"
+        let known = try await destination.find("\(path)/get", [("name", name)])?["registered_model"]
+        let aliases = model.list("aliases").map { "alias \($0.text("alias"))" }
+        guard
+            let change = Self.change(of: model, ["description", "aliases"], names: aliases, there: known)
+        else { return nil }
+        let description = model["description"]?.stringValue ?? ""
+        guard let known else {
             _ = try await destination.send(
-                "POST", "/api/2.0/mlflow/registered-models/create",
-                [
-                    "name": .string(name), "description": .string(model["description"]?.stringValue ?? ""),
-                    "tags": .array(model.list("tags")),
-                ])
-            return true
+                "POST", "\(path)/create",
+                ["name": .string(name), "description": .string(description), "tags": .array(model.list("tags"))])
+            return change
         }
-        for tag in model.list("tags") {
+        if known["description"]?.stringValue ?? "" != description {
             _ = try await destination.send(
-                "POST", "/api/2.0/mlflow/registered-models/set-tag",
-                ["name": .string(name), "key": tag["key"] ?? .null, "value": tag["value"] ?? .null])
+                "PATCH", "\(path)/update", ["name": .string(name), "description": .string(description)])
         }
-        return false
+        try await bring(tagsOf: model, change, to: ["name": .string(name)], path)
+        return change
     }
 
     /// Gives a model or version the times and the author that it had in the source.
@@ -116,12 +209,16 @@ extension Importer {
 
     private func copy(version: JSONValue, _ moved: Moved, _ there: inout [Int64: JSONValue]) async throws {
         let (name, number) = (version.text("name"), version.number("version") ?? 0)
+        let change = Self.change(
+            of: version, ["description", "current_stage"], names: [], there: there[number])
         if let known = there[number] {
             // An import that was killed may have made it and not come to its times.
-            if known.number("creation_timestamp") != version.number("creation_timestamp") {
+            if let change {
+                try await bring(version, to: known, change)
+            } else if known.number("creation_timestamp") != version.number("creation_timestamp") {
                 try await restate(version, name: name, version: number)
             }
-            return tally.present("versions")
+            return change == nil ? tally.present("versions") : tally.copied("versions")
         }
         let origin = Self.rewritten(try await files(of: version), moved)
         var tags = version.pairs("tags")
@@ -150,19 +247,44 @@ extension Importer {
             }
         }
         there[number] = version
-        let stage = version.text("current_stage")
-        if !stage.isEmpty, stage != "None" {
-            try await attempt("stage \(stage) of version \(number) of \(name)") {
+        if let change { try await finish(version, from: "None", change) }
+        tally.copied("versions")
+    }
+
+    /// Brings a version that is here to what the source says of it now.
+    private func bring(_ version: JSONValue, to known: JSONValue, _ change: Change) async throws {
+        let owner: [String: JSONValue] = [
+            "name": .string(version.text("name")), "version": .string(version.text("version")),
+        ]
+        let path = "/api/2.0/mlflow/model-versions"
+        let description = version["description"]?.stringValue ?? ""
+        if known["description"]?.stringValue ?? "" != description {
+            _ = try await destination.send(
+                "PATCH", "\(path)/update", .object(owner.merging(["description": .string(description)]) { $1 }))
+        }
+        try await bring(tagsOf: version, change, to: owner, path)
+        try await finish(version, from: known.text("current_stage"), change)
+    }
+
+    /// Takes a version to its stage, and keeps of which state of the source it is.
+    private func finish(_ version: JSONValue, from: String, _ change: Change) async throws {
+        let (name, number) = (version.text("name"), version.text("version"))
+        let owner: [String: JSONValue] = ["name": .string(name), "version": .string(number)]
+        let path = "/api/2.0/mlflow/model-versions"
+        func stage(_ text: String) -> String { text.isEmpty ? "None" : text }
+        let wanted = stage(version.text("current_stage"))
+        if wanted != stage(from) {
+            try await attempt("stage \(wanted) of version \(number) of \(name)") {
                 _ = try await destination.send(
-                    "POST", "/api/2.0/mlflow/model-versions/transition-stage",
-                    [
-                        "name": .string(name), "version": .string(String(number)), "stage": .string(stage),
-                        "archive_existing_versions": false,
-                    ])
+                    "POST", "\(path)/transition-stage",
+                    .object(
+                        owner.merging(["stage": .string(wanted), "archive_existing_versions": false]) { $1 }))
             }
         }
-        try await restate(version, name: name, version: number)
-        tally.copied("versions")
+        _ = try await destination.send(
+            "POST", "\(path)/set-tag",
+            .object(owner.merging(["key": .string(Self.doneTag), "value": .string(change.state.text)]) { $1 }))
+        try await restate(version, name: name, version: version.number("version"))
     }
 
     /// A version's source, or its files if the source names a version.
@@ -198,6 +320,13 @@ extension Importer {
             if copy.text("run_id") != version.text("run_id") { tally.problem("version \(name): its run differs") }
             if copy.text("creation_timestamp") != version.text("creation_timestamp") {
                 tally.problem("version \(name): the time of its creation differs")
+            }
+            func stage(_ version: JSONValue) -> String {
+                let text = version.text("current_stage")
+                return text.isEmpty ? "None" : text
+            }
+            if stage(copy) != stage(version) {
+                tally.problem("version \(name): its stage is \(stage(copy)) here, \(stage(version)) in the source")
             }
             let tags = copy.pairs("tags")
             for (key, value) in version.pairs("tags") where tags[key] != value {

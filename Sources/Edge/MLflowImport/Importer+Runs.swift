@@ -18,7 +18,7 @@ extension Importer {
             for metric in model["data"]?.list("metrics") ?? [] {
                 let point = ImportedPoint(
                     milliseconds: metric.number("timestamp") ?? 0, step: metric.number("step") ?? 0,
-                    value: metric["value"]?.metricValue ?? 0)
+                    value: metric["value"]?.metricValue.map { $0.isNaN ? 0 : $0 } ?? 0)
                 links[metric.text("run_id"), default: [:]]["\(metric.text("key")) \(point.fingerprint)", default: []]
                     .append(
                         Link(
@@ -32,8 +32,13 @@ extension Importer {
     func copy(run: JSONValue, to experiment: String, done: String?, links: [String: [Link]]) async throws {
         guard let info = run["info"], let data = run["data"] else { return }
         let id = info.text("run_id")
-        let state = ContentHasher.hash(run.canonicalBytes).hex
-        if done == state { return tally.present("runs") }
+        let before = ImportedState(done)
+        let described = links.flatMap { key, links in links.map { "\(key) \($0.model)" } }.sorted()
+        let state = ContentHasher.hash(
+            JSONValue.array([.integer(2), run, .array(described.map(JSONValue.string))]).canonicalBytes
+        ).hex
+        if before.state == state { return tally.present("runs") }
+        let whole = try await source.whole(run)
         let made = try await destination.send(
             "POST", "/api/v1/import/runs",
             Self.stated([
@@ -42,11 +47,24 @@ extension Importer {
                 "started_at": info.number("start_time").map(JSONValue.integer) ?? .null,
                 "ended_at": info.number("end_time").map(JSONValue.integer) ?? .null,
             ]))
+        // First, so that what is refused below does not leave a run of which nobody knows where it is from.
+        let origin: JSONValue = [
+            "key": .string(Self.sourceTag),
+            "value": .string("\(source.name) experiment \(info.text("experiment_id"))"),
+        ]
+        try await log(run: id, "tags", [origin], portion: 100)
         try await log(
             run: id, "params", data.list("params").map { ["key": $0["key"] ?? .null, "value": $0["value"] ?? .null] },
             portion: 100)
         let tags = data.list("tags").filter { !$0.text("key").isEmpty }
         try await log(run: id, "tags", tags, portion: 100)
+        let wanted = Set(tags.map { $0.text("key") })
+        for key in before.names where !wanted.contains(key) {
+            do {
+                _ = try await destination.send(
+                    "POST", "/api/2.0/mlflow/runs/delete-tag", ["run_id": .string(id), "key": .string(key)])
+            } catch let error as PlatformError where error.code == .notFound {}
+        }
         var histories: [String: [ImportedPoint]] = [:]
         for key in Set(data.list("metrics").map { $0.text("key") }).sorted() {
             let points = try await source.history(run: id, key: key)
@@ -57,7 +75,11 @@ extension Importer {
                     "key": .string(key), "value": point.value.isNaN ? .string("NaN") : .number(point.value),
                     "timestamp": .integer(point.milliseconds), "step": .integer(point.step),
                 ]
-                let describes = links["\(key) \(point.fingerprint)"] ?? []
+                // What is no number is 0 in a source's model.
+                let told =
+                    point.value.isNaN
+                    ? ImportedPoint(milliseconds: point.milliseconds, step: point.step, value: 0) : point
+                let describes = links["\(key) \(told.fingerprint)"] ?? []
                 if describes.isEmpty { wires.append(.object(plain)) }
                 for link in describes {
                     var wire = plain
@@ -72,47 +94,55 @@ extension Importer {
             tally.copied("metric_points", points.count)
         }
         let (datasets, models) = (
-            run["inputs"]?.list("dataset_inputs") ?? [], run["inputs"]?.list("model_inputs") ?? []
+            whole["inputs"]?.list("dataset_inputs") ?? [], whole["inputs"]?.list("model_inputs") ?? []
         )
         if !datasets.isEmpty || !models.isEmpty {
             _ = try await destination.send(
                 "POST", "/api/2.0/mlflow/runs/log-inputs",
                 ["run_id": .string(id), "datasets": .array(datasets), "models": .array(models)])
         }
-        if let outputs = run["outputs"]?.list("model_outputs"), !outputs.isEmpty {
+        if let outputs = whole["outputs"]?.list("model_outputs"), !outputs.isEmpty {
             _ = try await destination.send(
                 "POST", "/api/2.0/mlflow/runs/outputs", ["run_id": .string(id), "models": .array(outputs)])
         }
         let lost = try await copyFiles(
             below: info.text("artifact_uri"), run: id, to: ServerSource.proxied(made.text("artifact_uri")) ?? "")
         let faults =
-            try await self.faults(of: id, data: data, histories: histories) + lost.map { "its file '\($0)' differs" }
+            try await self.faults(of: id, whole, histories: histories) + lost.map { "its file '\($0)' differs" }
         guard faults.isEmpty else {
             for fault in faults { tally.problem("run \(id): \(fault)") }
             return
         }
-        try await log(
-            run: id, "tags",
-            [
-                [
-                    "key": .string(Self.sourceTag),
-                    "value": .string("\(source.name) experiment \(info.text("experiment_id"))"),
-                ],
-                // Without its files it is not done: the next import sees to them.
-                ["key": .string(Self.doneTag), "value": .string(source.hasFiles ? state : Self.partTag)],
-            ], portion: 100)
+        // Without its files it is not done: the next import sees to them.
+        let names = wanted.filter { !$0.hasPrefix("mlflow.") }
+        let now = source.hasFiles ? ImportedState(state, names: Array(names)).text : Self.partTag
+        try await log(run: id, "tags", [["key": .string(Self.doneTag), "value": .string(now)]], portion: 100)
         if info.text("lifecycle_stage") == "deleted" {
             _ = try await destination.send("POST", "/api/2.0/mlflow/runs/delete", ["run_id": .string(id)])
         }
         tally.copied("runs")
     }
 
+    /// Logs in portions; what of a portion is refused is found and told, and the rest is logged.
     private func log(run: String, _ kind: String, _ all: [JSONValue], portion: Int) async throws {
+        func send(_ some: ArraySlice<JSONValue>) async throws {
+            do {
+                _ = try await destination.send(
+                    "POST", "/api/2.0/mlflow/runs/log-batch", ["run_id": .string(run), kind: .array(Array(some))])
+            } catch let error as PlatformError where error.code == .invalidInput {
+                // All points of a metric have one key.
+                guard kind != "metrics", some.count > 1 else {
+                    let key = String((some.first?.text("key") ?? "").prefix(100))
+                    return tally.problem("run \(run): '\(key)' of its \(kind) is refused: \(error.message)")
+                }
+                let middle = some.startIndex + some.count / 2
+                try await send(some[..<middle])
+                try await send(some[middle...])
+            }
+        }
         var at = 0
         while at < all.count {
-            let some = Array(all[at..<min(at + portion, all.count)])
-            _ = try await destination.send(
-                "POST", "/api/2.0/mlflow/runs/log-batch", ["run_id": .string(run), kind: .array(some)])
+            try await send(all[at..<min(at + portion, all.count)])
             at += portion
         }
     }
@@ -153,11 +183,21 @@ extension Importer {
 
     /// In what a copied run differs from the source, read back from the target.
     private func faults(
-        of id: String, data: JSONValue, histories: [String: [ImportedPoint]]
+        of id: String, _ run: JSONValue, histories: [String: [ImportedPoint]]
     ) async throws -> [String] {
         var faults: [String] = []
         let target = ServerSource(destination)
-        let there = try await destination.get("/api/2.0/mlflow/runs/get", [("run_id", id)])["run"]?["data"] ?? .null
+        let data = run["data"] ?? .null
+        let copy = try await destination.get("/api/2.0/mlflow/runs/get", [("run_id", id)])["run"] ?? .null
+        let there = copy["data"] ?? .null
+        for (part, list, what) in [
+            ("inputs", "model_inputs", "models that it read"), ("outputs", "model_outputs", "models that it wrote"),
+        ] {
+            func models(_ run: JSONValue) -> Set<String> {
+                Set((run[part]?.list(list) ?? []).map { $0.text("model_id") })
+            }
+            if !models(run).isSubset(of: models(copy)) { faults.append("the \(what) differ") }
+        }
         if there.pairs("params") != data.pairs("params") { faults.append("its parameters differ") }
         let tags = there.pairs("tags").filter { $0.key != Self.doneTag && $0.key != Self.sourceTag }
         let wanted = data.pairs("tags")

@@ -96,14 +96,18 @@ public struct Importer: Sendable {
         let experiments = try await source.experiments()
         tally.found("experiments", experiments.count)
         try await noteLeftOut(experiments)
-        for experiment in experiments { try await copy(experiment, &moved) }
+        // Models come before the runs of every experiment: a metric of a run may describe a model of another experiment.
+        var models: [JSONValue] = []
+        for experiment in experiments { models += try await copy(experiment, &moved) }
+        let links = Self.links(models)
+        for experiment in experiments { try await copyRuns(of: experiment, links, &moved) }
+        try await verify(models, moved)
         try await copyEvaluationDatasets(moved)
         try await copyRegistry(moved)
-        for experiment in experiments where experiment.text("lifecycle_stage") == "deleted" {
-            let there = try await destination.find(
-                "/api/2.0/mlflow/experiments/get-by-name", [("experiment_name", experiment.text("name"))])
-            guard let id = there?["experiment"]?.text("experiment_id") else { continue }
-            _ = try await destination.send("POST", "/api/2.0/mlflow/experiments/delete", ["experiment_id": .string(id)])
+        for experiment in experiments {
+            // Last, because what was set above is a change of today.
+            _ = try await state(experiment)
+            if experiment.text("lifecycle_stage") == "deleted" { try await delete(experiment) }
         }
         let report = tally.report
         try await note("ended", ["counts": report.json["counts"] ?? .null, "complete": .bool(report.problems.isEmpty)])
@@ -119,21 +123,27 @@ public struct Importer: Sendable {
 
     // MARK: Experiments
 
-    private func copy(_ experiment: JSONValue, _ moved: inout Moved) async throws {
-        let (id, name) = (experiment.text("experiment_id"), experiment.text("name"))
-        let made = try await destination.send(
-            "POST", "/api/v1/import/experiments",
-            Self.stated([
-                "name": .string(name), "created_at": experiment["creation_time"] ?? .null,
-                "updated_at": experiment["last_update_time"] ?? .null,
-            ]))
+    /// Makes an experiment with its tags, scorers and logged models; gives the models.
+    private func copy(_ experiment: JSONValue, _ moved: inout Moved) async throws -> [JSONValue] {
+        let id = experiment.text("experiment_id")
+        let made = try await state(experiment)
         let target = made.text("experiment_id")
         moved.experiments[id] = target
+        let before = (try await destination.get("/api/2.0/mlflow/experiments/get", [("experiment_id", target)]))[
+            "experiment"
+        ]?.pairs("tags")
+        let done = ImportedState(before?[Self.doneTag])
         var tags = experiment.pairs("tags")
-        tags[Self.sourceTag] = "\(source.name) experiment \(id)"
-        for (key, value) in tags.sorted(by: { $0.key < $1.key }) {
+        let path = "/api/2.0/mlflow/experiments"
+        for key in done.names where tags[key] == nil && before?[key] != nil {
             _ = try await destination.send(
-                "POST", "/api/2.0/mlflow/experiments/set-experiment-tag",
+                "POST", "\(path)/delete-experiment-tag", ["experiment_id": .string(target), "key": .string(key)])
+        }
+        tags[Self.doneTag] = ImportedState("tags", names: Array(tags.keys)).text
+        tags[Self.sourceTag] = "\(source.name) experiment \(id)"
+        for (key, value) in tags.sorted(by: { $0.key < $1.key }) where before?[key] != value {
+            _ = try await destination.send(
+                "POST", "\(path)/set-experiment-tag",
                 ["experiment_id": .string(target), "key": .string(key), "value": .string(value)])
         }
         if made["made"]?.boolValue == true { tally.copied("experiments") } else { tally.present("experiments") }
@@ -146,14 +156,47 @@ public struct Importer: Sendable {
             moved.roots.append((info.text("artifact_uri"), "models:/\(info.text("model_id"))"))
             try await attempt("logged model \(info.text("model_id"))") { try await copy(model: model, to: target) }
         }
-        let runs = try await source.runs(of: id)
+        return models
+    }
+
+    /// Makes an experiment unless it is there, and gives it its times.
+    private func state(_ experiment: JSONValue) async throws -> JSONValue {
+        try await destination.send(
+            "POST", "/api/v1/import/experiments",
+            Self.stated([
+                "name": .string(experiment.text("name")), "created_at": experiment["creation_time"] ?? .null,
+                "updated_at": experiment["last_update_time"] ?? .null,
+            ]))
+    }
+
+    /// Deletes an experiment here as it is in the source.
+    private func delete(_ experiment: JSONValue) async throws {
+        let name = experiment.text("name")
+        func there() async throws -> JSONValue? {
+            try await destination.find("/api/2.0/mlflow/experiments/get-by-name", [("experiment_name", name)])?[
+                "experiment"]
+        }
+        guard let found = try await there() else { return }
+        do {
+            _ = try await destination.send(
+                "POST", "/api/2.0/mlflow/experiments/delete", ["experiment_id": .string(found.text("experiment_id"))])
+        } catch let error as PlatformError {
+            // Another import, or somebody, may have deleted it meanwhile.
+            if try await there()?.text("lifecycle_stage") != "deleted" { throw error }
+        }
+    }
+
+    private func copyRuns(
+        of experiment: JSONValue, _ links: [String: [String: [Link]]], _ moved: inout Moved
+    ) async throws {
+        let runs = try await source.runs(of: experiment.text("experiment_id"))
+        let target = moved.experiments[experiment.text("experiment_id")] ?? ""
         tally.found("runs", runs.count)
         moved.roots += runs.compactMap { run in
             let info = run["info"] ?? .null
             return info.text("artifact_uri").isEmpty
                 ? nil : (info.text("artifact_uri"), "runs:/\(info.text("run_id"))")
         }
-        let links = Self.links(models)
         let done = try await doneRuns(of: target)
         try await withThrowingTaskGroup(of: Void.self) { group in
             for (index, run) in runs.enumerated() {
@@ -166,6 +209,40 @@ public struct Importer: Sendable {
                 }
             }
             try await group.waitForAll()
+        }
+    }
+
+    /// Says which metrics of logged models are not here as they are in the source.
+    private func verify(_ models: [JSONValue], _ moved: Moved) async throws {
+        func points(_ model: JSONValue) -> [String: String] {
+            Dictionary(
+                (model["data"]?.list("metrics") ?? []).map { metric in
+                    // A source states what is no number as 0.
+                    let value = metric["value"]?.metricValue.map { $0.isNaN ? 0 : $0 } ?? 0
+                    let point = ImportedPoint(
+                        milliseconds: metric.number("timestamp") ?? 0, step: metric.number("step") ?? 0, value: value)
+                    return (
+                        "\(metric.text("run_id")) \(metric.text("key")) \(point.fingerprint) \(metric.text("dataset_name")) "
+                            + metric.text("dataset_digest"), metric.text("key")
+                    )
+                }, uniquingKeysWith: { first, _ in first })
+        }
+        let target = ServerSource(destination)
+        var here: [String: JSONValue] = [:]
+        for experiment in Set(models.map { $0["info"]?.text("experiment_id") ?? "" }) {
+            guard let id = moved.experiments[experiment] else { continue }
+            for model in try await target.loggedModels(of: id) { here[model["info"]?.text("model_id") ?? ""] = model }
+        }
+        for model in models {
+            let id = model["info"]?.text("model_id") ?? ""
+            guard let copy = here[id] else {
+                tally.problem("logged model \(id): it is not here")
+                continue
+            }
+            let copied = points(copy)
+            for (point, key) in points(model).sorted(by: { $0.key < $1.key }) where copied[point] == nil {
+                tally.problem("logged model \(id): its metric '\(key)' differs")
+            }
         }
     }
 

@@ -61,6 +61,14 @@ public struct ServerSource: ImportSource {
             body: ["experiment_ids": [.string(experiment)], "run_view_type": "ALL"], countMax: 1000)
     }
 
+    /// A run with its model inputs and outputs, which a search leaves out.
+    public func whole(_ run: JSONValue) async throws -> JSONValue {
+        guard var members = run.objectValue else { return run }
+        let read = try await server.get("/api/2.0/mlflow/runs/get", [("run_id", run["info"]?.text("run_id") ?? "")])
+        for part in ["inputs", "outputs"] { members[part] = read["run"]?[part] ?? members[part] }
+        return .object(members)
+    }
+
     /// All values of a metric.
     public func history(run: String, key: String) async throws -> [ImportedPoint] {
         try await pages(

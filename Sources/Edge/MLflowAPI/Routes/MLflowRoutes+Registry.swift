@@ -59,6 +59,11 @@ extension MLflowRoutes {
             let modelID = try fields.text("model_id").flatMap { $0.isEmpty ? nil : $0 }
             // Clients that name a logged model leave its run to the server.
             if runID == nil, let modelID { runID = try await tracking.loggedModel(modelID).sourceRunID }
+            // A copy of a version is of that one's run.
+            if runID == nil, let copied = try await version(ofSource: uri) {
+                let origin = copied.version.candidate.origin.runID
+                runID = origin.isEmpty ? nil : origin
+            }
             let tags = try Dictionary(tags: fields.tags("tags"))
             // A prompt is a version without files; its text is a tag.
             let isPrompt = uri == "dummy-source" && tags["mlflow.prompt.is_prompt"] == "true"
@@ -168,6 +173,14 @@ extension MLflowRoutes {
         }
         if let logged = try await tracking.loggedModels(ofRun: run).first { return logged.artifactURI }
         return try await tracking.runInfo(run).artifactURI
+    }
+
+    /// The version that a source names, `models:/NAME/NUMBER`; `nil` for any other source.
+    private func version(ofSource source: String) async throws -> VersionState? {
+        guard source.hasPrefix("models:/"), !source.hasPrefix("models:/m-") else { return nil }
+        let parts = source.dropFirst("models:/".count).split(separator: "/").map(String.init)
+        guard parts.count == 2, let number = Int(parts[1]) else { return nil }
+        return try await registry.registry.versionState(number, of: parts[0])
     }
 
     /// Whether a path is of a run that there is, `7/<run>/artifacts/model`, or has files.

@@ -348,6 +348,8 @@ extension ModelVersionRegistry {
             try self.log(
                 ModelEdit(model: model.id, number: version ?? 0, kind: kind, key: key, before: before, after: after),
                 at: now, actor: actor, in: transaction)
+            // As MLflow counts it: a tag is no change of the thing that it is at.
+            if kind.hasPrefix("tag.") { return (try Self.model(id: model.id, in: transaction), true) }
             if let version {
                 try transaction.execute(
                     "UPDATE model_versions SET updated_at = ? WHERE model = ? AND number = ?",

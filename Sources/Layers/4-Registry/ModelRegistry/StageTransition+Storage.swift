@@ -99,6 +99,9 @@ extension StageTransition {
         try transaction.execute(
             "UPDATE model_versions SET stage = ?, updated_at = ? WHERE model = ? AND number = ?",
             [.text(to.rawValue), MetadataValue(step.time), .text(model.text), .integer(Int64(version))])
+        // As MLflow counts it: a version that moves is a change of its model.
+        try transaction.execute(
+            "UPDATE models SET updated_at = ? WHERE model_id = ?", [MetadataValue(step.time), .text(model.text)])
         try snapshot(after: step, in: transaction)
         return step
     }

@@ -105,14 +105,26 @@ def record(run_id: str | None = None, *, seed: int | None = None, dataset: str |
     return taken
 
 
+def _asks_for_dataset() -> bool:
+    """Whether `mlflow.data` is what asks for tags now."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.startswith("mlflow.data."):
+            return True
+        frame = frame.f_back
+    return False
+
+
 class RecordContext(RunContextProvider):
     """What mlflow asks for tags when it begins a run; the artifacts follow once the run is there."""
 
     def in_context(self) -> bool:
         """Whether runs are recorded; the platform's own jobs have their record already."""
-        return os.environ.get("BOTTEGA_RECORD", "").lower() not in ("off", "0", "false") and not os.environ.get(
-            "BOTTEGA_JOB_ID"
-        )
+        if os.environ.get("BOTTEGA_RECORD", "").lower() in ("off", "0", "false") or os.environ.get("BOTTEGA_JOB_ID"):
+            return False
+        # mlflow.data asks for tags too, for the source of each dataset that is made of numbers at hand: that is no run.
+        return not _asks_for_dataset()
 
     def tags(self) -> dict[str, str]:
         """Takes the record, keeps it for the run that is about to be made, and names it in tags."""

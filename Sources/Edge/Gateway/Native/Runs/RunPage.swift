@@ -37,7 +37,13 @@ enum RunPage {
             \(escape(report.run.tag("mlflow.note.content") ?? ""))</textarea><button>Keep</button><output></output></form>
             <h2>Metrics</h2>\(controls)<div id="curves" class="curves"></div>
             """
+        let metrics = report.run.metrics.count
+        if metrics > RunEvents.metricCountMax {
+            body +=
+                "<p>Curves of the first \(RunEvents.metricCountMax) of \(metrics) metrics by name; the latest values of all are below.</p>"
+        }
         let sections: [(RunReport.Section, String, Bool)] = [
+            (.metrics, "Latest values", metrics <= 12 || metrics > RunEvents.metricCountMax),
             (.parameters, "Parameters", true), (.data, "Data", true), (.features, "Features", true),
             (.seed, "Seed", true), (.code, "Code", true), (.environment, "Environment", false),
             (.hardware, "Machine", false),
@@ -97,9 +103,9 @@ enum RunPage {
             for row in rows.prefix(300) {
                 let usual = row.values.filter { $0 == row.values[0] }.count > 1 ? row.values[0] : nil
                 body += "<tr><th>\(escape(row.name))</th>"
-                for value in row.values {
+                for (value, text) in zip(row.values, beside(row.values)) {
                     let isOdd = section != .metrics && usual != nil && value != usual
-                    body += "<td\(isOdd ? " class=\"odd\"" : "")>\(value.map { escape(short($0)) } ?? "–")</td>"
+                    body += "<td\(isOdd ? " class=\"odd\"" : "")>\(escape(text))</td>"
                 }
                 body += "</tr>"
             }
@@ -194,8 +200,15 @@ enum RunPage {
             : seconds < 7200 ? String(format: "%.0f min", seconds / 60) : String(format: "%.1f h", seconds / 3600)
     }
     private static func text(_ value: JSONValue) -> String {
-        if case .number(let number) = value { return String(format: "%.6g", number) }
+        if case .number(let number) = value { return NumberText.text(number) }
         return value.stringValue ?? value.text
+    }
+    /// Values beside each other: numbers with as many digits as tell them apart.
+    private static func beside(_ values: [JSONValue?]) -> [String] {
+        let numbers = values.compactMap { value in if case .number(let number)? = value { number } else { Double?.none }
+        }
+        if numbers.count == values.count { return NumberText.texts(numbers) }
+        return values.map { $0.map(short) ?? "–" }
     }
     static func short(_ value: JSONValue) -> String {
         let text = text(value)

@@ -13,11 +13,24 @@ enum RunScript {
           if (parent) parent.appendChild(made);
           return made;
         }
+        // mlflow's client sends an infinity as the largest number.
+        const HUGE = 1.79e308;
         function short(v) {
-          if (typeof v !== 'number') return String(v);
-          if (Number.isInteger(v) && Math.abs(v) < 1e7) return String(v);
+          if (typeof v !== 'number') return v === 'inf' ? '∞' : v === '-inf' ? '−∞' : String(v);
           const a = Math.abs(v);
-          return a !== 0 && (a >= 1e6 || a < 1e-3) ? v.toExponential(2) : String(+v.toPrecision(5));
+          if (a >= HUGE) return v > 0 ? '∞' : '−∞';
+          if (Number.isInteger(v) && a < 2 ** 53) return String(v);
+          if (a >= 1e6 || a < 1e-3) return v.toExponential(2);
+          // With more digits where five would make a whole number of it.
+          for (let digits = 5; digits < 17; digits++) { const said = +v.toPrecision(digits); if (!Number.isInteger(said)) return String(said); }
+          return String(v);
+        }
+        // A tick's text, with the digits that tell it from the next.
+        function mark(t, all) {
+          const step = all.length > 1 ? all[1] - all[0] : 0, size = Math.abs(t);
+          if (!(step > 0) || size < step) return short(t);
+          const digits = Math.min(16, Math.ceil(Math.log10(size / step) + 1.001));
+          return digits <= 3 ? short(t) : size < 1e-3 || size >= 1e15 ? t.toExponential(digits - 1) : String(+t.toPrecision(digits));
         }
         function ticks(low, high, count) {
           if (!(high > low)) return [low];
@@ -30,30 +43,54 @@ enum RunScript {
         // series: [{name, color, points: [[step, milliseconds, value], …]}]
         function drawChart(svg, series, options) {
           svg.replaceChildren();
-          const W = 460, H = 190, L = 52, R = 8, T = 8, B = 22;
+          const W = 460, H = 190, R = 8, T = 8, B = 22;
           svg.setAttribute('viewBox', `0 0 ${W} ${H}`);
           const byTime = options.axis === 'time', log = options.log;
-          const start = Math.min(...series.flatMap(s => s.points.length ? [s.points[0][1]] : []));
-          const x = p => byTime ? (p[1] - start) / 1000 : p[0];
-          const kept = series.map(s => ({...s, points: s.points.filter(p => typeof p[2] === 'number' && (!log || p[2] > 0))
-            .sort((a, b) => x(a) - x(b))}));
+          const x = p => p[3];
+          // What cannot be drawn ends a piece of the curve: 0 for no number, 1 and -1 for what lies above and below everything.
+          const odd = v => typeof v !== 'number' ? (v === 'inf' ? 1 : v === '-inf' ? -1 : 0)
+            : v >= HUGE ? 1 : v <= -HUGE || (log && v <= 0) ? -1 : null;
+          const kept = series.map(s => {
+            const start = Math.min(...s.points.slice(0, 1).map(p => p[1]));
+            const every = s.points.map(p => [p[0], p[1], p[2], byTime ? (p[1] - start) / 1000 : p[0]]).sort((a, b) => x(a) - x(b));
+            const made = {...s, every, points: [], pieces: [[]], odd: []};
+            for (const p of every) {
+              const side = odd(p[2]);
+              if (side === null) { made.points.push(p); made.pieces[made.pieces.length - 1].push(p); continue; }
+              made.odd.push([p, side]);
+              if (made.pieces[made.pieces.length - 1].length) made.pieces.push([]);
+            }
+            return made;
+          });
           const all = kept.flatMap(s => s.points);
-          if (!all.length) { node('text', {x: W / 2, y: H / 2, class: 'axis', 'text-anchor': 'middle'}, svg, 'no numbers yet'); return; }
+          if (!all.length) {
+            const none = kept.some(s => s.odd.length) ? 'no finite number' : 'no numbers yet';
+            node('text', {x: W / 2, y: H / 2, class: 'axis', 'text-anchor': 'middle'}, svg, none); return;
+          }
           let x0 = Infinity, x1 = -Infinity, y0 = Infinity, y1 = -Infinity;
-          for (const p of all) { const u = x(p), v = log ? Math.log10(p[2]) : p[2];
-            if (u < x0) x0 = u; if (u > x1) x1 = u; if (v < y0) y0 = v; if (v > y1) y1 = v; }
+          for (const s of kept) for (const p of s.every) { const u = x(p); if (u < x0) x0 = u; if (u > x1) x1 = u; }
+          for (const p of all) { const v = log ? Math.log10(p[2]) : p[2]; if (v < y0) y0 = v; if (v > y1) y1 = v; }
           if (x1 === x0) { x0 -= .5; x1 += .5; }
           if (y1 === y0) { const pad = Math.abs(y0) * .05 || .5; y0 -= pad; y1 += pad; } else { const pad = (y1 - y0) * .05; y0 -= pad; y1 += pad; }
+          const rows = ticks(y0, y1, 5), said = rows.map(t => log ? short(10 ** t) : mark(t, rows));
+          const L = Math.max(52, 14 + 6 * Math.max(0, ...said.map(text => text.length)));
           const px = u => L + (u - x0) / (x1 - x0) * (W - L - R), py = v => H - B - (v - y0) / (y1 - y0) * (H - T - B);
-          for (const t of ticks(y0, y1, 5)) {
+          rows.forEach((t, i) => {
             node('line', {x1: L, x2: W - R, y1: py(t), y2: py(t), class: 'grid'}, svg);
-            node('text', {x: L - 6, y: py(t) + 3.5, class: 'axis', 'text-anchor': 'end'}, svg, log ? short(10 ** t) : short(t));
-          }
-          for (const t of ticks(x0, x1, 6)) node('text', {x: px(t), y: H - 6, class: 'axis', 'text-anchor': 'middle'}, svg, short(t) + (byTime ? ' s' : ''));
+            node('text', {x: L - 6, y: py(t) + 3.5, class: 'axis', 'text-anchor': 'end'}, svg, said[i]);
+          });
+          const columns = ticks(x0, x1, 6);
+          for (const t of columns) node('text', {x: px(t), y: H - 6, class: 'axis', 'text-anchor': 'middle'}, svg, mark(t, columns) + (byTime ? ' s' : ''));
           for (const s of kept) {
-            const path = s.points.map(p => `${px(x(p)).toFixed(1)},${py(log ? Math.log10(p[2]) : p[2]).toFixed(1)}`);
-            if (path.length > 1) node('polyline', {points: path.join(' '), class: 'curve', stroke: s.color}, svg);
-            if (path.length < 30) for (const at of path) { const [cx, cy] = at.split(','); node('circle', {cx, cy, r: 2.2, fill: s.color}, svg); }
+            for (const piece of s.pieces) {
+              const path = piece.map(p => `${px(x(p)).toFixed(1)},${py(log ? Math.log10(p[2]) : p[2]).toFixed(1)}`);
+              if (path.length > 1) node('polyline', {points: path.join(' '), class: 'curve', stroke: s.color}, svg);
+              if (path.length === 1 || s.points.length < 30) for (const at of path) { const [cx, cy] = at.split(','); node('circle', {cx, cy, r: 2.2, fill: s.color}, svg); }
+            }
+            for (const [p, side] of s.odd) {
+              const at = side > 0 ? T : H - B - 6;
+              node('line', {x1: px(x(p)), x2: px(x(p)), y1: at, y2: at + 6, class: 'oddity', stroke: s.color, 'stroke-width': 1.5}, svg);
+            }
           }
           const cursor = node('line', {y1: T, y2: H - B, class: 'cursor', visibility: 'hidden'}, svg);
           const label = node('text', {y: T + 8, class: 'tip'}, svg);
@@ -61,11 +98,12 @@ enum RunScript {
             const box = svg.getBoundingClientRect(), at = x0 + ((event.clientX - box.left) / box.width * W - L) / (W - L - R) * (x1 - x0);
             let best = null;
             const says = kept.map(s => {
-              if (!s.points.length) return null;
-              let low = 0, high = s.points.length - 1;
-              while (low < high) { const mid = (low + high) >> 1; x(s.points[mid]) < at ? low = mid + 1 : high = mid; }
-              if (low > 0 && Math.abs(x(s.points[low - 1]) - at) < Math.abs(x(s.points[low]) - at)) low--;
-              const p = s.points[low];
+              const points = s.every;
+              if (!points.length) return null;
+              let low = 0, high = points.length - 1;
+              while (low < high) { const mid = (low + high) >> 1; x(points[mid]) < at ? low = mid + 1 : high = mid; }
+              if (low > 0 && Math.abs(x(points[low - 1]) - at) < Math.abs(x(points[low]) - at)) low--;
+              const p = points[low];
               if (best === null || Math.abs(x(p) - at) < Math.abs(best - at)) best = x(p);
               return (kept.length > 1 ? s.name + ' ' : '') + short(p[2]);
             }).filter(Boolean);

@@ -123,12 +123,9 @@ extension TrackingStore {
     /// Sets a tag of an experiment.
     public func setTag(_ tag: TrackedTag, ofExperiment id: String) async throws {
         try checkExperiment(tag: tag)
-        let now = MetadataValue(clock.now())
         try await metadata.write { transaction in
             let number = try Self.activeExperiment(id, transaction)
             try Self.set(tag, ofExperiment: number, transaction)
-            try transaction.execute(
-                "UPDATE tracking_experiment SET updated_at = ? WHERE number = ?", [now, .integer(number)])
         }
     }
 

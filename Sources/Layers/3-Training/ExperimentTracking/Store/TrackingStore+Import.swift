@@ -75,11 +75,14 @@ extension TrackingStore {
     public func importExperiment(
         named name: String, createdAt: EventTime?, updatedAt: EventTime?
     ) async throws -> (id: String, isNew: Bool) {
-        if let known = try await experiment(named: name) {
+        let known = try await experiment(named: name)
+        if let known {
             if known.isDeleted { try await setExperiment(known.id, deleted: false) }
-            return (known.id, false)
+            // One that was made here keeps its times.
+            guard known.tags.contains(where: { $0.key == Self.importTag }) else { return (known.id, false) }
         }
-        let id = try await findOrCreateExperiment(named: name)
+        let id: String
+        if let known { id = known.id } else { id = try await findOrCreateExperiment(named: name) }
         let number = try Self.experimentNumber(id)
         try await metadata.write { transaction in
             for (column, time) in [("created_at", createdAt), ("updated_at", updatedAt)] {
@@ -89,8 +92,11 @@ extension TrackingStore {
                     [MetadataValue(time), .integer(number)])
             }
         }
-        return (id, true)
+        return (id, known == nil)
     }
+
+    /// Tag of what an import brought: from where.
+    private static let importTag = "bottega.import.source"
 
     /// Makes a run with the identity that it had elsewhere, or brings the one of this identity to that state; it is
     /// active afterwards.
