@@ -42,7 +42,9 @@ enum ModelPage {
         body +=
             rows.isEmpty
             ? "<p>None is registered. <code>bottega model register</code> registers what a job logged.</p>"
-            : table(["Model", "Newest of each stage", "Aliases", "Live", "Changed", "About"], rows.map { ("", $0) })
+            : table(
+                ["Model", "Newest of each stage", "Aliases", "Live", "Changed", "About"], rows.map { ("", $0) },
+                wrapping: [0, 2, 5])
         if page.next != nil { body += "<p>The first \(modelCountMax); <code>bottega model list</code> lists all.</p>" }
         return RunPage.page("Models", body)
     }
@@ -72,9 +74,9 @@ enum ModelPage {
             facts.append(("Registered", "\(RunPage.time(model.createdAt)) \(escape(model.createdBy))"))
         }
         for (alias, number) in (state?.aliases ?? [:]).sorted(by: { $0.key < $1.key }) {
-            facts.append((escape(alias), "<a href=\"#version-\(number)\">version \(number)</a>"))
+            facts.append(("Alias \(escape(alias))", "<a href=\"#version-\(number)\">version \(number)</a>"))
         }
-        for (key, value) in (state?.tags ?? [:]).sorted(by: { $0.key < $1.key }).prefix(20) {
+        for (key, value) in shown(state?.tags ?? [:]).prefix(20) {
             facts.append((escape(key), escape(String(value.prefix(200)))))
         }
         if let item = services.catalogue.index.items(named: "model/\(id.text)").first {
@@ -211,8 +213,13 @@ enum ModelPage {
         }.joined()
     }
 
+    /// Tags for people: an import's own mark is none.
+    private static func shown(_ tags: [String: String]) -> [(key: String, value: String)] {
+        tags.filter { $0.key != "bottega.imported" }.sorted { $0.key < $1.key }
+    }
+
     private static func notes(_ state: VersionState) -> String {
-        let tags = state.tags.sorted { $0.key < $1.key }.prefix(10).map { "\($0.key): \(String($0.value.prefix(100)))" }
+        let tags = shown(state.tags).prefix(10).map { "\($0.key): \(String($0.value.prefix(100)))" }
         let description = state.description.map { [String($0.prefix(300))] } ?? []
         return (description + tags).map {
             "<div>\(escape($0))</div>"

@@ -69,7 +69,7 @@ enum RunPage {
 
     /// Tags that the page does not show elsewhere; long ones that MLflow keeps for itself are left out.
     private static func tags(_ run: TrackedRun) -> String {
-        let elsewhere = ["mlflow.note.content", "mlflow.runName", "mlflow.parentRunId"]
+        let elsewhere = ["mlflow.note.content", "mlflow.runName", "mlflow.parentRunId", "bottega.imported"]
         let shown = run.tags.filter { tag in
             !elsewhere.contains(tag.key) && !(tag.key.hasPrefix("mlflow.") && tag.value.utf8.count > 200)
         }.sorted { $0.key < $1.key }
