@@ -525,3 +525,15 @@ def test_what_is_refused_of_a_run_is_told_and_the_rest_is_copied(origin: Origin,
     assert there.data.params == {"one": "1", "two": "1"} and there.data.metrics == {"loss": 0.5}
     assert there.data.tags["bottega.import.source"].endswith(there.data.tags["bottega.import.source"].split()[-1])
     client.delete_run(run)
+
+
+def test_what_was_imported_is_imported_again_by_another_platform(origin: Origin, start_server: Any) -> None:
+    first, second = start_server(), start_server(name="another")
+    copy(first, f"mlflow://127.0.0.1:{origin.port}")
+    for expected in ("copied", "present"):
+        report = copy(second, first.url.replace("http://", "mlflow://"))
+        counts = report["counts"]
+        assert report["complete"] and counts["runs"][expected] == counts["runs"]["found"], report
+        assert counts["versions"][expected] == counts["versions"]["found"]
+    [version] = MlflowClient(second.url, registry_uri=second.url).search_model_versions("name='orphan'")
+    assert version.tags["bottega.import.source"].startswith(first.url)

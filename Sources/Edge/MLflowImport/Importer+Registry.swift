@@ -65,12 +65,12 @@ extension Importer {
     {
         let said = JSONValue.object(
             Dictionary(uniqueKeysWithValues: members.map { ($0, thing[$0] ?? .null) })
-                .merging(["tags": .object(thing.pairs("tags").mapValues(JSONValue.string))]) { $1 })
+                .merging(["tags": .object(Self.tags(of: thing).mapValues(JSONValue.string))]) { $1 })
         let state = ContentHasher.hash(said.canonicalBytes).hex
         let before = ImportedState(there?.pairs("tags")[Self.doneTag])
         guard before.state != state else { return nil }
         return Change(
-            state: ImportedState(state, names: thing.pairs("tags").keys.map { "tag \($0)" } + names), before: before,
+            state: ImportedState(state, names: Self.tags(of: thing).keys.map { "tag \($0)" } + names), before: before,
             tags: there?.pairs("tags") ?? [:])
     }
 
@@ -103,7 +103,7 @@ extension Importer {
     private func bring(tagsOf thing: JSONValue, _ change: Change, to owner: [String: JSONValue], _ path: String)
         async throws
     {
-        let tags = thing.pairs("tags")
+        let tags = Self.tags(of: thing)
         for (key, value) in tags.sorted(by: { $0.key < $1.key }) where change.tags[key] != value {
             _ = try await destination.send(
                 "POST", "\(path)/set-tag",
@@ -184,7 +184,13 @@ extension Importer {
         guard let known else {
             _ = try await destination.send(
                 "POST", "\(path)/create",
-                ["name": .string(name), "description": .string(description), "tags": .array(model.list("tags"))])
+                [
+                    "name": .string(name), "description": .string(description),
+                    "tags": .array(
+                        Self.tags(of: model).sorted { $0.key < $1.key }.map {
+                            ["key": .string($0.key), "value": .string($0.value)]
+                        }),
+                ])
             return change
         }
         if known["description"]?.stringValue ?? "" != description {
@@ -221,7 +227,7 @@ extension Importer {
             return change == nil ? tally.present("versions") : tally.copied("versions")
         }
         let origin = Self.rewritten(try await files(of: version), moved)
-        var tags = version.pairs("tags")
+        var tags = Self.tags(of: version)
         tags[Self.sourceTag] = "\(source.name) \(name)/\(number)"
         var body: [String: JSONValue] = [
             "name": .string(name), "source": .string(origin),
@@ -329,7 +335,7 @@ extension Importer {
                 tally.problem("version \(name): its stage is \(stage(copy)) here, \(stage(version)) in the source")
             }
             let tags = copy.pairs("tags")
-            for (key, value) in version.pairs("tags") where tags[key] != value {
+            for (key, value) in Self.tags(of: version) where tags[key] != value {
                 tally.problem("version \(name): its tag '\(key)' differs")
             }
         }

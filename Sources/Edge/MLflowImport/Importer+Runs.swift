@@ -56,7 +56,7 @@ extension Importer {
         try await log(
             run: id, "params", data.list("params").map { ["key": $0["key"] ?? .null, "value": $0["value"] ?? .null] },
             portion: 100)
-        let tags = data.list("tags").filter { !$0.text("key").isEmpty }
+        let tags = data.list("tags").filter { ![Self.doneTag, Self.sourceTag, ""].contains($0.text("key")) }
         try await log(run: id, "tags", tags, portion: 100)
         let wanted = Set(tags.map { $0.text("key") })
         for key in before.names where !wanted.contains(key) {
@@ -199,8 +199,7 @@ extension Importer {
             if !models(run).isSubset(of: models(copy)) { faults.append("the \(what) differ") }
         }
         if there.pairs("params") != data.pairs("params") { faults.append("its parameters differ") }
-        let tags = there.pairs("tags").filter { $0.key != Self.doneTag && $0.key != Self.sourceTag }
-        let wanted = data.pairs("tags")
+        let (tags, wanted) = (Self.tags(of: there), Self.tags(of: data))
         for (key, value) in wanted where tags[key] != value { faults.append("its tag '\(key)' differs") }
         for (key, points) in histories {
             let (left, right) = (
@@ -242,7 +241,7 @@ extension Importer {
             "PATCH", "\(path)/tags",
             [
                 "tags": .array(
-                    info.list("tags") + [
+                    info.list("tags").filter { $0.text("key") != Self.doneTag } + [
                         ["key": .string(Self.doneTag), "value": .string(source.hasFiles ? state : Self.partTag)]
                     ])
             ])

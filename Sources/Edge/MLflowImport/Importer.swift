@@ -133,7 +133,7 @@ public struct Importer: Sendable {
             "experiment"
         ]?.pairs("tags")
         let done = ImportedState(before?[Self.doneTag])
-        var tags = experiment.pairs("tags")
+        var tags = Self.tags(of: experiment)
         let path = "/api/2.0/mlflow/experiments"
         for key in done.names where tags[key] == nil && before?[key] != nil {
             _ = try await destination.send(
@@ -264,6 +264,11 @@ public struct Importer: Sendable {
         } catch let error as CancellationError {
             throw error
         } catch { tally.problem("\(what): \(errorText(error))") }
+    }
+
+    /// Tags that came with a thing of the source; the marks that another import left on it there are none.
+    static func tags(of thing: JSONValue) -> [String: String] {
+        thing.pairs("tags").filter { $0.key != doneTag && $0.key != sourceTag }
     }
 
     /// The members that say something.
