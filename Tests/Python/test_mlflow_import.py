@@ -445,8 +445,12 @@ def test_a_registry_that_goes_on_in_the_source_is_followed(origin: Origin, start
     # What is changed here stays where the source says nothing new.
     after.set_registered_model_alias(name, "ours", "3")
     after.update_model_version(name, "3", "ours")
+    after.transition_model_version_stage(name, "1", "Archived")
     before.update_registered_model(name, "d2")
     before.update_model_version(name, "1", "new")
+    told = copy(target, source, code=1)["problems"]
+    assert told == [f"version {name}/1: its stage is Archived here, Staging in the source"], told
+    assert after.get_model_version(name, "1").description == "new"
     before.transition_model_version_stage(name, "1", "Production")
     before.set_registered_model_alias(name, "champ", "3")
     before.delete_registered_model_alias(name, "gone")
@@ -513,6 +517,18 @@ def test_models_are_followed_over_experiments_and_tags_that_go(origin: Origin, s
             assert other.last_update_time == one.last_update_time
 
 
+def test_what_was_imported_is_imported_again_by_another_platform(origin: Origin, start_server: Any) -> None:
+    first, second = start_server(), start_server(name="another")
+    copy(first, f"mlflow://127.0.0.1:{origin.port}")
+    for expected in ("copied", "present"):
+        report = copy(second, first.url.replace("http://", "mlflow://"))
+        counts = report["counts"]
+        assert report["complete"] and counts["runs"][expected] == counts["runs"]["found"], report
+        assert counts["versions"][expected] == counts["versions"]["found"]
+    [version] = MlflowClient(second.url, registry_uri=second.url).search_model_versions("name='orphan'")
+    assert version.tags["bottega.import.source"].startswith(first.url)
+
+
 def test_what_is_refused_of_a_run_is_told_and_the_rest_is_copied(origin: Origin, start_server: Any) -> None:
     client = MlflowClient(origin.url)
     run = client.create_run(client.create_experiment("refused"), run_name="odd").info.run_id
@@ -525,15 +541,3 @@ def test_what_is_refused_of_a_run_is_told_and_the_rest_is_copied(origin: Origin,
     assert there.data.params == {"one": "1", "two": "1"} and there.data.metrics == {"loss": 0.5}
     assert there.data.tags["bottega.import.source"].endswith(there.data.tags["bottega.import.source"].split()[-1])
     client.delete_run(run)
-
-
-def test_what_was_imported_is_imported_again_by_another_platform(origin: Origin, start_server: Any) -> None:
-    first, second = start_server(), start_server(name="another")
-    copy(first, f"mlflow://127.0.0.1:{origin.port}")
-    for expected in ("copied", "present"):
-        report = copy(second, first.url.replace("http://", "mlflow://"))
-        counts = report["counts"]
-        assert report["complete"] and counts["runs"][expected] == counts["runs"]["found"], report
-        assert counts["versions"][expected] == counts["versions"]["found"]
-    [version] = MlflowClient(second.url, registry_uri=second.url).search_model_versions("name='orphan'")
-    assert version.tags["bottega.import.source"].startswith(first.url)

@@ -56,6 +56,13 @@ extension Importer {
         let state: ImportedState
         let before: ImportedState
         let tags: [String: String]
+        let aliases: [String: String]
+    }
+
+    private static func mark(alias: JSONValue) -> String { "alias \(alias.text("alias")) \(alias.text("version"))" }
+    private static func stage(of version: JSONValue) -> String {
+        let text = version.text("current_stage")
+        return text.isEmpty ? "None" : text
     }
 
     /// How a model or version differs from what was imported before; `nil` if the source says the same as then.
@@ -71,7 +78,10 @@ extension Importer {
         guard before.state != state else { return nil }
         return Change(
             state: ImportedState(state, names: Self.tags(of: thing).keys.map { "tag \($0)" } + names), before: before,
-            tags: there?.pairs("tags") ?? [:])
+            tags: there?.pairs("tags") ?? [:],
+            aliases: Dictionary(
+                (there?.list("aliases") ?? []).map { ($0.text("alias"), $0.text("version")) }, uniquingKeysWith: { $1 })
+        )
     }
 
     /// Brings a model's aliases to what the source says, and keeps of which state that was.
@@ -79,19 +89,21 @@ extension Importer {
         let name = model.text("name")
         let path = "/api/2.0/mlflow/registered-models"
         let aliases = model.list("aliases")
-        for alias in aliases {
+        // An alias of which the source says nothing new stays where it was led to here.
+        for alias in aliases where !change.before.names.contains(Self.mark(alias: alias)) {
             _ = try await destination.send(
                 "POST", "\(path)/alias",
                 [
                     "name": .string(name), "alias": alias["alias"] ?? .null, "version": .string(alias.text("version")),
                 ])
         }
-        let kept = Set(aliases.map { "alias \($0.text("alias"))" })
-        for gone in change.before.names where gone.hasPrefix("alias ") && !kept.contains(gone) {
+        let kept = Set(aliases.map { $0.text("alias") })
+        for gone in change.before.names where gone.hasPrefix("alias ") {
+            let parts = gone.split(separator: " ").map(String.init)
+            guard parts.count == 3, !kept.contains(parts[1]), change.aliases[parts[1]] == parts[2] else { continue }
             try await forget {
                 _ = try await destination.send(
-                    "DELETE", "\(path)/alias",
-                    ["name": .string(name), "alias": .string(String(gone.dropFirst("alias ".count)))])
+                    "DELETE", "\(path)/alias", ["name": .string(name), "alias": .string(parts[1])])
             }
         }
         _ = try await destination.send(
@@ -176,7 +188,7 @@ extension Importer {
         let name = model.text("name")
         let path = "/api/2.0/mlflow/registered-models"
         let known = try await destination.find("\(path)/get", [("name", name)])?["registered_model"]
-        let aliases = model.list("aliases").map { "alias \($0.text("alias"))" }
+        let aliases = model.list("aliases").map(Self.mark(alias:))
         guard
             let change = Self.change(of: model, ["description", "aliases"], names: aliases, there: known)
         else { return nil }
@@ -193,7 +205,8 @@ extension Importer {
                 ])
             return change
         }
-        if known["description"]?.stringValue ?? "" != description {
+        if known["description"]?.stringValue ?? "" != description, !description.isEmpty || !change.before.state.isEmpty
+        {
             _ = try await destination.send(
                 "PATCH", "\(path)/update", ["name": .string(name), "description": .string(description)])
         }
@@ -216,7 +229,8 @@ extension Importer {
     private func copy(version: JSONValue, _ moved: Moved, _ there: inout [Int64: JSONValue]) async throws {
         let (name, number) = (version.text("name"), version.number("version") ?? 0)
         let change = Self.change(
-            of: version, ["description", "current_stage"], names: [], there: there[number])
+            of: version, ["description", "current_stage"], names: ["stage \(Self.stage(of: version))"],
+            there: there[number])
         if let known = there[number] {
             // An import that was killed may have made it and not come to its times.
             if let change {
@@ -264,12 +278,13 @@ extension Importer {
         ]
         let path = "/api/2.0/mlflow/model-versions"
         let description = version["description"]?.stringValue ?? ""
-        if known["description"]?.stringValue ?? "" != description {
+        if known["description"]?.stringValue ?? "" != description, !description.isEmpty || !change.before.state.isEmpty
+        {
             _ = try await destination.send(
                 "PATCH", "\(path)/update", .object(owner.merging(["description": .string(description)]) { $1 }))
         }
         try await bring(tagsOf: version, change, to: owner, path)
-        try await finish(version, from: known.text("current_stage"), change)
+        try await finish(version, from: Self.stage(of: known), change)
     }
 
     /// Takes a version to its stage, and keeps of which state of the source it is.
@@ -277,19 +292,25 @@ extension Importer {
         let (name, number) = (version.text("name"), version.text("version"))
         let owner: [String: JSONValue] = ["name": .string(name), "version": .string(number)]
         let path = "/api/2.0/mlflow/model-versions"
-        func stage(_ text: String) -> String { text.isEmpty ? "None" : text }
-        let wanted = stage(version.text("current_stage"))
-        if wanted != stage(from) {
+        let wanted = Self.stage(of: version)
+        // A stage of which the source says nothing new stays where it was taken to here.
+        let isNew =
+            change.before.state.isEmpty ? wanted != "None" : !change.before.names.contains("stage \(wanted)")
+        var isThere = !isNew || wanted == from
+        if !isThere {
             try await attempt("stage \(wanted) of version \(number) of \(name)") {
                 _ = try await destination.send(
                     "POST", "\(path)/transition-stage",
-                    .object(
-                        owner.merging(["stage": .string(wanted), "archive_existing_versions": false]) { $1 }))
+                    .object(owner.merging(["stage": .string(wanted), "archive_existing_versions": false]) { $1 }))
+                isThere = true
             }
         }
-        _ = try await destination.send(
-            "POST", "\(path)/set-tag",
-            .object(owner.merging(["key": .string(Self.doneTag), "value": .string(change.state.text)]) { $1 }))
+        // What a gate refuses is asked for again by the next import.
+        if isThere {
+            _ = try await destination.send(
+                "POST", "\(path)/set-tag",
+                .object(owner.merging(["key": .string(Self.doneTag), "value": .string(change.state.text)]) { $1 }))
+        }
         try await restate(version, name: name, version: version.number("version"))
     }
 
@@ -327,12 +348,9 @@ extension Importer {
             if copy.text("creation_timestamp") != version.text("creation_timestamp") {
                 tally.problem("version \(name): the time of its creation differs")
             }
-            func stage(_ version: JSONValue) -> String {
-                let text = version.text("current_stage")
-                return text.isEmpty ? "None" : text
-            }
-            if stage(copy) != stage(version) {
-                tally.problem("version \(name): its stage is \(stage(copy)) here, \(stage(version)) in the source")
+            let (here, wanted) = (Self.stage(of: copy), Self.stage(of: version))
+            if here != wanted {
+                tally.problem("version \(name): its stage is \(here) here, \(wanted) in the source")
             }
             let tags = copy.pairs("tags")
             for (key, value) in Self.tags(of: version) where tags[key] != value {
