@@ -44,7 +44,10 @@ class Outside:
         self.folder = folder
 
     def log(self, flavor: Any, model: Any, name: str, signature: Any) -> None:
+        # Another module's tests may have chosen a registry and an experiment.
         mlflow.set_tracking_uri(self.server.url)
+        mlflow.set_registry_uri(self.server.url)
+        mlflow.set_experiment("outside")
         with mlflow.start_run():
             flavor.log_model(model, name="model", signature=signature, registered_model_name=name)
 
@@ -61,6 +64,7 @@ class Outside:
 def outside(tmp_path_factory: pytest.TempPathFactory, binary: str) -> Iterator[Outside]:
     outside = Outside(tmp_path_factory.mktemp("outside"))
     yield outside
+    mlflow.set_registry_uri(None)
     assert outside.server.stop() == 0
 
 
